@@ -1,0 +1,1 @@
+"""isocost: the least-cost way to serve a language-model workload."""
