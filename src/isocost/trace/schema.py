@@ -1,0 +1,183 @@
+"""What a trace is: requests as columns, in chunks, with what is unknown left out.
+
+A column that the log does not hold is ``None``, never zeros; a value that one row lacks is the
+column's ``missing`` value. Text columns are int32 codes into ``Trace.names``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, datetime
+from enum import IntEnum, IntFlag
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from isocost.errors import BadTrace
+
+Int64 = npt.NDArray[np.int64]
+Int32 = npt.NDArray[np.int32]
+Float32 = npt.NDArray[np.float32]
+
+NAMED = ("workload", "model", "provider", "tenant", "session", "tier", "region")
+"""Columns that are codes into ``Trace.names``."""
+
+NS_PER_S = 1_000_000_000
+
+
+class Need(IntFlag):
+    """What a request needs of whatever answers it."""
+
+    NONE = 0
+    IMAGE = 1
+    AUDIO = 2
+    TOOLS = 4
+    STRUCTURED = 8
+    REASONING = 16
+    WEB_SEARCH = 32
+
+
+class Outcome(IntEnum):
+    """How a logged call ended. Only ``OK`` is a request to be served again; all may be billed."""
+
+    OK = 0
+    ERROR = 1
+    CANCELLED = 2
+    RETRY = 3
+    """A call that repeats an earlier failed one."""
+    DUPLICATE = 4
+    """The same request id logged again: neither served nor billed twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """At most a million requests, sorted by arrival; every array is of length n or ``None``.
+
+    ``arrival_ns`` int64 since 1970 UTC. ``input_tok`` counts all input, cached included;
+    ``cached_tok`` and ``cache_write_tok`` are parts of it as billed by the provider;
+    ``output_tok`` includes ``reasoning_tok``. Codes are int32 into ``Trace.names``, -1 missing.
+    ``needs`` is a :class:`Need` bit set. Prefix blocks of request i are
+    ``block_ids[block_offsets[i]:block_offsets[i+1]]`` (hash of the whole prefix up to and with
+    that block). ``prompt_key`` identifies the whole prompt (-1 unknown). ``deadline_s``: how long
+    the answer may take (NaN: interactive). ``ttft_s`` and ``e2e_s`` as measured, NaN missing.
+    ``line`` is the row's place in its file.
+    """
+
+    arrival_ns: Int64
+    input_tok: Int32
+    output_tok: Int32
+    outcome: npt.NDArray[np.int8]
+    cached_tok: Int32 | None = None
+    cache_write_tok: Int32 | None = None
+    reasoning_tok: Int32 | None = None
+    workload: Int32 | None = None
+    model: Int32 | None = None
+    provider: Int32 | None = None
+    tenant: Int32 | None = None
+    session: Int32 | None = None
+    tier: Int32 | None = None
+    region: Int32 | None = None
+    needs: npt.NDArray[np.uint16] | None = None
+    block_offsets: Int64 | None = None
+    block_ids: Int64 | None = None
+    prompt_key: Int64 | None = None
+    deadline_s: Float32 | None = None
+    ttft_s: Float32 | None = None
+    e2e_s: Float32 | None = None
+    billed_usd: npt.NDArray[np.float64] | None = None
+    line: Int64 | None = None
+
+    def __len__(self) -> int:
+        return len(self.arrival_ns)
+
+    def take(self, rows: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> Chunk:
+        """The chosen rows, blocks with them. ``rows``: indices or a mask of length n."""
+        index = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
+        picked: dict[str, object] = {}
+        for spec in fields(self):
+            if spec.name in ("block_offsets", "block_ids"):
+                continue
+            column = getattr(self, spec.name)
+            picked[spec.name] = None if column is None else column[index]
+        if self.block_offsets is not None and self.block_ids is not None:
+            starts, lengths = self.block_offsets[index], np.diff(self.block_offsets)[index]
+            offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
+            within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
+            picked["block_offsets"] = offsets
+            picked["block_ids"] = self.block_ids[np.repeat(starts, lengths) + within]
+        return Chunk(**picked)  # type: ignore[arg-type]
+
+
+Level = Literal["found", "guessed", "doubt"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What the reader found, guessed or doubts, in a sentence; ``rows`` it touches."""
+
+    level: Level
+    code: str
+    text: str
+    rows: int = 0
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Requests of one log: a schema and a way to read its chunks, as often as is asked.
+
+    ``names[column]`` are the texts that codes stand for. ``block_tok`` is the tokens a prefix
+    block holds (0: no blocks). ``digest`` is a content hash of the file or of the parameters that
+    generated it. ``columns`` are the optional columns that the log has.
+    """
+
+    title: str
+    digest: str
+    names: Mapping[str, tuple[str, ...]]
+    columns: frozenset[str]
+    read: Callable[[], Iterator[Chunk]] = field(repr=False)
+    block_tok: int = 0
+    findings: tuple[Finding, ...] = ()
+    reader: str = ""
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Read the log again, a chunk at a time, in order of arrival."""
+        return self.read()
+
+    def table(self) -> Chunk:
+        """The whole trace as one chunk in memory."""
+        return concat(tuple(self.chunks()))
+
+    def of(self, chunk: Chunk) -> Trace:
+        """This trace with other rows (a selection already in memory)."""
+        return replace(self, read=lambda: iter((chunk,)))
+
+
+def concat(chunks: tuple[Chunk, ...]) -> Chunk:
+    """Chunks end to end; columns must agree.
+
+    Raises:
+        BadTrace: there are no requests.
+    """
+    if not chunks:
+        raise BadTrace("no requests", fix="Give a log with at least one row")
+    if len(chunks) == 1:
+        return chunks[0]
+    joined: dict[str, object] = {}
+    for spec in fields(Chunk):
+        parts = [getattr(chunk, spec.name) for chunk in chunks]
+        if any(part is None for part in parts):
+            joined[spec.name] = None
+        elif spec.name == "block_offsets":
+            shifts = np.cumsum([0, *(part[-1] for part in parts[:-1])])
+            tails = [part[1:] + shift for part, shift in zip(parts, shifts, strict=True)]
+            joined[spec.name] = np.concatenate([np.zeros(1, np.int64), *tails])
+        else:
+            joined[spec.name] = np.concatenate(parts)
+    return Chunk(**joined)  # type: ignore[arg-type]
+
+
+def utc(arrival_ns: int) -> datetime:
+    """An arrival as a UTC time."""
+    return datetime.fromtimestamp(arrival_ns / NS_PER_S, tz=UTC)
