@@ -1,0 +1,1 @@
+"""Search for the plan whose ledger is cheapest."""

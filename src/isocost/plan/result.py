@@ -1,0 +1,240 @@
+"""What a plan found, as plain data: the terminal, the report, the memo and ``--json`` all read this.
+
+Money is US dollars a month of 730.5 hours unless the name says otherwise. Bands are central 80 %.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Option = Literal["today", "api", "hosted", "selfhost", "slm", "cache", "batch", "people", "mix"]
+"""Ways to serve: someone's API, an API over open weights, own replicas, an own small model …"""
+
+LimitStatus = Literal["held", "missed", "unverified", "no limit"]
+Verdict = Literal["switch", "stay", "infeasible"]
+
+
+class Band(msgspec.Struct, frozen=True):
+    """A figure with its central 80 % interval, all in the same unit."""
+
+    low: float
+    mid: float
+    high: float
+
+
+class TraceNote(msgspec.Struct, frozen=True):
+    """The traffic that was planned for."""
+
+    title: str
+    digest: str
+    reader: str
+    requests: int
+    days: float
+    requests_per_month: float
+    input_mtok_per_month: float
+    output_mtok_per_month: float
+    today: str
+    findings: list[str]
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One row of the verdict's table: a deployment, its cost, latency, evidence and share."""
+
+    id: str
+    label: str
+    option: Option
+    usd_per_month: float
+    share_frac: float
+    workloads: list[str]
+    ttft_p95_s: float | None
+    latency_evidence: str
+    quality: str
+    same_model: bool
+
+
+class Limit(msgspec.Struct, frozen=True):
+    """A limit on a workload, what was measured or replayed, and whether it held."""
+
+    workload: str
+    name: str
+    target: float
+    unit: str
+    found: float | None
+    status: LimitStatus
+    evidence: str
+
+
+class OptionLine(msgspec.Struct, frozen=True):
+    """The best single deployment of an option for all the traffic, or the mix, or today.
+
+    ``feasible`` is false where a limit or the quality evidence rules it out; ``why_not`` says which.
+    ``by_account`` maps account id to $/month; ``by_pillar`` sums it by pillar.
+    """
+
+    option: Option
+    id: str
+    label: str
+    feasible: bool
+    why_not: str
+    usd_per_month: Band
+    by_pillar: dict[str, float]
+    by_account: dict[str, float]
+    ttft_p95_s: float | None
+    quality: str
+    days_to_launch: float | None
+
+
+class Unproven(msgspec.Struct, frozen=True):
+    """A cheaper choice that the evidence does not yet allow, and what would settle it."""
+
+    id: str
+    label: str
+    workloads: list[str]
+    saves_usd_per_month: float
+    evidence: str
+    samples_to_settle: int | None
+
+
+class Swing(msgspec.Struct, frozen=True):
+    """What the plan's monthly cost becomes at the low and the high end of one input."""
+
+    name: str
+    label: str
+    low_usd: float
+    high_usd: float
+    facts: list[str]
+
+
+class Lever(msgspec.Struct, frozen=True):
+    """A step of the waterfall from today's bill to the plan: negative saves."""
+
+    name: str
+    label: str
+    delta_usd: float
+
+
+class Hours(msgspec.Struct, frozen=True):
+    """Who serves each hour of the week (Monday 00:00 UTC first); lists are 168 long by deployment."""
+
+    deployments: list[str]
+    labels: list[str]
+    options: list[Option]
+    requests_per_h: list[list[float]]
+    replicas: list[list[int]]
+    idle_frac: list[list[float]]
+
+
+class FrontierPoint(msgspec.Struct, frozen=True):
+    """A deployment that could carry all traffic: its cost on this trace against quality."""
+
+    id: str
+    label: str
+    option: Option
+    usd_per_month: float
+    quality_diff_points: float | None
+    quality_low_points: float | None
+    ttft_p95_s: float | None
+    proven: bool
+    dominated: bool
+
+
+class BreakEven(msgspec.Struct, frozen=True):
+    """Cost of each option by volume: a line for an API, a staircase for replicas.
+
+    ``usd_per_month[i][j]`` is series i at ``requests_per_month[j]`` (None: cannot serve).
+    ``crossings`` are ``(option a, option b, requests a month where b becomes cheaper)``.
+    """
+
+    requests_per_month: list[float]
+    options: list[Option]
+    labels: list[str]
+    usd_per_month: list[list[float | None]]
+    crossings: list[tuple[str, str, float]]
+
+
+class IsoquantPoint(msgspec.Struct, frozen=True):
+    """A mix that does all the work: GPU-hours rented and API tokens bought a month, and its cost."""
+
+    gpu_h_per_month: float
+    api_mtok_per_month: float
+    usd_per_month: float
+    replicas: int
+
+
+class Isoquant(msgspec.Struct, frozen=True):
+    """Mixes of one pool and one API that serve the same traffic, and the two prices.
+
+    An isocost line is ``usd = gpu_h * usd_per_gpu_h + mtok * usd_per_api_mtok + fixed_usd``.
+    """
+
+    pool: str
+    api: str
+    points: list[IsoquantPoint]
+    chosen: int
+    usd_per_gpu_h: float
+    usd_per_api_mtok: float
+    fixed_usd_per_month: float
+
+
+class FactUse(msgspec.Struct, frozen=True):
+    """A fact the plan rests on, with where it came from."""
+
+    id: str
+    value: str
+    unit: str
+    low: float | None
+    high: float | None
+    kind: str
+    source: str
+    address: str
+    checked: str
+    quote: str
+    age_days: int
+
+
+class Range(msgspec.Struct, frozen=True):
+    """The plan under a flat and under a weekly shape, where the trace is shorter than a week."""
+
+    flat_usd: float
+    shaped_usd: float
+    shape: str
+    text: str
+
+
+class PlanResult(msgspec.Struct, frozen=True):
+    """Everything a plan says. ``gap_frac`` is certified given the capacity table."""
+
+    title: str
+    version: str
+    priced_on: str
+    price_basis: str
+    verdict: Verdict
+    headline: str
+    trace: TraceNote
+    today_usd: Band
+    plan_usd: Band
+    cash_usd_per_month: float
+    full_usd_per_month: float
+    lines: list[Line]
+    unproven: list[Unproven]
+    options: list[OptionLine]
+    bound_usd: float
+    gap_frac: float
+    rounds: int
+    limits: list[Limit]
+    swings: list[Swing]
+    levers: list[Lever]
+    hours: Hours
+    frontier: list[FrontierPoint]
+    breakeven: BreakEven | None
+    isoquant: Isoquant | None
+    facts: list[FactUse]
+    stale_facts: int
+    range: Range | None
+    at_least: bool
+    """True where some of today's usage could not be priced: today's total is then a lower bound."""
+    notes: list[str]
+    next: list[str]
+    rebuild: dict[str, str]
