@@ -105,7 +105,7 @@ def sampled_hours(first_ns: int, last_ns: int) -> Floats:
     length[0] -= (first_ns - first_h * _NS_PER_H) / _NS_PER_H
     length[-1] -= ((last_h + 1) * _NS_PER_H - last_ns) / _NS_PER_H
     of_week = (hours + _EPOCH_HOUR_OF_WEEK) % WEEK_H
-    return np.bincount(of_week, weights=length, minlength=WEEK_H)
+    return np.asarray(np.bincount(of_week, weights=length, minlength=WEEK_H), dtype=np.float64)
 
 
 def week_of(table: Chunk, shape: Floats | None, shape_name: str) -> Week:
@@ -118,7 +118,7 @@ def week_of(table: Chunk, shape: Floats | None, shape_name: str) -> Week:
     if last <= first:
         raise BadTrace(
             f"all {len(table)} requests arrive at one instant, so no rate is known",
-            fix="Give a log with times, or plan from numbers: isocost plan --requests 200k/mo --in 1500 --out 500",
+            fix="Give times, or plan from numbers: isocost plan --requests 200k/mo --in 1500 --out 500",
         )
     sampled = sampled_hours(first, last)
     span_s = (last - first) / NS_PER_S

@@ -1,0 +1,140 @@
+"""What a request tries next, as a pure function: pure Python, so that the gateway can hold it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+
+from isocost.errors import BadLimits
+
+Ended = Literal["served", "missed", "overflowed", "failed"]
+
+_SPREAD = 0x9E3779B97F4A7C15
+"""2**64 over the golden ratio: multiples of it, modulo 2**64, spread most evenly over a share."""
+_WHOLE = 1 << 64
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What a policy may see of a request.
+
+    ``sequence`` counts the requests of its workload and model, from 0; ``hour`` is the hour of the
+    week, Monday 00:00 UTC first.
+    """
+
+    workload: str
+    model: str
+    sequence: int
+    hour: int
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """A deployment that was tried, and how that ended."""
+
+    deployment: str
+    ended: Ended
+
+
+class Stop(msgspec.Struct, frozen=True):
+    """Nothing more to try."""
+
+
+class Try(msgspec.Struct, frozen=True):
+    """Try these deployments next; ``wait_s`` is how long the answer may take (batch)."""
+
+    deployments: tuple[str, ...]
+    wait_s: float | None = None
+
+
+Action = Stop | Try
+
+
+class Share(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A deployment's share of a route, by hour of the week: 168 numbers, or one for all hours."""
+
+    deployment: str
+    frac: tuple[float, ...]
+
+    def at(self, hour: int) -> float:
+        """The share in an hour of the week."""
+        return self.frac[0] if len(self.frac) == 1 else self.frac[hour]
+
+
+class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The rule of one workload and one of today's models.
+
+    ``cache`` is tried first where it is named; then the deployment that the shares pick; then, on
+    overflow or failure, ``fallback``.
+    """
+
+    workload: str
+    model: str
+    shares: tuple[Share, ...]
+    cache: str = ""
+    fallback: str = ""
+    wait_s: float | None = None
+
+
+class RoutePolicy:
+    """Routes by workload and model. Decides from its arguments alone: no clock, no I/O."""
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self.routes = tuple(routes)
+        self._by_key = {(route.workload, route.model): route for route in routes}
+        for route in routes:
+            for hour in range(168):
+                whole = sum(share.at(hour) for share in route.shares)
+                if abs(whole - 1.0) > 1e-6:
+                    raise BadLimits(
+                        f"shares of {route.workload!r} sum to {whole:.6f} in hour {hour} of the week",
+                        where="[[route]]",
+                        fix="Make them sum to 1",
+                    )
+
+    def route(self, workload: str, model: str) -> Route | None:
+        """The rule that applies: of the workload and model, else of the workload (model ``*``)."""
+        found = self._by_key.get((workload, model))
+        return found if found is not None else self._by_key.get((workload, "*"))
+
+    def next(self, request: Request, attempts: Sequence[Attempt]) -> Action:
+        """Given what was tried and how it went, what next?"""
+        route = self.route(request.workload, request.model)
+        if route is None or (attempts and attempts[-1].ended == "served"):
+            return Stop()
+        tried = {attempt.deployment for attempt in attempts}
+        if route.cache and route.cache not in tried:
+            return Try((route.cache,))
+        chosen = pick(route, request.sequence, request.hour)
+        for deployment in (chosen, route.fallback):
+            if deployment and deployment not in tried:
+                return Try((deployment,), route.wait_s)
+        return Stop()
+
+
+def spread(sequence: int) -> int:
+    """Where request ``sequence`` falls in [0, 2**64): a low-discrepancy sequence, exact in integers.
+
+    >>> spread(0), spread(1) == _SPREAD
+    (0, True)
+    """
+    return (sequence * _SPREAD) % _WHOLE
+
+
+def edges(route: Route, hour: int) -> list[int]:
+    """Upper edges of the shares on [0, 2**64], the last one whole; one per share."""
+    sums, out = 0.0, []
+    for share in route.shares:
+        sums += share.at(hour)
+        out.append(min(_WHOLE, int(sums * _WHOLE)))
+    out[-1] = _WHOLE
+    return out
+
+
+def pick(route: Route, sequence: int, hour: int) -> str:
+    """The deployment that the shares give to a request; its long-run frequency is its share."""
+    place = spread(sequence)
+    for share, edge in zip(route.shares, edges(route, hour), strict=True):
+        if place < edge and share.at(hour) > 0.0:
+            return share.deployment
+    return route.shares[-1].deployment
