@@ -5,17 +5,25 @@ from __future__ import annotations
 import csv
 import difflib
 import hashlib
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
-from typing import NamedTuple, cast, get_args
+from typing import NamedTuple, TypeVar, cast, get_args
 
 from isocost.catalog.fact import Attribute, Fact, Kind, Source
 from isocost.errors import BadFact, UnknownFact
 
 FACTS_DIR = Path(__file__).parent / "facts"
+COLUMNS = (
+    "subject", "attribute", "when", "value", "unit", "low", "high", "valid_from", "valid_to",
+    "source", "quote", "checked", "kind", "boundary", "note",
+)  # fmt: skip
+_REQUIRED = ("subject", "attribute", "value", "source", "checked", "kind")
 _KINDS = frozenset(get_args(Kind))
+
+T = TypeVar("T")
 
 
 class Key(NamedTuple):
@@ -26,28 +34,63 @@ class Key(NamedTuple):
     when: str
 
 
+class Row(NamedTuple):
+    """A row as it was read: its fields in the order of ``COLUMNS``, and where it stands.
+
+    ``layer`` is the number of the folder it came from: a fact of a later folder goes before one of an
+    earlier folder.
+    """
+
+    fields: Sequence[str]
+    file: str
+    line: int
+    layer: int
+
+    @property
+    def where(self) -> str:
+        """``file:line``."""
+        return f"{self.file}:{self.line}"
+
+
 class Catalog:
-    """All facts with their sources, over all dates. Immutable once loaded; ``at(date)`` answers."""
+    """All facts with their sources, over all dates. Immutable once loaded; ``at(date)`` answers.
+
+    Rows become facts when they are first asked for, because most runs read a small part of them.
+    """
 
     def __init__(
         self,
-        facts: tuple[Fact, ...],
+        facts: Sequence[Fact],
         sources: dict[str, Source],
         attributes: dict[tuple[str, str], Attribute],
         basis: str,
+        rows: Sequence[Row] = (),
     ) -> None:
-        self.facts, self.sources, self.attributes, self.basis = facts, sources, attributes, basis
-        self._by_key: dict[Key, list[Fact]] = defaultdict(list)
-        self._by_subject: dict[str, list[Fact]] = defaultdict(list)
-        for fact in facts:
-            self._by_key[Key(fact.subject, fact.attribute, fact.when)].append(fact)
-            self._by_subject[fact.subject].append(fact)
+        self.sources, self.attributes, self.basis, self.rows = sources, attributes, basis, tuple(rows)
+        self._given = tuple(facts)
+        self._rows: dict[tuple[str, str, str], list[Row]] = {}
+        self._held: dict[tuple[str, str, str], tuple[tuple[int, Fact], ...]] = {}
+        self._once: dict[object, object] = {}
+        index = self._rows
+        for row in self.rows:
+            fields = row[0]
+            key = (fields[0], fields[1], fields[2])
+            if key in index:
+                index[key].append(row)
+            else:
+                index[key] = [row]
+        for fact in self._given:
+            self._held.setdefault((fact.subject, fact.attribute, fact.when), ())
+            self._held[fact.subject, fact.attribute, fact.when] += ((0, fact),)
 
     @classmethod
     def load(cls, *folders: Path) -> Catalog:
         """Read every ``*.csv`` of the folders (default: the facts that ship with isocost).
 
-        ``basis`` is a content hash of what was read: the price basis that a bill or plan names.
+        A fact of a later folder goes before one of an earlier folder, so that
+        ``load(FACTS_DIR, mine)`` is the shipped facts with one's own on top. ``basis`` is a content
+        hash of what was read: the price basis that a bill or plan names. Rows of other folders than
+        the shipped one are read in full at once, so that a mistake in them shows here.
 
         Raises:
             BadFact: a row that is malformed, with file and line.
@@ -56,21 +99,33 @@ class Catalog:
         digest = hashlib.sha256()
         attributes: dict[tuple[str, str], Attribute] = {}
         sources: dict[str, Source] = {}
-        facts: list[Fact] = []
+        rows: list[Row] = []
         for folder in folders:
-            for name, line, row in _rows(folder / "attributes.csv", digest):
-                attribute = _attribute(row, f"{name}:{line}")
+            for where, fields in _table(folder / "attributes.csv", digest):
+                attribute = _attribute(fields, where)
                 attributes[attribute.subject, attribute.attribute] = attribute
-            for name, line, row in _rows(folder / "sources.csv", digest):
-                source = _source(row, f"{name}:{line}")
+            for where, fields in _table(folder / "sources.csv", digest):
+                source = _source(fields, where)
                 sources[source.id] = source
-        for folder in folders:
+        for layer, folder in enumerate(folders):
             for path in sorted(folder.glob("*.csv")):
-                if path.name in ("attributes.csv", "sources.csv"):
-                    continue
-                for name, line, row in _rows(path, digest):
-                    facts.append(_fact(row, attributes, name, line))
-        return cls(tuple(facts), sources, attributes, digest.hexdigest()[:12])
+                if path.name not in ("attributes.csv", "sources.csv"):
+                    rows += _rows(path, digest, layer)
+        _known_attributes(rows, attributes)
+        catalog = cls((), sources, attributes, digest.hexdigest()[:12], rows)
+        for row in rows:
+            if folders[row.layer] != FACTS_DIR:
+                _fact(row, attributes)
+        return catalog
+
+    @cached_property
+    def facts(self) -> tuple[Fact, ...]:
+        """Every fact, in the order of the files.
+
+        Raises:
+            BadFact: a row that is malformed, with file and line.
+        """
+        return (*self._given, *(_fact(row, self.attributes) for row in self.rows))
 
     def at(self, on: date, *, expected: bool = False) -> CatalogAt:
         """The facts in force on a date; ``expected`` ones only when asked for."""
@@ -78,8 +133,18 @@ class Catalog:
 
     def history(self, subject: str, attribute: str, when: str = "") -> tuple[Fact, ...]:
         """Every dated value of one attribute, oldest first."""
-        found = self._by_key.get(Key(subject, attribute, when), ())
+        found = [fact for _, fact in self.held((subject, attribute, when))]
         return tuple(sorted(found, key=lambda fact: fact.valid_from or date.min))
+
+    def held(self, key: tuple[str, str, str]) -> tuple[tuple[int, Fact], ...]:
+        """The facts of one key over all dates, each with the number of its folder."""
+        held = self._held.get(key)
+        if held is None:
+            rows = self._rows.get(key)
+            if rows is None:
+                return ()
+            held = self._held[key] = tuple((row.layer, _fact(row, self.attributes)) for row in rows)
+        return held
 
     def subjects(self, prefix: str = "") -> tuple[str, ...]:
         """Subjects that start with ``prefix``, in the order of the files."""
@@ -87,7 +152,32 @@ class Catalog:
 
     def about(self, subject: str) -> tuple[Fact, ...]:
         """Every fact of a subject."""
+        return tuple(fact for key in self.keys(subject) for _, fact in self.held(key))
+
+    def keys(self, subject: str) -> tuple[Key, ...]:
+        """What the catalog holds of a subject, without the dates."""
         return tuple(self._by_subject.get(subject, ()))
+
+    def once(self, build: Callable[[Catalog], T]) -> T:
+        """What ``build`` makes of this catalog, built the first time it is asked for."""
+        if build not in self._once:
+            self._once[build] = build(self)
+        return cast(T, self._once[build])
+
+    @cached_property
+    def _by_subject(self) -> dict[str, list[Key]]:
+        found: dict[str, list[Key]] = {}
+        for key in dict.fromkeys(chain(self._held, self._rows)):
+            found.setdefault(key[0], []).append(Key(*key))
+        return found
+
+    @cached_property
+    def _by_attribute(self) -> dict[str, list[Key]]:
+        found: dict[str, list[Key]] = {}
+        for keys in self._by_subject.values():
+            for key in keys:
+                found.setdefault(key.attribute, []).append(key)
+        return found
 
 
 class CatalogAt:
@@ -98,13 +188,14 @@ class CatalogAt:
 
     def find(self, subject: str, attribute: str, when: str = "") -> Fact | None:
         """The fact in force, or ``None`` where the catalog does not hold one."""
-        best: Fact | None = None
-        for fact in self.catalog._by_key.get(Key(subject, attribute, when), ()):
+        best: tuple[int, date, Fact] | None = None
+        for layer, fact in self.catalog.held((subject, attribute, when)):
             if not fact.holds(self.on) or (fact.kind == "expected" and not self.expected):
                 continue
-            if best is None or (fact.valid_from or date.min) > (best.valid_from or date.min):
-                best = fact
-        return best
+            since = fact.valid_from or date.min
+            if best is None or (layer, since) >= best[:2]:
+                best = (layer, since, fact)
+        return best[2] if best else None
 
     def fact(self, subject: str, attribute: str, when: str = "") -> Fact:
         """The fact in force.
@@ -118,7 +209,7 @@ class CatalogAt:
         raise UnknownFact(
             f"no fact {attribute!r}{f' when {when}' if when else ''} on {self.on}",
             where=subject,
-            fix=self._near(subject, attribute, when),
+            fix=self._near(subject, attribute),
         )
 
     def number(self, subject: str, attribute: str, when: str = "") -> float:
@@ -134,13 +225,13 @@ class CatalogAt:
 
     def each(self, prefix: str, attribute: str) -> Iterator[Fact]:
         """Facts in force of one attribute (any ``when``) over subjects that start with ``prefix``."""
-        for key in self.catalog._by_key:
-            if key.attribute == attribute and key.subject.startswith(prefix):
+        for key in self.catalog._by_attribute.get(attribute, ()):
+            if key.subject.startswith(prefix):
                 found = self.find(*key)
                 if found is not None:
                     yield found
 
-    def _near(self, subject: str, attribute: str, when: str) -> str:
+    def _near(self, subject: str, attribute: str) -> str:
         here = self.catalog.about(subject)
         if not here:
             close = difflib.get_close_matches(subject, self.catalog.subjects(), n=3, cutoff=0.5)
@@ -153,23 +244,63 @@ class CatalogAt:
         return f"It has: {', '.join(near or sorted({f.attribute for f in here})[:6])}"
 
 
-def _rows(path: Path, digest: hashlib._Hash) -> Iterator[tuple[str, int, dict[str, str]]]:
+def _read(path: Path, digest: hashlib._Hash) -> Iterator[tuple[int, list[str]]]:
+    """The lines of a CSV file with their numbers, the header first; nothing where there is no file."""
     if not path.exists():
         return
     raw = path.read_bytes()
     digest.update(path.name.encode() + b"\0" + raw)
     reader = csv.reader(raw.decode("utf-8").splitlines())
-    header = next(reader, None)
-    if header is None:
-        return
+    width = 0
     for row in reader:
-        if len(row) != len(header):
+        width = width or len(row)
+        if len(row) != width:
             raise BadFact(
-                f"{len(row)} fields, the header has {len(header)}",
+                f"{len(row)} fields, the header has {width}",
                 where=f"{path.name}:{reader.line_num}",
                 fix="Quote fields that hold a comma",
             )
-        yield path.name, reader.line_num, dict(zip(header, row, strict=True))
+        yield reader.line_num, row
+
+
+def _table(path: Path, digest: hashlib._Hash) -> Iterator[tuple[str, dict[str, str]]]:
+    lines = _read(path, digest)
+    _, header = next(lines, (0, []))
+    for number, row in lines:
+        yield f"{path.name}:{number}", dict(zip(header, row, strict=True))
+
+
+def _rows(path: Path, digest: hashlib._Hash, layer: int) -> list[Row]:
+    """The rows of a facts file; a file of one's own may leave out columns that it does not need."""
+    lines = _read(path, digest)
+    _, header = next(lines, (0, list(COLUMNS)))
+    name = path.name
+    if tuple(header) == COLUMNS:
+        return [Row(row, name, number, layer) for number, row in lines]
+    missing = [column for column in _REQUIRED if column not in header]
+    strange = [column for column in header if column not in COLUMNS]
+    if missing or strange:
+        what = (
+            f"column {missing[0]!r} is missing" if missing else f"column {strange[0]!r} is not one of a fact"
+        )
+        raise BadFact(what, where=f"{name}:1", fix=f"The columns are {','.join(COLUMNS)}")
+    place = [header.index(column) if column in header else -1 for column in COLUMNS]
+    return [Row(["" if at < 0 else row[at] for at in place], name, number, layer) for number, row in lines]
+
+
+def _known_attributes(rows: Sequence[Row], attributes: dict[tuple[str, str], Attribute]) -> None:
+    seen: set[tuple[str, str]] = set()
+    for row in rows:
+        kind, attribute = row.fields[0].partition("/")[0], row.fields[1]
+        if (kind, attribute) in seen:
+            continue
+        if (kind, attribute) not in attributes:
+            raise BadFact(
+                f"attribute {attribute!r} of {row.fields[0]!r} is not in attributes.csv",
+                where=row.where,
+                fix="Check its spelling, or add a row to attributes.csv",
+            )
+        seen.add((kind, attribute))
 
 
 def _date(text: str, where: str) -> date | None:
@@ -185,52 +316,52 @@ def _number(text: str, where: str) -> float | None:
     if not text:
         return None
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
         raise BadFact(f"{text!r} is not a number", where=where) from None
+    if number != number or number in (float("inf"), float("-inf")):
+        raise BadFact(f"{text!r} is not a finite number", where=where)
+    return number
 
 
 def _attribute(row: dict[str, str], where: str) -> Attribute:
-    if row["type"] not in ("number", "integer", "text", "flag"):
-        raise BadFact(f"type {row['type']!r}", where=where, fix="Use number, integer, text or flag")
-    return Attribute(**row)  # type: ignore[arg-type]
+    try:
+        if row["type"] not in ("number", "integer", "text", "flag"):
+            raise BadFact(f"type {row['type']!r}", where=where, fix="Use number, integer, text or flag")
+        return Attribute(**row)  # type: ignore[arg-type]
+    except (KeyError, TypeError) as wrong:
+        raise BadFact(f"not a row of attributes: {wrong}", where=where) from None
 
 
 def _source(row: dict[str, str], where: str) -> Source:
-    read = _date(row["read"], where)
-    if read is None:
-        raise BadFact("a source without the date it was read", where=where)
-    return Source(**{**row, "read": read})  # type: ignore[arg-type]
-
-
-def _fact(
-    row: dict[str, str], attributes: dict[tuple[str, str], Attribute], name: str, line: int
-) -> Fact:
-    where = f"{name}:{line}"
     try:
-        subject, attribute = row["subject"], row["attribute"]
-        spec = attributes.get((subject.partition("/")[0], attribute))
-        if spec is None:
-            raise BadFact(
-                f"attribute {attribute!r} of {subject!r} is not in attributes.csv", where=where
-            )
-        text = row["value"]
-        value: float | str = text
-        if spec.type in ("number", "integer"):
-            number = _number(text, where)
-            if number is None:
-                raise BadFact("no value", where=where, fix="Leave out what is unknown")
-            value = number
-        checked = _date(row["checked"], where)
-        if checked is None:
-            raise BadFact("no date of checking", where=where)
-        if row["kind"] not in _KINDS:
-            raise BadFact(f"kind {row['kind']!r}", where=where, fix=f"Use one of {sorted(_KINDS)}")
-        return Fact(
-            subject, attribute, row["when"], value, row["unit"],
-            _number(row["low"], where), _number(row["high"], where),
-            _date(row["valid_from"], where), _date(row["valid_to"], where),
-            row["source"], row["quote"], checked, cast(Kind, row["kind"]), row["boundary"], row["note"],
-        )  # fmt: skip
-    except KeyError as missing:
-        raise BadFact(f"column {missing} is missing", where=name) from None
+        read = _date(row["read"], where)
+        if read is None:
+            raise BadFact("a source without the date it was read", where=where)
+        return Source(**{**row, "read": read})  # type: ignore[arg-type]
+    except (KeyError, TypeError) as wrong:
+        raise BadFact(f"not a row of sources: {wrong}", where=where) from None
+
+
+def _fact(row: Row, attributes: dict[tuple[str, str], Attribute]) -> Fact:
+    where = row.where
+    (
+        subject, attribute, when, text, unit, low, high, valid_from, valid_to,
+        source, quote, checked, kind, boundary, note,
+    ) = row.fields  # fmt: skip
+    value: float | str = text
+    if attributes[subject.partition("/")[0], attribute].type in ("number", "integer"):
+        number = _number(text, where)
+        if number is None:
+            raise BadFact("no value", where=where, fix="Leave out what is unknown")
+        value = number
+    day = _date(checked, where)
+    if day is None:
+        raise BadFact("no date of checking", where=where)
+    if kind not in _KINDS:
+        raise BadFact(f"kind {kind!r}", where=where, fix=f"Use one of {', '.join(sorted(_KINDS))}")
+    return Fact(
+        subject, attribute, when, value, unit, _number(low, where), _number(high, where),
+        _date(valid_from, where), _date(valid_to, where), source, quote, day, cast(Kind, kind),
+        boundary, note,
+    )  # fmt: skip

@@ -51,7 +51,7 @@ class Fact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where facts were read: ``id``, ``title``, ``address``, ``publisher``, ``licence``, ``read`` (date), ``note``."""
+    """Where facts were read; ``read`` is the day on which it was."""
 
     id: str
     title: str
