@@ -7,9 +7,20 @@ from pathlib import Path
 
 import pytest
 
+from golden import Golden
 from isocost.catalog import Catalog
 
 ROOT = Path(__file__).parents[1]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="accept output as it is now")
+
+
+@pytest.fixture(scope="session")
+def golden(request: pytest.FixtureRequest) -> Golden:
+    """Expected texts, compared or (``--update-golden``) written."""
+    return Golden(update=request.config.getoption("--update-golden"))
 
 
 @pytest.fixture(scope="session")
