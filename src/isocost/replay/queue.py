@@ -106,7 +106,7 @@ def serve(
         raise BadLimits("routing by prefix needs prefixes", where="routing", fix="use serve_with_prefixes")
     none = np.empty(0, np.int64)
     nobody = np.empty((n_replicas if n_replicas > 0 else 0, 0), np.int32)
-    memory = kernel.Memory(none, none, none, none, nobody, nobody, nobody)
+    memory = kernel.Memory(none, none, none, none, nobody, nobody, nobody, none)
     arrival, prompt, output = _requests(arrival_ps, input_tok, output_tok)
     prefill = np.maximum(1, prompt - _cached(cached_tok, prompt))
     columns = (arrival, prompt, output, prefill, prompt + output)
@@ -129,7 +129,7 @@ def _run(
     n = arrival.size
     limits = _checked(terms, limits, output)
     state = np.zeros((n_replicas, kernel.COLUMNS), np.int64)
-    state[:, kernel.FIRST : kernel.TAIL + 1] = -1
+    state[:, [kernel.FIRST, kernel.HEAD, kernel.TAIL]] = -1
     seats = min(limits.max_seqs, max(n, 1))
     pool = kernel.Pool(
         state,
