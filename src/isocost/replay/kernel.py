@@ -211,7 +211,7 @@ def pin(i: int, r: int, load: Load, memory: Memory, free_tok: int) -> int:
             break
         hit += memory.block_tok[j]
     load.prefill_tok[i] = max(1, load.input_tok[i] - hit)
-    pinned = load.need_tok[i]
+    pinned: int = load.need_tok[i]
     for j in range(lo, hi):
         block = memory.ids[j]
         if ref[block] > 0:
@@ -234,7 +234,7 @@ def pin(i: int, r: int, load: Load, memory: Memory, free_tok: int) -> int:
 
 @compiled
 def unpin(i: int, r: int, load: Load, memory: Memory) -> int:
-    """Tokens no longer pinned as ``i`` ends: blocks that nobody uses stay as cache, the tail as the oldest."""
+    """Tokens no longer pinned as ``i`` ends: blocks without users stay as cache, the tail as the oldest."""
     lo = memory.offsets[i]
     sentinel = memory.weight_tok.size
     ref = memory.ref[r]
