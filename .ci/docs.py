@@ -1,18 +1,22 @@
-"""Write the pages of docs/ that the code itself holds: the commands (cli.md) and the public names (api.md).
+"""Write into docs/ what the code itself holds: commands (cli.md), public names (api.md), layers (design.md).
 
 ``python .ci/docs.py`` writes them; ``--check`` fails where a committed page is not what it would write.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import inspect
 import io
+import re
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
 HELP_COLUMNS = 100
 HEAD = "<!-- Written by `make docs` from the code; do not edit. -->\n"
 
@@ -88,7 +92,35 @@ def _described(name: str, item: object) -> str:
         return text
 
 
-PAGES: dict[str, Callable[[], str | None]] = {"cli.md": commands, "api.md": names}
+def layers() -> str:
+    """design.md with its table of layers as the contract in pyproject.toml has them."""
+    page = (DOCS / "design.md").read_text(encoding="utf-8")
+    start, end = "<!-- layers: written by `make docs` -->\n", "<!-- end of layers -->"
+    head, _, rest = page.partition(start)
+    return head + start + _layer_table() + end + rest.partition(end)[2]
+
+
+def _layer_table() -> str:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    lines = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
+    rows = ["| line | room | what it holds |", "|---:|---|---|"]
+    for number, line in enumerate(lines, 1):
+        for room in re.findall(r"\w+", line):
+            rows.append(f"| {number} | `{room}` | {_first_line(room)} |")
+    return "\n".join(rows) + "\n"
+
+
+def _first_line(room: str) -> str:
+    source = ROOT / "src" / "isocost"
+    for path in (source / f"{room}.py", source / room / "__init__.py"):
+        if path.exists():
+            return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
+    return "*not built*"
+
+
+PAGES: dict[str, Callable[[], str | None]] = {"cli.md": commands, "api.md": names, "design.md": layers}
 
 if __name__ == "__main__":
     main()

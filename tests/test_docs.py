@@ -11,10 +11,12 @@ import tomllib
 from pathlib import Path
 from types import ModuleType
 
+import msgspec
 import pytest
 
 import isocost
 import isocost.finance
+from isocost.plan.limits import Have, HeldGpus, Limits, Slo
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -85,6 +87,21 @@ def test_every_page_is_reachable_from_the_readme() -> None:
         links = LINK.findall(without_code(page.read_text(encoding="utf-8")))
         waiting += [page.parent / link.partition("#")[0] for link in links if "://" not in link]
     assert {page.name for page in PAGES} - {page.name for page in seen} == set()
+
+
+def test_pages_that_messages_name_exist() -> None:
+    texts = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "src").rglob("*.py"))]
+    named = {name for text in texts for name in re.findall(r"docs/([\w-]+\.md)", text)}
+    assert [name for name in sorted(named) if not (DOCS / name).exists()] == []
+
+
+def test_every_limit_is_described_and_its_examples_read() -> None:
+    text = (DOCS / "limits.md").read_text(encoding="utf-8")
+    slo, have = (code for language, code in FENCE.findall(text) if language == "toml")
+    msgspec.toml.decode(slo, type=Limits)
+    msgspec.toml.decode(have, type=Have)
+    names = {name for kind in (Limits, Slo, Have, HeldGpus) for name in kind.__struct_fields__}
+    assert [name for name in sorted(names) if not re.search(rf"\b{name}\b", slo + have)] == []
 
 
 def test_every_facts_file_is_described() -> None:
