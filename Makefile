@@ -40,11 +40,11 @@ clean:
 
 # A stamp a set of dependencies, so that nothing is installed twice.
 $(VENV)/.plan: pyproject.toml constraints.txt
-	.ci/install $(VENV)
+	@.ci/install $(VENV)
 	@touch $@
 $(VENV)/.test: pyproject.toml constraints.txt
-	.ci/install $(VENV) test
+	@.ci/install $(VENV) test
 	@touch $@ $(VENV)/.plan
 $(VENV)/.dev: pyproject.toml constraints.txt
-	.ci/install $(VENV) dev
+	@.ci/install $(VENV) dev
 	@touch $@ $(VENV)/.plan $(VENV)/.test

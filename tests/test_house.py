@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from golden import Golden
+
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "isocost"
 MODULES = sorted(SOURCE.rglob("*.py"))
@@ -168,3 +170,12 @@ def test_nothing_committed_names_a_machine_or_a_registry() -> None:
         wrong += [f"{path.relative_to(ROOT)}: {name}" for name in registries if name in text]
         wrong += [f"{path.relative_to(ROOT)}: {found.group()}" for found in machine.finditer(text)]
     assert wrong == []
+
+
+def test_golden_compares_and_accepts(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="no a.txt"):
+        Golden(tmp_path).check("a.txt", "one\n")
+    Golden(tmp_path, update=True).check("a.txt", "one  \ntwo\n\n")
+    Golden(tmp_path).check("a.txt", "one\ntwo")
+    with pytest.raises(AssertionError, match=r"\+three"):
+        Golden(tmp_path).check("a.txt", "one\nthree\n")
