@@ -46,7 +46,7 @@ class Outcome(IntEnum):
     ERROR = 1
     CANCELLED = 2
     RETRY = 3
-    """A call that repeats an earlier failed one."""
+    """A failed call that repeats an earlier failed one; the repeat that succeeds is ``OK``."""
     DUPLICATE = 4
     """The same request id logged again: neither served nor billed twice."""
 
@@ -62,7 +62,8 @@ class Chunk:
     ``block_ids[block_offsets[i]:block_offsets[i+1]]`` (hash of the whole prefix up to and with
     that block). ``prompt_key`` identifies the whole prompt (-1 unknown). ``deadline_s``: how long
     the answer may take (NaN: interactive). ``ttft_s`` and ``e2e_s`` as measured, NaN missing.
-    ``line`` is the row's place in its file.
+    ``line`` is the row's place in its file. In a count column that the log has, a row without the
+    count holds 0 (the reader's findings say how many).
     """
 
     arrival_ns: Int64
@@ -112,6 +113,12 @@ class Chunk:
 
 Level = Literal["found", "guessed", "doubt"]
 
+Clock = Literal["utc", "relative"]
+"""``relative``: the log counts from its own start, so neither date nor weekday is known."""
+
+ANCHOR_NS = 4 * 86_400 * NS_PER_S
+"""Where a relative clock starts: Monday 1970-01-05 00:00 UTC."""
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -129,7 +136,8 @@ class Trace:
 
     ``names[column]`` are the texts that codes stand for. ``block_tok`` is the tokens a prefix
     block holds (0: no blocks). ``digest`` is a content hash of the file or of the parameters that
-    generated it. ``columns`` are the optional columns that the log has.
+    generated it. ``columns`` are the optional columns that the log has. Arrivals of a trace whose
+    ``clock`` is ``relative`` count from ``ANCHOR_NS``: they must not be used to look up a price.
     """
 
     title: str
@@ -140,6 +148,7 @@ class Trace:
     block_tok: int = 0
     findings: tuple[Finding, ...] = ()
     reader: str = ""
+    clock: Clock = "utc"
 
     def chunks(self) -> Iterator[Chunk]:
         """Read the log again, a chunk at a time, in order of arrival."""

@@ -1,0 +1,97 @@
+"""What the arrival times alone give reason to doubt: coarse ticks and holes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+from isocost.trace.schema import NS_PER_S, Clock, Finding, utc
+
+_COARSE_NS = NS_PER_S
+_HOUR_NS = 3_600 * NS_PER_S
+_HOLE_REQUESTS = 20.0
+"""A hole counts where this many requests were to be expected: by chance (Poisson) once in e^20."""
+
+
+def clock_findings(arrivals: Iterable[npt.NDArray[np.int64]], clock: Clock) -> list[Finding]:
+    """Fold over sorted arrivals (ns, chunks): ticks of a second or more that hold several requests, and gaps.
+
+    A gap counts where at least 20 requests were to be expected in it, at the mean rate of the same hour
+    of the day (traces of two days or more) or of the whole trace, and it is longer than ten times any usual
+    gap (the 99.9th percentile).
+    """
+    tick, ties, total = 0, 0, 0
+    last: int | None = None
+    start = 0
+    gaps: list[tuple[int, int]] = []
+    usual: list[float] = []
+    hours: list[npt.NDArray[np.int64]] = []
+    for arrival_ns in arrivals:
+        if not len(arrival_ns):
+            continue
+        if last is None:
+            start = int(arrival_ns[0])
+            steps = np.diff(arrival_ns)
+            before = arrival_ns[:-1]
+        else:
+            steps = np.diff(arrival_ns, prepend=last)
+            before = np.concatenate(([last], arrival_ns[:-1]))
+        total += len(arrival_ns)
+        last = int(arrival_ns[-1])
+        moved = steps[steps > 0]
+        ties += len(steps) - len(moved)
+        if tick != 1 and len(moved):
+            tick = int(np.gcd(tick, np.gcd.reduce(moved // 1_000)))
+        if len(steps):
+            usual.append(float(np.quantile(steps, 0.999)))
+            for i in np.argsort(steps)[-20:]:
+                gaps.append((int(steps[i]), int(before[i])))
+        hours.append(np.bincount((arrival_ns - start) // _HOUR_NS))
+    if last is None or total < 2:
+        return []
+    findings = []
+    tick_ns = tick * 1_000
+    groups = total - ties
+    if tick_ns >= _COARSE_NS and total > 1.2 * groups:
+        text = (
+            f"times come in ticks of {tick_ns / NS_PER_S:g} s ({total / groups:.1f} requests at a time): bursts inside"
+            " a tick are an artefact of the log, and queueing is overstated"
+        )
+        findings.append(Finding("doubt", "coarse_clock", text, total))
+    return findings + _holes(gaps, max(usual, default=0.0), hours, start, last, total, clock)
+
+
+def _holes(
+    gaps: list[tuple[int, int]], usual_ns: float, hours: list[npt.NDArray[np.int64]], start: int, last: int,
+    total: int, clock: Clock,
+) -> list[Finding]:  # fmt: skip
+    span_ns = max(1, last - start)
+    per_ns = total / span_ns
+    by_hour = np.zeros((last - start) // _HOUR_NS + 1)
+    for part in hours:
+        by_hour[: len(part)] += part
+    days = len(by_hour) // 24
+    cycle = by_hour[: days * 24].reshape(days, 24).mean(axis=0) / _HOUR_NS if days >= 2 else None
+    found = []
+    for gap_ns, at_ns in sorted(set(gaps), reverse=True)[:20]:
+        if gap_ns < 10 * usual_ns:
+            continue
+        if cycle is None:
+            expected = per_ns * gap_ns
+        else:
+            covered = np.arange((at_ns - start) // _HOUR_NS, (at_ns + gap_ns - start) // _HOUR_NS + 1)
+            expected = float(cycle[covered % 24].mean()) * gap_ns
+        if expected >= _HOLE_REQUESTS:
+            found.append((gap_ns, at_ns, expected))
+    if not found:
+        return []
+    gap_ns, at_ns, expected = found[0]
+    when = f"at {utc(at_ns):%Y-%m-%d %H:%M} UTC" if clock == "utc" else f"{(at_ns - start) / _HOUR_NS:.1f} h in"
+    lost = sum(one[2] for one in found)
+    text = (
+        f"{len(found)} gap{'s' if len(found) > 1 else ''} without requests, the longest {gap_ns / _HOUR_NS:.1f} h {when}:"
+        f" about {lost:,.0f} requests were to be expected; rows may be missing"
+    )
+    return [Finding("doubt", "gaps", text, round(lost))]

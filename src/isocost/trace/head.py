@@ -1,0 +1,157 @@
+"""The first look at a file: what it is, which columns it has, a few of its rows."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from isocost.errors import BadTrace
+
+Kind = Literal["csv", "jsonl", "json", "parquet"]
+
+SAMPLE_ROWS = 200
+_SEPARATORS = ",;\t|"
+
+
+@dataclass(frozen=True)
+class Head:
+    """A file's kind, its columns (name to DuckDB type; of a JSON file: the keys of the sample) and a sample.
+
+    ``sample`` are the first rows as dictionaries: texts of a CSV, values of a JSON or Parquet file.
+    """
+
+    path: Path
+    kind: Kind
+    columns: Mapping[str, str]
+    sample: tuple[Mapping[str, Any], ...]
+    separator: str = ","
+
+    def has(self, *names: str) -> bool:
+        """Whether every one of the columns is there, whatever its case."""
+        mine = {name.lower() for name in self.columns}
+        return all(name.lower() in mine for name in names)
+
+    def column(self, name: str) -> str | None:
+        """The column's name as the file spells it, or ``None``."""
+        for mine in self.columns:
+            if mine.lower() == name.lower():
+                return mine
+        return None
+
+    def values(self, name: str) -> list[Any]:
+        """The sample's values of a column that are not empty."""
+        return [row[name] for row in self.sample if row.get(name) not in (None, "")]
+
+
+def look(path: Path) -> Head:
+    """Open a file far enough to say what it is.
+
+    Raises:
+        BadTrace: it is absent, empty, a folder, or not a table.
+    """
+    if not path.exists():
+        raise BadTrace("no such file", where=str(path), fix="Check the path")
+    if path.is_dir():
+        raise BadTrace("a folder, not a file", where=str(path), fix="Name one log file in it")
+    if path.stat().st_size == 0:
+        raise BadTrace("the file is empty", where=str(path), fix="Give a log with at least one row")
+    with path.open("rb") as file:
+        magic = file.read(4)
+    if magic == b"PAR1":
+        return _parquet(path)
+    if magic[:2] == b"\x1f\x8b" and path.suffix != ".gz":
+        raise BadTrace("a gzip file without .gz in its name", where=str(path), fix="Rename it NAME.gz")
+    opener = gzip.open if magic[:2] == b"\x1f\x8b" else open
+    try:
+        with opener(path, "rt", encoding="utf-8-sig", newline="") as text:
+            lines = [line for line in itertools.islice(text, SAMPLE_ROWS + 1) if line.strip()]
+    except (UnicodeDecodeError, OSError) as error:
+        raise BadTrace(f"not a text file in UTF-8 ({error})", where=str(path)) from None
+    if not lines:
+        raise BadTrace("the file is empty", where=str(path), fix="Give a log with at least one row")
+    first = lines[0].lstrip()
+    if first.startswith("{"):
+        return _json_lines(path, lines)
+    if first.startswith("["):
+        return _json_array(path)
+    return _csv(path, lines)
+
+
+def _json_lines(path: Path, lines: list[str]) -> Head:
+    rows = []
+    for line in lines:
+        try:
+            row = msgspec.json.decode(line)
+        except msgspec.DecodeError:
+            continue
+        if isinstance(row, dict):
+            rows.append(row)
+    if not rows:
+        raise BadTrace("no line is a JSON object", where=str(path), fix="Give one JSON object a line")
+    return Head(path, "jsonl", _keys(rows), tuple(rows))
+
+
+def _json_array(path: Path) -> Head:
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rb") as file:
+        try:
+            rows = msgspec.json.decode(file.read())
+        except msgspec.DecodeError as error:
+            raise BadTrace(f"not JSON ({error})", where=str(path)) from None
+    rows = [row for row in rows if isinstance(row, dict)][:SAMPLE_ROWS]
+    if not rows:
+        raise BadTrace("a JSON array without objects", where=str(path))
+    return Head(path, "json", _keys(rows), tuple(rows))
+
+
+def _keys(rows: list[dict[str, Any]]) -> dict[str, str]:
+    return dict.fromkeys(itertools.chain.from_iterable(rows), "JSON")
+
+
+def _csv(path: Path, lines: list[str]) -> Head:
+    counts = {separator: lines[0].count(separator) for separator in _SEPARATORS}
+    separator = max(counts, key=lambda one: counts[one])
+    header, *rows = csv.reader(lines, delimiter=separator)
+    names = [name.strip() for name in header]
+    if len({name.lower() for name in names}) < len(names):
+        twice = next(name for i, name in enumerate(names) if name in names[:i] or not name)
+        raise BadTrace(f"two columns are called {twice!r}", where=f"{path}:1", fix="Rename one")
+    if all(_is_number(name) for name in names):
+        raise BadTrace(
+            "the first line holds numbers, not column names", where=f"{path}:1", fix="Add a header line"
+        )
+    if not rows:
+        raise BadTrace("a header and no rows", where=str(path), fix="Give a log with at least one row")
+    sample = tuple(dict(zip(names, row, strict=False)) for row in rows)
+    return Head(path, "csv", dict.fromkeys(names, "VARCHAR"), sample, separator)
+
+
+def _parquet(path: Path) -> Head:
+    import duckdb
+
+    with duckdb.connect() as con:
+        try:
+            con.execute("DESCRIBE SELECT * FROM read_parquet($1)", [str(path)])
+        except duckdb.Error as error:
+            raise BadTrace(f"not a readable Parquet file ({error})", where=str(path)) from None
+        columns = {row[0]: row[1] for row in con.fetchall()}
+        con.execute(f"SELECT * FROM read_parquet($1) LIMIT {SAMPLE_ROWS}", [str(path)])
+        sample = tuple(dict(zip(columns, row, strict=True)) for row in con.fetchall())
+    if not sample:
+        raise BadTrace("a Parquet file without rows", where=str(path))
+    return Head(path, "parquet", columns, sample)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,454 @@
+"""From a reader's SELECT to a trace: validate once, sort, encode texts, then hand out chunks."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from isocost.errors import BadTrace
+from isocost.trace.clock import clock_findings
+from isocost.trace.head import Head
+from isocost.trace.kernels import chain, compiled, unroll
+from isocost.trace.schema import NAMED, Chunk, Clock, Finding, Trace
+
+if TYPE_CHECKING:
+    import duckdb
+
+CHUNK_ROWS = 1_000_000
+CHUNK_BLOCKS = 16_000_000
+MEMORY_LIMIT = "1500MB"
+"""DuckDB spills to disk above this."""
+
+BAD_SHARE = 0.01
+"""Share of rows that may be unusable before the log is refused: more says that it was misread."""
+
+RETRY_WINDOW_NS = 600 * 1_000_000_000
+"""A call of the same session this soon after a failed one counts as its repeat."""
+
+COUNTS = ("cached_tok", "cache_write_tok", "reasoning_tok")
+TIMES = ("deadline_s", "ttft_s", "e2e_s")
+
+
+@dataclass(frozen=True)
+class Scan:
+    """How one format becomes requests: a SQL expression over the file's columns for each of ours.
+
+    ``columns`` may name: arrival_ns (BIGINT), input_tok, output_tok, cached_tok, cache_write_tok,
+    reasoning_tok (DOUBLE), the texts of ``NAMED``, needs, prompt_key, deadline_s, ttft_s, e2e_s, billed_usd,
+    request_id (text), failed (0 ok, 1 error, 2 cancelled), blocks (BIGINT[]), shared (BIGINT: ``blocks`` follow
+    the first ``shared`` blocks of the same ``chain_key``'s last request). ``source`` replaces the
+    file as the relation, with ``{file}`` standing for it. ``chained``: block ids already name whole prefixes.
+    """
+
+    columns: Mapping[str, str]
+    clock: Clock = "utc"
+    block_tok: int = 0
+    chained: bool = True
+    source: str = "{file}"
+    findings: tuple[Finding, ...] = ()
+    workload: str = ""
+    """The one workload of all rows, where no column names workloads."""
+    spelled: Mapping[str, str] = field(default_factory=dict)
+    """What our columns are called in the file, for messages."""
+
+
+def ident(name: str) -> str:
+    """A column name quoted for SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """A text quoted for SQL."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def utc_ns(expression: str) -> str:
+    """SQL: a timestamp or its text as ns since 1970; without a zone it is read as UTC."""
+    return f"epoch_us(TRY_CAST({expression} AS TIMESTAMPTZ)) * 1000"
+
+
+def number(expression: str) -> str:
+    """SQL: a number, or NULL where the text is none."""
+    return f"TRY_CAST({expression} AS DOUBLE)"
+
+
+def count_ns(expression: str, per_s: float, anchor_ns: int = 0) -> str:
+    """SQL: a count of ticks (``per_s`` a second) as ns, from ``anchor_ns``."""
+    return f"TRY_CAST(round({number(expression)} * {1e9 / per_s!r}) AS BIGINT) + {anchor_ns}"
+
+
+def relation(head: Head) -> str:
+    """SQL: the file as a relation (CSV columns are all text; of a JSON file one column, ``json``)."""
+    path = literal(str(head.path))
+    if head.kind == "parquet":
+        return f"read_parquet({path})"
+    if head.kind == "jsonl":
+        return f"read_ndjson_objects({path}, ignore_errors=true, maximum_object_size=67108864)"
+    if head.kind == "json":
+        return f"read_json_objects({path}, format='array', maximum_object_size=67108864)"
+    columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in head.columns)
+    return (
+        f"read_csv({path}, columns={{{columns}}}, delim={literal(head.separator)}, quote='\"', escape='\"', "
+        "header=true, auto_detect=false, store_rejects=true, rejects_limit=0, max_line_size=67108864)"
+    )
+
+
+def ingest(head: Head, scan: Scan, *, reader: str, title: str) -> Trace:
+    """Read the file once into a sorted table; the trace reads its chunks from there.
+
+    Raises:
+        BadTrace: rows that cannot be requests, with the first line and what to do.
+    """
+    import duckdb
+
+    spill = tempfile.TemporaryDirectory(prefix="isocost-")
+    con = duckdb.connect()
+    con.execute("SET TimeZone = 'UTC'")
+    con.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
+    con.execute(f"SET temp_directory = {literal(spill.name)}")
+    con.execute("SET preserve_insertion_order = true")
+    con.execute("SET enable_progress_bar = false")
+    table = _Table(con, spill, head, scan)
+    table.stage()
+    findings = [*scan.findings, *table.check()]
+    findings += table.settle()
+    findings += clock_findings(table.arrivals(), scan.clock)
+    if "cached_tok" in table.present:
+        text = "cached tokens as billed are evidence of reuse at that provider, not of a self-hosted cache's hit rate"
+        findings.append(Finding("found", "billed_cache", text))
+    names = table.names
+    if scan.workload:
+        names["workload"] = (scan.workload,)
+    columns = frozenset({*table.present, "workload"} - {"arrival_ns", "input_tok", "output_tok", "request_id"})
+    return Trace(
+        title=title, digest=_digest(head.path), names=names, columns=_public(columns), read=table.read,
+        block_tok=scan.block_tok, findings=tuple(findings), reader=reader, clock=scan.clock,
+    )  # fmt: skip
+
+
+def _public(columns: frozenset[str]) -> frozenset[str]:
+    """Names of the chunk's optional columns."""
+    renamed = {"failed": "outcome", "blocks": "block_ids"}
+    return frozenset(renamed.get(name, name) for name in columns if name not in ("shared", "chain_key")) | {
+        "line"
+    }
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+@dataclass
+class _Table:
+    """The rows of one file in a DuckDB database of their own; ``present`` are the columns with a value."""
+
+    con: duckdb.DuckDBPyConnection
+    spill: tempfile.TemporaryDirectory[str]
+    head: Head
+    scan: Scan
+    present: frozenset[str] = frozenset()
+    names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    rows: int = 0
+    chunk_rows: int = CHUNK_ROWS
+    rejected: tuple[int, ...] = ()
+
+    def stage(self) -> None:
+        """Load the file's rows, in its order, under our names; find out which columns hold anything."""
+        import duckdb
+
+        source = self.scan.source.replace("{file}", relation(self.head))
+        columns = {"failed": "0", **self.scan.columns} if "failed" in self.scan.columns else self.scan.columns
+        select = ", ".join(f"{expression} AS {name}" for name, expression in columns.items())
+        try:
+            self.con.execute(f"CREATE TABLE staged AS SELECT {select} FROM {source}")
+        except duckdb.Error as error:
+            first = str(error).splitlines()[0]
+            raise BadTrace(f"cannot be read ({first})", where=str(self.head.path)) from None
+        counts = self._one(", ".join(f"count({name}) AS {name}" for name in columns))
+        self.present = frozenset(name for name, n in counts.items() if n)
+        if self.head.kind == "csv":
+            self.rejected = tuple(
+                row[0] for row in self.con.execute("SELECT DISTINCT line FROM reject_errors ORDER BY 1").fetchall()
+            )  # fmt: skip
+
+    def check(self) -> list[Finding]:
+        """Look at every column once for what cannot be, then keep the rows that can.
+
+        Raises:
+            BadTrace: negative or NaN tokens, out-of-range values, or too many rows that are none.
+        """
+        missing = [name for name in ("arrival_ns", "input_tok", "output_tok") if name not in self.present]
+        total = int(self._one("count(*) AS n")["n"])
+        if missing and total:
+            called = ", ".join(self._called(name) for name in missing)
+            raise BadTrace(
+                f"no row has a readable value in {called}", where=str(self.head.path), fix=self._map_fix()
+            )
+        counted = [name for name in ("input_tok", "output_tok", *COUNTS) if name in self.present]
+        timed = [name for name in (*TIMES, "billed_usd") if name in self.present]
+        wrong = {
+            **{f"neg_{n}": f"{n} < 0 OR isnan({n})" for n in (*counted, *timed) if n != "billed_usd"},
+            **{f"big_{n}": f"{n} > 2147483647" for n in counted},
+        }
+        if "cached_tok" in self.present:
+            wrong["over_cached"] = "cached_tok > input_tok"
+        if "reasoning_tok" in self.present:
+            wrong["over_reasoning"] = "reasoning_tok > output_tok"
+        done = "failed = 0" if "failed" in self.present else "true"
+        wrong |= {
+            "unusable": "arrival_ns IS NULL OR input_tok IS NULL OR output_tok IS NULL",
+            "early": "arrival_ns < 0",
+            "no_output": f"output_tok = 0 AND {done}",
+            "no_input": f"input_tok = 0 AND {done}",
+        }
+        found = self._one(
+            ", ".join(
+                f"count(*) FILTER (WHERE {test}) AS n_{key}, min(rowid) FILTER (WHERE {test}) AS at_{key}"
+                for key, test in wrong.items()
+            )
+        )
+        for key in wrong:
+            kind, _, column = key.partition("_")
+            if not found[f"n_{key}"] or kind not in ("neg", "big", "early"):
+                continue
+            value = self.con.execute(
+                f"SELECT {column or 'arrival_ns'} FROM staged WHERE rowid = $1", [found[f"at_{key}"]]
+            ).fetchone()
+            shown = "a time before 1970" if kind == "early" else f"{value[0]:g}" if value else "?"
+            raise BadTrace(
+                f"{self._called(column or 'arrival_ns')} is {shown} (in {found[f'n_{key}']:,} of {total:,} rows)",
+                where=f"{self.head.path}:{self._line(int(found[f'at_{key}']))}",
+                fix="Tokens and seconds must be numbers of zero or more: mend or remove the row",
+            )
+        return self._unusable(found, total) + self._odd(found)
+
+    def _unusable(self, found: Mapping[str, Any], total: int) -> list[Finding]:
+        bad = int(found["n_unusable"]) + len(self.rejected)
+        if not bad:
+            return []
+        usable = total - int(found["n_unusable"])
+        lines = [int(row[0]) for row in self.con.execute(
+            "SELECT rowid FROM staged WHERE arrival_ns IS NULL OR input_tok IS NULL OR output_tok IS NULL LIMIT 5"
+        ).fetchall()]  # fmt: skip
+        at = sorted([*(self._line(row) for row in lines), *self.rejected[:5]])[:5]
+        if usable == 0 or bad > max(1.0, BAD_SHARE * (total + len(self.rejected))):
+            raise BadTrace(
+                f"{bad:,} of {total + len(self.rejected):,} rows cannot be read as a request"
+                " (a time, input tokens and output tokens)",
+                where=f"{self.head.path}:{at[0]}",
+                fix="Mend or remove the rows, or name the columns with --map",
+            )
+        shown = ", ".join(str(line) for line in at) + (" ..." if bad > len(at) else "")
+        return [Finding("doubt", "unreadable_rows", f"{bad:,} rows could not be read and are left out: lines {shown}", bad)]  # fmt: skip
+
+    def _odd(self, found: Mapping[str, Any]) -> list[Finding]:
+        findings = []
+        for key, code, text in (
+            ("no_output", "no_output", "calls ended well with no output tokens"),
+            ("no_input", "no_input", "calls ended well with no input tokens"),
+            ("over_cached", "cached_over_input", "rows count more cached tokens than input; cached is capped"),
+            ("over_reasoning", "reasoning_over_output", "rows count more reasoning tokens than output; capped"),
+        ):
+            n = int(found.get(f"n_{key}") or 0)
+            if n:
+                findings.append(Finding("doubt", code, f"{n:,} {text}", n))
+        return findings
+
+    def settle(self) -> list[Finding]:
+        """Sort, encode texts as codes, mark duplicates and repeats; drop what was staged."""
+        findings = []
+        back, ties = self.con.execute(
+            "SELECT count(*) FILTER (WHERE a < l), count(*) FILTER (WHERE a = l) FROM "
+            "(SELECT arrival_ns AS a, lag(arrival_ns) OVER () AS l FROM staged WHERE arrival_ns IS NOT NULL)"
+        ).fetchone() or (0, 0)
+        if back:
+            findings.append(Finding("doubt", "clock_order", f"the clock goes backwards at {back:,} rows; sorted", back))
+        duplicate = "false"
+        if "request_id" in self.present:
+            self.con.execute(
+                "CREATE TABLE twice AS SELECT r FROM (SELECT rowid AS r, row_number() OVER "
+                "(PARTITION BY request_id ORDER BY rowid) AS n FROM staged WHERE request_id IS NOT NULL) WHERE n > 1"
+            )
+            twice = int((self.con.execute("SELECT count(*) FROM twice").fetchone() or (0,))[0])
+            if twice:
+                duplicate = "s.rowid IN (SELECT r FROM twice)"
+                findings.append(Finding("doubt", "duplicate_ids", f"{twice:,} rows repeat a request id; they are neither served nor billed twice", twice))  # fmt: skip
+        else:
+            findings += self._twins()
+        self._encode(duplicate, ordered=not back)
+        self.con.execute("DROP TABLE staged")
+        findings += self._repeats()
+        self.rows = int((self.con.execute("SELECT count(*) FROM requests").fetchone() or (0,))[0])
+        if "blocks" in self.present:
+            blocks = "len(blocks) + coalesce(shared, 0)" if "shared" in self.present else "len(blocks)"
+            most = (self.con.execute(f"SELECT sum({blocks}) FROM requests").fetchone() or (0,))[0] or 0
+            mean = max(1.0, float(most) / max(1, self.rows))
+            self.chunk_rows = max(1_000, min(CHUNK_ROWS, int(CHUNK_BLOCKS / mean)))
+        return findings
+
+    def _twins(self) -> list[Finding]:
+        same = [name for name in ("arrival_ns", "input_tok", "output_tok", "model", "session", "tenant",
+                                  "prompt_key", "blocks") if name in self.present]  # fmt: skip
+        twins = int((self.con.execute(
+            f"SELECT coalesce(sum(n - 1), 0) FROM (SELECT count(*) AS n FROM staged GROUP BY {', '.join(same)} HAVING n > 1)"
+        ).fetchone() or (0,))[0])  # fmt: skip
+        if not twins:
+            return []
+        text = f"{twins:,} rows equal an earlier row in every column read; kept, as the log has no request id"
+        return [Finding("doubt", "equal_rows", text, twins)]
+
+    def _encode(self, duplicate: str, *, ordered: bool) -> None:
+        has = self.present
+        for name in [*NAMED, "chain_key"]:
+            if name not in has:
+                continue
+            self.con.execute(
+                f"CREATE TYPE e_{name} AS ENUM (SELECT {name} FROM staged WHERE {name} IS NOT NULL "
+                "GROUP BY 1 ORDER BY min(rowid))"
+            )
+            if name in NAMED:
+                found = self.con.execute(f"SELECT unnest(enum_range(NULL::e_{name}))").fetchall()
+                self.names[name] = tuple(str(row[0]) for row in found)
+        failed = "coalesce(failed, 0)" if "failed" in has else "0"
+        columns = {
+            "arrival_ns": "arrival_ns",
+            "input_tok": "round(input_tok)::INTEGER",
+            "output_tok": "round(output_tok)::INTEGER",
+            "outcome": f"(CASE WHEN {duplicate} THEN 4 ELSE {failed} END)::TINYINT",
+            "line": "s.rowid",
+        }
+        for name in COUNTS:
+            if name in has:
+                whole = "output_tok" if name == "reasoning_tok" else "input_tok"
+                columns[name] = f"round(least(coalesce({name}, 0), {whole}))::INTEGER"
+        for name in [*NAMED, "chain_key"]:
+            if name in has:
+                columns[name] = f"coalesce(enum_code({name}::e_{name})::INTEGER, -1)"
+        for name in TIMES:
+            if name in has:
+                columns[name] = f"coalesce({name}, 'nan')::FLOAT"
+        if "needs" in has:
+            columns["needs"] = "coalesce(needs, 0)::USMALLINT"
+        if "prompt_key" in has:
+            columns["prompt_key"] = "coalesce(prompt_key, -1)::BIGINT"
+        if "billed_usd" in has:
+            columns["billed_usd"] = "coalesce(billed_usd, 'nan')::DOUBLE"
+        if "blocks" in has:
+            columns["blocks"] = "coalesce(blocks, [])::BIGINT[]"
+        if "shared" in has:
+            columns["shared"] = "coalesce(shared, 0)::BIGINT"
+        select = ", ".join(f"{expression} AS {name}" for name, expression in columns.items())
+        order = "" if ordered else " ORDER BY s.arrival_ns, s.rowid"
+        self.con.execute(
+            f"CREATE TABLE requests AS SELECT {select} FROM staged s WHERE s.arrival_ns IS NOT NULL "
+            f"AND s.input_tok IS NOT NULL AND s.output_tok IS NOT NULL{order}"
+        )
+
+    def _repeats(self) -> list[Finding]:
+        """Mark failed calls that repeat a failed one; count those that a later call made good."""
+        key = "session" if "session" in self.present else "prompt_key" if "prompt_key" in self.present else ""
+        failed = int((self.con.execute("SELECT count(*) FROM requests WHERE outcome = 1").fetchone() or (0,))[0])
+        if not failed:
+            return []
+        findings = [Finding("found", "failed_calls", f"{failed:,} calls failed; they are not demand", failed)]
+        if not key:
+            return findings
+        self.con.execute(
+            "CREATE TABLE chains AS SELECT rowid AS r, outcome, arrival_ns - lag(arrival_ns) OVER w AS gap, "
+            f"lag(outcome) OVER w AS before FROM requests WHERE {key} IN (SELECT DISTINCT {key} FROM requests "
+            f"WHERE outcome = 1) AND {key} >= 0 AND outcome IN (0, 1) WINDOW w AS (PARTITION BY {key} ORDER BY arrival_ns, rowid)"
+        )
+        soon = f"before = 1 AND gap <= {RETRY_WINDOW_NS}"
+        again, mended = self.con.execute(
+            f"SELECT count(*) FILTER (WHERE {soon} AND outcome = 1), count(*) FILTER (WHERE {soon} AND outcome = 0) FROM chains"
+        ).fetchone() or (0, 0)
+        if again:
+            self.con.execute(
+                f"UPDATE requests SET outcome = 3 WHERE rowid IN (SELECT r FROM chains WHERE {soon} AND outcome = 1)"
+            )
+        if again or mended:
+            text = f"{mended:,} failed calls were repeated with success within 10 min, {again:,} repeats failed again"
+            findings.append(Finding("found", "retries", text, again + mended))
+        return findings
+
+    def read(self) -> Iterator[Chunk]:
+        """The rows as chunks, in order of arrival."""
+        has = self.present
+        plain = ["arrival_ns", "input_tok", "output_tok", "outcome", "line"]
+        plain += [n for n in (*COUNTS, *NAMED, *TIMES, "needs", "prompt_key", "billed_usd") if n in has]
+        with_suffix = "shared" in has
+        extra = ["len(blocks)::BIGINT AS n_blocks"] if "blocks" in has else []
+        extra += ["shared", "chain_key"] if with_suffix else []
+        held, starts = self._lists() if with_suffix else (None, None)
+        for lo in range(0, self.rows, self.chunk_rows):
+            span = f"FROM requests WHERE rowid >= {lo} AND rowid < {lo + self.chunk_rows}"
+            cursor = self.con.cursor()
+            got: dict[str, Any] = cursor.execute(f"SELECT {', '.join(plain + extra)} {span}").fetchnumpy()
+            columns = {name: np.asarray(got[name]) for name in plain}
+            columns["line"] = self._lines(columns["line"])
+            if self.scan.workload:
+                columns["workload"] = np.zeros(len(columns["line"]), np.int32)
+            if "blocks" in has:
+                ids = cursor.execute(f"SELECT unnest(blocks) AS id {span}").fetchnumpy()["id"]
+                ids = np.asarray(ids, np.int64)
+                offsets = _offsets(np.asarray(got["n_blocks"], np.int64))
+                if held is not None and starts is not None:
+                    key, shared = np.asarray(got["chain_key"], np.int64), np.asarray(got["shared"])
+                    whole = _offsets(shared + np.diff(offsets))
+                    out = np.empty(whole[-1], np.int64)
+                    compiled(unroll)(held, starts, key, shared, offsets, ids, out)
+                    ids, offsets = out, whole
+                elif not self.scan.chained:
+                    out = np.empty_like(ids)
+                    compiled(chain)(offsets, ids, out)
+                    ids = out
+                columns["block_offsets"], columns["block_ids"] = offsets, ids
+            cursor.close()
+            yield Chunk(**columns)
+
+    def arrivals(self) -> Iterator[np.ndarray[Any, Any]]:
+        """Arrivals alone (ns), in chunks."""
+        for lo in range(0, self.rows, CHUNK_ROWS):
+            span = f"FROM requests WHERE rowid >= {lo} AND rowid < {lo + CHUNK_ROWS}"
+            yield np.asarray(self.con.cursor().execute(f"SELECT arrival_ns {span}").fetchnumpy()["arrival_ns"])
+
+    def _lists(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """A buffer for the current block list of every chain key, and where each list starts in it."""
+        longest = self.con.execute(
+            "SELECT max(shared + len(blocks))::BIGINT AS n FROM requests GROUP BY chain_key ORDER BY chain_key"
+        ).fetchnumpy()["n"]
+        offsets = _offsets(np.asarray(longest, np.int64))
+        return np.zeros(int(offsets[-1]), np.int64), offsets[:-1]
+
+    def _one(self, select: str) -> dict[str, Any]:
+        got = self.con.execute(f"SELECT {select} FROM staged")
+        return dict(zip([c[0] for c in got.description or ()], got.fetchone() or (), strict=True))
+
+    def _line(self, row: int) -> int:
+        return int(self._lines(np.array([row]))[0])
+
+    def _lines(self, rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """The place in the file of staged rows: a header counts as a line, rejected lines as well."""
+        if self.head.kind != "csv":
+            return rows.astype(np.int64) + 1
+        places = rows.astype(np.int64) + 2
+        for line in self.rejected:
+            places += places >= line
+        return places
+
+    def _called(self, name: str) -> str:
+        return repr(self.scan.spelled.get(name, name.removesuffix("_ns")))
+
+    def _map_fix(self) -> str:
+        return f"Columns found: {', '.join(self.head.columns)}. Name them: --map arrival=...,input_tok=...,output_tok=..."
+
+
+def _offsets(lengths: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)

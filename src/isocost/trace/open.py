@@ -1,0 +1,127 @@
+"""Open anyone's log as a trace: find its format, its columns and what is doubtful in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from isocost.errors import BadTrace
+from isocost.trace.head import Head, look
+from isocost.trace.ingest import Scan, ingest, relation
+from isocost.trace.readers import (
+    Reader,
+    azure,
+    bailian,
+    burstgpt,
+    coding,
+    generic,
+    litellm,
+    mooncake,
+    names,
+    openai,
+    ragpulse,
+    servegen,
+)
+from isocost.trace.schema import Finding, Trace
+
+READERS: tuple[Reader, ...] = (
+    azure.READER,
+    mooncake.READER,
+    bailian.READER,
+    burstgpt.READER,
+    litellm.READER,
+    servegen.READER,
+    ragpulse.READER,
+    coding.READER,
+    openai.READER,
+    generic.READER,
+)
+"""Tried in this order; the generic reader takes what no other knows."""
+
+_MOST_WORKLOADS = 50
+_NOTHING = "(none)"
+
+
+def open_trace(
+    path: str | Path,
+    *,
+    mapping: Mapping[str, str] | None = None,
+    workload_by: str | None = None,
+    fmt: str | None = None,
+) -> Trace:
+    """Read a log as requests: CSV, JSONL or Parquet, its format found by its columns.
+
+    ``mapping`` names columns (``{"input_tok": "prompt_tokens", "arrival": "ts:ms"}``) and implies the generic reader.
+    ``workload_by`` is the column whose values are the workloads (``key_alias``, ``tag``, ``model``, ``tenant`` …,
+    or a column of the file); without it a column made for that is taken, else the whole file is one workload.
+    ``fmt`` forces a reader by name. The trace's findings say what was found, guessed and doubted.
+
+    Raises:
+        BadTrace: in one line, where and what to type.
+    """
+    head = look(Path(path))
+    reader = _reader(head, fmt, bool(mapping))
+    scan = reader.scan(head, mapping or {})
+    title = head.path.name.removesuffix(".gz").rpartition(".")[0] or head.path.name
+    scan, findings = _with_workload(head, reader, scan, workload_by, title)
+    if scan.clock == "relative":
+        text = "times count from the log's start: date and weekday are unknown; it is placed to begin on a Monday, 00:00 UTC"
+        findings.append(Finding("guessed", "relative_clock", text))
+    scan = replace(scan, findings=(*scan.findings, *findings))
+    return ingest(head, scan, reader=reader.name, title=title)
+
+
+def _reader(head: Head, fmt: str | None, mapped: bool) -> Reader:
+    if fmt is not None:
+        for reader in READERS:
+            if reader.name == fmt:
+                return reader
+        raise BadTrace(f"no reader {fmt!r}", fix=f"Readers: {', '.join(one.name for one in READERS)}")
+    if mapped:
+        return generic.READER
+    return next(reader for reader in READERS if reader.knows(head))
+
+
+def _with_workload(
+    head: Head, reader: Reader, scan: Scan, asked: str | None, title: str
+) -> tuple[Scan, list[Finding]]:
+    choices = dict(reader.by(head))
+    if asked is not None:
+        sql = next((sql for name, sql in choices.items() if name.lower() == asked.lower()), None)
+        column = head.column(asked)
+        if sql is None and column is not None:
+            sql = names.text(names.value(head, column))
+        if sql is None:
+            raise BadTrace(
+                f"cannot tell workloads apart by {asked!r}",
+                where=str(head.path),
+                fix=f"It has: {', '.join(sorted({*choices, *head.columns}))}",
+            )
+        return _named(scan, sql), []
+    for name in reader.prefer:
+        if name in choices and _tells_apart(head, scan, choices[name]):
+            text = f"workloads are taken from {name} (else --workload-by COLUMN)"
+            return _named(scan, choices[name]), [Finding("guessed", "workload_by", text)]
+    columns = {name: sql for name, sql in scan.columns.items() if name != "workload"}
+    others = [name for name in choices if name in ("key_alias", "tag", "model", "tenant", "user", "team", "call_type")]
+    hint = f" (else --workload-by {'|'.join(others)})" if others else ""
+    found = Finding("guessed", "workload_by", f"all requests are one workload, {title!r}{hint}")
+    return replace(scan, columns=columns, workload=title), [found]
+
+
+def _named(scan: Scan, sql: str) -> Scan:
+    return replace(scan, columns={**scan.columns, "workload": f"coalesce({sql}, '{_NOTHING}')"})
+
+
+def _tells_apart(head: Head, scan: Scan, sql: str) -> bool:
+    """Whether the first rows hold a value mostly, two to fifty different ones."""
+    import duckdb
+
+    source = scan.source.replace("{file}", f"(SELECT * FROM {relation(head)} LIMIT 5000)")
+    with duckdb.connect() as con:
+        found = con.execute(
+            f"SELECT count(DISTINCT v), count(v), count(*) FROM (SELECT {sql} AS v FROM {source})"
+        ).fetchone()
+    different, held, rows = found or (0, 0, 0)
+    return 2 <= different <= _MOST_WORKLOADS and 2 * held >= rows

@@ -1,0 +1,107 @@
+"""LiteLLM_SpendLogs, exported as CSV, JSONL or Parquet (columns as in LiteLLM's ``schema.prisma``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from isocost.trace.head import Head
+from isocost.trace.ingest import Scan, number, utc_ns
+from isocost.trace.readers import Reader, names
+from isocost.trace.schema import Finding
+
+
+def knows(head: Head) -> bool:
+    """The table's own spelling of times and tokens, and one of its keys."""
+    return head.has("startTime", "prompt_tokens", "completion_tokens", "model") and (
+        head.has("spend") or head.has("call_type") or head.has("api_key")
+    )
+
+
+def _column(head: Head, name: str) -> str:
+    """SQL of a column, NULL where the export left it out."""
+    mine = head.column(name)
+    return "NULL" if mine is None else names.value(head, mine)
+
+
+def _meta(head: Head, *path: str) -> str:
+    """SQL of a value in the ``metadata`` JSON, at the first of ``path`` that is there."""
+    if head.column("metadata") is None:
+        return "NULL"
+    document = f"TRY_CAST({_column(head, 'metadata')} AS JSON)"
+    return f"coalesce({', '.join(f'{document}->>{chr(39)}$.{one}{chr(39)}' for one in path)})"
+
+
+def scan(head: Head, _mapping: Mapping[str, str]) -> Scan:
+    """One row is one call to a provider; the cached and reasoning counts sit in ``metadata``.
+
+    LiteLLM adds Anthropic's cache reads and writes to ``prompt_tokens`` before it writes the row, so prompt tokens
+    are all input here, whatever the provider.
+    """
+    ended = f"coalesce(nullif({_column(head, 'status')}, ''), {_meta(head, 'status')})"
+    failed = names.failed(ended)
+    started, first, last = (utc_ns(_column(head, name)) for name in ("startTime", "completionStartTime", "endTime"))
+    duration = f"nullif({last} - {started}, 0) / 1e9"
+    columns = {
+        "arrival_ns": started,
+        "input_tok": _count(head, "prompt_tokens", failed),
+        "output_tok": _count(head, "completion_tokens", failed),
+        "cached_tok": number(_meta(
+            head, "usage_object.prompt_tokens_details.cached_tokens", "usage_object.cache_read_input_tokens",
+            "additional_usage_values.prompt_tokens_details.cached_tokens",
+            "additional_usage_values.cache_read_input_tokens",
+        )),
+        "cache_write_tok": number(_meta(
+            head, "usage_object.cache_creation_input_tokens", "additional_usage_values.cache_creation_input_tokens",
+        )),
+        "reasoning_tok": number(_meta(
+            head, "usage_object.completion_tokens_details.reasoning_tokens",
+            "additional_usage_values.completion_tokens_details.reasoning_tokens",
+        )),
+        "model": names.text(_column(head, "model")),
+        "provider": names.text(_column(head, "custom_llm_provider")),
+        "tenant": names.text(f"coalesce(nullif({_column(head, 'team_id')}, ''), {_column(head, 'user')})"),
+        "session": names.text(_column(head, "session_id")),
+        "tier": names.text(_meta(head, "usage_object.service_tier", "additional_usage_values.service_tier")),
+        "request_id": names.text(_column(head, "request_id")),
+        "failed": failed,
+        # The first token's time equals the end where nothing was streamed: that is no measurement of TTFT.
+        "ttft_s": f"CASE WHEN {first} < {last} AND {first} > {started} THEN ({first} - {started}) / 1e9 END",
+        "e2e_s": f"CASE WHEN ({failed}) = 0 AND {last} > {started} THEN {duration} END",
+        "billed_usd": number(_column(head, "spend")),
+        "prompt_key": f"CASE WHEN {_column(head, 'cache_key')} <> 'Cache OFF' THEN {names.key_of(_column(head, 'cache_key'))} END",
+    }  # fmt: skip
+    spelled = {"arrival_ns": "startTime", "input_tok": "prompt_tokens", "output_tok": "completion_tokens"}
+    found = Finding("found", "litellm", "LiteLLM spend logs: prompt tokens count all input, cached included")
+    columns = {name: sql for name, sql in columns.items() if sql != number("NULL") and sql != names.text("NULL")}
+    if head.column("cache_key") is None:
+        columns.pop("prompt_key")
+    return Scan(columns, findings=(found,), spelled=spelled)
+
+
+def _count(head: Head, name: str, failed: str) -> str:
+    sql = number(_column(head, name))
+    return f"CASE WHEN ({failed}) > 0 THEN coalesce({sql}, 0) ELSE {sql} END"
+
+
+def by(head: Head) -> Mapping[str, str]:
+    """Key alias and first tag, then the table's other keys."""
+    tags = f"TRY_CAST({_column(head, 'request_tags')} AS JSON)->>'$[0]'"
+    mine = {
+        "key_alias": names.text(
+            f"coalesce({_column(head, 'key_alias')}, {_meta(head, 'user_api_key_alias')})"
+            if head.column("key_alias") else _meta(head, "user_api_key_alias")
+        ),
+        "tag": names.text(tags),
+        "model": names.text(_column(head, "model")),
+        "model_group": names.text(_column(head, "model_group")),
+        "tenant": names.text(f"coalesce(nullif({_column(head, 'team_id')}, ''), {_column(head, 'user')})"),
+        "team": names.text(f"coalesce({_meta(head, 'user_api_key_team_alias')}, {_column(head, 'team_id')})"),
+        "user": names.text(_column(head, "user")),
+        "end_user": names.text(_column(head, "end_user")),
+        "provider": names.text(_column(head, "custom_llm_provider")),
+        "call_type": names.text(_column(head, "call_type")),
+    }  # fmt: skip
+    return {name: sql for name, sql in mine.items() if sql not in (names.text("NULL"), names.text("NULL->>'$[0]'"))}
+
+
+READER = Reader("litellm", knows, scan, by, prefer=("key_alias", "tag"))
