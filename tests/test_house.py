@@ -173,7 +173,7 @@ def test_nothing_committed_names_a_machine_or_a_registry() -> None:
 
 
 def test_golden_compares_and_accepts(tmp_path: Path) -> None:
-    with pytest.raises(AssertionError, match="no a.txt"):
+    with pytest.raises(AssertionError, match=r"no a\.txt"):
         Golden(tmp_path).check("a.txt", "one\n")
     Golden(tmp_path, update=True).check("a.txt", "one  \ntwo\n\n")
     Golden(tmp_path).check("a.txt", "one\ntwo")
