@@ -1,0 +1,241 @@
+"""What answers a request: its place, price, what it can take, and whether the catalog knows so.
+
+Eligibility comes before cost, and what is not known is not claimed: an offering that does not say
+that it takes tools does not take them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import NamedTuple
+
+import msgspec
+
+from isocost.catalog import CatalogAt, Fact
+from isocost.catalog.names import Offering, deprecated
+from isocost.catalog.prices import Rates, parse_when, rates
+from isocost.errors import UnknownFact
+
+QUOTE_LIFE = timedelta(days=365)
+"""A rental quote older than this is used only where no newer one exists."""
+
+
+class Api(msgspec.Struct, frozen=True, tag="api", forbid_unknown_fields=True):
+    """An offering by the token. ``option`` is ``api`` (a closed model) or ``hosted`` (open weights)."""
+
+    id: str
+    subject: str
+    provider: str
+    model: str
+    option: str
+    tier: str = "standard"
+
+
+class Pool(msgspec.Struct, frozen=True, tag="pool", forbid_unknown_fields=True):
+    """A kind of replica: a model on so many accelerators, its step times and its rent.
+
+    Step time is ``base + prefill * tokens + seq * sequences + kv * tokens held``, in picoseconds.
+    ``quote`` is the fact id of the on-demand rent.
+    """
+
+    id: str
+    option: str
+    model: str
+    precision: str
+    gpu: str
+    gpus: int
+    tp: int
+    base_ps: int
+    prefill_ps_per_tok: int
+    seq_ps: int
+    kv_ps_per_tok: int
+    kv_capacity_tok: int
+    max_seqs: int
+    prefill_budget_tok: int
+    usd_per_gpu_h: float
+    quote: str
+    engine: str = "vllm"
+
+
+class ExactCache(msgspec.Struct, frozen=True, tag="exact-cache", forbid_unknown_fields=True):
+    """Answers a prompt seen before by the same tenant and workload; nothing else, so quality is the same."""
+
+    id: str
+    ttl_s: float
+
+
+Deployment = Api | Pool | ExactCache
+
+
+class Ask(NamedTuple):
+    """What a stream asks of whatever serves it; empty and ``None`` ask nothing."""
+
+    max_input_tok: int
+    max_output_tok: int
+    needs: tuple[str, ...]
+    own_place: bool
+    regions: tuple[str, ...]
+    not_providers: tuple[str, ...]
+    wait_s: float | None
+
+
+class Rent(NamedTuple):
+    """The cheapest quote for an accelerator on a term, and the middle of the providers' cheapest."""
+
+    usd_per_gpu_h: float
+    fact: Fact
+    median_usd_per_gpu_h: float
+
+
+class UnitPrices(NamedTuple):
+    """Dollars per token by meter (and per request), with the ids of the facts behind each."""
+
+    input_usd: float
+    cache_read_usd: float
+    cache_write_usd: float
+    output_usd: float
+    request_usd: float
+    facts: dict[str, tuple[str, ...]]
+    caches: bool
+
+
+def offering_of(catalog_at: CatalogAt, subject: str) -> Offering:
+    """An offering by its subject ``api/provider/id``."""
+    served = catalog_at.find(subject, "serves")
+    return Offering(subject, subject.split("/", 2)[1], str(served.value) if served else "")
+
+
+def open_weights(catalog_at: CatalogAt, model: str) -> bool:
+    """Whether a model's weights can be had."""
+    found = catalog_at.find(f"model/{model}", "open_weights")
+    return found is not None and found.value == "true"
+
+
+def apis(catalog_at: CatalogAt) -> Iterator[Api]:
+    """Every offering with a known model and price in force, then its batch tier where it has one."""
+    for subject in catalog_at.catalog.subjects("api/"):
+        offering = offering_of(catalog_at, subject)
+        if not offering.serves or deprecated(catalog_at, subject):
+            continue
+        option = "hosted" if open_weights(catalog_at, offering.serves) else "api"
+        for tier in ("standard", "batch"):
+            if {"input", "output"} <= rates(catalog_at, offering, tier).meters.keys():
+                suffix = "" if tier == "standard" else ":batch"
+                yield Api(offering.id + suffix, subject, offering.provider, offering.serves, option, tier)
+
+
+def unit_prices(catalog_at: CatalogAt, api: Api, context_tok: int) -> UnitPrices | None:
+    """What tokens cost at an offering for requests of a context length; ``None`` where unknown.
+
+    Where the offering has no price for cached tokens it has no cache: they cost as input does.
+    """
+    table: Rates = rates(catalog_at, offering_of(catalog_at, api.subject), api.tier, context_tok=context_tok)
+    if not {"input", "output"} <= table.meters.keys():
+        return None
+    per_tok = {meter: rate.fusd / 1e15 for meter, rate in table.meters.items()}
+    facts = {meter: rate.facts for meter, rate in table.meters.items()}
+    plain = per_tok["input"]
+    return UnitPrices(
+        plain,
+        per_tok.get("cache_read", plain),
+        per_tok.get("cache_write", plain),
+        per_tok["output"],
+        per_tok.get("request", 0.0),
+        facts,
+        "cache_read" in per_tok,
+    )
+
+
+def unfit(catalog_at: CatalogAt, deployment: Api | Pool, ask: Ask) -> str:
+    """Why a deployment may not serve a stream, in words; blank where it may."""
+    if isinstance(deployment, Api):
+        return _unfit_api(catalog_at, deployment, ask) or _lacks(catalog_at, deployment, ask)
+    context = catalog_at.find(f"model/{deployment.model}", "context_tok")
+    if context is None or ask.max_input_tok + ask.max_output_tok > float(context.value):
+        return f"context of {deployment.model} is {context.value if context else 'unknown'} tokens"
+    if ask.max_input_tok + ask.max_output_tok > deployment.kv_capacity_tok:
+        return f"one request of {ask.max_input_tok + ask.max_output_tok} tokens exceeds its cache"
+    return _lacks(catalog_at, deployment, ask)
+
+
+def _unfit_api(catalog_at: CatalogAt, api: Api, ask: Ask) -> str:
+    if ask.own_place:
+        return "tokens must stay on replicas of one's own"
+    if api.provider in ask.not_providers:
+        return f"{api.provider} is excluded"
+    if ask.regions:
+        known = catalog_at.find(f"provider/{api.provider}", "regions")
+        offered = str(known.value).split() if known else []
+        if not set(ask.regions) & set(offered):
+            return f"{api.provider} is not known to answer from {' or '.join(ask.regions)}"
+    if api.tier == "batch":
+        turnaround = catalog_at.find(f"provider/{api.provider}", "batch_turnaround_h")
+        if ask.wait_s is None:
+            return "answers are needed at once"
+        if turnaround is None or float(turnaround.value) * 3600.0 > ask.wait_s:
+            return f"a batch at {api.provider} may take longer than {ask.wait_s / 3600:g} h"
+    context = catalog_at.find(api.subject, "context_tok")
+    if context is None:
+        context = catalog_at.find(f"model/{api.model}", "context_tok")
+    if context is None:
+        return "its context length is not known"
+    if ask.max_input_tok + ask.max_output_tok > float(context.value):
+        return f"context is {float(context.value):,.0f} tokens"
+    return ""
+
+
+def _lacks(catalog_at: CatalogAt, deployment: Api | Pool, ask: Ask) -> str:
+    if not ask.needs:
+        return ""
+    subjects = [f"model/{deployment.model}"]
+    if isinstance(deployment, Api):
+        subjects.insert(0, deployment.subject)
+    for subject in subjects:
+        known = catalog_at.find(subject, "supports")
+        if known is not None:
+            missing = [need for need in ask.needs if need not in str(known.value).split("|")]
+            return f"not known to take {', '.join(missing)}" if missing else ""
+    return f"not known to take {', '.join(ask.needs)}"
+
+
+def rent(catalog_at: CatalogAt, gpu: str, term: str, gpus: int) -> Rent | None:
+    """The cheapest quote for ``gpus`` of an accelerator on a term; ``None`` where nobody quotes one.
+
+    Each provider counts with its cheapest quote that can be rented in that number; quotes older than
+    ``QUOTE_LIFE`` count only where there is no newer one.
+    """
+    by_provider: dict[str, Fact] = {}
+    for fact in catalog_at.each("rental/", "usd_per_gpu_h"):
+        _, provider, subject_gpu = fact.subject.split("/", 2)
+        when = parse_when(fact.when)
+        if subject_gpu != gpu or when.get("term") != term or provider == "market":
+            continue
+        least = catalog_at.find(fact.subject, "min_gpus")
+        if least is not None and float(least.value) > gpus:
+            continue
+        if "gpus" in when and int(when["gpus"]) > gpus:
+            continue
+        best = by_provider.get(provider)
+        if best is None or float(fact.value) < float(best.value):
+            by_provider[provider] = fact
+    quotes = sorted(by_provider.values(), key=lambda fact: float(fact.value))
+    fresh = [f for f in quotes if f.valid_from is None or catalog_at.on - f.valid_from <= QUOTE_LIFE]
+    quotes = fresh or quotes
+    if not quotes:
+        return None
+    middle = float(quotes[len(quotes) // 2].value)
+    return Rent(float(quotes[0].value), quotes[0], middle)
+
+
+def api_ttft_p95_s(catalog_at: CatalogAt, api: Api) -> Fact | None:
+    """The dated fact on an offering's time to first token, where there is one."""
+    return catalog_at.find(api.subject, "ttft_p95_s")
+
+
+def days_to_launch(catalog_at: CatalogAt, option: str) -> float | None:
+    """Working days from decision to traffic, by option."""
+    try:
+        return catalog_at.number(f"option/{option}", "days_to_launch")
+    except UnknownFact:
+        return None
