@@ -37,9 +37,10 @@ from genai_prices.data import providers
 FACTS = Path(__file__).resolve().parent.parent / "src" / "isocost" / "catalog" / "facts"
 READ = date(2026, 11, 22)
 SOURCE = "genai-prices-0.2.3"
-HEADER = (
-    "subject,attribute,when,value,unit,low,high,valid_from,valid_to,source,quote,checked,kind,boundary,note"
-).split(",")
+HEADER = [
+    "subject", "attribute", "when", "value", "unit", "low", "high", "valid_from", "valid_to",
+    "source", "quote", "checked", "kind", "boundary", "note",
+]  # fmt: skip
 
 PROVIDERS = {
     **{name: name for name in (
@@ -95,6 +96,9 @@ WINDOWS = {
     "deepseek-v4-flash": (date(2026, 9, 10), date(2026, 9, 10)),
     "deepseek-flash": (date(2026, 9, 10), date(2026, 9, 10)),
 }
+
+
+DOUBLED = "twice the off-peak price, as on deepseek-v4-pro: the package holds no peak price of these days"
 
 
 @dataclass(frozen=True)
@@ -174,6 +178,15 @@ def spans(model: Any) -> list[Span]:
             found.append(Span(weekdays, None, (f"window=mon-fri {hours}",), named(prices)))
         else:
             found.append(Span(None, None, (f"window={hours}",), named(prices)))
+    if model.id == "deepseek-v4-flash" and any(window(constraint) for constraint, _ in lists(model)):
+        flat = next(part.prices for part in found if part.since == date(2026, 8, 17))
+        twice = {key: value * 2 for key, value in flat.items()}
+        for hours in ("01:00-04:00", "06:00-10:00"):
+            for since, until, days in (
+                (date(2026, 8, 17), date(2026, 8, 23), ""),
+                (date(2026, 8, 23), date(2026, 9, 10), "mon-fri "),
+            ):
+                found.append(Span(since, until, (f"window={days}{hours}",), twice, DOUBLED))
     return found
 
 
@@ -215,12 +228,14 @@ def text(value: Decimal) -> str:
 def price_rows(subject: str, model: Any) -> list[list[str]]:
     """The rows of one offering: equal neighbours in time are one row."""
     history: dict[tuple[str, str], list[tuple[date | None, date | None, str]]] = {}
+    notes: dict[tuple[str, str, date | None], str] = {}
     for span in spans(model):
         for key, value in span.prices.items():
             attribute, _, per = METERS[key]
             for band, price in bands(value):
                 when = ";".join(sorted((*band, *span.when)))
                 history.setdefault((attribute, when), []).append((span.since, span.until, text(price / per)))
+                notes[attribute, when, span.since] = span.note
     units = {attribute: unit for attribute, unit, _ in METERS.values()}
     rows = []
     for (attribute, when), parts in history.items():
@@ -231,8 +246,9 @@ def price_rows(subject: str, model: Any) -> list[list[str]]:
             else:
                 joined.append((since, until, price))
         for since, until, price in joined:
-            kind = "expected" if since and since > READ else "published"
-            rows.append(row(subject, attribute, when, price, units[attribute], since, until, kind))
+            note = notes[attribute, when, since]
+            kind = "expected" if since and since > READ else "derived" if note else "published"
+            rows.append(row(subject, attribute, when, price, units[attribute], since, until, kind, note))
     return rows
 
 
@@ -270,7 +286,7 @@ def escape(name: str) -> str:
 # Names that hosts give to open weights, after lower-casing, without the path before the last "/".
 DROP = re.compile(
     r"[-_](instruct|it|chat|hf|turbo|lite|fp8|bf16|nvfp4|awq|int8|fast|ultrafast|us|maas|versatile|instant|basic"
-    r"|16e|128e|specdec|v1:0|1:0|reference|free|p|highspeed|tput|17b|2508)$|:0$"
+    r"|16e|128e|specdec|v1:0|1:0|reference|free|p|highspeed|tput|17b|v0\.\d|v0:\d|text|versatile|8192|32768)$|:0$"
 )
 QUANTISED = re.compile(r"[-_](turbo|lite|fp8|bf16|nvfp4|awq|int8|fast|ultrafast|highspeed|instant|specdec)(?=[-_]|$)")
 
@@ -321,10 +337,10 @@ def served(provider: str, name: str, models: dict[str, str], made: dict[str, Any
             if QUANTISED.search(name.lower()) or host == "openrouter":
                 note += "; the host may serve it at another precision"
             return models[short], "", note
-    if host in ORIGINATORS:
-        return name.lower(), host, ""
     bare = re.sub(r"^(global|regional)\.", "", name).removeprefix("anthropic.").removeprefix("openai.")
-    bare = bare.split("/")[-1].lower()
+    bare = bare.split("/")[-1].lower().removeprefix("zai-")
+    if host in ORIGINATORS and not any(exact_family(m, bare) for m in ORIGINATORS if m != host):
+        return name.lower(), host, ""
     for maker in ORIGINATORS:
         model = made[maker].find_model(bare)
         if model is None:

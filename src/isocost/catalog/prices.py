@@ -1,0 +1,323 @@
+"""What one unit of each meter costs at an offering: on a day, at a tier, in a place, for a context length.
+
+Prices are facts of the offering (``api/...``); how a tier, a region or an unlisted meter changes them is a
+fact of the provider (``provider/...``). A listed price goes before a rule; where neither is known, the meter
+is missing from the answer, never zero. All arithmetic is decimal: nothing here is rounded but the last step
+to whole femto-dollars per unit, which is exact for every price with at most nine decimals per million tokens.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date
+from decimal import ROUND_HALF_EVEN, Decimal
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+import msgspec
+
+from isocost.catalog.catalog import Catalog, CatalogAt
+from isocost.catalog.fact import Fact
+from isocost.catalog.names import Offering
+from isocost.errors import BadFact
+
+FUSD_PER_USD = 10**15
+"""Femto-dollars in a dollar: the integer unit of a bill."""
+
+MTOK = 1_000_000
+
+PRICES = {
+    "input": ("input_usd_per_mtok", MTOK),
+    "cache_read": ("cache_read_usd_per_mtok", MTOK),
+    "cache_write": ("cache_write_usd_per_mtok", MTOK),
+    "cache_write_1h": ("cache_write_1h_usd_per_mtok", MTOK),
+    "output": ("output_usd_per_mtok", MTOK),
+    "audio_input": ("audio_input_usd_per_mtok", MTOK),
+    "audio_cache_read": ("audio_cache_read_usd_per_mtok", MTOK),
+    "audio_output": ("audio_output_usd_per_mtok", MTOK),
+    "request": ("usd_per_request", 1),
+    "web_search": ("usd_per_web_search", 1),
+}
+"""Meter to (attribute of the offering, units that its price is stated for)."""
+
+METERS = tuple(PRICES)
+STANDARD = ("", "standard", "default", "auto")
+
+
+class Rate(msgspec.Struct, frozen=True):
+    """What a meter costs: ``usd`` for ``per`` units, the same as ``fusd`` femto-dollars for one.
+
+    ``facts`` are the ids of the price and of every rule that changed it.
+    """
+
+    meter: str
+    usd: Decimal
+    per: int
+    fusd: int
+    facts: tuple[str, ...]
+
+
+class Rates(msgspec.Struct, frozen=True):
+    """The meters that have a price, and ``doubt``: what the price leaves out, blank where nothing."""
+
+    meters: dict[str, Rate]
+    doubt: str = ""
+
+
+class Slot(NamedTuple):
+    """The part of a price's ``when`` that picks a row by the request: band and daily window.
+
+    ``from_tok`` is the least input at which the band applies; ``days`` are weekdays (Monday 0) and
+    ``start`` and ``stop`` minutes of the UTC day, of a window that may run over midnight; ``days`` is
+    empty where there is no window.
+    """
+
+    from_tok: int = 0
+    days: tuple[int, ...] = ()
+    start: int = 0
+    stop: int = 1440
+
+    def covers(self, context_tok: int, weekday: int, minute: int | None) -> bool:
+        """Whether a request of that length at that minute falls into the slot."""
+        if context_tok < self.from_tok:
+            return False
+        if not self.days:
+            return True
+        if minute is None or weekday not in self.days:
+            return False
+        if self.start <= self.stop:
+            return self.start <= minute < self.stop
+        return minute >= self.start or minute < self.stop
+
+
+@dataclass
+class Book:
+    """The price rows of one offering: (meter, tier) to slots with their ``when``, narrowest first."""
+
+    rows: dict[tuple[str, str], list[tuple[Slot, str]]] = field(default_factory=dict)
+    bands: tuple[int, ...] = ()
+    windows: tuple[Slot, ...] = ()
+
+
+def rates(
+    catalog_at: CatalogAt,
+    offering: Offering,
+    tier: str = "standard",
+    region: str = "",
+    context_tok: int | None = None,
+    minute: int | None = None,
+) -> Rates:
+    """The price of every meter of an offering that has one.
+
+    ``context_tok`` is all input of the request, cached included: it picks the context band (none: the
+    base). ``minute`` of the UTC day picks a daily window (none: the price outside windows). ``region``
+    blank or ``global`` is the provider's default place.
+
+    Raises:
+        BadFact: a ``when`` of the offering's rows that cannot be read.
+    """
+    book = catalog_at.catalog.once(_Books).of(offering.subject)
+    tier = "standard" if tier in STANDARD else tier
+    region = region or offering.region
+    found: dict[str, Rate] = {}
+    for meter in METERS:
+        rate = _rate(catalog_at, book, offering, meter, tier, context_tok or 0, minute)
+        if rate is not None:
+            found[meter] = rate
+    if "cache_write" not in found and "input" in found:
+        rule = _rule(catalog_at, offering, "unlisted_write_is_input", "cache_write", tier, region)
+        if rule is not None and rule.value == "true":
+            plain = found["input"]
+            found["cache_write"] = Rate(
+                "cache_write", plain.usd, plain.per, plain.fusd, (*plain.facts, rule.id)
+            )
+    if region in ("", "global"):
+        return Rates(found)
+    placed = {meter: _placed(catalog_at, offering, rate, tier, region) for meter, rate in found.items()}
+    if None in placed.values():
+        return Rates(
+            found, f"no price of {offering.provider} in region {region!r} is known: list price taken"
+        )
+    return Rates({meter: rate for meter, rate in placed.items() if rate is not None})
+
+
+def edges(catalog: Catalog, offering: Offering) -> tuple[frozenset[date], tuple[int, ...], tuple[Slot, ...]]:
+    """Where the price of an offering can change: (days, input lengths, daily windows).
+
+    Between two neighbouring days, within a band and within the same windows every request of one tier and
+    region has the same rates: a columnar bill asks :func:`rates` once for each such cell.
+    """
+    book = catalog.once(_Books).of(offering.subject)
+    days = set()
+    for subject in (offering.subject, f"provider/{offering.provider}"):
+        for fact in catalog.about(subject):
+            days |= {day for day in (fact.valid_from, fact.valid_to) if day}
+    return frozenset(days), book.bands, book.windows
+
+
+def _rate(
+    catalog_at: CatalogAt,
+    book: Book,
+    offering: Offering,
+    meter: str,
+    tier: str,
+    context_tok: int,
+    minute: int | None,
+) -> Rate | None:
+    """One meter's rate before the region: a listed price, else the standard price under the tier's rule."""
+    per = PRICES[meter][1]
+    own = offering.provider == offering.subject.split("/", 2)[1]
+    if tier == "standard" or own:
+        listed = _listed(catalog_at, book, offering.subject, (meter, tier), context_tok, minute)
+        if listed is not None:
+            return _made(meter, _exact(listed), per, (listed.id,))
+    if tier == "standard":
+        return None
+    name = "batch_multiplier" if tier == "batch" else "tier_multiplier"
+    rule = _rule(catalog_at, offering, name, meter, tier, "")
+    standard = _listed(catalog_at, book, offering.subject, (meter, "standard"), context_tok, minute)
+    if rule is None or standard is None:
+        return None
+    return _made(meter, _exact(standard) * _exact(rule), per, (standard.id, rule.id))
+
+
+def _listed(
+    catalog_at: CatalogAt,
+    book: Book,
+    subject: str,
+    row: tuple[str, str],
+    context_tok: int,
+    minute: int | None,
+) -> Fact | None:
+    """The narrowest price row in force that covers the request."""
+    attribute = PRICES[row[0]][0]
+    for slot, when in book.rows.get(row, ()):
+        if slot.covers(context_tok, catalog_at.on.weekday(), minute):
+            fact = catalog_at.find(subject, attribute, when)
+            if fact is not None:
+                return fact
+    return None
+
+
+def _placed(catalog_at: CatalogAt, offering: Offering, rate: Rate, tier: str, region: str) -> Rate | None:
+    """A rate in a region; only tokens cost more there. ``None`` where no rule is known."""
+    if rate.per == 1:
+        return rate
+    rule = _rule(catalog_at, offering, "region_multiplier", rate.meter, tier, region)
+    if rule is None:
+        return None
+    factor = _exact(rule)
+    return _made(
+        rate.meter, rate.usd * factor, rate.per, (*rate.facts, rule.id) if factor != 1 else rate.facts
+    )
+
+
+def _rule(
+    catalog_at: CatalogAt, offering: Offering, attribute: str, meter: str, tier: str, region: str
+) -> Fact | None:
+    """The most specific rule of the provider in force for a meter, tier, region and model."""
+    subject = f"provider/{offering.provider}"
+    names = (offering.subject.split("/", 2)[2].lower(), offering.serves)
+    asked = {"meter": (meter,), "tier": (tier,), "region": (region,), "model": names}
+    best: tuple[int, Fact] | None = None
+    for key in catalog_at.catalog.keys(subject):
+        if key.attribute != attribute:
+            continue
+        when = parse_when(key.when)
+        if not all(
+            any(fnmatchcase(name, glob) for name in asked.get(part, ())) for part, glob in when.items()
+        ):
+            continue
+        fact = catalog_at.find(*key)
+        weight = sum(len(glob.replace("*", "")) + 1 for glob in when.values())
+        if fact is not None and (best is None or weight > best[0]):
+            best = (weight, fact)
+    return best[1] if best else None
+
+
+def _made(meter: str, usd: Decimal, per: int, facts: tuple[str, ...]) -> Rate:
+    fusd = (usd * FUSD_PER_USD / per).to_integral_value(ROUND_HALF_EVEN)
+    return Rate(meter, usd.normalize(), per, int(fusd), facts)
+
+
+def _exact(fact: Fact) -> Decimal:
+    """The decimal that the file states: the shortest one that reads back as the same float."""
+    return Decimal(repr(fact.value)) if isinstance(fact.value, float) else Decimal(fact.value)
+
+
+def parse_when(when: str) -> dict[str, str]:
+    """``band=>272000;tier=batch`` as a mapping."""
+    return dict(part.partition("=")[::2] for part in when.split(";")) if when else {}
+
+
+class _Books:
+    """Price books of a catalog, each read when it is first asked for."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._read: dict[str, Book] = {}
+
+    def of(self, subject: str) -> Book:
+        """The book of an offering."""
+        if subject not in self._read:
+            self._read[subject] = _book(self._catalog, subject)
+        return self._read[subject]
+
+
+def _book(catalog: Catalog, subject: str) -> Book:
+    meters = {attribute: meter for meter, (attribute, _) in PRICES.items()}
+    rows: dict[tuple[str, str], list[tuple[Slot, str]]] = {}
+    for key in catalog.keys(subject):
+        if key.attribute in meters:
+            when = parse_when(key.when)
+            tier = when.pop("tier", "standard")
+            slot = Slot(_band(when.pop("band", ""), subject), *_window(when.pop("window", ""), subject))
+            if when:
+                raise BadFact(
+                    f"{next(iter(when))!r} in `when` is not known to a bill",
+                    where=f"{subject} {key.attribute}",
+                    fix="Use band, tier, window",
+                )
+            rows.setdefault((meters[key.attribute], tier), []).append((slot, key.when))
+    for found in rows.values():
+        found.sort(key=lambda pair: (bool(pair[0].days), pair[0].from_tok), reverse=True)
+    slots = [slot for found in rows.values() for slot, _ in found]
+    bands = sorted({slot.from_tok for slot in slots} - {0})
+    windows = sorted({slot._replace(from_tok=0) for slot in slots if slot.days})
+    return Book(rows, tuple(bands), tuple(windows))
+
+
+def _band(text: str, where: str) -> int:
+    """The least input of a band: ``>272000`` is 272001, ``>=200000`` is 200000."""
+    if not text:
+        return 0
+    found = re.fullmatch(r">(=?)(\d+)", text)
+    if not found:
+        raise BadFact(f"band {text!r}", where=where, fix="Write >272000 or >=200000")
+    return int(found[2]) + (0 if found[1] else 1)
+
+
+_DAYS = {"mon": 0, "tue": 1, "wed": 2, "thu": 3, "fri": 4, "sat": 5, "sun": 6}
+
+
+def _window(text: str, where: str) -> tuple[tuple[int, ...], int, int]:
+    """Days, first minute and end of a window: ``mon-fri 01:00-04:00``, in UTC; no days: every day."""
+    if not text:
+        return (), 0, 1440
+    found = re.fullmatch(r"(?:(\w{3})-(\w{3}) )?(\d\d):(\d\d)-(\d\d):(\d\d)", text)
+    if not found or not {found[1], found[2]} <= {None, *_DAYS}:
+        raise BadFact(f"window {text!r}", where=where, fix="Write mon-fri 01:00-04:00 (UTC)")
+    days = tuple(range(7))
+    if found[1]:
+        days = tuple(_week(_DAYS[found[1]], _DAYS[found[2]]))
+    return days, int(found[3]) * 60 + int(found[4]), int(found[5]) * 60 + int(found[6])
+
+
+def _week(first: int, last: int) -> Iterator[int]:
+    day = first
+    yield day
+    while day != last:
+        day = (day + 1) % 7
+        yield day

@@ -1,0 +1,99 @@
+"""Our bill against bills that are known to be right.
+
+A file has the columns of ``COLUMNS``: one usage record a row with its right amount and the rule that it
+tests. A row passes where our amount is the same to the digit and is not a lower bound.
+"""
+
+from __future__ import annotations
+
+import csv
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+
+import msgspec
+
+from isocost.bill import Usage, price
+from isocost.catalog import Catalog
+from isocost.catalog.names import resolve
+from isocost.errors import BadInput, UnknownFact
+
+COLUMNS = (
+    "id", "provider", "model", "at", "tier", "region", "input_uncached", "cache_read", "cache_write_5m",
+    "cache_write_1h", "output_total", "reasoning", "audio_in", "audio_cached", "audio_out", "web_searches",
+    "expected_usd",
+)  # fmt: skip
+"""Columns that are read. Counts are of tokens; the audio counts are beside the input and inside the output;
+``at`` is an ISO moment; ``expected_usd`` the right bill."""
+
+
+class Case(msgspec.Struct, frozen=True):
+    """One row compared: ``ours_usd`` is ``None`` where nothing could be priced; ``why`` says what is wrong."""
+
+    id: str
+    expected_usd: Decimal
+    ours_usd: Decimal | None
+    passed: bool
+    why: str = ""
+
+
+class Result(msgspec.Struct, frozen=True):
+    """All rows of a file."""
+
+    cases: tuple[Case, ...]
+
+    @property
+    def passed(self) -> int:
+        """How many rows are right."""
+        return sum(case.passed for case in self.cases)
+
+    @property
+    def failed_ids(self) -> tuple[str, ...]:
+        """The ids of the others."""
+        return tuple(case.id for case in self.cases if not case.passed)
+
+
+def bills(catalog: Catalog, file: Path) -> Result:
+    """Price every row of a file and compare.
+
+    Raises:
+        BadInput: the file lacks a column or holds a value that cannot be read.
+    """
+    with file.open(encoding="utf-8", newline="") as lines:
+        reader = csv.DictReader(lines)
+        missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+        if missing:
+            raise BadInput(
+                f"no column {missing[0]!r}", where=str(file), fix=f"The columns are {','.join(COLUMNS)}"
+            )
+        return Result(tuple(_case(catalog, row, f"{file}:{reader.line_num}") for row in reader))
+
+
+def _case(catalog: Catalog, row: dict[str, str], where: str) -> Case:
+    try:
+        at = datetime.fromisoformat(row["at"])
+        expected = Decimal(row["expected_usd"])
+        count = {name: int(row[name] or 0) for name in COLUMNS[6:16]}
+    except (ValueError, InvalidOperation) as wrong:
+        raise BadInput(str(wrong), where=where) from None
+    usage = Usage(
+        input_tok=sum(count[name] for name in COLUMNS[6:10]) + count["audio_in"] + count["audio_cached"],
+        cached_tok=count["cache_read"] + count["audio_cached"],
+        cache_write_tok=count["cache_write_5m"],
+        cache_write_1h_tok=count["cache_write_1h"],
+        output_tok=count["output_total"],
+        audio_input_tok=count["audio_in"],
+        audio_cached_tok=count["audio_cached"],
+        audio_output_tok=count["audio_out"],
+        web_searches=count["web_searches"],
+    )
+    try:
+        offering = resolve(catalog.at(at.date()), row["model"], row["provider"])
+    except UnknownFact as unknown:
+        return Case(row["id"], expected, None, False, unknown.line())
+    priced = price(catalog, offering, usage, at, row["tier"], row["region"])
+    if priced.status == "unpriced":
+        return Case(row["id"], expected, None, False, priced.why)
+    right = priced.status == "priced" and priced.usd == expected
+    why = "" if right else priced.why or f"{offering.subject}: {priced.usd} is not {expected}"
+    return Case(row["id"], expected, priced.usd, right, why)
