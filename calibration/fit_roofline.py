@@ -1,0 +1,133 @@
+"""Fit the roofline's constants to measured serving speed, with whole model families held out.
+
+Run by hand: ``python calibration/fit_roofline.py DATA/perf/silicon.parquet``. It reads that file and the
+catalog, prints held-out errors and writes ``perf/roofline`` rows for ``facts/perf.csv`` to standard output
+(constants from all families; low and high from leaving each family out; intervals from held-out residuals).
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+from scipy.optimize import least_squares
+
+from isocost.catalog import Catalog
+from isocost.perf.constants import Constants, constants_of
+from isocost.validate.perf import Points, _select, points_of, predict, read_rows
+
+FITTED = {
+    "memory_eff": (0.3, 1.0),
+    "cache_eff": (0.15, 1.0),
+    "bf16_eff": (0.2, 1.0),
+    "fp8_eff": (0.1, 1.0),
+    "fp4_eff": (0.05, 1.0),
+    "attention_eff": (0.05, 1.0),
+    "expert_eff": (0.1, 1.0),
+    "link_eff": (0.1, 1.0),
+    "collective_s": (1e-6, 4e-5),
+    "layer_s": (1e-7, 5e-5),
+    "moe_layer_s": (1e-7, 1e-4),
+    "step_s": (1e-5, 2e-2),
+    "sequence_s": (1e-7, 2e-4),
+    "prefill_interference": (0.2, 2.0),
+    "burst_frac": (0.01, 1.0),
+}
+"""The constants that are fitted, with the range in which they are physical."""
+
+
+def fit(points: Points, start: Constants, weight: np.ndarray) -> Constants:
+    """The constants that minimise a robust loss of log(predicted / measured)."""
+    names = list(FITTED)
+    low = np.log([FITTED[name][0] for name in names])
+    high = np.log([FITTED[name][1] for name in names])
+
+    def constants(x: np.ndarray) -> Constants:
+        return start._replace(**dict(zip(names, np.exp(x).tolist(), strict=True)))
+
+    def residual(x: np.ndarray) -> np.ndarray:
+        return np.log(predict(points, constants(x)) / points.measured) * weight
+
+    x0 = np.clip(np.log([getattr(start, name) for name in names]), low + 1e-6, high - 1e-6)
+    found = least_squares(residual, x0, bounds=(low, high), loss="soft_l1", f_scale=0.1, max_nfev=60)
+    return constants(found.x)
+
+
+def balanced(family: np.ndarray) -> np.ndarray:
+    """Weights under which every family counts the same whatever its rows."""
+    names, counts = np.unique(family, return_counts=True)
+    share = dict(zip(names, len(family) / len(names) / counts, strict=True))
+    return np.sqrt(np.array([share[name] for name in family]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("path", type=Path)
+    parser.add_argument("--facts", type=Path, nargs="*", default=[])
+    parser.add_argument("--write", type=Path, help="facts/perf.csv whose perf/roofline rows to replace")
+    args = parser.parse_args()
+    at = Catalog.load(*args.facts).at(date.today())
+    rows = read_rows(args.path)
+    seen: dict[tuple, dict] = {}
+    for row in rows:
+        seen.setdefault(tuple(v for key, v in row.items() if key != "config_id"), row)
+    points, left_out, unanswered = points_of(at, list(seen.values()))
+    print(f"{len(rows)} rows, {len(seen)} distinct, {len(points.measured)} answered", file=sys.stderr)
+    print(dict(left_out), len(unanswered), file=sys.stderr)
+    start = constants_of(at)
+    family = np.array(points.labels["family"])
+    held = np.full(len(family), np.nan)
+    folds = []
+    for name in np.unique(family):
+        inside, outside = np.flatnonzero(family != name), np.flatnonzero(family == name)
+        k = fit(_select(points, inside), start, balanced(family[inside]))
+        folds.append(k)
+        test = _select(points, outside)
+        held[outside] = predict(test, k) / test.measured
+        for quantity in ("tpot", "ttft"):
+            error = np.abs(held[outside][test.quantity == quantity] - 1)
+            if len(error):
+                print(f"{name:14} {quantity} n={len(error):5} median {np.median(error):.3f} mape {error.mean():.3f}"
+                      f" bias {np.median(held[outside][test.quantity == quantity]):.2f}", file=sys.stderr)
+    best = fit(points, start, balanced(family))
+    for quantity in ("tpot", "ttft"):
+        here = points.quantity == quantity
+        error = np.abs(held[here] - 1)
+        inside = np.abs(predict(points, best)[here] / points.measured[here] - 1)
+        print(f"HELD OUT {quantity} n={here.sum()} median {np.median(error):.3f} mape {error.mean():.3f}; "
+              f"fitted median {np.median(inside):.3f}", file=sys.stderr)
+    for name in FITTED:
+        each = [getattr(k, name) for k in folds]
+        print(f"{name:22} {getattr(best, name):.4g} ({min(each):.3g} to {max(each):.3g})", file=sys.stderr)
+    ratios = {q: np.quantile(1 / held[points.quantity == q], [0.1, 0.5, 0.9]) for q in ("tpot", "ttft")}
+    print({q: v.round(3).tolist() for q, v in ratios.items()}, file=sys.stderr)
+    if args.write:
+        write(args.write, best, folds, ratios)
+
+
+def write(path: Path, best: Constants, folds: list[Constants], ratios: dict[str, np.ndarray]) -> None:
+    """Replace the fitted values in place; every other row and column stays."""
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        names = list(reader.fieldnames or [])
+        rows = list(reader)
+    for row in rows:
+        name = row["attribute"]
+        if row["subject"] == "perf/roofline" and name in FITTED:
+            each = [getattr(k, name) for k in folds]
+            row.update(value=f"{getattr(best, name):.4g}", low=f"{min(each):.4g}", high=f"{max(each):.4g}")
+        elif row["subject"] == "perf/roofline" and name.removesuffix("_ratio") in ratios:
+            low, middle, high = ratios[name.removesuffix("_ratio")]
+            row.update(value=f"{middle:.4g}", low=f"{low:.4g}", high=f"{high:.4g}")
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,273 @@
+"""The shapes of language models as arrays: what the physics needs to know, one entry per candidate.
+
+A model is reduced to a few sums over its layers: parameters that every token reads, parameters of
+routed experts, elements that the cache keeps for a token, and floating-point operations for one
+pair of query and cached token. Grouped-query, latent (MLA), sliding-window, sparse and linear
+attention differ only in those sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isocost.catalog import CatalogAt
+from isocost.errors import BadInput, UnknownModel
+
+Floats = NDArray[np.float64]
+
+
+class Arch(NamedTuple):
+    """Shapes of ``n`` models; every field is float64 of shape ``(n,)``, summed over layers.
+
+    ``attention_params``, ``dense_params`` (dense feed-forward, shared experts, router) and
+    ``head_params`` are read whole for any token; ``expert_params`` counts all routed experts.
+    ``*_elements`` are cache elements: of a token in layers that keep the whole context
+    (``cache_elements``), of a token in sliding-window layers (``window_elements``), of a token in
+    the index of sparse attention (``index_elements``, one byte each) and of a sequence in linear
+    attention (``state_elements``). ``*_flop`` are per pair of query and cached token.
+    ``cache_heads`` is how far the cache of a token can be split (1 with latent attention).
+    """
+
+    layers: Floats
+    hidden_size: Floats
+    attention_params: Floats
+    dense_params: Floats
+    expert_params: Floats
+    head_params: Floats
+    embedding_params: Floats
+    experts: Floats
+    experts_per_token: Floats
+    moe_layers: Floats
+    cache_heads: Floats
+    cache_elements: Floats
+    cache_flop: Floats
+    prefill_flop: Floats
+    window_elements: Floats
+    window_flop: Floats
+    window_tok: Floats
+    sparse_tok: Floats
+    index_elements: Floats
+    index_flop: Floats
+    state_elements: Floats
+
+    @property
+    def params_total(self) -> Floats:
+        """Parameters of the language model, embeddings counted once where they are shared, ``(n,)``."""
+        every = self.attention_params + self.dense_params + self.head_params + self.embedding_params
+        return every + self.expert_params
+
+    @property
+    def params_active(self) -> Floats:
+        """Parameters that one token passes through, without the input embedding, ``(n,)``."""
+        share = self.experts_per_token / np.maximum(self.experts, 1.0)
+        return self.attention_params + self.dense_params + self.head_params + self.expert_params * share
+
+
+_SHAPE = (
+    "layers hidden_size attention_heads kv_heads head_dim mla_q_rank mla_kv_rank mla_rope_dim mla_nope_dim "
+    "mla_v_dim full_attention_layers sliding_window_tok sparse_top_tok sparse_index_dim sparse_index_heads "
+    "linear_key_size linear_value_size linear_state_size attention_gate ffn_size dense_ffn_layers experts "
+    "experts_per_token expert_ffn_size shared_ffn_size vocab_size tied_embeddings"
+).split()
+
+
+def model_id_of(catalog_at: CatalogAt, name: str) -> str:
+    """The catalog's id of a model called ``name``: an id, a Hugging Face name or an alias, case ignored.
+
+    Raises:
+        UnknownModel: no entry has the name; near names are given.
+    """
+    wanted = name.lower()
+    known: dict[str, str] = {}
+    for fact in catalog_at.each("model/", "hf_id"):
+        model_id = fact.subject.removeprefix("model/")
+        known[model_id] = model_id
+        known[str(fact.value).lower()] = model_id
+    for fact in catalog_at.each("model/", "aliases"):
+        for alias in str(fact.value).lower().split("|"):
+            known.setdefault(alias, fact.subject.removeprefix("model/"))
+    if wanted in known:
+        return known[wanted]
+    import difflib
+
+    near = difflib.get_close_matches(wanted, known, n=3, cutoff=0.5)
+    raise UnknownModel(f"no open-weights model {name!r}", fix=f"Near: {', '.join(near)}" if near else "")
+
+
+def arch_of(catalog_at: CatalogAt, model_ids: Sequence[str]) -> Arch:
+    """Shapes of the models, one entry per id (an id may repeat).
+
+    Raises:
+        UnknownFact: a model or one of its shapes is not in the catalog.
+    """
+    rows = {model_id: _sums(_shape_of_facts(catalog_at, model_id)) for model_id in dict.fromkeys(model_ids)}
+    table = np.array([rows[model_id] for model_id in model_ids], dtype=np.float64).reshape(-1, len(Arch._fields))
+    return Arch(*np.ascontiguousarray(table.T))
+
+
+def arch_from_config(config: Mapping[str, Any]) -> Arch:
+    """Shapes of one model from its Hugging Face ``config.json``, arrays of shape ``(1,)``.
+
+    Raises:
+        BadInput: a field without which the shapes are unknown is missing.
+    """
+    return Arch(*(np.array([value]) for value in _sums(_shape_of_config(config))))
+
+
+def take(arch: Arch, index: NDArray[np.intp]) -> Arch:
+    """The entries at ``index``, which may repeat."""
+    return Arch(*(field[index] for field in arch))
+
+
+def _shape_of_facts(catalog_at: CatalogAt, model_id: str) -> dict[str, float]:
+    subject = f"model/{model_id}"
+    shape: dict[str, float] = {}
+    for name in _SHAPE:
+        found = catalog_at.find(subject, name)
+        if found is not None:
+            shape[name] = float(found.value == "true" if isinstance(found.value, str) else found.value)
+    for name in ("layers", "hidden_size", "attention_heads", "vocab_size"):
+        if name not in shape:
+            catalog_at.fact(subject, name)
+    return shape
+
+
+def _shape_of_config(config: Mapping[str, Any]) -> dict[str, float]:
+    text = config.get("text_config") or config
+
+    def first(*names: str) -> Any:
+        for source in (text, config):
+            for name in names:
+                if source.get(name) is not None:
+                    return source[name]
+        return None
+
+    def need(name: str) -> Any:
+        value = first(name)
+        if value is None:
+            raise BadInput(f"no {name!r}", where="config.json", fix="It is not a decoder's config")
+        return value
+
+    layers, hidden, heads = need("num_hidden_layers"), need("hidden_size"), need("num_attention_heads")
+    shape: dict[str, Any] = {
+        "layers": layers,
+        "hidden_size": hidden,
+        "attention_heads": heads,
+        "vocab_size": need("vocab_size"),
+        "tied_embeddings": bool(first("tie_word_embeddings")),
+    }
+    if first("kv_lora_rank"):
+        shape |= {
+            "mla_q_rank": first("q_lora_rank") or 0,
+            "mla_kv_rank": need("kv_lora_rank"),
+            "mla_rope_dim": need("qk_rope_head_dim"),
+            "mla_nope_dim": need("qk_nope_head_dim"),
+            "mla_v_dim": need("v_head_dim"),
+        }
+    else:
+        shape |= {
+            "kv_heads": first("num_key_value_heads") or heads,
+            "head_dim": first("head_dim") or hidden // heads,
+        }
+    experts = first("num_experts", "n_routed_experts", "num_local_experts") or 0
+    if experts:
+        inner = first("moe_intermediate_size") or need("intermediate_size")
+        shared = (first("n_shared_experts") or 0) * inner + (first("shared_expert_intermediate_size") or 0)
+        shape |= {
+            "experts": experts,
+            "experts_per_token": need("num_experts_per_tok"),
+            "expert_ffn_size": inner,
+            "shared_ffn_size": shared,
+            "dense_ffn_layers": first("first_k_dense_replace") or 0,
+            "ffn_size": first("intermediate_size") or 0,
+        }
+    else:
+        shape["ffn_size"] = need("intermediate_size")
+    kinds = first("layer_types") or ()
+    if first("full_attention_interval"):
+        values, keys = need("linear_num_value_heads"), need("linear_num_key_heads")
+        shape |= {
+            "full_attention_layers": layers // first("full_attention_interval"),
+            "linear_key_size": keys * need("linear_key_head_dim"),
+            "linear_value_size": values * need("linear_value_head_dim"),
+            "linear_state_size": values * need("linear_key_head_dim") * need("linear_value_head_dim"),
+            "attention_gate": True,
+        }
+    elif first("sliding_window") and "sliding_attention" in kinds:
+        shape |= {
+            "full_attention_layers": sum(kind == "full_attention" for kind in kinds),
+            "sliding_window_tok": first("sliding_window"),
+        }
+    if first("index_topk"):
+        shape |= {
+            "sparse_top_tok": first("index_topk"),
+            "sparse_index_dim": need("index_head_dim"),
+            "sparse_index_heads": need("index_n_heads"),
+        }
+    return {name: float(value) for name, value in shape.items()}
+
+
+def _sums(shape: Mapping[str, float]) -> tuple[float, ...]:
+    """The fields of :class:`Arch` in order, from the shapes of one model."""
+    get = shape.get
+    layers, hidden, heads = shape["layers"], shape["hidden_size"], shape["attention_heads"]
+    full = get("full_attention_layers", layers)
+    other = layers - full
+    latent = get("mla_kv_rank", 0.0)
+    if latent:
+        rope, nope, width = shape["mla_rope_dim"], shape["mla_nope_dim"], shape["mla_v_dim"]
+        rank = get("mla_q_rank", 0.0)
+        query = hidden * rank + rank * heads * (nope + rope) if rank else hidden * heads * (nope + rope)
+        up = latent * heads * (nope + width) + heads * width * hidden
+        attention = query + hidden * (latent + rope) + up
+        cache_heads, token = 1.0, latent + rope
+        # Decoding multiplies queries by the compressed cache; prefill expands it first.
+        pair, prefill_pair = 2 * heads * (2 * latent + rope), 2 * heads * (nope + rope + width)
+    else:
+        cache_heads, dim = shape["kv_heads"], shape["head_dim"]
+        attention = hidden * heads * dim * (2 + get("attention_gate", 0.0)) + 2 * hidden * cache_heads * dim
+        token = 2 * cache_heads * dim
+        pair = prefill_pair = 4 * heads * dim
+    index_dim, index_heads = get("sparse_index_dim", 0.0), get("sparse_index_heads", 0.0)
+    if index_dim:
+        attention += index_heads * index_dim * get("mla_q_rank", hidden) + hidden * (index_dim + index_heads)
+    attention_params = attention * layers
+    window = get("sliding_window_tok", 0.0)
+    windowed = other if window else 0.0
+    state = get("linear_state_size", 0.0)
+    if state:
+        linear = hidden * (2 * shape["linear_key_size"] + 3 * shape["linear_value_size"])
+        attention_params = attention * full + linear * other
+    experts = get("experts", 0.0)
+    dense_layers = get("dense_ffn_layers", 0.0) if experts else layers
+    moe_layers = layers - dense_layers
+    dense = 3 * hidden * (get("ffn_size", 0.0) * dense_layers + get("shared_ffn_size", 0.0) * moe_layers)
+    head = hidden * shape["vocab_size"]
+    values = {
+        "layers": layers,
+        "hidden_size": hidden,
+        "attention_params": attention_params,
+        "dense_params": dense + hidden * experts * moe_layers,
+        "expert_params": 3 * hidden * get("expert_ffn_size", 0.0) * experts * moe_layers,
+        "head_params": head,
+        "embedding_params": 0.0 if get("tied_embeddings", 0.0) else head,
+        "experts": experts,
+        "experts_per_token": get("experts_per_token", 0.0),
+        "moe_layers": moe_layers if experts else 0.0,
+        "cache_heads": cache_heads,
+        "cache_elements": token * full,
+        "cache_flop": pair * full,
+        "prefill_flop": prefill_pair * full,
+        "window_elements": token * windowed,
+        "window_flop": pair * windowed,
+        "window_tok": window,
+        "sparse_tok": get("sparse_top_tok", np.inf),
+        "index_elements": index_dim * full,
+        "index_flop": 2 * index_heads * index_dim * full,
+        "state_elements": state * other,
+    }
+    return tuple(float(values[name]) for name in Arch._fields)

@@ -1,0 +1,60 @@
+"""The constants of the roofline: facts ``perf/roofline``, fitted once, the same for every model."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from isocost.catalog import CatalogAt
+
+SUBJECT = "perf/roofline"
+
+
+class Constants(NamedTuple):
+    """Scalars. ``*_eff`` are fractions of the peak that a data sheet states, ``*_s`` seconds."""
+
+    memory_eff: float
+    cache_eff: float
+    bf16_eff: float
+    fp8_eff: float
+    fp4_eff: float
+    attention_eff: float
+    expert_eff: float
+    link_eff: float
+    collective_s: float
+    layer_s: float
+    moe_layer_s: float
+    step_s: float
+    sequence_s: float
+    prefill_interference: float
+    burst_frac: float
+    overlap_power: float
+    memory_usable_frac: float
+    reserve_bytes: float
+
+
+def constants_of(catalog_at: CatalogAt) -> Constants:
+    """The constants in force on a date.
+
+    Raises:
+        UnknownFact: one of them is not in the catalog.
+    """
+    return Constants(*(catalog_at.number(SUBJECT, name) for name in Constants._fields))
+
+
+class Interval(NamedTuple):
+    """The central 80 % of measured over predicted, as factors on a prediction."""
+
+    low: float
+    high: float
+
+
+def interval_of(catalog_at: CatalogAt, metric: str) -> Interval:
+    """How far a prediction of ``metric`` (tpot, ttft, throughput) may be off, from held-out families.
+
+    Raises:
+        UnknownFact: the metric has no fitted interval.
+    """
+    fact = catalog_at.fact(SUBJECT, f"{metric}_ratio")
+    low = fact.low if fact.low is not None else float(fact.value)
+    high = fact.high if fact.high is not None else float(fact.value)
+    return Interval(low, high)

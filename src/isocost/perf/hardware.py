@@ -1,0 +1,78 @@
+"""Accelerators as arrays: peak throughput by precision, memory, bandwidth and links."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isocost.catalog import CatalogAt
+from isocost.errors import UnknownFact
+from isocost.perf.arch import Floats
+
+
+class Gpu(NamedTuple):
+    """``n`` accelerators; every field is float64 of shape ``(n,)``.
+
+    ``fp8_flop_per_s`` and ``fp4_flop_per_s`` are those of the next wider precision where the
+    accelerator lacks the format (weights are widened before the multiplication, so only bytes are
+    saved); ``fp8_native`` and ``fp4_native`` are 1 where it has it. Bandwidths are in one
+    direction.
+    """
+
+    bf16_flop_per_s: Floats
+    fp8_flop_per_s: Floats
+    fp4_flop_per_s: Floats
+    fp8_native: Floats
+    fp4_native: Floats
+    memory_bytes: Floats
+    memory_bytes_per_s: Floats
+    link_bytes_per_s: Floats
+    link_gpus: Floats
+
+
+def gpu_id_of(catalog_at: CatalogAt, name: str) -> str:
+    """The catalog's id of an accelerator called ``name``: an id or an alias, case ignored.
+
+    Raises:
+        UnknownFact: no entry has the name.
+    """
+    wanted = name.lower()
+    for fact in catalog_at.each("gpu/", "aliases"):
+        gpu_id = fact.subject.removeprefix("gpu/")
+        if wanted == gpu_id or wanted in str(fact.value).lower().split("|"):
+            return gpu_id
+    raise UnknownFact(f"no accelerator {name!r}", fix="Type 'isocost catalog list gpu'")
+
+
+def gpu_of(catalog_at: CatalogAt, gpu_ids: Sequence[str]) -> Gpu:
+    """The accelerators, one entry per id (an id may repeat).
+
+    Raises:
+        UnknownFact: an accelerator or one of its figures is not in the catalog.
+    """
+    rows = {gpu_id: _row(catalog_at, gpu_id) for gpu_id in dict.fromkeys(gpu_ids)}
+    table = np.array([rows[gpu_id] for gpu_id in gpu_ids], dtype=np.float64).reshape(-1, len(Gpu._fields))
+    return Gpu(*np.ascontiguousarray(table.T))
+
+
+def take(gpu: Gpu, index: NDArray[np.intp]) -> Gpu:
+    """The entries at ``index``, which may repeat."""
+    return Gpu(*(field[index] for field in gpu))
+
+
+def _row(catalog_at: CatalogAt, gpu_id: str) -> tuple[float, ...]:
+    subject = f"gpu/{gpu_id}"
+    wide = catalog_at.number(subject, "peak_flop_per_s", "dtype=bf16")
+    fp8 = catalog_at.find(subject, "peak_flop_per_s", "dtype=fp8")
+    fp4 = catalog_at.find(subject, "peak_flop_per_s", "dtype=fp4")
+    fp8_rate = float(fp8.value) if fp8 else wide
+    # Without units for fp4, weights of four bits are widened to bf16, not to fp8.
+    fp4_rate = float(fp4.value) if fp4 else wide
+    numbers = [
+        catalog_at.number(subject, name)
+        for name in ("memory_bytes", "memory_bytes_per_s", "link_bytes_per_s", "link_gpus")
+    ]
+    return (wide, fp8_rate, fp4_rate, float(fp8 is not None), float(fp4 is not None), *numbers)

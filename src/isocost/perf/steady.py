@@ -1,0 +1,154 @@
+"""Queues in the steady state: latency at a load, and the load that limits allow.
+
+:func:`closed_form` answers for independent (Poisson) arrivals at a replica whose steps follow
+:class:`~isocost.perf.terms.StepTerms`; replay answers for real ones. :func:`closed_loop` answers for a
+benchmark that keeps a fixed number of requests in flight; it uses the roofline itself.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from isocost.perf.arch import Arch, Floats
+from isocost.perf.constants import Constants
+from isocost.perf.hardware import Gpu
+from isocost.perf.memory import cache_capacity_tok
+from isocost.perf.roofline import decode_step_s, prefill_s
+from isocost.perf.setup import Setup
+from isocost.perf.terms import StepTerms, step_terms
+
+HALVINGS = 40
+
+
+class Steady(NamedTuple):
+    """Means of a steady state, float64 ``(n,)``; infinite times where the load cannot be carried.
+
+    ``running`` sequences decode, ``concurrency`` also counts requests that wait or prefill:
+    Little's law makes it rate times time in the system. ``utilisation`` is the share of step time
+    that grows with load; at 1 the queue never empties.
+    """
+
+    ttft_s: Floats
+    tpot_s: Floats
+    concurrency: Floats
+    running: Floats
+    utilisation: Floats
+
+
+def request_work_s(terms: StepTerms, isl: ArrayLike, osl: ArrayLike) -> Floats:
+    """Replica time that one request adds to the steps it shares: prefill, then one share a token."""
+    isl, osl = np.asarray(isl, dtype=np.float64), np.asarray(osl, dtype=np.float64)
+    token = terms.seq_s + terms.kv_s_per_tok * (isl + 0.5 * osl)
+    return np.asarray(isl * terms.prefill_s_per_tok + osl * token)
+
+
+def closed_form(terms: StepTerms, isl: ArrayLike, osl: ArrayLike, rate_per_s: ArrayLike) -> Steady:
+    """Latency and occupancy at ``rate_per_s`` requests a second on one replica.
+
+    Steps are as long as the work that arrives during one, plus the base:
+    ``S = base / (1 - rate * work)``; a sequence lives ``osl`` steps, so ``rate * osl * S`` run. A
+    first token waits for half a step, for the prompts before it (an M/D/1 queue of prefills) and
+    for its own prompt in the step that carries it.
+    """
+    isl, osl = np.asarray(isl, dtype=np.float64), np.asarray(osl, dtype=np.float64)
+    rate = np.asarray(rate_per_s, dtype=np.float64)
+    used = rate * request_work_s(terms, isl, osl)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        step = np.where(used < 1.0, terms.base_s / (1.0 - used), np.inf)
+        running = rate * osl * step
+        prompt = isl * terms.prefill_s_per_tok
+        queue = np.where(used < 1.0, rate * prompt * prompt / (2.0 * (1.0 - used)), np.inf)
+        ttft = 1.5 * step + queue + prompt
+    crowded = running * (isl + 0.5 * osl) > terms.kv_capacity_tok
+    step, ttft = np.where(crowded, np.inf, step), np.where(crowded, np.inf, ttft)
+    with np.errstate(invalid="ignore"):
+        inside = np.where(rate > 0, rate * (ttft + np.maximum(osl - 1.0, 0.0) * step), 0.0)
+    return Steady(ttft, step, inside, np.where(crowded, np.inf, running), used)
+
+
+def goodput(
+    terms: StepTerms, isl: ArrayLike, osl: ArrayLike, ttft_limit_s: ArrayLike, tpot_limit_s: ArrayLike
+) -> Floats:
+    """The greatest rate (requests a second on one replica) whose mean latencies keep both limits.
+
+    0 where even an idle replica does not, or where one request does not fit the cache. Percentiles
+    and bursts are replay's business.
+    """
+    isl, osl = np.asarray(isl, dtype=np.float64), np.asarray(osl, dtype=np.float64)
+    ttft_limit, tpot_limit = np.asarray(ttft_limit_s), np.asarray(tpot_limit_s)
+    mean = isl + 0.5 * osl
+    work = request_work_s(terms, isl, osl)
+    room = np.maximum(terms.kv_capacity_tok / mean, 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        by_tpot = (1.0 - terms.base_s / tpot_limit) / work
+        by_room = room / (osl * terms.base_s + room * work)
+    high = np.nan_to_num(np.maximum(np.minimum(by_tpot, by_room), 0.0))
+    high = np.where(terms.kv_capacity_tok >= isl + osl, high, 0.0)
+    low = np.zeros_like(high)
+    prompt = isl * terms.prefill_s_per_tok
+    base = terms.base_s
+    enough = _ttft_s(base, prompt, work, high) <= ttft_limit
+    for _ in range(HALVINGS):
+        if enough.all():
+            break
+        middle = 0.5 * (low + high)
+        keeps = _ttft_s(base, prompt, work, middle) <= ttft_limit
+        low = np.where(enough | ~keeps, low, middle)
+        high = np.where(enough | keeps, high, middle)
+    return np.asarray(np.where(enough, high, low))
+
+
+def relaid(
+    arch: Arch, gpu: Gpu, setup: Setup, k: Constants, isl: ArrayLike, osl: ArrayLike, running: ArrayLike
+) -> StepTerms:
+    """The terms laid again through an operating range that ends at ``running`` sequences."""
+    return step_terms(arch, gpu, setup, k, isl, osl, np.clip(np.asarray(running), 2.0, 4096.0))
+
+
+class ClosedLoop(NamedTuple):
+    """Means of a benchmark with a fixed number of requests in flight, float64 ``(n,)``."""
+
+    ttft_s: Floats
+    tpot_s: Floats
+    decode_step_s: Floats
+    running: Floats
+    output_tok_per_s: Floats
+
+
+def closed_loop(
+    arch: Arch,
+    gpu: Gpu,
+    setup: Setup,
+    k: Constants,
+    concurrency: ArrayLike,
+    isl: ArrayLike,
+    osl: ArrayLike,
+) -> ClosedLoop:
+    """Latency with ``concurrency`` requests in flight on one replica, replaced as they end.
+
+    As many run as the cache holds. While a request decodes, each other running request of its
+    rank prefills once, which delays it; a first token waits for the step in progress, for its
+    prompt, for its share of a common start and, beyond the cache's room, for a place.
+    """
+    isl, osl = np.asarray(isl, dtype=np.float64), np.maximum(np.asarray(osl, dtype=np.float64), 1.0)
+    wanted = np.maximum(np.asarray(concurrency, dtype=np.float64), 1.0)
+    mean = isl + 0.5 * osl
+    room = np.maximum(cache_capacity_tok(arch, gpu, setup, k, mean) / mean, 1.0)
+    running = np.minimum(wanted, room)
+    per_rank = np.maximum(running / setup.dp, 1.0)
+    step = decode_step_s(arch, gpu, setup, k, running, mean)
+    prompt = prefill_s(arch, gpu, setup, k, isl)
+    tpot = step + k.prefill_interference * (per_rank - 1.0) * prompt / osl
+    first = prompt + step + k.burst_frac * 0.5 * per_rank * prompt
+    life = first + np.maximum(osl - 1.0, 0.0) * tpot
+    waiting = (wanted - running) / np.maximum(running, 1.0) * life
+    rate = running / life
+    return ClosedLoop(first + waiting, tpot, step, running, rate * osl)
+
+
+def _ttft_s(base: Floats, prompt: Floats, work: Floats, rate: Floats) -> Floats:
+    used = np.minimum(rate * work, 1.0 - 1e-12)
+    return np.asarray((1.5 * base + 0.5 * rate * prompt * prompt) / (1.0 - used) + prompt)
