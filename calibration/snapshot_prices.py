@@ -6,8 +6,8 @@ Nothing of isocost imports this file or that package.
 Rules of the snapshot, each stated so that it can be argued with:
 
 1. Providers are those of ``PROVIDERS``: makers that sell their own models, clouds, and hosts of open
-   weights. Of the reseller OpenRouter only models of ``MAKERS`` are kept, and no ``:batch``, ``:free``
-   or ``~latest`` alias.
+   weights. Of the reseller OpenRouter only models of ``MAKERS`` are kept, and no ``:free`` or ``~latest``
+   alias; its ``model:batch`` is the batch tier of ``model``.
 2. An entry without a price per token is left out. An entry whose prices are all zero is a free tier
    with rate limits, not a price of production, and is left out.
 3. Deprecated entries stay, because old logs name them; they carry ``deprecated = true``.
@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import csv
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -98,6 +98,17 @@ WINDOWS = {
 }
 
 
+# Prices before the first that the package holds: (provider, model) to the day on which the package's first
+# price began, the prices before it, their source, and what is uncertain.
+BEFORE = {
+    ("google", "gemini-3.6-flash"): (
+        date(2026, 8, 13),
+        {"input_mtok": Decimal("1.5"), "cache_read_mtok": Decimal("0.15"), "output_mtok": Decimal("7.5")},
+        "sim-5812",
+        "Halved in August 2026; the day is that of the news, the package holds only the later price",
+    ),
+}
+
 DOUBLED = "twice the off-peak price, as on deepseek-v4-pro: the package holds no peak price of these days"
 
 
@@ -110,6 +121,7 @@ class Span:
     when: tuple[str, ...]
     prices: dict[str, Any]
     note: str = ""
+    source: str = ""
 
 
 def kept(provider: Any, model: Any) -> bool:
@@ -147,7 +159,9 @@ def named(prices: Any) -> dict[str, Any]:
 def spans(model: Any) -> list[Span]:
     """Rules 4, 6 and 7: every price list of an entry with its dates and its ``when``."""
     dated = [(c.start_date if c else None, named(p)) for c, p in lists(model) if not window(c)]
-    starts = sorted({d for d, _ in dated if d} | {v.constraint.start_date for v in variants(model) if v.constraint})
+    starts = sorted(
+        {d for d, _ in dated if d} | {v.constraint.start_date for v in variants(model) if v.constraint}
+    )
     found: list[Span] = []
     for number, since in enumerate([None, *starts]):
         until = starts[number] if number < len(starts) else None
@@ -166,7 +180,9 @@ def spans(model: Any) -> list[Span]:
             mine = tiers.setdefault(tier, {})
             for key, value in named(variant.prices).items():
                 mine.setdefault(key, value)
-        found += [Span(since, until, (f"tier={tier}",), {**base, **mine}) for tier, mine in tiers.items() if mine]
+        found += [
+            Span(since, until, (f"tier={tier}",), {**base, **mine}) for tier, mine in tiers.items() if mine
+        ]
     for constraint, prices in lists(model):
         if not window(constraint):
             continue
@@ -225,17 +241,31 @@ def text(value: Decimal) -> str:
     return plain.rstrip("0").rstrip(".") if "." in plain else plain
 
 
-def price_rows(subject: str, model: Any) -> list[list[str]]:
+def batch_variant(batch: Any) -> Any:
+    """OpenRouter's ``model:batch`` as a variant of its model; of dated prices the last."""
+    return g.PriceVariant({"processing": "batch"}, lists(batch)[-1][1])
+
+
+def with_past(spans_known: list[Span], before: tuple[date, dict[str, Any], str, str] | None) -> list[Span]:
+    """The spans of an entry with the prices that held before the package's first."""
+    if before is None:
+        return spans_known
+    day, prices, source, note = before
+    rest = [replace(s, since=day) if s.since is None else s for s in spans_known]
+    return [Span(None, day, (), prices, note, source), *rest]
+
+
+def price_rows(subject: str, provider: str, model: Any) -> list[list[str]]:
     """The rows of one offering: equal neighbours in time are one row."""
     history: dict[tuple[str, str], list[tuple[date | None, date | None, str]]] = {}
-    notes: dict[tuple[str, str, date | None], str] = {}
-    for span in spans(model):
+    notes: dict[tuple[str, str, date | None], tuple[str, str]] = {}
+    for span in with_past(spans(model), BEFORE.get((provider, model.id))):
         for key, value in span.prices.items():
             attribute, _, per = METERS[key]
             for band, price in bands(value):
                 when = ";".join(sorted((*band, *span.when)))
                 history.setdefault((attribute, when), []).append((span.since, span.until, text(price / per)))
-                notes[attribute, when, span.since] = span.note
+                notes[attribute, when, span.since] = (span.note, span.source)
     units = {attribute: unit for attribute, unit, _ in METERS.values()}
     rows = []
     for (attribute, when), parts in history.items():
@@ -246,19 +276,37 @@ def price_rows(subject: str, model: Any) -> list[list[str]]:
             else:
                 joined.append((since, until, price))
         for since, until, price in joined:
-            note = notes[attribute, when, since]
-            kind = "expected" if since and since > READ else "derived" if note else "published"
-            rows.append(row(subject, attribute, when, price, units[attribute], since, until, kind, note))
+            note, source = notes[attribute, when, since]
+            kind = "expected" if since and since > READ else "derived" if note and not source else "published"
+            rows.append(
+                row(subject, attribute, when, price, units[attribute], since, until, kind, note, source)
+            )
     return rows
 
 
 def row(
     subject: str, attribute: str, when: str, value: str, unit: str,
     since: date | None = None, until: date | None = None, kind: str = "published", note: str = "",
+    source: str = "",
 ) -> list[str]:  # fmt: skip
     """One row of a facts file."""
     days = [day.isoformat() if day else "" for day in (since, until)]
-    return [subject, attribute, when, value, unit, "", "", *days, SOURCE, "", READ.isoformat(), kind, "", note]
+    return [
+        subject,
+        attribute,
+        when,
+        value,
+        unit,
+        "",
+        "",
+        *days,
+        source or SOURCE,
+        "",
+        READ.isoformat(),
+        kind,
+        "",
+        note,
+    ]
 
 
 def pattern(clause: Any) -> str:
@@ -288,7 +336,9 @@ DROP = re.compile(
     r"[-_](instruct|it|chat|hf|turbo|lite|fp8|bf16|nvfp4|awq|int8|fast|ultrafast|us|maas|versatile|instant|basic"
     r"|16e|128e|specdec|v1:0|1:0|reference|free|p|highspeed|tput|17b|v0\.\d|v0:\d|text|versatile|8192|32768)$|:0$"
 )
-QUANTISED = re.compile(r"[-_](turbo|lite|fp8|bf16|nvfp4|awq|int8|fast|ultrafast|highspeed|instant|specdec)(?=[-_]|$)")
+QUANTISED = re.compile(
+    r"[-_](turbo|lite|fp8|bf16|nvfp4|awq|int8|fast|ultrafast|highspeed|instant|specdec)(?=[-_]|$)"
+)
 
 
 def weights(provider: str, name: str) -> str:
@@ -306,7 +356,11 @@ def weights(provider: str, name: str) -> str:
     short = re.sub(r"^qwen-2\.5", "qwen2.5", short)
     short = re.sub(r"^qwen35", "qwen3.5", short)
     short = re.sub(r"^zai-glm", "glm", short)
-    short = re.sub(r"^(glm|kimi-k|deepseek-v)-?(\d)-(\d)(?=-|$)", lambda m: f"{m[1]}{'-' if m[1] == 'glm' else ''}{m[2]}.{m[3]}", short)
+    short = re.sub(
+        r"^(glm|kimi-k|deepseek-v)-?(\d)-(\d)(?=-|$)",
+        lambda m: f"{m[1]}{'-' if m[1] == 'glm' else ''}{m[2]}.{m[3]}",
+        short,
+    )
     short = re.sub(r"^deepseek_v3$", "deepseek-v3", short)
     before = ""
     while before != short:
@@ -346,7 +400,11 @@ def served(provider: str, name: str, models: dict[str, str], made: dict[str, Any
         if model is None:
             model = made[maker].find_model(weights(provider, name))
         if model is not None and kept(made[maker], model) and exact_family(maker, bare):
-            return models.get(weights(maker, model.id), model.id.lower()), maker, "matched by the maker's own names"
+            return (
+                models.get(weights(maker, model.id), model.id.lower()),
+                maker,
+                "matched by the maker's own names",
+            )
     return "", "", ""
 
 
@@ -372,7 +430,10 @@ def main() -> None:
             if not kept(provider, model):
                 continue
             subject = f"api/{host}/{model.id}"
-            prices += price_rows(subject, model)
+            batch = next((m for m in provider.models if m.id == f"{model.id}:batch"), None)
+            if provider.id == "openrouter" and batch is not None:
+                model = replace(model, price_variants=[batch_variant(batch)])
+            prices += price_rows(subject, provider.id, model)
             regex = pattern(model.match)
             if regex != f"^{escape(model.id)}$":
                 offers.append(row(subject, "match", "", regex, ""))

@@ -54,14 +54,17 @@ class _Host:
 
     def find(self, name: str) -> str | None:
         """The subject that a name stands for at this provider."""
-        if name in self.exact:
-            return self.exact[name]
+        return self.exact.get(name) or self.match(name)[0]
+
+    def match(self, name: str) -> tuple[str | None, int]:
+        """The first subject whose pattern fits, and how much of the name it explains."""
         if len(self.compiled) < len(self.patterns):
             self.compiled = [(re.compile(text), subject) for text, subject in self.patterns]
         for pattern, subject in self.compiled:
-            if pattern.search(name):
-                return subject
-        return None
+            found = pattern.search(name)
+            if found:
+                return subject, found.end() - found.start()
+        return None, 0
 
 
 @dataclass
@@ -211,13 +214,17 @@ def _anywhere(index: _Index, name: str, logged: str) -> tuple[str, str, str] | N
     if slash and (head in _ROUTES or _PLACE.match(head)):
         return _anywhere(index, rest, logged)
     for made_here, exact in ((True, True), (True, False), (False, True), (False, False)):
-        hits = {}
+        hits: dict[str, str] = {}
+        most = 0
         for host, here in index.hosts.items():
             if made_here and not here.own:
                 continue
-            subject = here.exact.get(name) if exact else here.find(name)
-            if subject is not None and (subject in here.own) == made_here:
-                hits[host] = subject
+            subject, explained = (here.exact.get(name), 0) if exact else here.match(name)
+            if subject is None or (subject in here.own) != made_here or explained < most:
+                continue
+            if explained > most:
+                hits.clear()
+            hits[host], most = subject, explained
         if len(hits) > 1:
             hosts = ", ".join(
                 f"{host}/{subject.split('/', 2)[2]}" for host, subject in list(hits.items())[:4]

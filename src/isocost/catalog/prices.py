@@ -126,13 +126,12 @@ def rates(
         rate = _rate(catalog_at, book, offering, meter, tier, context_tok or 0, minute)
         if rate is not None:
             found[meter] = rate
-    if "cache_write" not in found and "input" in found:
-        rule = _rule(catalog_at, offering, "unlisted_write_is_input", "cache_write", tier, region)
-        if rule is not None and rule.value == "true":
-            plain = found["input"]
-            found["cache_write"] = Rate(
-                "cache_write", plain.usd, plain.per, plain.fusd, (*plain.facts, rule.id)
-            )
+    for meter in ("cache_write", "cache_write_1h"):
+        if meter not in found and "input" in found:
+            rule = _rule(catalog_at, offering, "unlisted_write_multiplier", meter, tier, region)
+            if rule is not None:
+                plain = found["input"]
+                found[meter] = _made(meter, plain.usd * _exact(rule), plain.per, (*plain.facts, rule.id))
     if region in ("", "global"):
         return Rates(found)
     placed = {meter: _placed(catalog_at, offering, rate, tier, region) for meter, rate in found.items()}
