@@ -9,20 +9,22 @@ import numpy.typing as npt
 
 from isocost.trace.schema import NS_PER_S, Clock, Finding, utc
 
-_COARSE_NS = NS_PER_S
+_COARSE_NS = NS_PER_S // 2
 _HOUR_NS = 3_600 * NS_PER_S
 _HOLE_REQUESTS = 20.0
 """A hole counts where this many requests were to be expected: by chance (Poisson) once in e^20."""
 
 
 def clock_findings(arrivals: Iterable[npt.NDArray[np.int64]], clock: Clock) -> list[Finding]:
-    """Fold over sorted arrivals (ns, chunks): ticks of a second or more that hold several requests, and gaps.
+    """Fold over sorted arrivals (ns, chunks): ticks of half a second or more that hold several requests, and gaps.
 
     A gap counts where at least 20 requests were to be expected in it, at the mean rate of the same hour
     of the day (traces of two days or more) or of the whole trace, and it is longer than ten times any usual
     gap (the 99.9th percentile).
     """
-    tick, ties, total = 0, 0, 0
+    ties, total = 0, 0
+    shortest: list[float] = []
+    middle: list[float] = []
     last: int | None = None
     start = 0
     gaps: list[tuple[int, int]] = []
@@ -42,8 +44,10 @@ def clock_findings(arrivals: Iterable[npt.NDArray[np.int64]], clock: Clock) -> l
         last = int(arrival_ns[-1])
         moved = steps[steps > 0]
         ties += len(steps) - len(moved)
-        if tick != 1 and len(moved):
-            tick = int(np.gcd(tick, np.gcd.reduce(moved // 1_000)))
+        if len(moved):
+            # Ticks jitter by a millisecond in some logs, so the shortest steps are asked, not a common divisor.
+            shortest.append(float(np.quantile(moved, 0.01)))
+            middle.append(float(np.median(moved)))
         if len(steps):
             usual.append(float(np.quantile(steps, 0.999)))
             for i in np.argsort(steps)[-20:]:
@@ -52,9 +56,9 @@ def clock_findings(arrivals: Iterable[npt.NDArray[np.int64]], clock: Clock) -> l
     if last is None or total < 2:
         return []
     findings = []
-    tick_ns = tick * 1_000
     groups = total - ties
-    if tick_ns >= _COARSE_NS and total > 1.2 * groups:
+    tick_ns = round(min(middle, default=0.0) / 1e6) * 1e6
+    if min(shortest, default=0.0) >= _COARSE_NS and total > 1.2 * groups:
         text = (
             f"times come in ticks of {tick_ns / NS_PER_S:g} s ({total / groups:.1f} requests at a time): bursts inside"
             " a tick are an artefact of the log, and queueing is overstated"
@@ -88,7 +92,9 @@ def _holes(
     if not found:
         return []
     gap_ns, at_ns, expected = found[0]
-    when = f"at {utc(at_ns):%Y-%m-%d %H:%M} UTC" if clock == "utc" else f"{(at_ns - start) / _HOUR_NS:.1f} h in"
+    when = (
+        f"at {utc(at_ns):%Y-%m-%d %H:%M} UTC" if clock == "utc" else f"{(at_ns - start) / _HOUR_NS:.1f} h in"
+    )
     lost = sum(one[2] for one in found)
     text = (
         f"{len(found)} gap{'s' if len(found) > 1 else ''} without requests, the longest {gap_ns / _HOUR_NS:.1f} h {when}:"

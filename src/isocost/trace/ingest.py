@@ -125,7 +125,9 @@ def ingest(head: Head, scan: Scan, *, reader: str, title: str) -> Trace:
     names = table.names
     if scan.workload:
         names["workload"] = (scan.workload,)
-    columns = frozenset({*table.present, "workload"} - {"arrival_ns", "input_tok", "output_tok", "request_id"})
+    columns = frozenset(
+        {*table.present, "workload"} - {"arrival_ns", "input_tok", "output_tok", "request_id"}
+    )
     return Trace(
         title=title, digest=_digest(head.path), names=names, columns=_public(columns), read=table.read,
         block_tok=scan.block_tok, findings=tuple(findings), reader=reader, clock=scan.clock,
@@ -192,11 +194,13 @@ class _Table:
                 f"no row has a readable value in {called}", where=str(self.head.path), fix=self._map_fix()
             )
         counted = [name for name in ("input_tok", "output_tok", *COUNTS) if name in self.present]
-        timed = [name for name in (*TIMES, "billed_usd") if name in self.present]
         wrong = {
-            **{f"neg_{n}": f"{n} < 0 OR isnan({n})" for n in (*counted, *timed) if n != "billed_usd"},
+            **{f"neg_{n}": f"{n} < 0 OR isnan({n})" for n in counted},
             **{f"big_{n}": f"{n} > 2147483647" for n in counted},
         }
+        for name in TIMES:
+            if name in self.present:
+                wrong[f"minus_{name}"] = f"{name} < 0"
         if "cached_tok" in self.present:
             wrong["over_cached"] = "cached_tok > input_tok"
         if "reasoning_tok" in self.present:
@@ -225,7 +229,7 @@ class _Table:
             raise BadTrace(
                 f"{self._called(column or 'arrival_ns')} is {shown} (in {found[f'n_{key}']:,} of {total:,} rows)",
                 where=f"{self.head.path}:{self._line(int(found[f'at_{key}']))}",
-                fix="Tokens and seconds must be numbers of zero or more: mend or remove the row",
+                fix="Tokens must be numbers from 0 to 2,147,483,647 and times after 1970: mend or remove the row",
             )
         return self._unusable(found, total) + self._odd(found)
 
@@ -253,12 +257,26 @@ class _Table:
         for key, code, text in (
             ("no_output", "no_output", "calls ended well with no output tokens"),
             ("no_input", "no_input", "calls ended well with no input tokens"),
-            ("over_cached", "cached_over_input", "rows count more cached tokens than input; cached is capped"),
-            ("over_reasoning", "reasoning_over_output", "rows count more reasoning tokens than output; capped"),
+            (
+                "over_cached",
+                "cached_over_input",
+                "rows count more cached tokens than input; cached is capped",
+            ),
+            (
+                "over_reasoning",
+                "reasoning_over_output",
+                "rows count more reasoning tokens than output; capped",
+            ),
         ):
             n = int(found.get(f"n_{key}") or 0)
             if n:
                 findings.append(Finding("doubt", code, f"{n:,} {text}", n))
+        for name in TIMES:
+            n = int(found.get(f"n_minus_{name}") or 0)
+            if n:
+                findings.append(
+                    Finding("doubt", "negative_time", f"{n:,} rows have a negative {name}: left out", n)
+                )
         return findings
 
     def settle(self) -> list[Finding]:
@@ -269,7 +287,9 @@ class _Table:
             "(SELECT arrival_ns AS a, lag(arrival_ns) OVER () AS l FROM staged WHERE arrival_ns IS NOT NULL)"
         ).fetchone() or (0, 0)
         if back:
-            findings.append(Finding("doubt", "clock_order", f"the clock goes backwards at {back:,} rows; sorted", back))
+            findings.append(
+                Finding("doubt", "clock_order", f"the clock goes backwards at {back:,} rows; sorted", back)
+            )
         duplicate = "false"
         if "request_id" in self.present:
             self.con.execute(
@@ -333,7 +353,7 @@ class _Table:
                 columns[name] = f"coalesce(enum_code({name}::e_{name})::INTEGER, -1)"
         for name in TIMES:
             if name in has:
-                columns[name] = f"coalesce({name}, 'nan')::FLOAT"
+                columns[name] = f"(CASE WHEN {name} >= 0 THEN {name} ELSE 'nan' END)::FLOAT"
         if "needs" in has:
             columns["needs"] = "coalesce(needs, 0)::USMALLINT"
         if "prompt_key" in has:
@@ -354,7 +374,9 @@ class _Table:
     def _repeats(self) -> list[Finding]:
         """Mark failed calls that repeat a failed one; count those that a later call made good."""
         key = "session" if "session" in self.present else "prompt_key" if "prompt_key" in self.present else ""
-        failed = int((self.con.execute("SELECT count(*) FROM requests WHERE outcome = 1").fetchone() or (0,))[0])
+        failed = int(
+            (self.con.execute("SELECT count(*) FROM requests WHERE outcome = 1").fetchone() or (0,))[0]
+        )
         if not failed:
             return []
         findings = [Finding("found", "failed_calls", f"{failed:,} calls failed; they are not demand", failed)]
@@ -417,7 +439,9 @@ class _Table:
         """Arrivals alone (ns), in chunks."""
         for lo in range(0, self.rows, CHUNK_ROWS):
             span = f"FROM requests WHERE rowid >= {lo} AND rowid < {lo + CHUNK_ROWS}"
-            yield np.asarray(self.con.cursor().execute(f"SELECT arrival_ns {span}").fetchnumpy()["arrival_ns"])
+            yield np.asarray(
+                self.con.cursor().execute(f"SELECT arrival_ns {span}").fetchnumpy()["arrival_ns"]
+            )
 
     def _lists(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """A buffer for the current block list of every chain key, and where each list starts in it."""

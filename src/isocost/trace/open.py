@@ -104,7 +104,11 @@ def _with_workload(
             text = f"workloads are taken from {name} (else --workload-by COLUMN)"
             return _named(scan, choices[name]), [Finding("guessed", "workload_by", text)]
     columns = {name: sql for name, sql in scan.columns.items() if name != "workload"}
-    others = [name for name in choices if name in ("key_alias", "tag", "model", "tenant", "user", "team", "call_type")]
+    others = [
+        name
+        for name in choices
+        if name in ("key_alias", "tag", "model", "tenant", "user", "team", "call_type")
+    ]
     hint = f" (else --workload-by {'|'.join(others)})" if others else ""
     found = Finding("guessed", "workload_by", f"all requests are one workload, {title!r}{hint}")
     return replace(scan, columns=columns, workload=title), [found]

@@ -13,7 +13,9 @@ from isocost.trace.schema import ANCHOR_NS, Finding
 
 def knows(head: Head) -> bool:
     """The spaced column names."""
-    return head.kind == "csv" and head.has("Timestamp", "Model", "Request tokens", "Response tokens", "Log Type")
+    return head.kind == "csv" and head.has(
+        "Timestamp", "Model", "Request tokens", "Response tokens", "Log Type"
+    )
 
 
 def scan(head: Head, _mapping: Mapping[str, str]) -> Scan:
@@ -42,7 +44,10 @@ def scan(head: Head, _mapping: Mapping[str, str]) -> Scan:
 
 def by(head: Head) -> Mapping[str, str]:
     """API calls and conversations are two workloads; so may be the models."""
-    return {"log_type": text(ident(head.column("Log Type") or "")), "model": text(ident(head.column("Model") or ""))}
+    return {
+        "log_type": text(ident(head.column("Log Type") or "")),
+        "model": text(ident(head.column("Model") or "")),
+    }
 
 
 READER = Reader("burstgpt", knows, scan, by, prefer=("log_type",))

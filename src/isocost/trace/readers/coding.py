@@ -31,11 +31,15 @@ def knows(head: Head) -> bool:
 
 
 def _single(head: Head) -> bool:
-    return head.has("trace", "sub", "seq", "t", "in_tok", "out_tok", "lcp_prev", "suffix_hash_ids", "parent_seq")
+    return head.has(
+        "trace", "sub", "seq", "t", "in_tok", "out_tok", "lcp_prev", "suffix_hash_ids", "parent_seq"
+    )
 
 
 def _team(head: Head) -> bool:
-    return head.has("ts_s", "tenant", "session", "in_tok", "out_tok", "lcp_prev_in_session", "suffix_hash_ids")
+    return head.has(
+        "ts_s", "tenant", "session", "in_tok", "out_tok", "lcp_prev_in_session", "suffix_hash_ids"
+    )
 
 
 def scan(head: Head, _mapping: Mapping[str, str]) -> Scan:
@@ -44,7 +48,13 @@ def scan(head: Head, _mapping: Mapping[str, str]) -> Scan:
         tree, session, time, shared, call = "tenant", "session", "ts_s", "lcp_prev_in_session", "api_time_s"
         source, findings = "{file}", ()
     else:
-        tree, session, time, shared, call = "trace", "trace || '/' || coalesce(sub, '')", "t", "lcp_prev", "api_time"
+        tree, session, time, shared, call = (
+            "trace",
+            "trace || '/' || coalesce(sub, '')",
+            "t",
+            "lcp_prev",
+            "api_time",
+        )
         source = _BRANCHES
         text = "every session's clock starts at zero, so all seem to start together: concurrency is not real"
         findings = (Finding("doubt", "sessions_start_together", text),)
@@ -57,7 +67,7 @@ def scan(head: Head, _mapping: Mapping[str, str]) -> Scan:
         "session": f"CAST({session} AS VARCHAR)",
         "chain_key": f"CAST({session} AS VARCHAR)",
         "shared": f"CAST({shared} AS BIGINT)",
-        "blocks": f"list_transform(suffix_hash_ids, x -> x::BIGINT + {tree}::BIGINT * {_NAMESPACE})",
+        "blocks": f"list_transform(suffix_hash_ids, lambda x: x::BIGINT + {tree}::BIGINT * {_NAMESPACE})",
         "e2e_s": number(call),
     }
     spelled = {"arrival_ns": time, "input_tok": "in_tok", "output_tok": "out_tok"}
@@ -68,7 +78,10 @@ def scan(head: Head, _mapping: Mapping[str, str]) -> Scan:
 
 def by(head: Head) -> Mapping[str, str]:
     """Model or tenant may name workloads."""
-    return {"model": "CAST(model AS VARCHAR)", "tenant": f"CAST({'tenant' if _team(head) else 'trace'} AS VARCHAR)"}
+    return {
+        "model": "CAST(model AS VARCHAR)",
+        "tenant": f"CAST({'tenant' if _team(head) else 'trace'} AS VARCHAR)",
+    }
 
 
 READER = Reader("coding", knows, scan, by)

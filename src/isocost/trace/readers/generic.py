@@ -47,13 +47,17 @@ def scan(head: Head, mapping: Mapping[str, str]) -> Scan:
             columns["failed"] = names.failed(sql)
     if "failed" in columns:
         for role in ("input_tok", "output_tok"):
-            columns[role] = f"CASE WHEN {columns['failed']} > 0 THEN coalesce({columns[role]}, 0) ELSE {columns[role]} END"
+            columns[role] = (
+                f"CASE WHEN {columns['failed']} > 0 THEN coalesce({columns[role]}, 0) ELSE {columns[role]} END"
+            )
     if names.plain(chosen.get("cached_tok", "")) == "cache_read_input_tokens" and (
         names.plain(chosen["input_tok"]) == "input_tokens"
     ):
         # Anthropic's usage names: there input_tokens leaves out what was read from or written to the cache, while
         # our input_tok counts all input.
-        parts = [f"coalesce({columns[part]}, 0)" for part in ("cached_tok", "cache_write_tok") if part in columns]
+        parts = [
+            f"coalesce({columns[part]}, 0)" for part in ("cached_tok", "cache_write_tok") if part in columns
+        ]
         columns["input_tok"] = " + ".join([columns["input_tok"], *parts])
         findings.append(Finding("guessed", "exclusive_input", "input_tokens leaves out cached tokens (Anthropic's meaning); added"))  # fmt: skip
     spelled = {("arrival_ns" if role == "arrival" else role): column for role, column in chosen.items()}
@@ -66,13 +70,17 @@ def _choose(head: Head, mapping: Mapping[str, str]) -> tuple[dict[str, str], dic
     for role, target in mapping.items():
         if role not in names.NAMES:
             raise BadTrace(
-                f"--map knows no column {role!r}", where=str(head.path), fix=f"It knows: {', '.join(names.NAMES)}"
+                f"--map knows no column {role!r}",
+                where=str(head.path),
+                fix=f"It knows: {', '.join(names.NAMES)}",
             )
         column, _, unit = target.rpartition(":")
         if target in head.columns or not column:
             column, unit = target, ""
         elif not names.is_unit(unit):
-            raise BadTrace(f"--map {role}={target}: {unit!r} is no time unit", fix="Use ns, us, ms, s, min or h")
+            raise BadTrace(
+                f"--map {role}={target}: {unit!r} is no time unit", fix="Use ns, us, ms, s, min or h"
+            )
         spelled = head.column(column)
         if spelled is None and not (head.kind in ("jsonl", "json") and names.samples(head, column)):
             raise BadTrace(

@@ -39,7 +39,9 @@ def scan(head: Head, _mapping: Mapping[str, str]) -> Scan:
     """
     ended = f"coalesce(nullif({_column(head, 'status')}, ''), {_meta(head, 'status')})"
     failed = names.failed(ended)
-    started, first, last = (utc_ns(_column(head, name)) for name in ("startTime", "completionStartTime", "endTime"))
+    started, first, last = (
+        utc_ns(_column(head, name)) for name in ("startTime", "completionStartTime", "endTime")
+    )
     duration = f"nullif({last} - {started}, 0) / 1e9"
     columns = {
         "arrival_ns": started,
@@ -72,7 +74,9 @@ def scan(head: Head, _mapping: Mapping[str, str]) -> Scan:
     }  # fmt: skip
     spelled = {"arrival_ns": "startTime", "input_tok": "prompt_tokens", "output_tok": "completion_tokens"}
     found = Finding("found", "litellm", "LiteLLM spend logs: prompt tokens count all input, cached included")
-    columns = {name: sql for name, sql in columns.items() if sql != number("NULL") and sql != names.text("NULL")}
+    columns = {
+        name: sql for name, sql in columns.items() if sql != number("NULL") and sql != names.text("NULL")
+    }
     if head.column("cache_key") is None:
         columns.pop("prompt_key")
     return Scan(columns, findings=(found,), spelled=spelled)
@@ -101,7 +105,11 @@ def by(head: Head) -> Mapping[str, str]:
         "provider": names.text(_column(head, "custom_llm_provider")),
         "call_type": names.text(_column(head, "call_type")),
     }  # fmt: skip
-    return {name: sql for name, sql in mine.items() if sql not in (names.text("NULL"), names.text("NULL->>'$[0]'"))}
+    return {
+        name: sql
+        for name, sql in mine.items()
+        if sql not in (names.text("NULL"), names.text("NULL->>'$[0]'"))
+    }
 
 
 READER = Reader("litellm", knows, scan, by, prefer=("key_alias", "tag"))

@@ -133,7 +133,11 @@ def arrival(head: Head, column: str, unit: str = "") -> tuple[str, Clock, str]:
     size = max(map(abs, numbers), default=0.0)
     if unit:
         relative = size / _PER_S[unit] < 1e8
-        return count_ns(sql, _PER_S[unit], ANCHOR_NS if relative else 0), "relative" if relative else "utc", ""
+        return (
+            count_ns(sql, _PER_S[unit], ANCHOR_NS if relative else 0),
+            "relative" if relative else "utc",
+            "",
+        )
     for name, floor in (("ns", 1e17), ("us", 1e14), ("ms", 1e11), ("s", 1e8)):
         if size >= floor:
             return count_ns(sql, _PER_S[name]), "utc", f"{column!r} is read as {name} since 1970"

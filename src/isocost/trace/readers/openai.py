@@ -55,9 +55,13 @@ def scan(head: Head, _mapping: Mapping[str, str]) -> Scan:
     # Anthropic's usage leaves what was read from or written to its cache out of input_tokens; OpenAI's never has
     # these two fields, so adding them where they are keeps input_tok the count of all input.
     read, write = usage("cache_read_input_tokens"), usage("cache_creation_input_tokens")
-    whole = _first(usage("prompt_tokens"), f"{usage('input_tokens')} + coalesce({read}, 0) + coalesce({write}, 0)")
+    whole = _first(
+        usage("prompt_tokens"), f"{usage('input_tokens')} + coalesce({read}, 0) + coalesce({write}, 0)"
+    )
     output = _first(usage("completion_tokens"), usage("output_tokens"))
-    status = names.failed(_first(_get(*place, "status"), _get("status"), _get("response", "status_code"), "'ok'"))
+    status = names.failed(
+        _first(_get(*place, "status"), _get("status"), _get("response", "status_code"), "'ok'")
+    )
     error = f"coalesce({_get('error')}, {_get(*place, 'error')})"
     failed = f"CASE WHEN {error} IS NOT NULL AND {error} NOT IN ('null', '') THEN 1 ELSE {status} END"
     times = [_get(*path, name) for path in dict.fromkeys((place, ())) for name in _TIMES]
@@ -72,7 +76,9 @@ def scan(head: Head, _mapping: Mapping[str, str]) -> Scan:
         "input_tok": f"CASE WHEN ({failed}) > 0 THEN coalesce({whole}, 0) ELSE {whole} END",
         "output_tok": f"CASE WHEN ({failed}) > 0 THEN coalesce({output}, 0) ELSE {output} END",
         "cached_tok": _first(
-            usage("prompt_tokens_details", "cached_tokens"), usage("input_tokens_details", "cached_tokens"), read
+            usage("prompt_tokens_details", "cached_tokens"),
+            usage("input_tokens_details", "cached_tokens"),
+            read,
         ),
         "cache_write_tok": _first(write, usage("prompt_tokens_details", "cache_write_tokens")),
         "reasoning_tok": _first(
@@ -83,7 +89,9 @@ def scan(head: Head, _mapping: Mapping[str, str]) -> Scan:
         "provider": names.text(_get("provider")),
         "tenant": names.text(_tenant(place)),
         "session": names.text(
-            _first(_get(*place, "conversation", "id"), _get(*place, "metadata", "session_id"), _get("session_id"))
+            _first(
+                _get(*place, "conversation", "id"), _get(*place, "metadata", "session_id"), _get("session_id")
+            )
         ),
         "tier": names.text(_get(*place, "service_tier")),
         "region": names.text(_get("region")),
@@ -95,8 +103,14 @@ def scan(head: Head, _mapping: Mapping[str, str]) -> Scan:
         column = names.guess(head, role)
         if column is not None:
             columns[role] = names.seconds(head, column)
-    found = Finding("found", "answers_at", f"answers with usage are at {'.'.join(place) or 'the top of each row'}")
-    spelled = {"arrival_ns": "created", "input_tok": "usage.prompt_tokens", "output_tok": "usage.completion_tokens"}
+    found = Finding(
+        "found", "answers_at", f"answers with usage are at {'.'.join(place) or 'the top of each row'}"
+    )
+    spelled = {
+        "arrival_ns": "created",
+        "input_tok": "usage.prompt_tokens",
+        "output_tok": "usage.completion_tokens",
+    }
     return Scan(columns, findings=(found,), spelled=spelled)
 
 

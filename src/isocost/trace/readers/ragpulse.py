@@ -33,7 +33,9 @@ def scan(_head: Head, _mapping: Mapping[str, str]) -> Scan:
     }
     text = "prompt parts carry ids but no sizes: exact repeats are known, prefix reuse in tokens is not"
     spelled = {"arrival_ns": "ts_s", "input_tok": "in_tok", "output_tok": "out_tok"}
-    return Scan(columns, clock="relative", findings=(Finding("doubt", "no_block_sizes", text),), spelled=spelled)
+    return Scan(
+        columns, clock="relative", findings=(Finding("doubt", "no_block_sizes", text),), spelled=spelled
+    )
 
 
 READER = Reader("ragpulse", knows, scan, no_columns)

@@ -1,0 +1,124 @@
+"""Demand by hour of the week: how many requests and tokens an hour, seen how often, and the worst week."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from isocost.errors import BadTrace
+from isocost.trace.schema import NS_PER_S, Chunk, Outcome, Trace
+
+Float64 = npt.NDArray[np.float64]
+Int64 = npt.NDArray[np.int64]
+
+HOURS = 168
+HOUR_NS = 3_600 * NS_PER_S
+_MONDAY_HOURS = 3 * 24
+"""1970-01-01 was a Thursday: three days into its week."""
+
+
+@overload
+def hour_of_week(arrival_ns: int) -> int: ...
+@overload
+def hour_of_week(arrival_ns: Int64) -> Int64: ...
+def hour_of_week(arrival_ns: Any) -> Any:
+    """Hour of the week, 0 to 167; Monday 00:00 UTC is 0.
+
+    >>> hour_of_week(0)  # Thursday, 1970-01-01
+    72
+    """
+    return (arrival_ns // HOUR_NS + _MONDAY_HOURS) % HOURS
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What was asked for, by workload and hour of the week (0: Monday 00:00 UTC).
+
+    ``workloads`` (W,) names. Per-hour means over the weeks seen, NaN where an hour of the week was never seen:
+    ``rate_per_h``, ``input_tok_per_h``, ``output_tok_per_h`` (W, 168). ``peak_rate_per_h`` (W, 168) is the largest
+    hour over weeks. ``samples`` (168,) is how many times each hour was seen, a part of an hour (the trace's ends)
+    as a fraction. ``hours`` is the trace's span.
+    """
+
+    workloads: tuple[str, ...]
+    rate_per_h: Float64
+    input_tok_per_h: Float64
+    output_tok_per_h: Float64
+    peak_rate_per_h: Float64
+    samples: Float64
+    hours: float
+
+    @property
+    def complete_frac(self) -> float:
+        """Share of the 168 hours seen for at least half an hour in all."""
+        return float(np.mean(self.samples >= 0.5))
+
+
+def demand(trace: Trace) -> Demand:
+    """Fold a trace's served requests (outcome ok) into hours of the week.
+
+    Raises:
+        BadTrace: no request ended well.
+    """
+    names = trace.names.get("workload", (trace.title,))
+    return fold(trace.chunks(), names)
+
+
+def fold(chunks: Any, workloads: tuple[str, ...]) -> Demand:
+    """:func:`demand` over chunks already at hand (an iterable of :class:`Chunk`, by arrival)."""
+    hourly: list[tuple[int, Float64]] = []
+    first: int | None = None
+    last = 0
+    for chunk in chunks:
+        first = int(chunk.arrival_ns[0]) if first is None and len(chunk) else first
+        last = int(chunk.arrival_ns[-1]) if len(chunk) else last
+        part = _hours(chunk, len(workloads))
+        if part is not None:
+            hourly.append(part)
+    if first is None or not hourly:
+        raise BadTrace("no request ended well", fix="A plan needs requests to serve")
+    begin, end = first // HOUR_NS, last // HOUR_NS + 1
+    counts = np.zeros((3, len(workloads), end - begin))
+    for start, part in hourly:
+        at = start - begin
+        counts[:, :, at : at + part.shape[2]] += part
+    slot = (np.arange(begin, end) + _MONDAY_HOURS) % HOURS
+    seen = np.ones(end - begin)
+    seen[0] -= (first - begin * HOUR_NS) / HOUR_NS
+    seen[-1] -= (end * HOUR_NS - last) / HOUR_NS
+    # A span of one instant would make every rate infinite: it counts as a second.
+    seen = np.maximum(seen, 1 / 3600)
+    samples = np.bincount(slot, weights=seen, minlength=HOURS)
+    totals = np.zeros((3, len(workloads), HOURS))
+    peak = np.zeros((len(workloads), HOURS))
+    for w in range(len(workloads)):
+        for kind in range(3):
+            totals[kind, w] = np.bincount(slot, weights=counts[kind, w], minlength=HOURS)
+        np.maximum.at(peak[w], slot, counts[0, w])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.where(samples > 0, totals / samples, np.nan)
+    peak = np.where(samples > 0, peak, np.nan)
+    return Demand(
+        workloads, mean[0], mean[1], mean[2], peak, samples, max((last - first) / HOUR_NS, 1 / 3600)
+    )
+
+
+def _hours(chunk: Chunk, workloads: int) -> tuple[int, Float64] | None:
+    """Requests, input and output of a chunk by workload and hour since 1970: (first hour, (3, W, hours))."""
+    served = chunk.outcome == Outcome.OK
+    if not served.any():
+        return None
+    hour = chunk.arrival_ns[served] // HOUR_NS
+    start = int(hour[0])
+    n = int(hour[-1]) - start + 1
+    # A row without a workload belongs to the first: readers give every row one.
+    code = np.zeros(len(hour), np.int64) if chunk.workload is None else np.maximum(chunk.workload[served], 0)
+    cell = code * n + (hour - start)
+    sums = [
+        np.bincount(cell, weights=weights, minlength=workloads * n)
+        for weights in (None, chunk.input_tok[served], chunk.output_tok[served])
+    ]
+    return start, np.stack(sums).reshape(3, workloads, n).astype(np.float64)
