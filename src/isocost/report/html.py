@@ -1,0 +1,179 @@
+"""The page, the pictures and the specifications of a plan.
+
+The page draws every chart once with vl-convert, so that it reads, prints and mails without
+JavaScript; where JavaScript runs, Vega draws the same specification again with tooltips and, for
+break-even, sliders.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import vl_convert
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from isocost.plan.result import PlanResult
+from isocost.report import palette, sections, words
+from isocost.report.chart import Absent, Chart
+from isocost.report.charts import BUILDERS
+from isocost.report.charts.breakeven import sliders
+
+VEGALITE = "6.4"
+"""The Vega-Lite that draws both the page's and the files' charts."""
+
+_BETWEEN_TICKS = re.compile(r"`([^`]+)`")
+_AFTER_MARK = re.compile(r"([/.\[@])")
+
+
+def charts(result: PlanResult) -> dict[str, Chart]:
+    """Every chart that this result supports, by name, in reading order, in light colours.
+
+    ``spec`` is a complete Vega-Lite specification with its title: paste it into any Vega editor.
+    """
+    return {name: _in_light(chart) for name, chart in _drawn(result).items()}
+
+
+def pngs(result: PlanResult, folder: Path | str) -> list[Path]:
+    """Write each chart as ``<nn>-<name>.png`` (2x, white ground) into ``folder``; the paths written."""
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    written = []
+    for i, (name, chart) in enumerate(_drawn(result).items(), start=1):
+        svg = vl_convert.vegalite_to_svg(chart.standalone(), vl_version=VEGALITE)
+        svg = _with_hatches(svg, palette.hatches(palette.LIGHT))
+        path = target / f"{i:02d}-{name}.png"
+        path.write_bytes(vl_convert.svg_to_png(svg, scale=2.0))
+        written.append(path)
+    return written
+
+
+def render(result: PlanResult) -> str:
+    """The whole report as one HTML page that reaches for nothing outside itself.
+
+    The same result gives the same bytes. Text from the result is escaped; the page's own policy
+    forbids network access and any script but its own two, named by hash.
+    """
+    found = {name: build(result) for name, build in BUILDERS.items()}
+    drawn = {name: chart for name, chart in found.items() if isinstance(chart, Chart)}
+    svgs = {name: Markup(_svg(chart)) for name, chart in drawn.items()}
+    specs = {name: chart.spec for name, chart in drawn.items()}
+    library = _inline(vl_convert.javascript_bundle(vl_version=VEGALITE)) if drawn else ""
+    own = _inline(_asset("report.js"))
+    scripts = [Markup(text) for text in (library, own) if text]
+    page = _environment().get_template("report.html.j2")
+    return page.render(
+        result=result,
+        charts=drawn,
+        absent={name: chart.reason for name, chart in found.items() if isinstance(chart, Absent)},
+        svgs=svgs,
+        specs=Markup(_json(specs)),
+        sliders=Markup(_json(sliders(result))),
+        style=Markup(palette.css() + "\n" + _asset("report.css")),
+        hatches=Markup(palette.hatches(None)),
+        scripts=scripts,
+        policy=_policy([str(text) for text in scripts]),
+        figures=sections.figures(result),
+        plan_said=sections.plan_sentence(result),
+        rest=sections.rest(result),
+        today_ttft=sections.today_ttft(result),
+        matrix_said=sections.matrix_sentence(result),
+        unproven_said=sections.unproven_sentence(result),
+        trace_said=sections.trace_sentence(result),
+        plan=sections.plan_rows(result),
+        matrix=sections.matrix(result),
+        limits=sections.limit_rows(result),
+        limits_said=sections.limits_sentence(result),
+        unproven=sections.unproven_rows(result),
+        facts=sections.fact_rows(result),
+        facts_said=sections.facts_sentence(result),
+        rebuild=sections.rebuild_rows(result),
+        words=words,
+        accent=palette.accent,
+    )
+
+
+def _drawn(result: PlanResult) -> dict[str, Chart]:
+    found = {name: build(result) for name, build in BUILDERS.items()}
+    return {name: chart for name, chart in found.items() if isinstance(chart, Chart)}
+
+
+def _in_light(chart: Chart) -> Chart:
+    return Chart(chart.title, chart.subtitle, chart.standalone(), chart.table)
+
+
+def _svg(chart: Chart) -> str:
+    svg: str = vl_convert.vegalite_to_svg(chart.spec, vl_version=VEGALITE)
+    return svg
+
+
+def _with_hatches(svg: str, defs: str) -> str:
+    start = svg.index(">") + 1
+    return svg[:start] + defs + svg[start:]
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("isocost.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["ticks"] = _ticks
+    environment.filters["breaks"] = _breaks
+    return environment
+
+
+def _ticks(text: str) -> Markup:
+    """Escaped text with what stands between backticks set as code."""
+    return Markup(_BETWEEN_TICKS.sub(r"<code>\1</code>", str(escape(text))))
+
+
+def _breaks(text: str) -> Markup:
+    """Escaped text that may break after a slash, a dot, a semicolon or a bracket."""
+    return Markup(_AFTER_MARK.sub(r"\1<wbr>", str(escape(text))))
+
+
+def _asset(name: str) -> str:
+    return (Path(__file__).parent / "assets" / name).read_text(encoding="utf-8")
+
+
+def _inline(script: str) -> str:
+    """A script that cannot end its own element or open a comment in it."""
+    return script.replace("</script", "<\\/script").replace("</SCRIPT", "<\\/SCRIPT").replace("<!--", "<\\!--")
+
+
+def _json(value: Any) -> str:
+    """JSON that is safe inside a ``<script>`` element; a figure that is not finite becomes null."""
+    text = json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"), sort_keys=False)
+    for raw, escaped in (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026"), ("\u2028", "\\u2028"), ("\u2029", "\\u2029")):
+        text = text.replace(raw, escaped)
+    return text
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _policy(scripts: list[str]) -> str:
+    """Content-Security-Policy: nothing from anywhere, and only these scripts."""
+    hashes = []
+    for text in scripts:
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        hashes.append(f"'sha256-{digest}'")
+    sources = " ".join(hashes) or "'none'"
+    return (
+        f"default-src 'none'; script-src {sources}; style-src 'unsafe-inline'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )

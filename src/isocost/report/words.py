@@ -1,0 +1,125 @@
+"""How figures are written in the report: dollars, counts, shares, dates."""
+
+from __future__ import annotations
+
+import math
+
+DASH = "—"
+"""Absent or unknown: an unknown amount is never printed as zero."""
+
+HOURS_PER_MONTH = 730.5
+"""A month in hours: 8766 hours of a mean year over 12, the month of every figure in ``PlanResult``."""
+
+
+def known(value: float | None) -> bool:
+    """Whether a figure is there and finite."""
+    return value is not None and math.isfinite(value)
+
+
+def usd(value: float | None) -> str:
+    """Dollars to the dollar from 100 up, to the cent below, in three digits below a cent.
+
+    >>> usd(11800), usd(-900.4), usd(12.3), usd(0.0004), usd(0), usd(None)
+    ('$11,800', '−$900', '$12.30', '$0.0004', '$0', '—')
+    """
+    if value is None or not math.isfinite(value):
+        return DASH
+    size = abs(value)
+    if size == 0:
+        return "$0"
+    if size >= 99.5:
+        text = f"{size:,.0f}"
+    elif size >= 0.01:
+        text = f"{size:,.2f}"
+    else:
+        text = f"{size:.3g}"
+    return f"{'−' if value < 0 else ''}${text}"
+
+
+def usd_short(value: float | None) -> str:
+    """Dollars in about three digits, for headlines and labels.
+
+    >>> usd_short(11800), usd_short(7_900_000), usd_short(640), usd_short(99_960), usd_short(-4190)
+    ('$11.8k', '$7.9M', '$640', '$100k', '−$4.19k')
+    """
+    if value is None or not math.isfinite(value):
+        return DASH
+    sign, size = ("−" if value < 0 else ""), abs(value)
+    if size < 999.5:
+        return usd(value) if size < 99.5 else f"{sign}${size:.0f}"
+    return f"{sign}${count(size)}"
+
+
+def count(value: float | None) -> str:
+    """A count in about three digits.
+
+    >>> count(257_415), count(1_000_000), count(42), count(0.25), count(None)
+    ('257k', '1M', '42', '0.25', '—')
+    """
+    if value is None or not math.isfinite(value):
+        return DASH
+    size = float(f"{value:.3g}")
+    for unit, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(size) >= unit:
+            return f"{size / unit:.3g}{suffix}"
+    return f"{size:.3g}"
+
+
+def whole(value: float | None) -> str:
+    """A whole number with thousands apart."""
+    return DASH if value is None or not math.isfinite(value) else f"{value:,.0f}"
+
+
+def percent(frac: float | None) -> str:
+    """A share: whole per cent from 1 up, one digit more below.
+
+    >>> percent(0.52), percent(0.004), percent(0), percent(None)
+    ('52 %', '0.4 %', '0 %', '—')
+    """
+    if frac is None or not math.isfinite(frac):
+        return DASH
+    value = frac * 100
+    if value == 0:
+        return "0 %"
+    return f"{value:.0f} %" if abs(value) >= 10 or abs(value - round(value)) < 0.05 else f"{value:.1f} %"
+
+
+def seconds(value: float | None) -> str:
+    """A latency in seconds.
+
+    >>> seconds(0.58), seconds(12.0), seconds(None)
+    ('0.58 s', '12 s', '—')
+    """
+    if value is None or not math.isfinite(value):
+        return DASH
+    return f"{value:.2f} s" if value < 10 else f"{value:.0f} s"
+
+
+def points(value: float | None) -> str:
+    """A quality difference in percentage points, signed."""
+    return DASH if value is None or not math.isfinite(value) else f"{value:+.1f} pt".replace("-", "−")
+
+
+def number(value: float | None) -> str:
+    """A number in four digits, as it would be typed."""
+    return DASH if value is None or not math.isfinite(value) else f"{value:,.4g}"
+
+
+def listed(names: list[str], most: int = 3) -> str:
+    """Names in a sentence.
+
+    >>> listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c"]), listed(list("abcde"))
+    ('a', 'a and b', 'a, b and c', 'a, b, c and 2 more')
+    """
+    if len(names) > most:
+        return f"{', '.join(names[:most])} and {len(names) - most} more"
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else ""
+
+
+def plural(n: float, one: str, many: str = "") -> str:
+    """A count with its noun.
+
+    >>> plural(1, "replica"), plural(3, "replica"), plural(2, "query", "queries")
+    ('1 replica', '3 replicas', '2 queries')
+    """
+    return f"{n:,.0f} {one if n == 1 else many or one + 's'}"
