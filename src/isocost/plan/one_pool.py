@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from isocost.plan.problem import Floats, Ints, PoolChoice, Problem, Solution, cost_of
 
-
 Bools = npt.NDArray[np.bool_]
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from isocost.errors import Infeasible
-from isocost.plan.one_pool import one_pool, stranded
+from isocost.plan.one_pool import allowed_on, one_pool, stranded
 from isocost.plan.problem import Floats, Problem, Solution, cost_of
 
 _INF = float("inf")
@@ -77,8 +77,7 @@ def solve(problem: Problem, *, gap_frac: float, limit_s: float) -> Solution:
     columns, rows = _Columns(), _Rows()
     index = _build(problem, columns, rows)
     start = None if best is None else _encode(best, index, len(columns.cost))
-    status, values, bound, base = _run(problem, columns, rows, start, gap_frac, limit_s)
-    bound = max(0.0, bound + base)
+    status, values, bound = _run(problem, columns, rows, start, gap_frac, limit_s)
     if values is not None:
         found = _decode(problem, index, values)
         found = replace(found, usd_per_month=cost_of(problem, found))
@@ -86,15 +85,14 @@ def solve(problem: Problem, *, gap_frac: float, limit_s: float) -> Solution:
             best = found
     if best is None:
         raise Infeasible(f"the solver ended without a plan ({status})", fix="Relax a limit in slo.toml")
-    return replace(best, bound_usd=min(best.usd_per_month, bound))
+    return replace(best, bound_usd=min(best.usd_per_month, max(0.0, bound)))
 
 
 def _check(problem: Problem) -> None:
     no_api = stranded(problem)
-    usable = np.array([pool.first_per_h > 0 for pool in problem.pools], dtype=np.bool_)
+    usable = [pool.first_per_h > 0 for pool in problem.pools]
     for s in np.flatnonzero(no_api):
-        whole = np.isfinite(problem.load_per_h[s]).all(axis=1)
-        if not np.logical_and(whole, usable).any():
+        if not any(allowed_on(problem, k)[s] and usable[k] for k in range(len(problem.pools))):
             raise Infeasible(
                 f"nothing that the limits allow can serve {problem.stream_ids[s]!r}",
                 conflict=(f"limits of {problem.stream_ids[s]}",),
@@ -129,7 +127,7 @@ def _build(problem: Problem, columns: _Columns, rows: _Rows) -> dict[str, Any]:
     whole_month = float(weight.sum())
     for p, pool in enumerate(problem.pools):
         load = problem.load_per_h[:, p, :]
-        allowed = np.isfinite(load).all(axis=1) & (pool.first_per_h > 0)
+        allowed = allowed_on(problem, p) & (pool.first_per_h > 0)
         total = np.nansum(np.where(allowed[:, None], load, 0.0), axis=0)
         most = (
             np.maximum(pool.needed(total, spare), 1 + spare) if pool.first_per_h > 0 else np.zeros(hours, int)
@@ -197,7 +195,7 @@ def _run(
     start: Floats | None,
     gap_frac: float,
     limit_s: float,
-) -> tuple[str, Floats | None, float, float]:
+) -> tuple[str, Floats | None, float]:
     import highspy
 
     lp = highspy.HighsLp()
@@ -211,6 +209,7 @@ def _run(
     lp.a_matrix_.value_ = np.array(rows.value)
     kinds = (highspy.HighsVarType.kContinuous, highspy.HighsVarType.kInteger)
     lp.integrality_ = [kinds[whole] for whole in columns.whole]
+    lp.offset_ = float((np.nan_to_num(problem.api_usd_per_h).sum(axis=0) * problem.weight_h).sum())
     solver = highspy.Highs()  # type: ignore[no-untyped-call]
     for option, value in (
         ("output_flag", False),
@@ -227,11 +226,10 @@ def _run(
         solver.setSolution(warm)
     solver.run()
     info = solver.getInfo()
-    base = float((np.nan_to_num(problem.api_usd_per_h).sum(axis=0) * problem.weight_h).sum())
     status = solver.modelStatusToString(solver.getModelStatus())
     if info.primal_solution_status != highspy.SolutionStatus.kSolutionStatusFeasible:
-        return status, None, float(info.mip_dual_bound), base
-    return status, np.array(solver.getSolution().col_value), float(info.mip_dual_bound), base
+        return status, None, float(info.mip_dual_bound)
+    return status, np.array(solver.getSolution().col_value), float(info.mip_dual_bound)
 
 
 def _encode(solution: Solution, index: dict[str, Any], count: int) -> Floats:

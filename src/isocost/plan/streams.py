@@ -155,27 +155,29 @@ def peak_over_mean(arrival_ns: npt.NDArray[np.int64], how: npt.NDArray[np.int64]
 
 
 def usage_of(
-    table: Chunk, rows: Rows, week: Week, cached_tok: npt.NDArray[np.generic] | None = None
+    table: Chunk,
+    rows: Rows,
+    week: Week,
+    read_tok: npt.NDArray[np.int64] | None = None,
+    write_tok: npt.NDArray[np.int64] | None = None,
 ) -> Usage:
-    """What rows of a table used, by hour of the week.
-
-    ``cached_tok`` (len(rows)) replaces the billed cache reads, where a replayed cache is meant.
-    """
+    """What rows of a table used, by hour of the week, with these cache reads and writes (``None``: none)."""
     how = hour_of_week(table.arrival_ns[rows])
-    whole = table.input_tok[rows].astype(np.int64)
     zero = np.zeros(len(rows), np.int64)
-    if cached_tok is None:
-        cached = zero if table.cached_tok is None else table.cached_tok[rows].astype(np.int64)
-        write = zero if table.cache_write_tok is None else table.cache_write_tok[rows].astype(np.int64)
-    else:
-        cached, write = cached_tok.astype(np.int64), zero
+    read = zero if read_tok is None else read_tok
+    write = zero if write_tok is None else write_tok
     return Usage(
         per_hour(how, None, week),
-        per_hour(how, whole - cached - write, week),
-        per_hour(how, cached, week),
+        per_hour(how, table.input_tok[rows] - read - write, week),
+        per_hour(how, read, week),
         per_hour(how, write, week),
         per_hour(how, table.output_tok[rows], week),
     )
+
+
+def billed(column: npt.NDArray[np.int32] | None, rows: Rows) -> npt.NDArray[np.int64] | None:
+    """Rows of an optional token column as int64; ``None`` where the log has none."""
+    return None if column is None else column[rows].astype(np.int64)
 
 
 def streams_of(trace: Trace, table: Chunk, week: Week, now: str = "") -> tuple[Stream, ...]:
@@ -237,7 +239,7 @@ def _stream(table: Chunk, rows: Rows, week: Week, workload: str, model: str, pro
         model,
         provider,
         rows,
-        usage_of(table, rows, week),
+        usage_of(table, rows, week, billed(table.cached_tok, rows), billed(table.cache_write_tok, rows)),
         peak_over_mean(arrival, how, week),
         int(table.input_tok[rows].max()),
         int(table.output_tok[rows].max()),

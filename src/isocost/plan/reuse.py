@@ -1,0 +1,55 @@
+"""What a trace repeats: whole prompts for an exact cache, prefixes for a prompt cache."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from isocost.plan.streams import Rows
+from isocost.trace.schema import NS_PER_S, Chunk
+
+Bools = npt.NDArray[np.bool_]
+
+
+def exact_hits(table: Chunk, rows: Rows, ttl_s: float) -> Bools | None:
+    """Which requests repeat a whole prompt within ``ttl_s`` of the answer that was stored: (len(rows),).
+
+    ``None`` where the log has no prompt key. The key includes the tenant, so that no tenant ever
+    sees another's answer. An entry lives ``ttl_s`` from the request that filled it.
+    """
+    if table.prompt_key is None:
+        return None
+    key = table.prompt_key[rows]
+    tenant = np.zeros(len(rows), np.int64) if table.tenant is None else table.tenant[rows].astype(np.int64)
+    arrival = table.arrival_ns[rows]
+    order = np.lexsort((arrival, key, tenant))
+    same = np.zeros(len(rows), np.bool_)
+    same[1:] = (key[order][1:] == key[order][:-1]) & (tenant[order][1:] == tenant[order][:-1])
+    same[key[order] < 0] = False
+    hits = np.zeros(len(rows), np.bool_)
+    life = int(ttl_s * NS_PER_S)
+    filled = 0
+    times = arrival[order].tolist()
+    for i, repeat in enumerate(same.tolist()):
+        if repeat and times[i] - filled <= life:
+            hits[order[i]] = True
+        else:
+            filled = times[i]
+    return hits
+
+
+def prefix_hits(table: Chunk, rows: Rows, block_tok: int, ttl_s: float) -> npt.NDArray[np.int64] | None:
+    """Tokens of each request that a provider's prompt cache of life ``ttl_s`` would hold: (len(rows),).
+
+    ``None`` where the log has no prefix blocks.
+    """
+    if table.block_offsets is None or block_tok <= 0:
+        return None
+    from isocost.replay.prefix import blocks, time_to_live
+
+    part = table.take(rows)
+    if part.block_offsets is None or part.block_ids is None:
+        return None
+    prompts = blocks(part.block_offsets, part.block_ids, part.input_tok, block_tok)
+    hits = time_to_live(prompts, part.arrival_ns - part.arrival_ns[0], int(ttl_s * NS_PER_S))
+    return np.minimum(hits, part.input_tok)
