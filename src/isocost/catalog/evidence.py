@@ -134,13 +134,15 @@ def non_inferior(
     confidence: float = 0.95,
     *,
     domains: Iterable[str] = (),
+    min_domains: int = 1,
 ) -> Verdict:
     """Test that the candidate is not worse than today's model by more than ``margin`` (a share).
 
     Each benchmark counts once: it stands for a kind of work, and weighing by questions would let the
     largest exam hide a loss elsewhere. Passes only if the one-sided lower bound of the mean
     difference is at least −margin, and no single benchmark proves a loss (its one-sided upper bound
-    is below −margin). ``domains`` names kinds of work that must each have a shared benchmark.
+    is below −margin). ``domains`` names kinds of work that must each have a shared benchmark, and
+    ``min_domains`` is how many kinds there must be at all.
 
     Raises:
         BadInput: a negative margin, or a confidence outside (0.5, 1).
@@ -158,14 +160,17 @@ def non_inferior(
     se = math.sqrt(math.fsum(each.se**2 for each in comparisons)) / len(comparisons)
     lower, upper = difference - z * se, difference + z * se
     plural = "" if len(comparisons) == 1 else "s"
+    kinds = sorted({each.domain for each in comparisons})
     words = f"{100 * difference:+.1f} +/- {100 * z * se:.1f} pt on {len(comparisons)} benchmark{plural}"
     lost = [each for each in comparisons if each.difference + z * each.se < -margin]
-    passes = not lost and lower >= -margin
+    passes = not lost and lower >= -margin and len(kinds) >= min_domains
     if lost:
         worst = min(lost, key=lambda each: each.difference)
         words += f"; proven loss on {worst.benchmark} ({100 * worst.difference:+.1f} pt)"
-    elif not passes:
+    elif lower < -margin:
         words += f"; could be worse by more than {100 * margin:g} pt"
+    elif not passes:
+        words += f"; only shown for {', '.join(kinds)}"
     questions = sum(each.n_questions for each in comparisons)
     return Verdict(passes, words, difference, se, lower, upper, len(comparisons), questions)
 
@@ -181,12 +186,18 @@ def may_replace(
 ) -> Verdict:
     """The whole question at once: the same model always may; another needs proof.
 
-    With ``domains``, only benchmarks of these kinds of work count, and each kind needs one.
+    With ``domains``, only benchmarks of these kinds of work count, and each kind needs one. Without,
+    the kind of the workload is unknown, and proof is asked on as many kinds as
+    ``slo/quality.min_domains`` says: one benchmark shows one kind of work.
+
+    Raises:
+        UnknownFact: the catalog lacks ``slo/quality.min_domains`` or a benchmark's size.
     """
     if _subject(candidate) == _subject(today):
         return Verdict(True, "same model", 0.0, 0.0, 0.0, 0.0, 0, 0)
     shared = score_difference(catalog_at, candidate, today, domains=domains or None)
-    return non_inferior(shared, margin, confidence, domains=domains)
+    kinds = 1 if domains else int(catalog_at.number("slo/quality", "min_domains"))
+    return non_inferior(shared, margin, confidence, domains=domains, min_domains=kinds)
 
 
 def input_ratio(catalog_at: CatalogAt, from_model: str, to_model: str, content: str = "mixed") -> Interval:
