@@ -150,13 +150,18 @@ class Catalog:
         """Subjects that start with ``prefix``, in the order of the files."""
         return tuple(subject for subject in self._by_subject if subject.startswith(prefix))
 
+    def having(self, attribute: str, prefix: str = "") -> tuple[str, ...]:
+        """Subjects that start with ``prefix`` and have an attribute at some time under some ``when``."""
+        keys = self._by_attribute.get(attribute, ())
+        return tuple(dict.fromkeys(key[0] for key in keys if key[0].startswith(prefix)))
+
     def about(self, subject: str) -> tuple[Fact, ...]:
         """Every fact of a subject."""
-        return tuple(fact for key in self.keys(subject) for _, fact in self.held(key))
+        return tuple(fact for key in self._by_subject.get(subject, ()) for _, fact in self.held(key))
 
     def keys(self, subject: str) -> tuple[Key, ...]:
         """What the catalog holds of a subject, without the dates."""
-        return tuple(self._by_subject.get(subject, ()))
+        return tuple(Key(*key) for key in self._by_subject.get(subject, ()))
 
     def once(self, build: Callable[[Catalog], T]) -> T:
         """What ``build`` makes of this catalog, built the first time it is asked for."""
@@ -165,18 +170,21 @@ class Catalog:
         return cast(T, self._once[build])
 
     @cached_property
-    def _by_subject(self) -> dict[str, list[Key]]:
-        found: dict[str, list[Key]] = {}
-        for key in dict.fromkeys(chain(self._held, self._rows)):
-            found.setdefault(key[0], []).append(Key(*key))
-        return found
+    def _by_subject(self) -> dict[str, list[tuple[str, str, str]]]:
+        return self._grouped(0)
 
     @cached_property
-    def _by_attribute(self) -> dict[str, list[Key]]:
-        found: dict[str, list[Key]] = {}
-        for keys in self._by_subject.values():
-            for key in keys:
-                found.setdefault(key.attribute, []).append(key)
+    def _by_attribute(self) -> dict[str, list[tuple[str, str, str]]]:
+        return self._grouped(1)
+
+    def _grouped(self, part: int) -> dict[str, list[tuple[str, str, str]]]:
+        found: dict[str, list[tuple[str, str, str]]] = {}
+        for key in chain(self._held, (key for key in self._rows if key not in self._held)):
+            name = key[part]
+            if name in found:
+                found[name].append(key)
+            else:
+                found[name] = [key]
         return found
 
 
@@ -226,7 +234,7 @@ class CatalogAt:
     def each(self, prefix: str, attribute: str) -> Iterator[Fact]:
         """Facts in force of one attribute (any ``when``) over subjects that start with ``prefix``."""
         for key in self.catalog._by_attribute.get(attribute, ()):
-            if key.subject.startswith(prefix):
+            if key[0].startswith(prefix):
                 found = self.find(*key)
                 if found is not None:
                     yield found

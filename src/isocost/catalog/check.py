@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
@@ -200,6 +201,23 @@ def _dangling(catalog: Catalog) -> Iterator[Problem]:
                 fact.subject,
                 "Add the model, or correct its id",
             )
+    yield from _bands(catalog)
     for subject in catalog.subjects("api/"):
         if not any(key.attribute.endswith(("_per_mtok", "per_request")) for key in catalog.keys(subject)):
             yield Problem("an offering without a price", subject, "Add its price, or remove it")
+
+
+def _bands(catalog: Catalog) -> Iterator[Problem]:
+    """Context bands that start at their limit where the provider's start above it, or the reverse."""
+    everywhere = catalog.at(date.max, expected=True)
+    for rule in everywhere.each("provider/", "band_inclusive"):
+        sign = ">=" if rule.value == "true" else ">"
+        for subject in catalog.subjects(f"api/{rule.subject.partition('/')[2]}/"):
+            for key in catalog.keys(subject):
+                found = re.search(r"band=(>=?)\d", key.when)
+                if found and found[1] != sign:
+                    yield Problem(
+                        f"{key.attribute} has a band {found[1]}, the provider's rule says {sign}",
+                        f"{subject} {key.when}",
+                        "Correct the band, or the rule",
+                    )

@@ -41,14 +41,10 @@ class Offering(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass
 class _Host:
-    """The names of one provider: exact ones, and patterns in the order of the file.
-
-    A pattern is compiled when the first name reaches it, because most names are exact.
-    """
+    """The names of one provider: whole names, and tests of parts of a name in the order of the file."""
 
     exact: dict[str, str] = field(default_factory=dict)
-    patterns: list[tuple[str, str]] = field(default_factory=list)
-    compiled: list[tuple[re.Pattern[str], str]] = field(default_factory=list)
+    tests: list[tuple[str, str, str]] = field(default_factory=list)
     own: set[str] = field(default_factory=set)
     resells: tuple[str, ...] = ()
 
@@ -57,13 +53,19 @@ class _Host:
         return self.exact.get(name) or self.match(name)[0]
 
     def match(self, name: str) -> tuple[str | None, int]:
-        """The first subject whose pattern fits, and how much of the name it explains."""
-        if len(self.compiled) < len(self.patterns):
-            self.compiled = [(re.compile(text), subject) for text, subject in self.patterns]
-        for pattern, subject in self.compiled:
-            found = pattern.search(name)
-            if found:
-                return subject, found.end() - found.start()
+        """The first subject one of whose tests fits, and how much of the name it explains."""
+        for how, text, subject in self.tests:
+            if how == "starts":
+                fits = len(text) if name.startswith(text) else 0
+            elif how == "holds":
+                fits = len(text) if text in name else 0
+            elif how == "ends":
+                fits = len(text) if name.endswith(text) else 0
+            else:
+                found = re.search(text, name)
+                fits = found.end() - found.start() if found else 0
+            if fits:
+                return subject, fits
         return None, 0
 
 
@@ -74,6 +76,9 @@ class _Index:
     hosts: dict[str, _Host] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)
 
+
+# What makes a subject an offering: other facts (its measured speed) may stand before its price is known.
+_PRICED = ("input_usd_per_mtok", "output_usd_per_mtok", "audio_input_usd_per_mtok", "usd_per_request")
 
 # Path parts that say how a cloud is called, not which model.
 _ROUTES = frozenset(
@@ -90,7 +95,8 @@ _ROUTES = frozenset(
     }
 )
 _PLACE = re.compile(r"^(us|eu|apac|global|[a-z]{2}(-gov)?-[a-z]+-?\d+)$")
-_WHOLE_NAME = re.compile(r"^\^(?:[^\\.+*?()\[\]{}|^$]|\\[^a-zA-Z0-9])+\$$")
+_LITERAL = re.compile(r"(?:[^\\.+*?()\[\]{}|^$]|\\[^a-zA-Z0-9])+")
+_ESCAPED = re.compile(r"\\(.)")
 _COMPACT_DATE = re.compile(r"-(20\d{2})(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?=-|:|$)")
 
 
@@ -136,21 +142,22 @@ def _index(catalog: Catalog) -> _Index:
     """Read the names out of the catalog."""
     index = _Index()
     everywhere = catalog.at(date.max, expected=True)
-    own = {fact.subject for fact in everywhere.each("api/", "originator")}
+    own = set(catalog.having("originator", "api/"))
     patterns = {fact.subject: str(fact.value) for fact in everywhere.each("api/", "match")}
-    for subject in catalog.subjects("api/"):
+    priced = [subject for attribute in _PRICED for subject in catalog.having(attribute, "api/")]
+    for subject in dict.fromkeys(priced):
         _, provider, model = subject.split("/", 2)
         host = index.hosts.setdefault(provider, _Host())
         host.exact[model.lower()] = subject
         if subject in own:
             host.own.add(subject)
     for subject, pattern in patterns.items():
-        host = index.hosts[subject.split("/", 2)[1]]
-        literals, rest = _literals(pattern)
-        for literal in literals:
-            host.exact.setdefault(literal, subject)
-        if rest:
-            host.patterns.append((rest, subject))
+        host = index.hosts.setdefault(subject.split("/", 2)[1], _Host())
+        for how, text in _parts(pattern):
+            if how == "is":
+                host.exact.setdefault(text, subject)
+            else:
+                host.tests.append((how, text, subject))
     for provider in index.hosts:
         index.aliases[provider] = provider
     for fact in everywhere.each("provider/", "aliases"):
@@ -162,17 +169,21 @@ def _index(catalog: Catalog) -> _Index:
     return index
 
 
-def _literals(pattern: str) -> tuple[list[str], str]:
-    """The whole names that a pattern lists (``^gpt-4$|^gpt-4-0613$``), and what is left of it."""
+def _parts(pattern: str) -> Iterator[tuple[str, str]]:
+    """The alternatives of a pattern as plain tests of a name, which are many times faster to make."""
     if "(" in pattern:
-        return [], pattern
-    literals, rest = [], []
+        yield "fits", pattern
+        return
     for part in pattern.split("|"):
-        if _WHOLE_NAME.match(part):
-            literals.append(re.sub(r"\\(.)", r"\1", part[1:-1]))
+        body = part.removeprefix("^")
+        ends = body.endswith("$") and not body.endswith("\\$")
+        body = body[:-1] if ends else body
+        if not _LITERAL.fullmatch(body):
+            yield "fits", part
+        elif part.startswith("^"):
+            yield "is" if ends else "starts", _ESCAPED.sub(r"\1", body)
         else:
-            rest.append(part)
-    return literals, "|".join(rest)
+            yield "ends" if ends else "holds", _ESCAPED.sub(r"\1", body)
 
 
 def _spellings(name: str) -> Iterator[str]:
