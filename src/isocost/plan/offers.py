@@ -18,8 +18,8 @@ from isocost.catalog.evidence import Interval, Verdict, input_ratio, may_replace
 from isocost.catalog.prices import edges
 from isocost.deployment import Api, Ask, UnitPrices, api_ttft_p95_s, offering_of, unfit, unit_prices
 from isocost.plan.limits import Limits, Slo
-from isocost.plan.reuse import prefix_hits
 from isocost.plan.streams import Floats, Rows, Stream, Usage, Week, billed, usage_of
+from isocost.replay.reuse import prefix_hits
 from isocost.trace.schema import Chunk, Need, Trace
 
 _NEEDS = {
@@ -190,7 +190,9 @@ class Market:
             why_not = f"quality: {verdict.reason}"
         latency, ttft, late = self._latency(case, api, same)
         usd = np.sum([part.usd_per_h() for part in parts], axis=0)
-        return Offer(api, parts, usd, verdict, why_not or late, latency, ttft, ratio_in, ratio_out, cached.evidence)
+        return Offer(
+            api, parts, usd, verdict, why_not or late, latency, ttft, ratio_in, ratio_out, cached.evidence
+        )
 
     def kept(self, case: Case, api: Api) -> Offer | None:
         """Today's API with the prompt cache used as the trace's prefixes allow; ``None`` where unknown.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from isocost.plan.streams import Rows
 from isocost.trace.schema import NS_PER_S, Chunk
 
 Bools = npt.NDArray[np.bool_]
+Rows = npt.NDArray[np.int64]
 
 
 def exact_hits(table: Chunk, rows: Rows, ttl_s: float) -> Bools | None:

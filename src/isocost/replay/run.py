@@ -1,0 +1,336 @@
+"""(trace, fleet, policy) to a ledger: every request of a trace under a plan, in simulated time.
+
+APIs bill each request at the price of its arrival (or of a stated date); replicas serve in the
+queue kernel, all workloads of a pool together; an exact cache answers first; what a full pool turns
+away goes to the route's fallback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from isocost.bill import STATUS, PricedColumns, price_columns
+from isocost.catalog import Catalog
+from isocost.catalog.prices import METERS
+from isocost.deployment import Api, Deployment, ExactCache, Pool, offering_of
+from isocost.errors import BadLimits
+from isocost.fleet import Fleet, PoolSchedule
+from isocost.ledger import Charge, Ledger, fusd
+from isocost.policy.compiled import assign
+from isocost.policy.route import Route
+from isocost.replay.prefix import blocks
+from isocost.replay.queue import BatchLimits, Served, Terms, serve, serve_with_prefixes
+from isocost.replay.reuse import exact_hits
+from isocost.trace.schema import NS_PER_S, Chunk
+from isocost.trace.shape import HOUR_NS, hour_of_week
+
+PS_PER_NS = 1000
+PS_PER_S = 10**12
+UNSERVED = -1
+Rows = npt.NDArray[np.int64]
+
+
+class Ratio(NamedTuple):
+    """Tokens of another model for one of today's: input and output."""
+
+    input: float
+    output: float
+
+
+@dataclass(frozen=True)
+class Routed:
+    """The rows of one stream (sorted by arrival) and the route that answers them.
+
+    ``ratios`` convert its tokens to each deployment's model (absent: the same tokens);
+    ``ttft_s`` are what an API is known to take, where the trace says so (today's).
+    """
+
+    route: Route
+    rows: Rows
+    ratios: Mapping[str, Ratio]
+    measured: frozenset[str]
+    """Deployments whose latency the trace itself measured."""
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What a replay needs beside the routes. ``on``: price everything on that date (``None``: at arrival)."""
+
+    catalog: Catalog
+    deployments: Mapping[str, Deployment]
+    fleet: Fleet
+    block_tok: int = 0
+    on: date | None = None
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What became of each row of the table.
+
+    ``where`` int32 (n,) indexes ``names`` (-1: not demand); ``ttft_s`` and ``e2e_s`` float64 (n,), NaN
+    where not known; ``overflowed`` counts by pool; ``busy_frac`` by pool: time in steps over time
+    rented; ``unpriced`` rows are not in the ledger's total, which is then "at least".
+    """
+
+    ledger: Ledger
+    names: tuple[str, ...]
+    where: npt.NDArray[np.int32]
+    ttft_s: npt.NDArray[np.float64]
+    e2e_s: npt.NDArray[np.float64]
+    overflowed: dict[str, int]
+    busy_frac: dict[str, float]
+    unpriced: int
+
+    def percentile(self, rows: Rows, output_tok: npt.NDArray[np.int32], q: float) -> dict[str, float | None]:
+        """Percentiles of TTFT, TPOT and e2e over rows, in seconds; ``None`` where any is not known."""
+        ttft, e2e = self.ttft_s[rows], self.e2e_s[rows]
+        more = np.maximum(output_tok[rows].astype(np.float64) - 1.0, 1.0)
+        tpot = ((e2e - ttft) / more)[output_tok[rows] > 1]
+        found = {"ttft": ttft, "tpot": tpot, "e2e": e2e}
+        return {
+            name: None if not len(values) or np.isnan(values).any() else float(np.percentile(values, q))
+            for name, values in found.items()
+        }
+
+
+@dataclass
+class _State:
+    """Columns of a replay in progress, (n,) each; tokens are those of whoever answers."""
+
+    where: npt.NDArray[np.int32]
+    fallback: npt.NDArray[np.int32]
+    stream: npt.NDArray[np.int32]
+    ttft_s: npt.NDArray[np.float64]
+    e2e_s: npt.NDArray[np.float64]
+    tokens: dict[str, npt.NDArray[np.int64]]
+
+
+def replay(
+    table: Chunk, routed: Sequence[Routed], situation: Situation, workloads: Sequence[str]
+) -> Replayed:
+    """Run a table of requests through routes; ``workloads`` names each stream's workload.
+
+    Raises:
+        BadLimits: a route names a deployment or a pool's schedule that is not there.
+    """
+    names = tuple(situation.deployments)
+    code = {name: i for i, name in enumerate(names)}
+    state = _start(table)
+    hour = hour_of_week(table.arrival_ns)
+    for s, each in enumerate(routed):
+        _known(each.route, code)
+        state.stream[each.rows] = s
+        _route(table, each, state, hour, situation, code)
+    ledger = Ledger()
+    overflowed: dict[str, int] = {}
+    busy: dict[str, float] = {}
+    for schedule in situation.fleet.pools:
+        pool = situation.deployments[schedule.deployment]
+        if not isinstance(pool, Pool):
+            raise BadLimits(f"{schedule.deployment!r} is not a pool", where="[[pool]]")
+        rows = np.flatnonzero(state.where == code[pool.id])
+        served = _serve(table, rows, pool, schedule, state.tokens, situation.block_tok)
+        ok = served.status == 0
+        state.ttft_s[rows[ok]] = served.ttft_ps[ok] / PS_PER_S
+        state.e2e_s[rows[ok]] = served.e2e_ps[ok] / PS_PER_S
+        overflowed[pool.id] = int((~ok).sum())
+        state.where[rows[~ok]] = state.fallback[rows[~ok]]
+        rented_s, charges = _rent(pool, schedule, table, served.busy_ps)
+        busy[pool.id] = float(served.busy_ps.sum()) / PS_PER_S / rented_s if rented_s else 0.0
+        ledger.extend(charges)
+    unpriced = 0
+    for each in routed:
+        for name in each.measured:
+            mine = each.rows[state.where[each.rows] == code[name]]
+            if table.ttft_s is not None:
+                state.ttft_s[mine] = table.ttft_s[mine]
+            if table.e2e_s is not None:
+                state.e2e_s[mine] = table.e2e_s[mine]
+    for name, deployment in situation.deployments.items():
+        if isinstance(deployment, Api):
+            rows = np.flatnonzero(state.where == code[name])
+            unpriced += _bill(deployment, table, rows, state, workloads, situation, ledger)
+    return Replayed(ledger, names, state.where, state.ttft_s, state.e2e_s, overflowed, busy, unpriced)
+
+
+def _start(table: Chunk) -> _State:
+    n = len(table)
+    zero = np.zeros(n, np.int64)
+    tokens = {
+        "input_tok": table.input_tok.astype(np.int64),
+        "cached_tok": zero if table.cached_tok is None else table.cached_tok.astype(np.int64),
+        "cache_write_tok": zero.copy() if table.cache_write_tok is None else table.cache_write_tok.astype(np.int64),
+        "output_tok": table.output_tok.astype(np.int64),
+    }  # fmt: skip
+    unknown, nowhere = np.full(n, np.nan), np.full(n, UNSERVED, np.int32)
+    return _State(nowhere, nowhere.copy(), nowhere.copy(), unknown, unknown.copy(), tokens)
+
+
+def _route(
+    table: Chunk,
+    each: Routed,
+    state: _State,
+    hour: npt.NDArray[np.int64],
+    situation: Situation,
+    code: Mapping[str, int],
+) -> None:
+    """Send one stream's rows where its route says, and count their tokens as the answering model does."""
+    rows, route = each.rows, each.route
+    shares = np.array([code[share.deployment] for share in route.shares], np.int32)
+    state.where[rows] = shares[assign(route, hour[rows])]
+    if route.fallback:
+        state.fallback[rows] = code[route.fallback]
+    if route.cache:
+        cache = situation.deployments[route.cache]
+        hits = exact_hits(table, rows, cache.ttl_s) if isinstance(cache, ExactCache) else None
+        if hits is not None:
+            state.where[rows[hits]] = code[route.cache]
+            state.ttft_s[rows[hits]] = state.e2e_s[rows[hits]] = 0.0
+    tokens = state.tokens
+    for name, ratio in each.ratios.items():
+        mine = rows[state.where[rows] == code[name]]
+        tokens["input_tok"][mine] = np.rint(tokens["input_tok"][mine] * ratio.input)
+        tokens["output_tok"][mine] = np.rint(tokens["output_tok"][mine] * ratio.output)
+        tokens["cached_tok"][mine] = tokens["cache_write_tok"][mine] = 0
+
+
+def _known(route: Route, code: Mapping[str, int]) -> None:
+    for name in (*(share.deployment for share in route.shares), route.cache, route.fallback):
+        if name and name not in code:
+            raise BadLimits(
+                f"route of {route.workload!r} names {name!r}",
+                where="[[route]]",
+                fix=f"Deployments are: {', '.join(code)}",
+            )
+
+
+def _serve(
+    table: Chunk,
+    rows: Rows,
+    pool: Pool,
+    schedule: PoolSchedule,
+    tokens: Mapping[str, npt.NDArray[np.int64]],
+    block_tok: int,
+) -> Served:
+    start = int(table.arrival_ns[0]) // HOUR_NS * HOUR_NS
+    arrival = (table.arrival_ns[rows] - start) * PS_PER_NS
+    hours = np.arange(0, (int(table.arrival_ns[-1]) - start) // HOUR_NS + 1)
+    first = int(hour_of_week(start))
+    active = np.array([schedule.replicas(int((first + h) % 168)) for h in hours], np.int32)
+    changes = np.flatnonzero(np.diff(active, prepend=-1))
+    switches = (hours[changes] * (HOUR_NS * PS_PER_NS), active[changes])
+    terms = Terms(pool.base_ps, pool.prefill_ps_per_tok, pool.seq_ps, pool.kv_ps_per_tok)
+    limits = BatchLimits(pool.prefill_budget_tok, pool.max_seqs, pool.kv_capacity_tok)
+    prompt, output = tokens["input_tok"][rows], np.maximum(1, tokens["output_tok"][rows])
+    most, overflow = int(active.max()), schedule.overflow_outstanding
+    part = table.take(rows) if table.block_offsets is not None and block_tok > 0 else None
+    if part is not None and part.block_offsets is not None and part.block_ids is not None and len(rows):
+        prompts = blocks(part.block_offsets, part.block_ids, prompt, block_tok)
+        found = serve_with_prefixes(
+            arrival, prompt, output, prompts, terms, limits,
+            n_replicas=most, schedule=switches, overflow_outstanding=overflow,
+        )  # fmt: skip
+        return Served(found.ttft_ps, found.e2e_ps, found.replica, found.status, found.busy_ps, found.steps)
+    return serve(
+        arrival, prompt, output, terms, limits, n_replicas=most, schedule=switches, overflow_outstanding=overflow
+    )  # fmt: skip
+
+
+def _rent(
+    pool: Pool, schedule: PoolSchedule, table: Chunk, busy_ps: npt.NDArray[np.int64]
+) -> tuple[float, list[Charge]]:
+    """Replica-seconds rented over the trace's span, and the charges: time in steps apart from idle time."""
+    first, last = int(table.arrival_ns[0]), int(table.arrival_ns[-1])
+    hours = np.arange(first // HOUR_NS, last // HOUR_NS + 1)
+    length = np.ones(len(hours))
+    length[0] -= (first - hours[0] * HOUR_NS) / HOUR_NS
+    length[-1] -= ((hours[-1] + 1) * HOUR_NS - last) / HOUR_NS
+    how = hour_of_week(hours * HOUR_NS)
+    on_demand, spot = np.array(schedule.on_demand)[how], np.array(schedule.spot)[how]
+    kinds = (
+        ("on_demand", on_demand, schedule.on_demand_usd_per_h, pool.quote),
+        ("spot", spot, schedule.spot_usd_per_h or 0.0, pool.quote),
+        ("reserved", np.full(len(hours), schedule.reserved), schedule.reserved_usd_per_h or 0.0, pool.quote),
+        ("held", np.full(len(hours), schedule.held), 0.0, ""),
+    )
+    rented_h = sum(float(count @ length) for _, count, _, _ in kinds)
+    used = min(1.0, float(busy_ps.sum()) / PS_PER_S / 3600 / rented_h) if rented_h else 0.0
+    charges = []
+    for h in range(len(hours)):
+        period = _utc(int(hours[h]) * HOUR_NS)
+        for kind, count, usd_per_h, fact in kinds:
+            replica_h = float(count[h] * length[h])
+            if not replica_h:
+                continue
+            for account, part in (("inference-compute", used), ("idle-compute", 1.0 - used)):
+                quantity = replica_h * part
+                charges.append(
+                    Charge(period, pool.option, pool.id, "deployment", account, "", "", kind, quantity,
+                           "replica h", fact, usd_per_h, fusd(quantity * usd_per_h))
+                )  # fmt: skip
+    return rented_h * 3600, charges
+
+
+def _utc(ns: int) -> str:
+    return datetime.fromtimestamp(ns / NS_PER_S, tz=UTC).strftime("%Y-%m-%dT%HZ")
+
+
+def _bill(
+    api: Api,
+    table: Chunk,
+    rows: Rows,
+    state: _State,
+    workloads: Sequence[str],
+    situation: Situation,
+    ledger: Ledger,
+) -> int:
+    """Bill the rows that an API answers, stream by stream; returns how many have no full price."""
+    offering = offering_of(situation.catalog.at(situation.on or date.max), api.subject)
+    bad = 0
+    for s in np.unique(state.stream[rows]):
+        mine = rows[state.stream[rows] == s]
+        arrival = table.arrival_ns[mine]
+        if situation.on is not None:
+            noon = datetime(situation.on.year, situation.on.month, situation.on.day, 12, tzinfo=UTC)
+            arrival = np.full(len(mine), int(noon.timestamp()) * NS_PER_S)
+        columns = {name: values[mine] for name, values in state.tokens.items()}
+        bill = price_columns(
+            situation.catalog,
+            (offering,),
+            {"offering": np.zeros(len(mine), np.int32), "arrival_ns": arrival, **columns},
+            tiers=(api.tier,),
+            bucket="hour",
+        )
+        bad += int((bill.status != STATUS.index("priced")).sum())
+        ledger.extend(_charges(api, bill, workloads[int(s)] if s >= 0 else ""))
+    return bad
+
+
+def _charges(api: Api, bill: PricedColumns, workload: str) -> list[Charge]:
+    grouped = bill.grouped
+    amounts = grouped.amounts_fusd()
+    return [
+        Charge(
+            _utc(int(grouped.bucket[i])),
+            api.option,
+            api.id,
+            "deployment",
+            "api-tokens",
+            workload,
+            "",
+            METERS[int(grouped.meter[i])],
+            float(grouped.quantity[i]),
+            "tok",
+            " * ".join(grouped.facts[int(grouped.fact[i])]) if grouped.fact[i] >= 0 else "",
+            int(grouped.rate_fusd[i]) / 1e15,
+            amounts[i],
+        )
+        for i in range(len(amounts))
+        if amounts[i] or grouped.fact[i] < 0
+    ]
