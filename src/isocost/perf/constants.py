@@ -25,7 +25,7 @@ class Constants(NamedTuple):
     moe_layer_s: float
     step_s: float
     sequence_s: float
-    prefill_interference: float
+    first_token_s: float
     burst_frac: float
     overlap_power: float
     memory_usable_frac: float

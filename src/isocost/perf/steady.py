@@ -141,8 +141,8 @@ def closed_loop(
     per_rank = np.maximum(running / setup.dp, 1.0)
     step = decode_step_s(arch, gpu, setup, k, running, mean)
     prompt = prefill_s(arch, gpu, setup, k, isl)
-    tpot = step + k.prefill_interference * (per_rank - 1.0) * prompt / osl
-    first = prompt + step + k.burst_frac * 0.5 * per_rank * prompt
+    tpot = step + (per_rank - 1.0) * prompt / osl
+    first = k.first_token_s + prompt + step + k.burst_frac * 0.5 * per_rank * prompt
     life = first + np.maximum(osl - 1.0, 0.0) * tpot
     waiting = (wanted - running) / np.maximum(running, 1.0) * life
     rate = running / life
