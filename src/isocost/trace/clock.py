@@ -16,11 +16,12 @@ _HOLE_REQUESTS = 20.0
 
 
 def clock_findings(arrivals: Iterable[npt.NDArray[np.int64]], clock: Clock) -> list[Finding]:
-    """Fold over sorted arrivals (ns, chunks): ticks of half a second or more that hold several requests, and gaps.
+    """Fold over sorted arrivals (ns, in chunks): ticks of half a second or more, and gaps.
 
-    A gap counts where at least 20 requests were to be expected in it, at the mean rate of the same hour
-    of the day (traces of two days or more) or of the whole trace, and it is longer than ten times any usual
-    gap (the 99.9th percentile).
+    A gap counts where at least 20 requests were to be expected in it. Over two days or more the expectation is
+    the mean of the same hour of the day (from two weeks on: of the week), and 20 is multiplied by how much
+    hours vary about it (variance over mean). A shorter trace has its mean rate only, so there a gap must
+    also be ten times the usual long gap (the 99.9th percentile).
     """
     ties, total = 0, 0
     shortest: list[float] = []
@@ -45,7 +46,8 @@ def clock_findings(arrivals: Iterable[npt.NDArray[np.int64]], clock: Clock) -> l
         moved = steps[steps > 0]
         ties += len(steps) - len(moved)
         if len(moved):
-            # Ticks jitter by a millisecond in some logs, so the shortest steps are asked, not a common divisor.
+            # Ticks jitter by a millisecond in some logs, so the shortest steps are asked, not a common
+            # divisor.
             shortest.append(float(np.quantile(moved, 0.01)))
             middle.append(float(np.median(moved)))
         if len(steps):
@@ -60,8 +62,8 @@ def clock_findings(arrivals: Iterable[npt.NDArray[np.int64]], clock: Clock) -> l
     tick_ns = round(min(middle, default=0.0) / 1e6) * 1e6
     if min(shortest, default=0.0) >= _COARSE_NS and total > 1.2 * groups:
         text = (
-            f"times come in ticks of {tick_ns / NS_PER_S:g} s ({total / groups:.1f} requests at a time): bursts inside"
-            " a tick are an artefact of the log, and queueing is overstated"
+            f"times come in ticks of {tick_ns / NS_PER_S:g} s ({total / groups:.1f} requests at a time):"
+            " bursts inside a tick are an artefact of the log, and queueing is overstated"
         )
         findings.append(Finding("doubt", "coarse_clock", text, total))
     return findings + _holes(gaps, max(usual, default=0.0), hours, start, last, total, clock)
@@ -76,18 +78,24 @@ def _holes(
     by_hour = np.zeros((last - start) // _HOUR_NS + 1)
     for part in hours:
         by_hour[: len(part)] += part
-    days = len(by_hour) // 24
-    cycle = by_hour[: days * 24].reshape(days, 24).mean(axis=0) / _HOUR_NS if days >= 2 else None
+    period = next((hours for hours in (168, 24) if len(by_hour) >= 2 * hours), 0)
+    cycle, varies = None, 1.0
+    if period:
+        whole = len(by_hour) // period
+        counts = by_hour[: whole * period].reshape(whole, period)
+        usual_h = counts.mean(axis=0)
+        varies = max(1.0, float(((counts - usual_h) ** 2).mean() / usual_h.mean()))
+        cycle = usual_h / _HOUR_NS
     found = []
     for gap_ns, at_ns in sorted(set(gaps), reverse=True)[:20]:
-        if gap_ns < 10 * usual_ns:
+        if cycle is None and gap_ns < 10 * usual_ns:
             continue
         if cycle is None:
             expected = per_ns * gap_ns
         else:
             covered = np.arange((at_ns - start) // _HOUR_NS, (at_ns + gap_ns - start) // _HOUR_NS + 1)
-            expected = float(cycle[covered % 24].mean()) * gap_ns
-        if expected >= _HOLE_REQUESTS:
+            expected = float(cycle[covered % period].mean()) * gap_ns
+        if expected >= _HOLE_REQUESTS * varies:
             found.append((gap_ns, at_ns, expected))
     if not found:
         return []
@@ -96,8 +104,9 @@ def _holes(
         f"at {utc(at_ns):%Y-%m-%d %H:%M} UTC" if clock == "utc" else f"{(at_ns - start) / _HOUR_NS:.1f} h in"
     )
     lost = sum(one[2] for one in found)
+    gaps_said = "1 gap" if len(found) == 1 else f"{len(found)} gaps, the longest"
     text = (
-        f"{len(found)} gap{'s' if len(found) > 1 else ''} without requests, the longest {gap_ns / _HOUR_NS:.1f} h {when}:"
-        f" about {lost:,.0f} requests were to be expected; rows may be missing"
+        f"{gaps_said} of {gap_ns / _HOUR_NS:.1f} h {when}: about {lost:,.0f} requests were to be expected;"
+        " rows may be missing"
     )
     return [Finding("doubt", "gaps", text, round(lost))]

@@ -35,15 +35,19 @@ COUNTS = ("cached_tok", "cache_write_tok", "reasoning_tok")
 TIMES = ("deadline_s", "ttft_s", "e2e_s")
 
 
+_UNUSABLE = "arrival_ns IS NULL OR input_tok IS NULL OR output_tok IS NULL"
+
+
 @dataclass(frozen=True)
 class Scan:
     """How one format becomes requests: a SQL expression over the file's columns for each of ours.
 
     ``columns`` may name: arrival_ns (BIGINT), input_tok, output_tok, cached_tok, cache_write_tok,
     reasoning_tok (DOUBLE), the texts of ``NAMED``, needs, prompt_key, deadline_s, ttft_s, e2e_s, billed_usd,
-    request_id (text), failed (0 ok, 1 error, 2 cancelled), blocks (BIGINT[]), shared (BIGINT: ``blocks`` follow
-    the first ``shared`` blocks of the same ``chain_key``'s last request). ``source`` replaces the
-    file as the relation, with ``{file}`` standing for it. ``chained``: block ids already name whole prefixes.
+    request_id (text), failed (0 ok, 1 error, 2 cancelled), blocks (BIGINT[]), shared (BIGINT: ``blocks``
+    follow the first ``shared`` blocks of the same ``chain_key``'s last request). ``source`` replaces the
+    file as the relation, with ``{file}`` standing for it. ``chained``: block ids already name whole
+    prefixes.
     """
 
     columns: Mapping[str, str]
@@ -120,7 +124,7 @@ def ingest(head: Head, scan: Scan, *, reader: str, title: str) -> Trace:
     findings += table.settle()
     findings += clock_findings(table.arrivals(), scan.clock)
     if "cached_tok" in table.present:
-        text = "cached tokens as billed are evidence of reuse at that provider, not of a self-hosted cache's hit rate"
+        text = "billed cache reads are evidence of reuse at that provider, not of a self-hosted hit rate"
         findings.append(Finding("found", "billed_cache", text))
     names = table.names
     if scan.workload:
@@ -176,9 +180,8 @@ class _Table:
         counts = self._one(", ".join(f"count({name}) AS {name}" for name in columns))
         self.present = frozenset(name for name, n in counts.items() if n)
         if self.head.kind == "csv":
-            self.rejected = tuple(
-                row[0] for row in self.con.execute("SELECT DISTINCT line FROM reject_errors ORDER BY 1").fetchall()
-            )  # fmt: skip
+            lines = self.con.execute("SELECT DISTINCT line FROM reject_errors ORDER BY 1").fetchall()
+            self.rejected = tuple(int(row[0]) for row in lines)
 
     def check(self) -> list[Finding]:
         """Look at every column once for what cannot be, then keep the rows that can.
@@ -207,7 +210,7 @@ class _Table:
             wrong["over_reasoning"] = "reasoning_tok > output_tok"
         done = "failed = 0" if "failed" in self.present else "true"
         wrong |= {
-            "unusable": "arrival_ns IS NULL OR input_tok IS NULL OR output_tok IS NULL",
+            "unusable": _UNUSABLE,
             "early": "arrival_ns < 0",
             "no_output": f"output_tok = 0 AND {done}",
             "no_input": f"input_tok = 0 AND {done}",
@@ -226,10 +229,11 @@ class _Table:
                 f"SELECT {column or 'arrival_ns'} FROM staged WHERE rowid = $1", [found[f"at_{key}"]]
             ).fetchone()
             shown = "a time before 1970" if kind == "early" else f"{value[0]:g}" if value else "?"
+            n = int(found[f"n_{key}"])
             raise BadTrace(
-                f"{self._called(column or 'arrival_ns')} is {shown} (in {found[f'n_{key}']:,} of {total:,} rows)",
+                f"{self._called(column or 'arrival_ns')} is {shown} ({n:,} of {total:,} rows are such)",
                 where=f"{self.head.path}:{self._line(int(found[f'at_{key}']))}",
-                fix="Tokens must be numbers from 0 to 2,147,483,647 and times after 1970: mend or remove the row",
+                fix="Tokens must be from 0 to 2,147,483,647 and times after 1970: mend or remove the row",
             )
         return self._unusable(found, total) + self._odd(found)
 
@@ -238,10 +242,8 @@ class _Table:
         if not bad:
             return []
         usable = total - int(found["n_unusable"])
-        lines = [int(row[0]) for row in self.con.execute(
-            "SELECT rowid FROM staged WHERE arrival_ns IS NULL OR input_tok IS NULL OR output_tok IS NULL LIMIT 5"
-        ).fetchall()]  # fmt: skip
-        at = sorted([*(self._line(row) for row in lines), *self.rejected[:5]])[:5]
+        rows = self.con.execute(f"SELECT rowid FROM staged WHERE {_UNUSABLE} LIMIT 5").fetchall()
+        at = sorted([*(self._line(int(row[0])) for row in rows), *self.rejected[:5]])[:5]
         if usable == 0 or bad > max(1.0, BAD_SHARE * (total + len(self.rejected))):
             raise BadTrace(
                 f"{bad:,} of {total + len(self.rejected):,} rows cannot be read as a request"
@@ -250,7 +252,8 @@ class _Table:
                 fix="Mend or remove the rows, or name the columns with --map",
             )
         shown = ", ".join(str(line) for line in at) + (" ..." if bad > len(at) else "")
-        return [Finding("doubt", "unreadable_rows", f"{bad:,} rows could not be read and are left out: lines {shown}", bad)]  # fmt: skip
+        text = f"{bad:,} rows could not be read and are left out: lines {shown}"
+        return [Finding("doubt", "unreadable_rows", text, bad)]
 
     def _odd(self, found: Mapping[str, Any]) -> list[Finding]:
         findings = []
@@ -282,10 +285,10 @@ class _Table:
     def settle(self) -> list[Finding]:
         """Sort, encode texts as codes, mark duplicates and repeats; drop what was staged."""
         findings = []
-        back, ties = self.con.execute(
-            "SELECT count(*) FILTER (WHERE a < l), count(*) FILTER (WHERE a = l) FROM "
+        back = self._int(
+            "SELECT count(*) FILTER (WHERE a < l) FROM "
             "(SELECT arrival_ns AS a, lag(arrival_ns) OVER () AS l FROM staged WHERE arrival_ns IS NOT NULL)"
-        ).fetchone() or (0, 0)
+        )
         if back:
             findings.append(
                 Finding("doubt", "clock_order", f"the clock goes backwards at {back:,} rows; sorted", back)
@@ -294,31 +297,33 @@ class _Table:
         if "request_id" in self.present:
             self.con.execute(
                 "CREATE TABLE twice AS SELECT r FROM (SELECT rowid AS r, row_number() OVER "
-                "(PARTITION BY request_id ORDER BY rowid) AS n FROM staged WHERE request_id IS NOT NULL) WHERE n > 1"
+                "(PARTITION BY request_id ORDER BY rowid) AS n FROM staged WHERE request_id IS NOT NULL)"
+                " WHERE n > 1"
             )
-            twice = int((self.con.execute("SELECT count(*) FROM twice").fetchone() or (0,))[0])
+            twice = self._int("SELECT count(*) FROM twice")
             if twice:
                 duplicate = "s.rowid IN (SELECT r FROM twice)"
-                findings.append(Finding("doubt", "duplicate_ids", f"{twice:,} rows repeat a request id; they are neither served nor billed twice", twice))  # fmt: skip
+                text = f"{twice:,} rows repeat a request id; they are neither served nor billed twice"
+                findings.append(Finding("doubt", "duplicate_ids", text, twice))
         else:
             findings += self._twins()
         self._encode(duplicate, ordered=not back)
         self.con.execute("DROP TABLE staged")
         findings += self._repeats()
-        self.rows = int((self.con.execute("SELECT count(*) FROM requests").fetchone() or (0,))[0])
+        self.rows = self._int("SELECT count(*) FROM requests")
         if "blocks" in self.present:
             blocks = "len(blocks) + coalesce(shared, 0)" if "shared" in self.present else "len(blocks)"
-            most = (self.con.execute(f"SELECT sum({blocks}) FROM requests").fetchone() or (0,))[0] or 0
-            mean = max(1.0, float(most) / max(1, self.rows))
+            mean = max(1.0, self._int(f"SELECT coalesce(sum({blocks}), 0) FROM requests") / max(1, self.rows))
             self.chunk_rows = max(1_000, min(CHUNK_ROWS, int(CHUNK_BLOCKS / mean)))
         return findings
 
     def _twins(self) -> list[Finding]:
         same = [name for name in ("arrival_ns", "input_tok", "output_tok", "model", "session", "tenant",
                                   "prompt_key", "blocks") if name in self.present]  # fmt: skip
-        twins = int((self.con.execute(
-            f"SELECT coalesce(sum(n - 1), 0) FROM (SELECT count(*) AS n FROM staged GROUP BY {', '.join(same)} HAVING n > 1)"
-        ).fetchone() or (0,))[0])  # fmt: skip
+        twins = self._int(
+            "SELECT coalesce(sum(n - 1), 0) FROM"
+            f" (SELECT count(*) AS n FROM staged GROUP BY {', '.join(same)} HAVING n > 1)"
+        )
         if not twins:
             return []
         text = f"{twins:,} rows equal an earlier row in every column read; kept, as the log has no request id"
@@ -374,29 +379,26 @@ class _Table:
     def _repeats(self) -> list[Finding]:
         """Mark failed calls that repeat a failed one; count those that a later call made good."""
         key = "session" if "session" in self.present else "prompt_key" if "prompt_key" in self.present else ""
-        failed = int(
-            (self.con.execute("SELECT count(*) FROM requests WHERE outcome = 1").fetchone() or (0,))[0]
-        )
+        failed = self._int("SELECT count(*) FROM requests WHERE outcome = 1")
         if not failed:
             return []
         findings = [Finding("found", "failed_calls", f"{failed:,} calls failed; they are not demand", failed)]
         if not key:
             return findings
         self.con.execute(
-            "CREATE TABLE chains AS SELECT rowid AS r, outcome, arrival_ns - lag(arrival_ns) OVER w AS gap, "
-            f"lag(outcome) OVER w AS before FROM requests WHERE {key} IN (SELECT DISTINCT {key} FROM requests "
-            f"WHERE outcome = 1) AND {key} >= 0 AND outcome IN (0, 1) WINDOW w AS (PARTITION BY {key} ORDER BY arrival_ns, rowid)"
+            "CREATE TABLE chains AS SELECT rowid AS r, outcome, arrival_ns - lag(arrival_ns) OVER w AS gap,"
+            f" lag(outcome) OVER w AS before FROM requests WHERE {key} >= 0 AND outcome IN (0, 1)"
+            f" AND {key} IN (SELECT DISTINCT {key} FROM requests WHERE outcome = 1)"
+            f" WINDOW w AS (PARTITION BY {key} ORDER BY arrival_ns, rowid)"
         )
         soon = f"before = 1 AND gap <= {RETRY_WINDOW_NS}"
-        again, mended = self.con.execute(
-            f"SELECT count(*) FILTER (WHERE {soon} AND outcome = 1), count(*) FILTER (WHERE {soon} AND outcome = 0) FROM chains"
-        ).fetchone() or (0, 0)
+        repeat = f"SELECT r FROM chains WHERE {soon} AND outcome = 1"
+        again = self._int(f"SELECT count(*) FROM ({repeat})")
+        mended = self._int(f"SELECT count(*) FROM chains WHERE {soon} AND outcome = 0")
         if again:
-            self.con.execute(
-                f"UPDATE requests SET outcome = 3 WHERE rowid IN (SELECT r FROM chains WHERE {soon} AND outcome = 1)"
-            )
+            self.con.execute(f"UPDATE requests SET outcome = 3 WHERE rowid IN ({repeat})")
         if again or mended:
-            text = f"{mended:,} failed calls were repeated with success within 10 min, {again:,} repeats failed again"
+            text = f"{mended:,} failed calls were repeated with success within 10 min, {again:,} in vain"
             findings.append(Finding("found", "retries", text, again + mended))
         return findings
 
@@ -446,7 +448,8 @@ class _Table:
     def _lists(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """A buffer for the current block list of every chain key, and where each list starts in it."""
         longest = self.con.execute(
-            "SELECT max(shared + len(blocks))::BIGINT AS n FROM requests GROUP BY chain_key ORDER BY chain_key"
+            "SELECT max(shared + len(blocks))::BIGINT AS n FROM requests"
+            " GROUP BY chain_key ORDER BY chain_key"
         ).fetchnumpy()["n"]
         offsets = _offsets(np.asarray(longest, np.int64))
         return np.zeros(int(offsets[-1]), np.int64), offsets[:-1]
@@ -454,6 +457,9 @@ class _Table:
     def _one(self, select: str) -> dict[str, Any]:
         got = self.con.execute(f"SELECT {select} FROM staged")
         return dict(zip([c[0] for c in got.description or ()], got.fetchone() or (), strict=True))
+
+    def _int(self, query: str) -> int:
+        return int((self.con.execute(query).fetchone() or (0,))[0])
 
     def _line(self, row: int) -> int:
         return int(self._lines(np.array([row]))[0])
@@ -471,7 +477,8 @@ class _Table:
         return repr(self.scan.spelled.get(name, name.removesuffix("_ns")))
 
     def _map_fix(self) -> str:
-        return f"Columns found: {', '.join(self.head.columns)}. Name them: --map arrival=...,input_tok=...,output_tok=..."
+        found = ", ".join(self.head.columns)
+        return f"Columns found: {found}. Name them: --map arrival=...,input_tok=...,output_tok=..."
 
 
 def _offsets(lengths: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,7 @@ def compiled(function: F) -> F:
         from numba import njit
     except ImportError:
         return function
-    return njit(cache=True)(function)  # type: ignore[no-any-return]
+    return cast(F, njit(cache=True)(function))
 
 
 def chain(offsets: Int64, ids: Int64, out: Int64) -> None:
@@ -49,9 +49,9 @@ def unroll(
 ) -> None:
     """Write out whole block lists that a log stores as "the first ``shared`` of my predecessor, then suffix".
 
-    ``held`` is one buffer for the current list of every key, the list of key k at ``start[k]``; it carries over from
-    chunk to chunk. Rows (``key``, ``shared``, ``suffix_offsets`` rows + 1) are in order of arrival. ``out`` takes
-    the lists end to end.
+    ``held`` is one buffer for the current list of every key, the list of key k at ``start[k]``; it carries
+    over from chunk to chunk. Rows (``key``, ``shared``, ``suffix_offsets`` rows + 1) are in order of
+    arrival. ``out`` takes the lists end to end.
     """
     at = 0
     for row in range(len(key)):
@@ -72,8 +72,9 @@ def reuse(
     """Tokens of each row that an endless prefix cache holds already; look up before insert.
 
     ``table`` is an open-addressing set of ids, a power of two long, -1 where free. Rows from ``first`` on are
-    done until the table is half full; returns (rows done, ids in the table). ``hit_tok`` (rows,) is filled. A hit
-    stops at the first block not seen; the last block of a row may hold fewer than ``block_tok`` tokens.
+    done until the table is half full; returns (rows done, ids in the table). ``hit_tok`` (rows,) is filled.
+    A hit stops at the first block not seen; the last block of a row may hold fewer than ``block_tok``
+    tokens.
     """
     size = len(table) - 1
     rows = len(offsets) - 1

@@ -52,10 +52,11 @@ def open_trace(
 ) -> Trace:
     """Read a log as requests: CSV, JSONL or Parquet, its format found by its columns.
 
-    ``mapping`` names columns (``{"input_tok": "prompt_tokens", "arrival": "ts:ms"}``) and implies the generic reader.
-    ``workload_by`` is the column whose values are the workloads (``key_alias``, ``tag``, ``model``, ``tenant`` …,
-    or a column of the file); without it a column made for that is taken, else the whole file is one workload.
-    ``fmt`` forces a reader by name. The trace's findings say what was found, guessed and doubted.
+    ``mapping`` names columns (``{"input_tok": "prompt_tokens", "arrival": "ts:ms"}``) and implies the
+    generic reader. ``workload_by`` is the column whose values are the workloads (``key_alias``, ``tag``,
+    ``model``, ``tenant`` …, or a column of the file); without it a column made for that is taken, else the
+    whole file is one workload. ``fmt`` forces a reader by name. The trace's findings say what was found,
+    guessed and doubted.
 
     Raises:
         BadTrace: in one line, where and what to type.
@@ -66,7 +67,7 @@ def open_trace(
     title = head.path.name.removesuffix(".gz").rpartition(".")[0] or head.path.name
     scan, findings = _with_workload(head, reader, scan, workload_by, title)
     if scan.clock == "relative":
-        text = "times count from the log's start: date and weekday are unknown; it is placed to begin on a Monday, 00:00 UTC"
+        text = "times count from the log's start: date and weekday are unknown; taken to begin a Monday 00:00"
         findings.append(Finding("guessed", "relative_clock", text))
     scan = replace(scan, findings=(*scan.findings, *findings))
     return ingest(head, scan, reader=reader.name, title=title)
@@ -128,4 +129,4 @@ def _tells_apart(head: Head, scan: Scan, sql: str) -> bool:
             f"SELECT count(DISTINCT v), count(v), count(*) FROM (SELECT {sql} AS v FROM {source})"
         ).fetchone()
     different, held, rows = found or (0, 0, 0)
-    return 2 <= different <= _MOST_WORKLOADS and 2 * held >= rows
+    return bool(2 <= different <= _MOST_WORKLOADS and 2 * held >= rows)

@@ -37,10 +37,10 @@ def hour_of_week(arrival_ns: Any) -> Any:
 class Demand:
     """What was asked for, by workload and hour of the week (0: Monday 00:00 UTC).
 
-    ``workloads`` (W,) names. Per-hour means over the weeks seen, NaN where an hour of the week was never seen:
-    ``rate_per_h``, ``input_tok_per_h``, ``output_tok_per_h`` (W, 168). ``peak_rate_per_h`` (W, 168) is the largest
-    hour over weeks. ``samples`` (168,) is how many times each hour was seen, a part of an hour (the trace's ends)
-    as a fraction. ``hours`` is the trace's span.
+    ``workloads`` (W,) names. Per-hour means over the weeks seen, NaN where an hour of the week was never
+    seen: ``rate_per_h``, ``input_tok_per_h``, ``output_tok_per_h`` (W, 168). ``peak_rate_per_h`` (W, 168)
+    is the largest hour over weeks. ``samples`` (168,) is how many times each hour was seen, a part of an
+    hour (the trace's ends) as a fraction. ``hours`` is the trace's span.
     """
 
     workloads: tuple[str, ...]
@@ -75,9 +75,9 @@ def fold(chunks: Any, workloads: tuple[str, ...]) -> Demand:
     for chunk in chunks:
         first = int(chunk.arrival_ns[0]) if first is None and len(chunk) else first
         last = int(chunk.arrival_ns[-1]) if len(chunk) else last
-        part = _hours(chunk, len(workloads))
-        if part is not None:
-            hourly.append(part)
+        found = _hours(chunk, len(workloads))
+        if found is not None:
+            hourly.append(found)
     if first is None or not hourly:
         raise BadTrace("no request ended well", fix="A plan needs requests to serve")
     begin, end = first // HOUR_NS, last // HOUR_NS + 1
@@ -91,7 +91,7 @@ def fold(chunks: Any, workloads: tuple[str, ...]) -> Demand:
     seen[-1] -= (end * HOUR_NS - last) / HOUR_NS
     # A span of one instant would make every rate infinite: it counts as a second.
     seen = np.maximum(seen, 1 / 3600)
-    samples = np.bincount(slot, weights=seen, minlength=HOURS)
+    samples: Float64 = np.bincount(slot, weights=seen, minlength=HOURS).astype(np.float64)
     totals = np.zeros((3, len(workloads), HOURS))
     peak = np.zeros((len(workloads), HOURS))
     for w in range(len(workloads)):

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, date, datetime
 from importlib.resources import files
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -28,8 +28,9 @@ _MOST_TURNS = 60
 
 
 class Spread(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How requests differ. ``input_sigma`` and ``output_sigma``: standard deviation of the logarithm of token counts.
+    """How requests differ.
 
+    ``input_sigma`` and ``output_sigma`` are standard deviations of the logarithm of token counts.
     ``dispersion`` is the variance of requests a minute over their mean: 1 is Poisson, more is burstier.
     """
 
@@ -42,8 +43,9 @@ class Workload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One kind of request. Token counts are means of lognormal lengths; every length is at least one token.
 
     A session has ``turns`` requests on average (geometric), ``think_s`` apart; each carries the
-    ``system_tok`` that all requests share, all earlier turns, and ``input_tok`` new ones. Of requests, ``repeat_frac``
-    ask one of ``prompts`` fixed prompts, the k-th with weight k^-``zipf``. ``deadline_s`` 0: interactive.
+    ``system_tok`` that all requests share, all earlier turns, and ``input_tok`` new ones. Of requests,
+    ``repeat_frac`` ask one of ``prompts`` fixed prompts, the k-th with weight k^-``zipf``. ``deadline_s``
+    0: interactive.
     """
 
     name: str
@@ -64,7 +66,7 @@ class Workload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Latency(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Times that the generated log claims: TTFT is ``ttft_s`` plus ``prefill_s_per_tok`` an uncached input token.
+    """Times that the log claims: TTFT is ``ttft_s`` plus ``prefill_s_per_tok`` an uncached input token.
 
     Both TTFT and time per output token (``tpot_s``) vary by a lognormal factor of ``sigma``.
     """
@@ -87,7 +89,7 @@ class PromptCache(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All that a generated trace depends on. ``shapes``: hour-of-week weights (168, Monday 00:00 UTC first)."""
+    """All that a generated trace depends on. ``shapes``: weights of a week's hours (168, Monday first)."""
 
     title: str
     seed: int
@@ -108,8 +110,8 @@ def from_numbers(
 ) -> Trace:  # fmt: skip
     """A trace from a few numbers: mean tokens of a request, requests a month (365.25/12 days).
 
-    ``shape`` (168,) weighs the hours of the week from Monday 00:00 UTC (default: flat). The same arguments give the
-    same trace; its clock is relative.
+    ``shape`` (168,) weighs the hours of the week from Monday 00:00 UTC (default: flat). The same arguments
+    give the same trace; its clock is relative.
 
     Raises:
         BadInput: a number that is not positive, or a shape that is not 168 weights.
@@ -184,9 +186,8 @@ def generate(parameters: Parameters, now: str = "") -> Trace:
             columns["provider"] = np.zeros(len(whole), np.int32)
             names["provider"] = (provider,)
     if whole.session is not None:
-        _, codes = np.unique(whole.session, return_inverse=True)
-        lone = whole.session < 0
-        codes = codes.astype(np.int32) - int(lone.any())
+        lone = bool((whole.session < 0).any())
+        codes = (np.unique(whole.session, return_inverse=True)[1] - int(lone)).astype(np.int32)
         columns["session"] = codes
         names["session"] = tuple(f"s{i}" for i in range(int(codes.max(initial=-1)) + 1))
     held = {spec.name: getattr(whole, spec.name) for spec in fields(Chunk)}
@@ -224,11 +225,11 @@ def _weights(name: str, weights: Sequence[float]) -> Float64:
             f"shape {name!r} is not {HOURS} weights of zero or more",
             fix="Give one weight an hour of the week",
         )
-    return shape / shape.mean()
+    return cast(Float64, shape / shape.mean())
 
 
 class _Part:
-    """The requests of one workload. Each draws from a generator of its own: adding one leaves the others as they are."""
+    """One workload's requests, from a random stream of its own: adding one leaves the others as they are."""
 
     def __init__(
         self, parameters: Parameters, workload: Workload, code: int, shape: Float64, start_ns: int
@@ -274,7 +275,8 @@ class _Part:
         deadline = np.float32(mine.deadline_s or np.nan)
         chunk = Chunk(
             arrival_ns=arrival_ns, input_tok=input_tok.astype(np.int32), output_tok=output.astype(np.int32),
-            outcome=np.zeros(n, np.int8), cached_tok=cached, workload=np.full(n, self.code, np.int32), tenant=tenant,
+            outcome=np.zeros(n, np.int8), cached_tok=cached, workload=np.full(n, self.code, np.int32),
+            tenant=tenant,
             session=(np.repeat(np.arange(len(begins)), turns) * 64 + self.code if mine.turns > 1
                      else np.full(n, -1)).astype(np.int32) if any_turns else None,
             needs=np.full(n, int(needs), np.uint16) if any_need else None,
@@ -302,7 +304,8 @@ class _Part:
     def lengths(self, mean: float, sigma: float, n: int) -> Int64:
         """Lognormal whole numbers of at least one with this mean."""
         drawn = np.exp(self.rng.standard_normal(n) * sigma + np.log(mean) - sigma * sigma / 2)
-        return np.maximum(1, np.rint(drawn)).astype(np.int64)
+        whole: Int64 = np.maximum(1, np.rint(drawn)).astype(np.int64)
+        return whole
 
     def repeats(self, owner: Int64, new: Int64) -> tuple[Int64, Int64]:
         """Make some requests ask a fixed prompt: its number becomes the owner, its length the input."""
@@ -318,7 +321,7 @@ class _Part:
         return ((self.code + 1) << 48) | (owner << 8) | turn
 
     def blocks(self, owner: Int64, input_tok: Int64) -> tuple[Int64 | None, Int64 | None]:
-        """Prefix blocks: those of the system prompt are the workload's, the rest the session's or prompt's."""
+        """Prefix blocks: the system prompt's are the workload's, the rest the session's or prompt's."""
         size = self.all.block_tok
         if not size:
             return None, None

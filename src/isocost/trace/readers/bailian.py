@@ -12,8 +12,8 @@ from isocost.trace.schema import ANCHOR_NS
 
 BLOCK_TOK = 16
 
-# A chat names its parent, -1 for none; the first chat of the line is the session. A parent that the file does not
-# hold (it came before the trace began) leaves its child as the first.
+# A chat names its parent, -1 for none; the first chat of the line is the session. A parent that the file
+# does not hold (it came before the trace began) leaves its child as the first.
 _SOURCE = """(
     WITH RECURSIVE chat AS (
         SELECT json, row_number() OVER () AS place, CAST(json->>'$.chat_id' AS BIGINT) AS id,

@@ -1,4 +1,4 @@
-"""BurstGPT: Timestamp (s), Model, Request tokens, Response tokens, Total tokens, Log Type; later also Session ID, Elapsed time."""
+"""BurstGPT: Timestamp (s), Model, Request tokens, Response tokens, Log Type; later Session ID …"""
 
 from __future__ import annotations
 

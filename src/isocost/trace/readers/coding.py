@@ -1,4 +1,4 @@
-"""Coding sessions (Parquet): a request shares ``lcp_prev`` 64-token blocks with the one before, then a suffix."""
+"""Coding sessions (Parquet): a request is ``lcp_prev`` 64-token blocks of the one before, then a suffix."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _BRANCHES = """(
     trunk AS (SELECT trace AS tree, seq AS step, t AS sent FROM numbered WHERE coalesce(sub, '') = '')
     SELECT numbered.* EXCLUDE (t), t + coalesce(trunk.sent, 0) AS t
     FROM numbered ASOF LEFT JOIN trunk
-    ON numbered.trace = trunk.tree AND (CASE WHEN coalesce(sub, '') = '' THEN -1 ELSE parent_seq END) >= trunk.step
-    ORDER BY place
+    ON numbered.trace = trunk.tree AND (CASE WHEN coalesce(sub, '') = '' THEN -1 ELSE parent_seq END) >=
+    trunk.step ORDER BY place
 )"""
 
 
@@ -44,9 +44,10 @@ def _team(head: Head) -> bool:
 
 def scan(head: Head, _mapping: Mapping[str, str]) -> Scan:
     """Whole block lists are rebuilt while reading: the suffix is stored, the shared part is carried over."""
+    findings: tuple[Finding, ...] = ()
     if _team(head):
         tree, session, time, shared, call = "tenant", "session", "ts_s", "lcp_prev_in_session", "api_time_s"
-        source, findings = "{file}", ()
+        source = "{file}"
     else:
         tree, session, time, shared, call = (
             "trace",

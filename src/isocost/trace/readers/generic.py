@@ -19,7 +19,7 @@ def knows(_head: Head) -> bool:
 
 
 def scan(head: Head, mapping: Mapping[str, str]) -> Scan:
-    """Our columns from the mapping (``{"input_tok": "prompt_tokens", "arrival": "ts:ms"}``), the rest guessed.
+    """Our columns from the mapping (``{"input_tok": "prompt", "arrival": "ts:ms"}``), the rest guessed.
 
     Raises:
         BadTrace: a mapping to nothing, or no column for time, input or output.
@@ -46,20 +46,21 @@ def scan(head: Head, mapping: Mapping[str, str]) -> Scan:
         elif role == "status":
             columns["failed"] = names.failed(sql)
     if "failed" in columns:
+        # A failed call often has no counts: that is no unreadable row.
+        bad = f"({columns['failed']}) > 0"
         for role in ("input_tok", "output_tok"):
-            columns[role] = (
-                f"CASE WHEN {columns['failed']} > 0 THEN coalesce({columns[role]}, 0) ELSE {columns[role]} END"
-            )
+            columns[role] = f"CASE WHEN {bad} THEN coalesce({columns[role]}, 0) ELSE {columns[role]} END"
     if names.plain(chosen.get("cached_tok", "")) == "cache_read_input_tokens" and (
         names.plain(chosen["input_tok"]) == "input_tokens"
     ):
-        # Anthropic's usage names: there input_tokens leaves out what was read from or written to the cache, while
-        # our input_tok counts all input.
+        # Anthropic's usage names: there input_tokens leaves out what was read from or written to the cache,
+        # while our input_tok counts all input.
         parts = [
             f"coalesce({columns[part]}, 0)" for part in ("cached_tok", "cache_write_tok") if part in columns
         ]
         columns["input_tok"] = " + ".join([columns["input_tok"], *parts])
-        findings.append(Finding("guessed", "exclusive_input", "input_tokens leaves out cached tokens (Anthropic's meaning); added"))  # fmt: skip
+        text = "input_tokens leaves out cached tokens (Anthropic's meaning); they are added"
+        findings.append(Finding("guessed", "exclusive_input", text))
     spelled = {("arrival_ns" if role == "arrival" else role): column for role, column in chosen.items()}
     return Scan(columns, clock=clock, findings=tuple(findings), spelled=spelled)
 

@@ -34,8 +34,8 @@ def _meta(head: Head, *path: str) -> str:
 def scan(head: Head, _mapping: Mapping[str, str]) -> Scan:
     """One row is one call to a provider; the cached and reasoning counts sit in ``metadata``.
 
-    LiteLLM adds Anthropic's cache reads and writes to ``prompt_tokens`` before it writes the row, so prompt tokens
-    are all input here, whatever the provider.
+    LiteLLM adds Anthropic's cache reads and writes to ``prompt_tokens`` before it writes the row, so prompt
+    tokens are all input here, whatever the provider.
     """
     ended = f"coalesce(nullif({_column(head, 'status')}, ''), {_meta(head, 'status')})"
     failed = names.failed(ended)
@@ -53,7 +53,8 @@ def scan(head: Head, _mapping: Mapping[str, str]) -> Scan:
             "additional_usage_values.cache_read_input_tokens",
         )),
         "cache_write_tok": number(_meta(
-            head, "usage_object.cache_creation_input_tokens", "additional_usage_values.cache_creation_input_tokens",
+            head, "usage_object.cache_creation_input_tokens",
+            "additional_usage_values.cache_creation_input_tokens",
         )),
         "reasoning_tok": number(_meta(
             head, "usage_object.completion_tokens_details.reasoning_tokens",
@@ -70,7 +71,7 @@ def scan(head: Head, _mapping: Mapping[str, str]) -> Scan:
         "ttft_s": f"CASE WHEN {first} < {last} AND {first} > {started} THEN ({first} - {started}) / 1e9 END",
         "e2e_s": f"CASE WHEN ({failed}) = 0 AND {last} > {started} THEN {duration} END",
         "billed_usd": number(_column(head, "spend")),
-        "prompt_key": f"CASE WHEN {_column(head, 'cache_key')} <> 'Cache OFF' THEN {names.key_of(_column(head, 'cache_key'))} END",
+        "prompt_key": names.key_of(f"nullif({_column(head, 'cache_key')}, 'Cache OFF')"),
     }  # fmt: skip
     spelled = {"arrival_ns": "startTime", "input_tok": "prompt_tokens", "output_tok": "completion_tokens"}
     found = Finding("found", "litellm", "LiteLLM spend logs: prompt tokens count all input, cached included")

@@ -12,16 +12,16 @@ from isocost.trace.schema import ANCHOR_NS, Clock
 
 NAMES: dict[str, tuple[str, ...]] = {
     "arrival": (
-        "arrival_ns", "arrival", "arrival_time", "arrived_at", "timestamp", "ts", "ts_s", "ts_ms", "timestamp_ms",
-        "timestamp_s", "time", "datetime", "date_time", "start_time", "starttime", "started_at", "request_time",
-        "request_start", "created", "created_at", "createdat", "event_time", "date", "t",
+        "arrival_ns", "arrival", "arrival_time", "arrived_at", "timestamp", "ts", "ts_s", "ts_ms",
+        "timestamp_ms", "timestamp_s", "time", "datetime", "date_time", "start_time", "starttime",
+        "started_at", "request_time", "request_start", "created", "created_at", "createdat", "event_time", "date", "t",
     ),
     "input_tok": (
         "input_tok", "in_tok", "input_tokens", "prompt_tokens", "n_input_tokens", "num_input_tokens",
         "num_prompt_tokens", "prompt_tok", "input_toks", "inputtokens", "prompttokens", "contexttokens",
-        "context_tokens", "request_tokens", "tokens_in", "input_token_count", "prompt_token_count", "input_length",
-        "input_len", "prompt_len", "prompt_length", "isl", "usage_prompt_tokens", "usage_input_tokens",
-        "gen_ai_usage_input_tokens", "gen_ai_usage_prompt_tokens", "input",
+        "context_tokens", "request_tokens", "tokens_in", "input_token_count", "prompt_token_count",
+        "input_length", "input_len", "prompt_len", "prompt_length", "isl",
+        "usage_prompt_tokens", "usage_input_tokens", "gen_ai_usage_input_tokens", "gen_ai_usage_prompt_tokens", "input",
     ),
     "output_tok": (
         "output_tok", "out_tok", "output_tokens", "completion_tokens", "n_output_tokens", "num_output_tokens",
@@ -42,11 +42,13 @@ NAMES: dict[str, tuple[str, ...]] = {
     ),
     "reasoning_tok": ("reasoning_tok", "reasoning_tokens", "thinking_tokens", "thoughts_token_count"),
     "workload": ("workload", "use_case", "usecase", "feature", "app", "application", "task"),
-    "model": ("model", "model_name", "model_id", "gen_ai_request_model", "gen_ai_response_model", "deployment"),
+    "model": ("model", "model_name", "model_id", "gen_ai_request_model", "gen_ai_response_model",
+              "deployment"),
     "provider": ("provider", "custom_llm_provider", "gen_ai_provider_name", "gen_ai_system", "vendor"),
     "tenant": ("tenant", "tenant_id", "customer", "customer_id", "organization", "org_id", "account", "team",
                "team_id", "user", "user_id"),
-    "session": ("session", "session_id", "sessionid", "conversation", "conversation_id", "thread_id", "chat_id"),
+    "session": ("session", "session_id", "sessionid", "conversation", "conversation_id", "thread_id",
+                "chat_id"),
     "tier": ("tier", "service_tier"),
     "region": ("region", "location", "cloud_region"),
     "deadline_s": ("deadline_s", "deadline", "deadline_ms"),
@@ -117,8 +119,8 @@ def unit_of(column: str) -> str:
 def arrival(head: Head, column: str, unit: str = "") -> tuple[str, Clock, str]:
     """SQL of ``arrival_ns``, its clock, and in words what was assumed (empty: nothing).
 
-    Texts and timestamps are UTC unless they carry a zone. Numbers are told apart by size: from 1e8 on they count
-    from 1970, in s, ms, µs or ns by magnitude; smaller ones count from the start of the log.
+    Texts and timestamps are UTC unless they carry a zone. Numbers are told apart by size: from 1e8 on they
+    count from 1970, in s, ms, µs or ns by magnitude; smaller ones count from the start of the log.
     """
     sql = value(head, column)
     kind = head.columns.get(column, "JSON")

@@ -1,4 +1,4 @@
-"""OpenAI-style JSON lines: chat completions or responses with ``usage``, bare, in a batch result, or in a log row."""
+"""OpenAI-style JSON: chat completions or responses with ``usage``, bare, in batch results or in log rows."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def _first(*expressions: str) -> str:
 
 
 def scan(head: Head, _mapping: Mapping[str, str]) -> Scan:
-    """Counts from ``usage`` in either spelling; a failed or cancelled call without usage counts as zero tokens."""
+    """Counts from ``usage`` in either spelling; a failed call without usage counts as zero tokens."""
     place = _place(head) or ()
 
     def usage(*path: str) -> str:
         return number(_get(*place, "usage", *path))
 
-    # Anthropic's usage leaves what was read from or written to its cache out of input_tokens; OpenAI's never has
-    # these two fields, so adding them where they are keeps input_tok the count of all input.
+    # Anthropic's usage leaves what was read from or written to its cache out of input_tokens; OpenAI's
+    # never has these two fields, so adding them where they are keeps input_tok the count of all input.
     read, write = usage("cache_read_input_tokens"), usage("cache_creation_input_tokens")
     whole = _first(
         usage("prompt_tokens"), f"{usage('input_tokens')} + coalesce({read}, 0) + coalesce({write}, 0)"
