@@ -225,6 +225,30 @@ def input_ratio(catalog_at: CatalogAt, from_model: str, to_model: str, content: 
     return Interval(low, mid, high, known, named + tuple(fact.id for fact in ratios))
 
 
+def tok_per_char(catalog_at: CatalogAt, model: str, content: str = "prose") -> Interval:
+    """Tokens that a character of text becomes with the model's tokenizer, for logs that hold only text.
+
+    Counted for the tokenizer where the catalog holds it; else o200k's count times the ratio of the two,
+    with ``known`` as that of the ratio. ``content`` is prose, code, math or json.
+
+    Raises:
+        UnknownFact: no count for that content.
+    """
+    named = _tokenizer(catalog_at, model)
+    counted = None
+    if named is not None:
+        counted = catalog_at.find(f"tokenizer/{named.value}", "tok_per_char", f"content={content}")
+    if named is not None and counted is not None:
+        low, high = _bounds(counted)
+        return Interval(low, _number(counted), high, True, (named.id, counted.id))
+    base = catalog_at.fact("tokenizer/o200k", "tok_per_char", f"content={content}")
+    name = UNKNOWN if named is None else named.value
+    ratio = catalog_at.fact(f"tokenizer/{name}", "ratio_to_o200k", f"content={content}")
+    (least, most), (low, high) = _bounds(base), _bounds(ratio)
+    span = _product((least, _number(base), most), (low, _number(ratio), high))
+    return Interval(*span, named is not None, (base.id, ratio.id))
+
+
 def output_ratio(
     catalog_at: CatalogAt, from_model: str, to_model: str, content: str | None = None
 ) -> Interval:
