@@ -293,6 +293,22 @@ def test_verbosity_on_other_tasks_is_not_comparable() -> None:
     assert (found.low, found.mid, found.high, found.known) == (0.5, 1.0, 3.0, False)
 
 
+def test_thinking_moves_the_default() -> None:
+    usual = "basis=tokens;content=any;ref="
+    here = catalog(
+        *TOKENS,
+        fact("model/unknown", "verbosity_ratio", 1.0, usual + "alike", 0.6, 1.8),
+        fact("model/unknown", "verbosity_ratio", 3.0, usual + "without-thinking", 1.5, 10.0),
+        *(fact(f"model/{name}", "thinks", "true") for name in "pq"),
+        *(fact(f"model/{name}", "thinks", "false") for name in "xy"),
+    )
+    spans = {pair: output_ratio(here, *pair) for pair in ("xp", "px", "pq", "xy", "xz", "zp")}
+    assert not any(each.known for each in spans.values())
+    assert [spans[pair].mid for pair in ("xp", "pq", "xy", "xz", "zp")] == [3.0, 1.0, 1.0, 1.0, 1.0]
+    assert (spans["px"].low, spans["px"].mid, spans["px"].high) == pytest.approx((0.1, 1 / 3, 1 / 1.5))
+    assert spans["xy"].high < spans["xz"].high
+
+
 def test_the_kind_of_content_is_preferred() -> None:
     chat = "basis=tokens;content=chat;ref=r"
     here = catalog(*TOKENS, talks("a", 1), talks("b", 2), talks("a", 1, chat), talks("b", 8, chat))

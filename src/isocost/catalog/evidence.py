@@ -257,8 +257,9 @@ def output_ratio(
     From verbosity ratios that both models have on the same tasks (``when`` gives basis, content and
     reference); several are averaged on the log scale, and their disagreement widens the interval.
     A ratio of texts is converted to tokens by the two tokenizers; a ratio of billed tokens needs
-    none. ``content`` keeps only tasks of one kind where there are any. Without shared tasks the
-    default interval of ``model/unknown`` answers, with ``known=False``.
+    none. ``content`` keeps only tasks of one kind where there are any. Without shared tasks a
+    default interval of ``model/unknown`` answers, with ``known=False``: another one where the two
+    differ in whether they think before they answer (``thinks``), for thinking is billed as output.
 
     Raises:
         UnknownFact: the default is missing from the catalog.
@@ -270,9 +271,7 @@ def output_ratio(
     of_kind = [when for when in shared if content is not None and _parts(when).get("content") == content]
     shared = of_kind or shared
     if not shared:
-        default = catalog_at.fact(f"model/{UNKNOWN}", "verbosity_ratio", "basis=tokens;content=any;ref=any")
-        low, high = _bounds(default)
-        return Interval(low, _number(default), high, False, (default.id,))
+        return _usual_output_ratio(catalog_at, from_model, to_model)
     tokens = input_ratio(catalog_at, from_model, to_model)
     parts = [_quotient(ours[when], theirs[when]) for when in shared]
     facts = tuple(fact.id for when in shared for fact in (ours[when], theirs[when]))
@@ -285,6 +284,24 @@ def output_ratio(
     # one task kind does not bound another, so the interval covers every kind's own
     low, high = min(part[0] for part in parts), max(part[2] for part in parts)
     return Interval(low, mid, high, known, facts + tokens.facts)
+
+
+def _usual_output_ratio(catalog_at: CatalogAt, from_model: str, to_model: str) -> Interval:
+    """The default by whether the two models think: it is named in ``ref`` of the default's qualifier."""
+    source, target = (catalog_at.find(_subject(model), "thinks") for model in (from_model, to_model))
+    if source is None or target is None:
+        against = "any"
+    else:
+        against = "alike" if source.value == target.value else "without-thinking"
+    default = catalog_at.fact(
+        f"model/{UNKNOWN}", "verbosity_ratio", f"basis=tokens;content=any;ref={against}"
+    )
+    low, high = _bounds(default)
+    mid = _number(default)
+    if against == "without-thinking" and source is not None and source.value == "true":
+        low, mid, high = 1 / high, 1 / mid, 1 / low
+    named = tuple(fact.id for fact in (source, target) if fact is not None)
+    return Interval(low, mid, high, False, (*named, default.id))
 
 
 def _subject(model: str) -> str:
