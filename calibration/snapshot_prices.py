@@ -15,8 +15,8 @@ Rules of the snapshot, each stated so that it can be argued with:
    the snapshot is ``expected``.
 5. A context tier that starts at S applies to requests of more than S input tokens (genai_prices/types.py,
    ``calc_unit_price``): ``band=>S``. The package writes an inclusive limit L as S = L - 1: ``band=>=L``.
-6. Request variants become ``tier``. A variant states the meters that differ; every other meter of the
-   offering is written at its standard price, so that a tier is complete or absent.
+6. Request variants become ``tier``. A variant states the meters that differ, none where the tier costs the
+   same; every other meter of the offering is written at its standard price: a tier is complete or absent.
 7. Daily windows become ``window``; the package cannot tie a window to a date or a weekday, its comments
    do, and ``WINDOWS`` restates them.
 """
@@ -180,9 +180,7 @@ def spans(model: Any) -> list[Span]:
             mine = tiers.setdefault(tier, {})
             for key, value in named(variant.prices).items():
                 mine.setdefault(key, value)
-        found += [
-            Span(since, until, (f"tier={tier}",), {**base, **mine}) for tier, mine in tiers.items() if mine
-        ]
+        found += [Span(since, until, (f"tier={tier}",), {**base, **mine}) for tier, mine in tiers.items()]
     for constraint, prices in lists(model):
         if not window(constraint):
             continue
@@ -411,11 +409,18 @@ def served(provider: str, name: str, models: dict[str, str], made: dict[str, Any
 def exact_family(maker: str, name: str) -> bool:
     """Whether a name looks like the maker's (their match clauses are loose about derivatives)."""
     families = {
-        "openai": r"^(gpt-|o[134](-|$)|text-embedding)", "anthropic": r"^claude-", "google": r"^gemini-|^gemma-",
-        "x-ai": r"^grok-", "mistral": r"^(mistral|ministral|mixtral|codestral|devstral|magistral|pixtral|voxtral)",
-        "deepseek": r"^deepseek-v\d|^deepseek-flash", "cohere": r"^command", "moonshotai": r"^kimi-", "zai": r"^glm-",
-        "minimax": r"^minimax-", "meta": r"^muse-",
-    }  # fmt: skip
+        "openai": r"^(gpt-|o[134](-|$)|text-embedding)",
+        "anthropic": r"^claude-",
+        "google": r"^gemini-|^gemma-",
+        "x-ai": r"^grok-",
+        "mistral": r"^(mistral|ministral|mixtral|codestral|devstral|magistral|pixtral|voxtral)",
+        "deepseek": r"^deepseek-v\d|^deepseek-flash",
+        "cohere": r"^command",
+        "moonshotai": r"^kimi-",
+        "zai": r"^glm-",
+        "minimax": r"^minimax-",
+        "meta": r"^muse-",
+    }
     return bool(re.search(families.get(maker, r"(?!)"), name))
 
 

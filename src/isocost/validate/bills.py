@@ -23,12 +23,12 @@ COLUMNS = (
     "cache_write_1h", "output_total", "reasoning", "audio_in", "audio_cached", "audio_out", "web_searches",
     "expected_usd",
 )  # fmt: skip
-"""Columns that are read. Counts are of tokens; the audio counts are beside the input and inside the output;
-``at`` is an ISO moment; ``expected_usd`` the right bill."""
+"""Columns that are read. Counts are of tokens; audio input is beside the other input, audio output
+inside the output; ``at`` is an ISO moment; ``expected_usd`` the right bill."""
 
 
 class Case(msgspec.Struct, frozen=True):
-    """One row compared: ``ours_usd`` is ``None`` where nothing could be priced; ``why`` says what is wrong."""
+    """One row compared: ``ours_usd`` is ``None`` where nothing is priced; ``why`` says what is wrong."""
 
     id: str
     expected_usd: Decimal
