@@ -25,6 +25,7 @@ from isocost.errors import BadLimits, BadTrace
 
 if TYPE_CHECKING:
     from isocost.replay.kernel import Memory
+    from isocost.replay.prefix import Blocks
 
 Routing = Literal["jsq", "round_robin", "least_tokens", "prefix_affinity"]
 Schedule = tuple[ArrayLike, ArrayLike]
@@ -73,6 +74,18 @@ class Served(NamedTuple):
     steps: int
 
 
+class ServedWithPrefixes(NamedTuple):
+    """As :class:`Served`, and ``cached_tok`` int64 (n,): prompt tokens found cached, -1 if not served."""
+
+    ttft_ps: I64
+    e2e_ps: I64
+    replica: NDArray[np.int32]
+    status: NDArray[np.int8]
+    busy_ps: I64
+    steps: int
+    cached_tok: I64
+
+
 def serve(
     arrival_ps: ArrayLike,
     input_tok: ArrayLike,
@@ -112,6 +125,57 @@ def serve(
     columns = (arrival, prompt, output, prefill, prompt + output)
     rules = _rules(routing, n_replicas, schedule, overflow_outstanding, 1.0)
     return _run(columns, terms, limits, n_replicas, rules, memory)
+
+
+def serve_with_prefixes(
+    arrival_ps: ArrayLike,
+    input_tok: ArrayLike,
+    output_tok: ArrayLike,
+    prompts: Blocks,
+    terms: Terms,
+    limits: BatchLimits,
+    *,
+    n_replicas: int = 1,
+    routing: Routing = "prefix_affinity",
+    affinity_factor: float = 2.0,
+    schedule: Schedule | None = None,
+    overflow_outstanding: int = -1,
+) -> ServedWithPrefixes:
+    """Replay n requests whose prompts are ``prompts`` (:func:`isocost.replay.prefix.blocks`, n rows).
+
+    Each replica's cache and its live requests share one memory of ``kv_capacity_tok``. On admission a
+    request looks its prefix up, and the blocks that it finds need no prefill; then it pins all of its
+    blocks, and unused blocks are evicted, least recently used first and of one prompt the tail first,
+    where the memory is needed. When it ends, its prompt's blocks that no other live request uses stay
+    as cache; generated tokens are not kept. Blocks are found from admission on: prefill is first
+    come first served, so whoever is admitted later also runs later.
+
+    ``prefix_affinity`` sends a request to the replica that holds most of its leading blocks (ties: the
+    fewest outstanding, then the lowest index), unless that one's outstanding + 1 exceeds
+    ``affinity_factor`` times the least loaded one's + 1, or it accepts no more: then the least loaded
+    takes it. The rest is as in :func:`serve`. State takes 12 bytes a replica and distinct block.
+    """
+    from isocost.replay import kernel
+
+    arrival, prompt, output = _requests(arrival_ps, input_tok, output_tok)
+    offsets, nodes, tok, n_nodes = prompts
+    if offsets.size != arrival.size + 1:
+        raise BadTrace("prompts and requests differ in number", where="prompts")
+    rules = _rules(routing, n_replicas, schedule, overflow_outstanding, affinity_factor)
+    weight = np.zeros(n_nodes, np.int64)
+    np.maximum.at(weight, nodes, tok)
+    excess = np.concatenate([[0], np.cumsum(weight[nodes] - tok)])
+    covered = np.concatenate([[0], np.cumsum(tok)])
+    in_blocks = covered[offsets[1:]] - covered[offsets[:-1]]
+    need = np.maximum(prompt, in_blocks) + output + excess[offsets[1:]] - excess[offsets[:-1]]
+    links = np.full((2, n_replicas, n_nodes + 1), n_nodes, np.int32)
+    ref = np.full((n_replicas, n_nodes), -1, np.int32)
+    unused = np.zeros(n_replicas, np.int64)
+    memory = kernel.Memory(offsets, nodes, tok, weight, ref, links[0], links[1], unused)
+    prefill = np.maximum(1, prompt)
+    served = _run((arrival, prompt, output, prefill, need), terms, limits, n_replicas, rules, memory)
+    cached = np.where(served.status == kernel.SERVED, np.maximum(0, prompt - prefill), -1)
+    return ServedWithPrefixes(*served, cached)
 
 
 def _run(
