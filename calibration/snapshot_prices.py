@@ -98,15 +98,54 @@ WINDOWS = {
 }
 
 
-# Prices before the first that the package holds: (provider, model) to the day on which the package's first
-# price began, the prices before it, their source, and what is uncertain.
-BEFORE = {
-    ("google", "gemini-3.6-flash"): (
+@dataclass(frozen=True)
+class Amended:
+    """Where the package's history of an entry is not whole: its prices hold over [since, until) only, and
+    ``spans`` (prices, days, source, note) hold outside."""
+
+    since: date | None
+    until: date | None
+    spans: tuple[tuple[date | None, date | None, dict[str, Decimal], str, str], ...]
+
+
+def _three(plain: str, cached: str, output: str) -> dict[str, Decimal]:
+    return {
+        "input_mtok": Decimal(plain),
+        "cache_read_mtok": Decimal(cached),
+        "output_mtok": Decimal(output),
+    }
+
+
+_V31 = (
+    date(2025, 9, 6),
+    date(2025, 9, 29),
+    _three("0.56", "0.07", "1.68"),
+    "deepseek-pricing",
+    "In force from 16:00 UTC of the day before; the nighttime discount ended with it",
+)
+_V32 = (
+    date(2025, 9, 29),
+    date(2026, 7, 25),
+    _three("0.28", "0.028", "0.42"),
+    "roo-code-deepseek",
+    "From the day on which the name meant V3.2 until the day after it moved to V4 Flash",
+)
+AMENDED = {
+    ("google", "gemini-3.6-flash"): Amended(
         date(2026, 8, 13),
-        {"input_mtok": Decimal("1.5"), "cache_read_mtok": Decimal("0.15"), "output_mtok": Decimal("7.5")},
-        "sim-5812",
-        "Halved in August 2026; the day is that of the news, the package holds only the later price",
+        None,
+        (
+            (
+                None,
+                date(2026, 8, 13),
+                _three("1.5", "0.15", "7.5"),
+                "sim-5812",
+                "Halved in August 2026; the day is that of the news, the package holds only the later price",
+            ),
+        ),
     ),
+    ("deepseek", "deepseek-chat"): Amended(date(2025, 2, 27), date(2025, 9, 6), (_V31, _V32)),
+    ("deepseek", "deepseek-reasoner"): Amended(date(2025, 2, 27), date(2025, 9, 6), (_V31, _V32)),
 }
 
 DOUBLED = "twice the off-peak price, as on deepseek-v4-pro: the package holds no peak price of these days"
@@ -244,20 +283,25 @@ def batch_variant(batch: Any) -> Any:
     return g.PriceVariant({"processing": "batch"}, lists(batch)[-1][1])
 
 
-def with_past(spans_known: list[Span], before: tuple[date, dict[str, Any], str, str] | None) -> list[Span]:
-    """The spans of an entry with the prices that held before the package's first."""
-    if before is None:
-        return spans_known
-    day, prices, source, note = before
-    rest = [replace(s, since=day) if s.since is None else s for s in spans_known]
-    return [Span(None, day, (), prices, note, source), *rest]
+def amended(known: list[Span], change: Amended | None) -> list[Span]:
+    """The spans of an entry, cut to the days on which they hold, with those that hold outside."""
+    if change is None:
+        return known
+    found = []
+    for span in known:
+        since = max(span.since or date.min, change.since or date.min)
+        until = min(span.until or date.max, change.until or date.max)
+        if since < until:
+            days = (None if since == date.min else since, None if until == date.max else until)
+            found.append(replace(span, since=days[0], until=days[1]))
+    return [*(Span(s, u, (), p, note, source) for s, u, p, source, note in change.spans), *found]
 
 
 def price_rows(subject: str, provider: str, model: Any) -> list[list[str]]:
     """The rows of one offering: equal neighbours in time are one row."""
     history: dict[tuple[str, str], list[tuple[date | None, date | None, str]]] = {}
     notes: dict[tuple[str, str, date | None], tuple[str, str]] = {}
-    for span in with_past(spans(model), BEFORE.get((provider, model.id))):
+    for span in amended(spans(model), AMENDED.get((provider, model.id))):
         for key, value in span.prices.items():
             attribute, _, per = METERS[key]
             for band, price in bands(value):

@@ -238,7 +238,7 @@ def _rule(
 
 def _made(meter: str, usd: Decimal, per: int, facts: tuple[str, ...]) -> Rate:
     fusd = (usd * FUSD_PER_USD / per).to_integral_value(ROUND_HALF_EVEN)
-    return Rate(meter, usd.normalize(), per, int(fusd), facts)
+    return Rate(meter, Decimal(format(usd.normalize(), "f")), per, int(fusd), facts)
 
 
 def _exact(fact: Fact) -> Decimal:
