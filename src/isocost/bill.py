@@ -478,7 +478,7 @@ def _group(
     )
 
 
-_GROUP_COLUMNS: dict[str, Any] = {
+_GROUP_COLUMNS: Mapping[str, Any] = {
     "offering": np.int32,
     "tier": np.int32,
     "meter": np.int8,

@@ -7,6 +7,7 @@ cannot, what to type instead.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ class Unit(NamedTuple):
     meaning: str
 
 
-UNITS = {
+UNITS: Mapping[str, Unit] = {
     "1": Unit("ratio", "a plain number: a share, a factor"),
     "USD": Unit("money", "United States dollars"),
     "EUR": Unit("money", "euros"),
@@ -56,7 +57,7 @@ UNITS = {
 }
 """Words that a unit is built of, as ``USD/Mtok`` or ``USD/GB/month``; text and flags have no unit."""
 
-SECONDS = {
+SECONDS: Mapping[str, float] = {
     "ms": 1e-3,
     "s": 1.0,
     "min": 60.0,
@@ -68,9 +69,9 @@ SECONDS = {
 }
 """Seconds in each unit of time that a person may type."""
 
-MONTHS = {"mo": 1.0, "month": 1.0, "yr": 12.0, "y": 12.0, "year": 12.0}
+MONTHS: Mapping[str, float] = {"mo": 1.0, "month": 1.0, "yr": 12.0, "y": 12.0, "year": 12.0}
 DAYS_PER_MONTH = 365.25 / 12
-SCALE = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9, "t": 10**12}
+SCALE: Mapping[str, int] = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9, "t": 10**12}
 """Powers of ten that may follow a number; ``m`` is a million, in any case."""
 
 _NUMBER = r"([+-]?(?:\d[\d_,]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)"

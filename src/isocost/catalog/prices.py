@@ -9,7 +9,7 @@ to whole femto-dollars per unit, which is exact for every price with at most nin
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import ROUND_HALF_EVEN, Decimal
@@ -28,7 +28,7 @@ FUSD_PER_USD = 10**15
 
 MTOK = 1_000_000
 
-PRICES = {
+PRICES: Mapping[str, tuple[str, int]] = {
     "input": ("input_usd_per_mtok", MTOK),
     "cache_read": ("cache_read_usd_per_mtok", MTOK),
     "cache_write": ("cache_write_usd_per_mtok", MTOK),
@@ -298,7 +298,7 @@ def _band(text: str, where: str) -> int:
     return int(found[2]) + (0 if found[1] else 1)
 
 
-_DAYS = {"mon": 0, "tue": 1, "wed": 2, "thu": 3, "fri": 4, "sat": 5, "sun": 6}
+_DAYS: Mapping[str, int] = {"mon": 0, "tue": 1, "wed": 2, "thu": 3, "fri": 4, "sat": 5, "sun": 6}
 
 
 def _window(text: str, where: str) -> tuple[tuple[int, ...], int, int]:
