@@ -14,6 +14,7 @@ from isocost.catalog.catalog import Catalog, CatalogAt
 from isocost.catalog.evidence import (
     Comparison,
     input_ratio,
+    may_quantise,
     may_replace,
     non_inferior,
     output_ratio,
@@ -378,6 +379,22 @@ def test_one_narrow_benchmark_proves_no_general_swap(shipped: CatalogAt) -> None
     assert not verdict.passes
     assert verdict.reason.endswith("only shown for rag")
     assert may_replace(shipped, "granite-4.0-h-small", "gpt-4.1", 0.02, domains=("rag",)).passes
+
+
+def test_quantisation_needs_evidence_too(shipped: CatalogAt) -> None:
+    """A model's own measurement counts before the default, and a wide default fails."""
+    here = catalog(
+        fact("model/unknown", "quantised_recovery_frac", 0.98, "dtype=int4", 0.95, 1.0),
+        fact("model/a", "quantised_recovery_frac", 0.993, "dtype=int4", 0.985, 1.0),
+    )
+    assert may_quantise(here, "a", "int4", 0.02).passes
+    guess = may_quantise(here, "b", "int4", 0.02)
+    assert (guess.passes, guess.lower) == (False, pytest.approx(-0.05))
+    assert guess.reason == "int4 keeps 98.0 % (95.0 to 100.0); could lose more than 2 %"
+    with pytest.raises(UnknownFact):
+        may_quantise(here, "a", "fp2", 0.02)
+    assert may_quantise(shipped, "qwen3-32b", "fp8", 0.02).passes
+    assert not may_quantise(shipped, "qwen3-32b", "fp4", 0.02).passes
 
 
 def test_the_shipped_ratios_are_ordered(shipped: CatalogAt) -> None:
