@@ -200,6 +200,38 @@ def may_replace(
     return non_inferior(shared, margin, confidence, domains=domains, min_domains=kinds)
 
 
+def quantised_recovery(catalog_at: CatalogAt, model: str, dtype: str) -> Interval:
+    """Score of a model at ``dtype`` (fp8, int8, int4, fp4) over that of its published weights.
+
+    The model's own measurement, else the default of ``model/unknown`` with ``known=False``.
+
+    Raises:
+        UnknownFact: nothing is known of that precision.
+    """
+    when = f"dtype={dtype}"
+    own = catalog_at.find(_subject(model), "quantised_recovery_frac", when)
+    used = own or catalog_at.fact(f"model/{UNKNOWN}", "quantised_recovery_frac", when)
+    low, high = _bounds(used)
+    return Interval(low, _number(used), high, own is not None, (used.id,))
+
+
+def may_quantise(catalog_at: CatalogAt, model: str, dtype: str, margin: float) -> Verdict:
+    """Whether a model may be served at ``dtype`` instead of its published precision.
+
+    Passes where the low end of what it keeps is at least 1 − ``margin``. Precision and model swaps are
+    judged apart: a swapped and quantised model needs both verdicts.
+
+    Raises:
+        UnknownFact: nothing is known of that precision.
+    """
+    kept = quantised_recovery(catalog_at, model, dtype)
+    words = f"{dtype} keeps {100 * kept.mid:.1f} % ({100 * kept.low:.1f} to {100 * kept.high:.1f})"
+    passes = kept.low >= 1 - margin
+    if not passes:
+        words += f"; could lose more than {100 * margin:g} %"
+    return Verdict(passes, words, kept.mid - 1, math.nan, kept.low - 1, kept.high - 1, 0, 0)
+
+
 def input_ratio(catalog_at: CatalogAt, from_model: str, to_model: str, content: str = "mixed") -> Interval:
     """Input tokens of ``to_model`` for one input token of ``from_model``, on the same text.
 
