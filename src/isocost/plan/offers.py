@@ -6,7 +6,6 @@ ratio, its output by a verbosity ratio. Quality is never assumed: another model 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -20,6 +19,7 @@ from isocost.deployment import Api, Ask, UnitPrices, api_ttft_p95_s, offering_of
 from isocost.plan.limits import Limits, Slo
 from isocost.plan.streams import Floats, Rows, Stream, Usage, Week, billed, usage_of
 from isocost.replay.reuse import prefix_hits
+from isocost.replay.run import Ratio
 from isocost.trace.schema import Chunk, Need, Trace
 
 _NEEDS = {
@@ -76,6 +76,11 @@ class Offer:
     input_ratio: Interval
     output_ratio: Interval
     caching: str
+
+    @property
+    def ratio(self) -> Ratio:
+        """The ratios that plans are made with."""
+        return Ratio(planned(self.input_ratio), planned(self.output_ratio))
 
     @property
     def same_model(self) -> bool:
@@ -162,21 +167,21 @@ class Market:
             )
         return self._ratios[key]
 
-    def offers(self, case: Case, worth: Callable[[Api], bool]) -> list[Offer]:
-        """Every API that ``worth`` keeps, priced for one stream and judged."""
-        return [offer for api in self.apis if worth(api) and (offer := self.offer(case, api)) is not None]
+    def offers(self, case: Case) -> list[Offer]:
+        """Every API priced for one stream and judged."""
+        return [offer for api in self.apis if (offer := self.offer(case, api)) is not None]
 
     def offer(self, case: Case, api: Api) -> Offer | None:
         """One API for one stream; ``None`` where it has no price on the date."""
         today = case.today.model if case.today is not None else case.stream.model
         ratio_in, ratio_out = self.ratios(today, api.model)
         cached = self._cached(case, api)
-        parts = self._priced(case, api, cached, ratio_in.mid, ratio_out.mid)
+        parts = self._priced(case, api, cached, planned(ratio_in), planned(ratio_out))
         if not parts:
             return None
         asked = case.ask._replace(
-            max_input_tok=int(case.ask.max_input_tok * ratio_in.mid),
-            max_output_tok=int(case.ask.max_output_tok * ratio_out.mid),
+            max_input_tok=int(case.ask.max_input_tok * planned(ratio_in)),
+            max_output_tok=int(case.ask.max_output_tok * planned(ratio_out)),
         )
         same = case.today is not None and api.subject == case.today.subject
         why_not = "" if same and api.tier == "standard" else unfit(self.catalog_at, api, asked)
@@ -293,6 +298,14 @@ class Market:
         if late and not same:
             return evidence, found, f"TTFT p95 {found:.2f} s exceeds {limit:g} s"
         return evidence, found, ""
+
+
+def planned(ratio: Interval) -> float:
+    """The ratio to plan with: its middle, or where it is only a default its high end.
+
+    A model of unknown verbosity must be cheaper even if it talks as much as the default allows.
+    """
+    return ratio.mid if ratio.known else ratio.high
 
 
 def converted(usage: Usage, ratio_in: float, ratio_out: float) -> Usage:

@@ -39,6 +39,11 @@ class Usage:
     cache_write_tok: Floats
     output_tok: Floats
 
+    @property
+    def all_input_tok(self) -> Floats:
+        """All input: uncached, read and written."""
+        return self.input_tok + self.cached_tok + self.cache_write_tok
+
     def scaled(self, keep: Floats | float) -> Usage:
         """Each hour times ``keep``."""
         return Usage(

@@ -1,0 +1,286 @@
+"""Search: tabulate capacity, solve, replay the whole plan, derate on a miss and solve again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from isocost.errors import Infeasible
+from isocost.fleet import Fleet
+from isocost.ledger import Ledger
+from isocost.plan.capacity import Tabulated, choice, load_per_request, overflow_at, tabulate
+from isocost.plan.draft import CACHE, Draft, Serving, month_ledger, schedules, standing_of
+from isocost.plan.offers import Case, Offer
+from isocost.plan.one_pool import whole_pool
+from isocost.plan.pools import PoolOption, limit, pool_options
+from isocost.plan.prepare import Prepared
+from isocost.plan.problem import PoolChoice, Problem, Solution
+from isocost.plan.solve import solve
+from isocost.plan.standing import Standings
+from isocost.plan.streams import WEEK_H
+from isocost.replay.run import Ratio, Replayed, Routed, Situation, replay
+
+GAP_FRAC = 0.002
+SOLVE_S = 6.0
+ROUNDS = 4
+DERATE = 0.85
+PERCENTILE = 95.0
+POOLS_MOST = 4
+POOLS_TABULATED = 6
+
+
+@dataclass(frozen=True)
+class Miss:
+    """A limit that the replay of a plan did not hold on a pool."""
+
+    pool: str
+    workload: str
+    name: str
+    limit_s: float
+    found_s: float
+
+
+@dataclass(frozen=True)
+class Built:
+    """A plan that was solved and replayed."""
+
+    prepared: Prepared
+    planned: tuple[Case, ...]
+    kept: tuple[Case, ...]
+    options: tuple[PoolOption, ...]
+    tables: Mapping[str, Tabulated]
+    draft: Draft
+    ledger: Ledger
+    solution: Solution
+    problem: Problem
+    replayed: Replayed
+    misses: tuple[Miss, ...]
+    rounds: int
+    standing_bound_usd: float
+
+    @property
+    def usd_per_month(self) -> float:
+        """The plan's month."""
+        return self.ledger.total_usd
+
+
+def build(prepared: Prepared, *, reserved_at_most: Mapping[str, int] | None = None) -> Built:
+    """The least-cost plan that the limits allow.
+
+    ``reserved_at_most`` caps reserved replicas by pool id: a short trace must not commit to more than
+    every shape of its week supports.
+
+    Raises:
+        Infeasible: a stream that nothing may serve; ``explain_infeasible`` finds the conflict.
+    """
+    planned = tuple(case for case in prepared.cases if case.today is not None)
+    kept = tuple(case for case in prepared.cases if case.today is None)
+    if not planned:
+        raise Infeasible(
+            "no stream has a model that the catalog knows", fix="Say it with --now PROVIDER/MODEL"
+        )
+    found = pool_options(prepared.at, prepared.market, planned, prepared.weight_h, keep=POOLS_TABULATED)
+    tables = {
+        option.pool.id: table
+        for option in found
+        if (table := tabulate(option, planned, prepared.table, prepared.request.trace.block_tok, PERCENTILE))
+    }
+    options = tuple(option for option in found if option.pool.id in tables)
+    usable = tuple(o for o in options if any(not fit.why_not for fit in o.fits.values()))[:POOLS_MOST]
+    derate: dict[str, float] = {}
+    for attempt in range(1, ROUNDS + 1):
+        problem = problem_of(prepared, planned, usable, tables, reserved_at_most or {}).derated(derate)
+        solution = solve(problem, gap_frac=GAP_FRAC, limit_s=SOLVE_S)
+        draft = _draft(prepared, planned, usable, tables, solution)
+        replayed = replay_draft(prepared, draft)
+        misses = _misses(prepared, draft, replayed)
+        if not misses or attempt == ROUNDS:
+            break
+        for miss in misses:
+            derate[miss.pool] = derate.get(miss.pool, 1.0) * DERATE
+    ledger = month_ledger(prepared, draft)
+    variable = sum(item.usd_per_month for item in draft.fleet.standing)
+    return Built(
+        prepared, planned, kept, options, tables, draft, ledger, solution, problem, replayed, misses, attempt,
+        variable - _in_problem(problem, solution),
+    )  # fmt: skip
+
+
+def problem_of(
+    prepared: Prepared,
+    cases: Sequence[Case],
+    options: Sequence[PoolOption],
+    tables: Mapping[str, Tabulated],
+    reserved_at_most: Mapping[str, int],
+    *,
+    proven: bool = True,
+) -> Problem:
+    """The problem as arrays. ``proven=False`` lets pools serve what only their quality evidence forbids."""
+    shape = (len(cases), len(options), WEEK_H)
+    api = np.full((len(cases), WEEK_H), np.nan)
+    load = np.full(shape, np.nan)
+    for s, case in enumerate(cases):
+        if case.best is not None:
+            api[s] = case.best.usd_per_h
+        requests = case.stream.usage.requests * (1.0 - case.cache_hit_frac) * case.stream.peak
+        for p, option in enumerate(options):
+            why_not = option.fits[case.stream.id].why_not
+            if not why_not or (not proven and why_not.startswith("quality")):
+                load[s, p] = requests * load_per_request(option, case, tables[option.pool.id])
+    lines = Standings(prepared.at)
+    have = prepared.request.have
+    people = sum(item.usd_per_month for item in lines.people("selfhost", 1, 0.0, have.platform_fte))
+    watching = lines.watching("selfhost", prepared.volume), lines.watching("api", prepared.volume)
+    launch = sum(item.usd_per_month for item in lines.launch("selfhost"))
+    fixed = (
+        people
+        + launch
+        + sum(i.usd_per_month for i in watching[0])
+        - sum(i.usd_per_month for i in watching[1])
+    )
+    hours = float(prepared.weight_h.sum())
+    care = sum(item.usd_per_month for item in lines.people("selfhost", 1, 1.0, 1e9)) / hours
+    more = sum(item.usd_per_month for item in lines.people("selfhost", 2, 0.0, 1e9))
+    pools: list[PoolChoice] = []
+    held_left = {held.gpu: held.count for held in have.on(prepared.request.on).gpus}
+    for option in options:
+        held = held_left.pop(option.pool.gpu, 0) // option.pool.gpus
+        pool = choice(option, tables[option.pool.id], held, more, care * option.pool.gpus)
+        most = reserved_at_most.get(option.pool.id, 0) if reserved_at_most else None
+        pools.append(replace(pool, reserved_at_most=most))
+    spare = max((case.slo.spare_replicas or 0) for case in cases)
+    spot = prepared.at.number("planning/spot", "most_frac")
+    ids = tuple(case.stream.id for case in cases)
+    return Problem(
+        prepared.weight_h, api, load, np.zeros(shape), tuple(pools), max(0.0, fixed), spare, spot, ids
+    )
+
+
+def _in_problem(problem: Problem, solution: Solution) -> float:
+    """Standing costs that the problem already counts: fixed ones and care of replicas."""
+    usd = problem.fixed_usd_per_month * bool(solution.runs.any())
+    for k, pool in enumerate(problem.pools):
+        if solution.runs[k]:
+            usd += pool.fixed_usd_per_month
+            usd += float(solution.replicas[k] @ problem.weight_h) * pool.extra_usd_per_replica_h
+    return float(usd)
+
+
+def _draft(
+    prepared: Prepared,
+    cases: Sequence[Case],
+    options: Sequence[PoolOption],
+    tables: Mapping[str, Tabulated],
+    solution: Solution,
+) -> Draft:
+    servings = []
+    for s, case in enumerate(cases):
+        fracs = {
+            option.pool.id: solution.pool_frac[s, k]
+            for k, option in enumerate(options)
+            if solution.runs[k] and solution.pool_frac[s, k].any()
+        }
+        servings.append(Serving(case, case.best, fracs, bool(case.cache_hit_frac.any())))
+    used = tuple(o for k, o in enumerate(options) if solution.runs[k])
+    overflow = {
+        option.pool.id: overflow_at(tables[option.pool.id])
+        for option in used
+        if all(s.offer is not None for s in servings if option.pool.id in s.pool_frac)
+    }
+    pools = schedules(solution, options, overflow)
+    return drafted(prepared, servings, used, Fleet(tuple(pools)))
+
+
+def drafted(
+    prepared: Prepared,
+    servings: Sequence[Serving],
+    used: Sequence[PoolOption],
+    fleet: Fleet,
+    today: bool = False,
+) -> Draft:
+    """Servings and schedules with the standing costs that they bring."""
+    hours = float(prepared.weight_h.sum())
+    gpus = {}
+    for schedule in fleet.pools:
+        option = next(o for o in used if o.pool.id == schedule.deployment)
+        replicas = np.array([schedule.replicas(h) for h in range(WEEK_H)])
+        gpus[option.pool.id] = float(replicas @ prepared.weight_h) / hours * option.pool.gpus
+    standing, kinds = standing_of(prepared, servings, used, gpus, today)
+    return Draft(tuple(servings), tuple(used), Fleet(fleet.pools, standing), kinds)
+
+
+def replay_draft(prepared: Prepared, draft: Draft) -> Replayed:
+    """Run the trace itself under a draft, priced on the plan's date."""
+    request = prepared.request
+    deployments = draft.deployments(prepared.cache_ttl_s)
+    routed, workloads = [], []
+    for serving, route in zip(draft.servings, draft.routes(), strict=True):
+        ratios: dict[str, Ratio] = {}
+        measured = set()
+        offer, case = serving.offer, serving.case
+        if offer is not None:
+            same = case.today is not None and offer.api.subject == case.today.subject
+            if not same:
+                ratios[offer.api.id] = offer.ratio
+            if same and offer.api.tier == "standard":
+                measured.add(offer.api.id)
+        for option in draft.pools:
+            if option.pool.id in serving.pool_frac:
+                ratios[option.pool.id] = option.fits[case.stream.id].ratio
+        routed.append(Routed(route, case.stream.rows, ratios, frozenset(measured)))
+        workloads.append(case.stream.workload)
+    situation = Situation(request.catalog, deployments, draft.fleet, request.trace.block_tok, request.on)
+    return replay(prepared.table, routed, situation, workloads)
+
+
+def _misses(prepared: Prepared, draft: Draft, replayed: Replayed) -> tuple[Miss, ...]:
+    """Limits that pools did not hold, by workload."""
+    found = []
+    for option in draft.pools:
+        code = replayed.names.index(option.pool.id)
+        for serving in draft.servings:
+            if option.pool.id not in serving.pool_frac:
+                continue
+            rows = serving.case.stream.rows
+            rows = rows[replayed.where[rows] == code]
+            if not len(rows):
+                continue
+            seen = replayed.percentile(rows, prepared.table.output_tok, PERCENTILE)
+            for name in ("ttft", "tpot"):
+                most, value = limit(serving.case, f"{name}_p95_s"), seen[name]
+                if value is not None and value > most:
+                    found.append(Miss(option.pool.id, serving.case.stream.workload, name, most, value))
+    return tuple(found)
+
+
+def only_api(
+    prepared: Prepared, cases: Sequence[Case], offers: Sequence[Offer | None], *, today: bool
+) -> Draft:
+    """Every stream on one offer each, no pool and no cache."""
+    servings = [
+        Serving(replace(case, rows=case.stream.rows, cache_hit_frac=np.zeros(WEEK_H)), offer, {}, False)
+        for case, offer in zip(cases, offers, strict=True)
+    ]
+    return drafted(prepared, servings, (), Fleet(), today)
+
+
+def only_pool(
+    prepared: Prepared, cases: Sequence[Case], option: PoolOption, tables: Mapping[str, Tabulated]
+) -> tuple[Draft, bool] | None:
+    """Every stream on one pool; whether every limit and its evidence allow it. ``None``: it cannot be."""
+    bare = [replace(case, rows=case.stream.rows, cache_hit_frac=np.zeros(WEEK_H)) for case in cases]
+    problem = problem_of(prepared, bare, (option,), tables, {}, proven=False)
+    found = whole_pool(problem, 0)
+    if found is None:
+        return None
+    servings = [
+        Serving(case, None, {option.pool.id: found.pool_frac[s, 0]}, False) for s, case in enumerate(bare)
+    ]
+    fleet = Fleet(tuple(schedules(found, (option,), {})))
+    proven = all(not option.fits[case.stream.id].why_not for case in cases)
+    return drafted(prepared, servings, (option,), fleet), proven
+
+
+__all__ = ["CACHE", "Built", "Miss", "build", "drafted", "only_api", "only_pool", "replay_draft"]

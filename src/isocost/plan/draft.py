@@ -1,0 +1,337 @@
+"""A plan in the making: who serves what share of each stream in each hour, and the ledger of its month."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from isocost.catalog import CatalogAt
+from isocost.deployment import Api, Deployment, ExactCache
+from isocost.fleet import Fleet, PoolSchedule, Standing
+from isocost.ledger import Charge, Ledger, fusd
+from isocost.plan.offers import Case, Offer
+from isocost.plan.pools import PoolOption
+from isocost.plan.prepare import Prepared
+from isocost.plan.problem import Solution
+from isocost.plan.standing import Standings
+from isocost.plan.streams import WEEK_H, Floats
+from isocost.policy.route import Route, Share
+
+CACHE = "cache/exact"
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+ROUND = 6
+"""Decimals of a share in plan.toml."""
+
+
+@dataclass(frozen=True)
+class Serving:
+    """How one stream is served: an offer for what no pool takes, and each pool's share by hour.
+
+    ``pool_frac`` maps pool id to (168,); what is left goes to ``offer``. ``cached`` says whether the
+    exact cache answers first.
+    """
+
+    case: Case
+    offer: Offer | None
+    pool_frac: Mapping[str, Floats]
+    cached: bool
+
+    @property
+    def api_frac(self) -> Floats:
+        """The offer's share by hour: (168,)."""
+        rest = 1.0 - sum(self.pool_frac.values(), np.zeros(WEEK_H))
+        return np.where(rest < 10.0**-ROUND, 0.0, rest)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """Servings of all streams, the pools they use and their schedule, and what stands beside them."""
+
+    servings: tuple[Serving, ...]
+    pools: tuple[PoolOption, ...]
+    fleet: Fleet
+    options: frozenset[str]
+
+    @property
+    def apis(self) -> tuple[Api, ...]:
+        """APIs in use, in order of first use."""
+        used = [s.offer.api for s in self.servings if s.offer is not None and s.api_frac.any()]
+        return tuple({api.id: api for api in used}.values())
+
+    @property
+    def fallbacks(self) -> tuple[Api, ...]:
+        """APIs that only take what a full pool turns away."""
+        offers = [s.offer.api for s in self.servings if s.offer is not None and s.pool_frac]
+        return tuple({api.id: api for api in offers if api not in self.apis}.values())
+
+    def deployments(self, cache_ttl_s: float) -> dict[str, Deployment]:
+        """Everything that a route may name, by id."""
+        found: dict[str, Deployment] = {}
+        if any(serving.cached for serving in self.servings):
+            found[CACHE] = ExactCache(CACHE, cache_ttl_s)
+        for api in (*self.apis, *self.fallbacks):
+            found[api.id] = api
+        for pool in self.pools:
+            found[pool.pool.id] = pool.pool
+        return found
+
+    def routes(self) -> tuple[Route, ...]:
+        """The policy: one route a stream."""
+        return tuple(_route(serving) for serving in self.servings)
+
+
+def _route(serving: Serving) -> Route:
+    case, shares = serving.case, []
+    taken = np.zeros(WEEK_H)
+    for name, frac in serving.pool_frac.items():
+        rounded = np.minimum(np.round(frac, ROUND), 1.0 - taken)
+        taken += rounded
+        shares.append(Share(name, _short(rounded)))
+    api = serving.offer.api.id if serving.offer is not None else ""
+    rest = np.round(1.0 - taken, ROUND)
+    if api and rest.any():
+        shares.append(Share(api, _short(rest)))
+    return Route(
+        case.stream.workload,
+        case.stream.model,
+        tuple(shares),
+        CACHE if serving.cached else "",
+        api if serving.pool_frac else "",
+        case.ask.wait_s,
+    )
+
+
+def _short(frac: Floats) -> tuple[float, ...]:
+    values = [round(float(value), ROUND) for value in frac]
+    return (values[0],) if len(set(values)) == 1 else tuple(values)
+
+
+def schedules(
+    solution: Solution, pools: Sequence[PoolOption], overflow: Mapping[str, int]
+) -> list[PoolSchedule]:
+    """Schedules of the pools that run."""
+    found = []
+    for k, option in enumerate(pools):
+        if not solution.runs[k]:
+            continue
+        rents, gpus = option.rents, option.pool.gpus
+        spot, reserved = rents.get("spot"), rents.get("reserved_1y")
+        found.append(
+            PoolSchedule(
+                option.pool.id,
+                int(solution.held[k]),
+                int(solution.reserved[k]),
+                tuple(int(n) for n in solution.on_demand[k]),
+                tuple(int(n) for n in solution.spot[k]),
+                option.usd_per_h,
+                None if reserved is None else reserved.usd_per_gpu_h * gpus,
+                None if spot is None else spot.usd_per_gpu_h * gpus,
+                overflow.get(option.pool.id, -1),
+            )
+        )
+    return found
+
+
+def standing_of(
+    prepared: Prepared,
+    servings: Sequence[Serving],
+    pools: Sequence[PoolOption],
+    gpus: Mapping[str, float],
+    today: bool = False,
+) -> tuple[tuple[Standing, ...], frozenset[str]]:
+    """Standing costs of a way to serve, and the options that it uses.
+
+    ``gpus`` are mean accelerators by pool id. ``today`` leaves out launching: it is there already.
+    """
+    lines = Standings(prepared.at)
+    have, volume = prepared.request.have, prepared.volume
+    apis = {s.offer.api.id: s.offer.api for s in servings if s.offer is not None and s.api_frac.any()}
+    kinds = {api.option for api in apis.values()}
+    own = sorted({option.pool.option for option in pools})
+    base = "hosted" if "hosted" in kinds else "api"
+    found: list[Standing] = []
+    if apis:
+        found += lines.people(base, 1, 0.0, 0.0)
+    if own:
+        models = len({option.pool.model for option in pools})
+        found += lines.people("selfhost", models, sum(gpus.values()), have.platform_fte)
+    main = own[0] if own else base
+    found += lines.watching(main, volume) + lines.keeping(main, volume)
+    if len(apis) + len(pools) > 1 or any(serving.cached for serving in servings):
+        found += lines.gateway()
+    providers = {api.provider for api in apis.values()}
+    found += lines.complying(len(providers), _regions(prepared))
+    if not today:
+        already = {case.today.option for case in prepared.cases if case.today is not None}
+        for option in sorted((kinds | set(own)) - already):
+            found += lines.launch(option)
+    if "slm" in own:
+        tokens = (volume.input_tok + volume.output_tok) / max(volume.requests, 1.0)
+        found += lines.making(tokens)
+    return tuple(found), frozenset(kinds | set(own))
+
+
+def _regions(prepared: Prepared) -> tuple[str, ...]:
+    return tuple(sorted({region for case in prepared.cases for region in case.slo.regions or ()}))
+
+
+def month_ledger(prepared: Prepared, draft: Draft) -> Ledger:
+    """The plan's charges for an average month, by hour of the week."""
+    ledger = Ledger()
+    hours = [f"{DAYS[h // 24]} {h % 24:02d}h" for h in range(WEEK_H)]
+    for serving in draft.servings:
+        if serving.offer is not None and serving.api_frac.any():
+            _api_charges(ledger, serving, serving.offer, prepared.weight_h, hours)
+    for schedule in draft.fleet.pools:
+        option = next(o for o in draft.pools if o.pool.id == schedule.deployment)
+        _pool_charges(ledger, prepared, draft, option, schedule, hours)
+    pillars = pillar_of(prepared.at)
+    for item in draft.fleet.standing:
+        ledger.add(
+            Charge(
+                "month",
+                "people",
+                item.what,
+                pillars[item.account],
+                item.account,
+                "",
+                "",
+                item.what,
+                item.quantity,
+                item.unit,
+                " * ".join(item.facts),
+                item.unit_price_usd,
+                fusd(item.usd_per_month),
+            )
+        )
+    return ledger
+
+
+def pillar_of(at: CatalogAt) -> dict[str, str]:
+    """The one pillar of each account."""
+    return {f.subject.removeprefix("account/"): str(f.value) for f in at.each("account/", "pillar")}
+
+
+def ratio_drivers(offer: Offer) -> tuple[str, str]:
+    """Names of the token ratios that an offer's quantities are proportional to; blank where exact."""
+    model = offer.api.model
+    exact = offer.input_ratio.low == offer.input_ratio.high, offer.output_ratio.low == offer.output_ratio.high
+    return ("" if exact[0] else f"ratio/input/{model}", "" if exact[1] else f"ratio/output/{model}")
+
+
+def _api_charges(
+    ledger: Ledger, serving: Serving, offer: Offer, weight_h: Floats, hours: Sequence[str]
+) -> None:
+    api, stream = offer.api, serving.case.stream
+    option = "batch" if api.tier == "batch" else api.option
+    ratio_in, ratio_out = ratio_drivers(offer)
+    share = serving.api_frac * weight_h
+    for part in offer.parts:
+        p, u = part.prices, part.usage
+        for meter, quantity, price, ratio in (
+            ("input", u.input_tok, p.input_usd, ratio_in),
+            ("cache_read", u.cached_tok, p.cache_read_usd, ratio_in),
+            ("cache_write", u.cache_write_tok, p.cache_write_usd, ratio_in),
+            ("output", u.output_tok, p.output_usd, ratio_out),
+            ("request", u.requests, p.request_usd, ""),
+        ):
+            if price == 0.0 or not quantity.any():
+                continue
+            facts = p.facts.get(meter, p.facts["input"])
+            drivers = " * ".join((*facts, *((ratio,) if ratio else ())))
+            for h in np.flatnonzero(quantity * share).tolist():
+                amount = float(quantity[h] * share[h])
+                ledger.add(
+                    Charge(
+                        hours[h],
+                        option,
+                        api.id,
+                        "deployment",
+                        "api-tokens",
+                        stream.workload,
+                        "",
+                        meter,
+                        amount,
+                        "request" if meter == "request" else "tok",
+                        drivers,
+                        price,
+                        fusd(amount * price),
+                    )
+                )
+
+
+def _pool_charges(
+    ledger: Ledger,
+    prepared: Prepared,
+    draft: Draft,
+    option: PoolOption,
+    schedule: PoolSchedule,
+    hours: Sequence[str],
+) -> None:
+    """Rent by hour, split into compute in use, the spare replica, and idle time."""
+    pool = option.pool
+    spare = max((case.slo.spare_replicas or 0) for case in prepared.cases)
+    used = used_frac(draft, option, schedule)
+    quotes = {
+        "on_demand": (schedule.on_demand, schedule.on_demand_usd_per_h),
+        "spot": (schedule.spot, schedule.spot_usd_per_h),
+        "reserved": ((schedule.reserved,) * WEEK_H, schedule.reserved_usd_per_h),
+    }
+    names = {"on_demand": "on_demand", "spot": "spot", "reserved": "reserved_1y"}
+    for kind, (counts, usd_per_h) in quotes.items():
+        if usd_per_h is None:
+            continue
+        fact = option.rents[names[kind]].fact.id
+        for h in range(WEEK_H):
+            if not counts[h]:
+                continue
+            whole = schedule.replicas(h)
+            extra = min(1.0, spare / whole) if whole else 0.0
+            busy = min(used[h], 1.0 - extra)
+            for account, part in (
+                ("inference-compute", busy),
+                ("redundancy", extra),
+                ("idle-compute", 1.0 - extra - busy),
+            ):
+                quantity = counts[h] * float(prepared.weight_h[h]) * part
+                if quantity <= 0:
+                    continue
+                drivers = f"{fact} * perf/{pool.id}"
+                ledger.add(
+                    Charge(
+                        hours[h],
+                        pool.option,
+                        pool.id,
+                        "deployment",
+                        account,
+                        "",
+                        "",
+                        kind,
+                        quantity,
+                        "replica h",
+                        drivers,
+                        usd_per_h,
+                        fusd(quantity * usd_per_h),
+                    )
+                )
+
+
+def used_frac(draft: Draft, option: PoolOption, schedule: PoolSchedule) -> Floats:
+    """Share of a pool's replica time that its mean load takes, by hour: (168,)."""
+    from isocost.plan.pools import work_s
+
+    work = np.zeros(WEEK_H)
+    for serving in draft.servings:
+        frac = serving.pool_frac.get(option.pool.id)
+        if frac is None:
+            continue
+        usage, ratio = serving.case.stream.usage, option.fits[serving.case.stream.id].ratio
+        keep = (1.0 - serving.case.cache_hit_frac) if serving.cached else np.ones(WEEK_H)
+        requests = float(usage.requests.sum())
+        isl = ratio.input * float(usage.all_input_tok.sum()) / requests
+        osl = ratio.output * float(usage.output_tok.sum()) / requests
+        work += frac * keep * usage.requests * work_s(option.pool, isl, 0.0, osl) / 3600.0
+    replicas = np.array([schedule.replicas(h) for h in range(WEEK_H)], dtype=np.float64)
+    return np.asarray(np.minimum(1.0, work / np.where(replicas > 0, replicas, 1.0)))

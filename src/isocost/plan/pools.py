@@ -1,0 +1,237 @@
+"""Replicas that could serve: thousands enumerated, priced by rent, pruned by dominance to a few.
+
+A closed form at the traffic's mean lengths ranks them; replay then tabulates the few that are left.
+Facts read: ``engine/vllm`` (max_num_seqs, max_num_batched_tokens), ``planning/*``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from isocost.catalog import CatalogAt
+from isocost.catalog.evidence import Interval, Verdict
+from isocost.deployment import Pool, Rent, open_weights, rent, unfit
+from isocost.errors import DoesNotFit
+from isocost.perf import Candidates, StepTerms, candidates
+from isocost.plan.offers import Case, Market, planned
+from isocost.plan.streams import Floats
+from isocost.replay.run import Ratio
+
+PS_PER_S = 10**12
+TERMS = ("on_demand", "spot", "reserved_1y")
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One stream on one pool: what speaks against it, and its tokens there for one of today's."""
+
+    why_not: str
+    verdict: Verdict
+    input_ratio: Interval
+    output_ratio: Interval
+
+    @property
+    def ratio(self) -> Ratio:
+        """The ratios that plans are made with."""
+        return Ratio(planned(self.input_ratio), planned(self.output_ratio))
+
+
+@dataclass(frozen=True)
+class PoolOption:
+    """A kind of replica, its rents by term, and how each stream fits it (by stream id)."""
+
+    pool: Pool
+    rents: dict[str, Rent]
+    fits: dict[str, Fit]
+    goodput_per_s: float
+
+    @property
+    def usd_per_h(self) -> float:
+        """On-demand rent of one replica."""
+        return self.pool.gpus * self.pool.usd_per_gpu_h
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Mean lengths of the interactive traffic and its strictest limits, in today's tokens."""
+
+    isl: float
+    osl: float
+    longest_tok: int
+    ttft_limit_s: float
+    tpot_limit_s: float
+
+
+def mix_of(cases: Sequence[Case], weight_h: Floats) -> Mix:
+    """Lengths weighted by requests; limits of the strictest stream that has any."""
+    requests = sum(float(c.stream.usage.requests @ weight_h) for c in cases)
+    inputs = sum(float(c.stream.usage.all_input_tok @ weight_h) for c in cases)
+    outputs = sum(float(c.stream.usage.output_tok @ weight_h) for c in cases)
+    return Mix(
+        max(1.0, inputs / requests),
+        max(1.0, outputs / requests),
+        max(c.stream.max_input_tok + c.stream.max_output_tok for c in cases),
+        min((limit(c, "ttft_p95_s") for c in cases), default=math.inf),
+        min((limit(c, "tpot_p95_s") for c in cases), default=math.inf),
+    )
+
+
+def limit(case: Case, name: str) -> float:
+    """A latency limit of a stream; one that may wait has its wait as the limit on the first token."""
+    if case.ask.wait_s is not None:
+        return case.ask.wait_s if name == "ttft_p95_s" else math.inf
+    value = getattr(case.slo, name)
+    return math.inf if value is None else float(value)
+
+
+def pool_options(
+    at: CatalogAt, market: Market, cases: Sequence[Case], weight_h: Floats, *, keep: int
+) -> tuple[PoolOption, ...]:
+    """The replicas worth tabulating, cheapest per unit of work first.
+
+    For each model: the cheapest per request within the limits, and the cheapest replica of all, which
+    wins where traffic is thin. Models that are proven for some stream come first; of the others
+    the few cheapest are kept, so that what proof would be worth can be said.
+    """
+    mix = mix_of(cases, weight_h)
+    models = _models(at)
+    rents = _rents(at)
+    try:
+        every = candidates(at, models, tuple(rents), context_tok=float(mix.longest_tok))
+    except DoesNotFit:
+        return ()
+    every = every.select(np.flatnonzero(every.is_native))
+    rate, terms = every.goodput(mix.isl, mix.osl, mix.ttft_limit_s, mix.tpot_limit_s)
+    usd_per_h = np.array(
+        [_usd_per_h(rents[every.gpu_ids[every.gpu_type[i]]], int(every.gpus[i])) for i in range(every.size)]
+    )
+    worth = np.where(rate > 0, usd_per_h / np.where(rate > 0, rate, 1.0), np.inf)
+    chosen = _undominated(every, worth, usd_per_h)
+    options = [_option(at, market, cases, every, terms, i, float(rate[i])) for i in chosen]
+    proven = [o for o in options if any(not fit.why_not for fit in o.fits.values())]
+    other = [o for o in options if o not in proven]
+    return (*proven[:keep], *_spread(other, keep))
+
+
+def _spread(options: list[PoolOption], keep: int) -> list[PoolOption]:
+    """Of unproven pools the cheapest whose model is not shown to be worse, and the cheapest small one."""
+    close = [o for o in options if any(fit.verdict.n_benchmarks for fit in o.fits.values())]
+    close.sort(key=lambda o: -max(f.verdict.difference for f in o.fits.values() if f.verdict.n_benchmarks))
+    small = [o for o in options if o.pool.option == "slm"]
+    return list({o.pool.id: o for o in [*close[: max(1, keep // 2)], *small[:1]]}.values())
+
+
+def _models(at: CatalogAt) -> tuple[str, ...]:
+    found = []
+    for fact in at.each("model/", "layers"):
+        model = fact.subject.removeprefix("model/")
+        if open_weights(at, model):
+            found.append(model)
+    return tuple(found)
+
+
+def _rents(at: CatalogAt) -> dict[str, dict[int, dict[str, Rent]]]:
+    """Accelerators that somebody rents: quotes by count and term."""
+    found: dict[str, dict[int, dict[str, Rent]]] = {}
+    for fact in at.each("gpu/", "memory_bytes"):
+        gpu = fact.subject.removeprefix("gpu/")
+        quotes = {
+            count: {term: quote for term in TERMS if (quote := rent(at, gpu, term, count)) is not None}
+            for count in (1, 2, 4, 8)
+        }
+        if any("on_demand" in by_term for by_term in quotes.values()):
+            found[gpu] = quotes
+    return found
+
+
+def _usd_per_h(quotes: dict[int, dict[str, Rent]], gpus: int) -> float:
+    quote = quotes.get(gpus, {}).get("on_demand")
+    return math.inf if quote is None else gpus * quote.usd_per_gpu_h
+
+
+def _undominated(every: Candidates, worth: Floats, usd_per_h: Floats) -> list[int]:
+    """For each model the best by cost per request and the cheapest replica that serves at all."""
+    picked: dict[int, None] = {}
+    order = np.lexsort((usd_per_h, worth))
+    first: dict[int, int] = {}
+    least: dict[int, int] = {}
+    for i in order:
+        if not np.isfinite(worth[i]):
+            continue
+        model = int(every.model[i])
+        first.setdefault(model, int(i))
+        best = least.get(model)
+        if best is None or usd_per_h[i] < usd_per_h[best] - 1e-12:
+            least[model] = int(i)
+    for model in first:
+        picked[first[model]] = None
+        picked[least[model]] = None
+    return sorted(picked, key=lambda i: float(worth[i]))
+
+
+def _option(
+    at: CatalogAt,
+    market: Market,
+    cases: Sequence[Case],
+    every: Candidates,
+    terms: StepTerms,
+    i: int,
+    rate: float,
+) -> PoolOption:
+    model, gpu = every.model_ids[every.model[i]], every.gpu_ids[every.gpu_type[i]]
+    gpus = int(every.gpus[i])
+    precision = every.precisions[every.precision[i]]
+    dtype = "+".join(dict.fromkeys((precision.dense, precision.experts)))
+    quotes = {term: q for term in TERMS if (q := rent(at, gpu, term, gpus)) is not None}
+    small = at.number(f"model/{model}", "params_total") <= at.number("planning/slm", "params_most")
+    spread = "-ep" if every.setup.dp[i] > 1 else ""
+    pool = Pool(
+        f"self/{model}@{gpus}x{gpu}{spread}",
+        "slm" if small else "selfhost",
+        model,
+        dtype,
+        gpu,
+        gpus,
+        int(every.setup.tp[i]),
+        _ps(terms.base_s[i]),
+        _ps(terms.prefill_s_per_tok[i]),
+        _ps(terms.seq_s[i]),
+        _ps(terms.kv_s_per_tok[i]),
+        int(terms.kv_capacity_tok[i]),
+        int(at.number("engine/vllm", "max_num_seqs")),
+        int(at.number("engine/vllm", "max_num_batched_tokens")),
+        quotes["on_demand"].usd_per_gpu_h,
+        quotes["on_demand"].fact.id,
+    )
+    fits = {case.stream.id: _fit(at, market, case, pool) for case in cases}
+    return PoolOption(pool, quotes, fits, rate)
+
+
+def _ps(seconds: float) -> int:
+    return round(float(seconds) * PS_PER_S)
+
+
+def _fit(at: CatalogAt, market: Market, case: Case, pool: Pool) -> Fit:
+    """Whether a stream may go to a pool."""
+    today = case.today.model if case.today is not None else case.stream.model
+    ratio_in, ratio_out = market.ratios(today, pool.model)
+    asked = case.ask._replace(
+        max_input_tok=int(case.ask.max_input_tok * planned(ratio_in)),
+        max_output_tok=int(case.ask.max_output_tok * planned(ratio_out)),
+    )
+    points = case.slo.quality_margin_points
+    verdict = market.verdict(pool.model, today, market.margin if points is None else points / 100)
+    why_not = unfit(at, pool, asked)
+    if not why_not and not verdict.passes:
+        why_not = f"quality: {verdict.reason}"
+    return Fit(why_not, verdict, ratio_in, ratio_out)
+
+
+def work_s(pool: Pool, isl: float, cached_tok: float, osl: float) -> float:
+    """Replica time of one request: its prefill and its share of the steps that it decodes in."""
+    token = pool.seq_ps + pool.kv_ps_per_tok * (isl + 0.5 * osl)
+    return float((isl - cached_tok) * pool.prefill_ps_per_tok + osl * token) / PS_PER_S
