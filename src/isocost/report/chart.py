@@ -64,6 +64,7 @@ def framed(body: Spec) -> Spec:
 def _config() -> Spec:
     ink, soft, rule, grid = var("ink"), var("soft"), var("rule"), var("grid")
     return {
+        "aria": False,
         "font": FONT,
         "padding": 6,
         "view": {"stroke": None},
@@ -116,6 +117,21 @@ def plain(text: str) -> str:
     return text.replace("`", "")
 
 
+def distinct(labels: list[str]) -> list[str]:
+    """Labels made plain, and told apart by a number where two are the same.
+
+    >>> distinct(["a", "b", "a"])
+    ['a', 'b', 'a (2)']
+    """
+    seen: dict[str, int] = {}
+    found = []
+    for label in labels:
+        text = plain(label)
+        seen[text] = seen.get(text, 0) + 1
+        found.append(text if seen[text] == 1 else f"{text} ({seen[text]})")
+    return found
+
+
 def capital(text: str) -> str:
     """A sentence's first letter in capital."""
     return text[:1].upper() + text[1:]
@@ -136,4 +152,5 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 def counts() -> str:
     """An axis label expression for a count: ``250k``."""
-    return "replace(abs(datum.value) >= 1 || datum.value == 0 ? format(datum.value, '.3~s') : format(datum.value, '.2~f'), 'G', 'B')"
+    whole = "abs(datum.value) >= 1 || datum.value == 0"
+    return f"replace(format(datum.value, {whole} ? '.3~s' : '.2~f'), 'G', 'B')"

@@ -64,7 +64,7 @@ def render(result: PlanResult) -> str:
     drawn = {name: chart for name, chart in found.items() if isinstance(chart, Chart)}
     svgs = {name: Markup(_svg(chart)) for name, chart in drawn.items()}
     specs = {name: chart.spec for name, chart in drawn.items()}
-    library = _inline(vl_convert.javascript_bundle(vl_version=VEGALITE)) if drawn else ""
+    library = _inline(vl_convert.javascript_bundle(None, VEGALITE)) if drawn else ""
     own = _inline(_asset("report.js"))
     scripts = [Markup(text) for text in (library, own) if text]
     page = _environment().get_template("report.html.j2")
@@ -82,6 +82,7 @@ def render(result: PlanResult) -> str:
         figures=sections.figures(result),
         plan_said=sections.plan_sentence(result),
         rest=sections.rest(result),
+        today_label=sections.today_label(result),
         today_ttft=sections.today_ttft(result),
         matrix_said=sections.matrix_sentence(result),
         unproven_said=sections.unproven_sentence(result),
@@ -147,13 +148,21 @@ def _asset(name: str) -> str:
 
 def _inline(script: str) -> str:
     """A script that cannot end its own element or open a comment in it."""
-    return script.replace("</script", "<\\/script").replace("</SCRIPT", "<\\/SCRIPT").replace("<!--", "<\\!--")
+    return (
+        script.replace("</script", "<\\/script").replace("</SCRIPT", "<\\/SCRIPT").replace("<!--", "<\\!--")
+    )
 
 
 def _json(value: Any) -> str:
     """JSON that is safe inside a ``<script>`` element; a figure that is not finite becomes null."""
     text = json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"), sort_keys=False)
-    for raw, escaped in (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026"), ("\u2028", "\\u2028"), ("\u2029", "\\u2029")):
+    for raw, escaped in (
+        ("<", "\\u003c"),
+        (">", "\\u003e"),
+        ("&", "\\u0026"),
+        ("\u2028", "\\u2028"),
+        ("\u2029", "\\u2029"),
+    ):
         text = text.replace(raw, escaped)
     return text
 

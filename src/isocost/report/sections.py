@@ -38,18 +38,28 @@ class Figure(msgspec.Struct, frozen=True):
     option: str
 
 
-class Matrix(msgspec.Struct, frozen=True):
-    """Pillar by option: a head per option, then rows of ``(kind, name, cells)``.
+class Head(msgspec.Struct, frozen=True):
+    """A column of pillar × option: an option and its best single deployment."""
 
-    ``kind`` is ``pillar``, ``account`` or ``total``. Accounts are summed over options in no cell: each
-    column adds up to its total. Accounts are listed apart from pillars, because an account's pillar
-    is not part of a result.
+    name: str
+    label: str
+    option: str
+    standing: str
+    why_not: str
+
+
+class Matrix(msgspec.Struct, frozen=True):
+    """Pillar by option and account by option; within each, a column adds up to its total.
+
+    Accounts stand apart from pillars, because an account's pillar is not part of a result.
     """
 
-    heads: list[tuple[str, str, str, str]]
+    heads: list[Head]
     pillars: list[tuple[str, list[str]]]
     accounts: list[tuple[str, list[str]]]
     totals: list[str]
+    ttfts: list[str]
+    days: list[str]
 
 
 def figures(result: PlanResult) -> list[Figure]:
@@ -74,6 +84,7 @@ def figures(result: PlanResult) -> list[Figure]:
             Figure("Limits held", f"{held} of {set_}", f"{missed} missed", "mix"),
         ]
     saving = today.mid - plan.mid
+    share = f", {words.percent(abs(saving) / today.mid)} of today" if today.mid > 0 else ""
     return [
         first,
         Figure(
@@ -85,18 +96,22 @@ def figures(result: PlanResult) -> list[Figure]:
         Figure(
             "Saving, a month" if saving >= 0 else "More than today, a month",
             at_least + words.usd_short(abs(saving)),
-            f"{at_least}{words.usd_short(abs(saving) * 12)} a year, {words.percent(abs(saving) / today.mid)} of today"
-            if today.mid > 0
-            else "today costs nothing",
+            f"{at_least}{words.usd_short(abs(saving) * 12)} a year" + share,
             "mix",
         ),
         Figure(
             "Limits held" if set_ else "Limits",
             f"{held} of {set_}" if set_ else "none set",
-            f"within {words.percent(result.gap_frac)} of the least possible, certified for the capacities tabulated",
+            _held_under(result, missed, set_ - held - missed),
             "mix",
         ),
     ]
+
+
+def _held_under(result: PlanResult, missed: int, unverified: int) -> str:
+    said = [f"{n} {what}" for n, what in ((missed, "missed"), (unverified, "unverified")) if n]
+    said.append(f"cost certified within {words.percent(result.gap_frac)} of the least")
+    return "; ".join(said)
 
 
 def plan_rows(result: PlanResult) -> list[dict[str, Any]]:
@@ -107,7 +122,7 @@ def plan_rows(result: PlanResult) -> list[dict[str, Any]]:
             "option": line.option,
             "usd": words.usd(line.usd_per_month),
             "share": words.percent(line.share_frac) if line.share_frac > 0 else words.DASH,
-            "bar": f"{min(max(line.share_frac, 0.0), 1.0) * 100:.1f}",
+            "bar": "" if line.share_frac <= 0 else f"{min(max(line.share_frac, 0.0), 1.0) * 100:.1f}",
             "ttft": words.seconds(line.ttft_p95_s),
             "evidence": line.latency_evidence,
             "quality": line.quality or words.DASH,
@@ -121,6 +136,12 @@ def rest(result: PlanResult) -> str:
     """What the lines leave of the plan's cost, or nothing where that is rounding."""
     left = result.plan_usd.mid - sum(line.usd_per_month for line in result.lines)
     return words.usd(left) if abs(left) > max(0.5, 1e-4 * abs(result.plan_usd.mid)) else ""
+
+
+def today_label(result: PlanResult) -> str:
+    """Today's way of serving as a row's label."""
+    said = result.trace.today
+    return said[:1].upper() + said[1:] if said.lower().startswith("today") else f"Today: {said}"
 
 
 def today_ttft(result: PlanResult) -> str:
@@ -139,7 +160,8 @@ def plan_sentence(result: PlanResult) -> str:
     top = max(serving, key=lambda line: line.share_frac)
     if same <= 0.0005:
         return f"{top.label} answers {words.percent(top.share_frac)} of requests"
-    return f"{words.percent(same)} of requests keep their model; {words.percent(1 - same)} move to one that is proven"
+    kept, moved = words.percent(same), words.percent(1 - same)
+    return f"{kept} of requests keep their model; {moved} move to one that is proven"
 
 
 def matrix_sentence(result: PlanResult) -> str:
@@ -159,14 +181,17 @@ def unproven_sentence(result: PlanResult) -> str:
     if not result.unproven:
         return ""
     best = max(result.unproven, key=lambda u: (u.saves_usd_per_month, u.id))
-    return f"{best.label} would save {words.usd_short(best.saves_usd_per_month)} more a month, if it proved as good"
+    saves = words.usd_short(best.saves_usd_per_month)
+    return f"{best.label} would save {saves} more a month, if it proved as good"
 
 
 def trace_sentence(result: PlanResult) -> str:
     """The head of what was found about the traffic."""
     n = len(result.trace.findings)
     read = f"Read as {result.trace.reader}"
-    return f"{read}; {words.plural(n, 'thing')} to know about it" if n else f"{read}; nothing doubtful was found"
+    return (
+        f"{read}; {words.plural(n, 'thing')} to know about it" if n else f"{read}; nothing doubtful was found"
+    )
 
 
 def matrix(result: PlanResult) -> Matrix | None:
@@ -181,19 +206,22 @@ def matrix(result: PlanResult) -> Matrix | None:
         key=lambda a: (-max(o.by_account.get(a, 0.0) for o in options), a),
     )
     return Matrix(
-        heads=[(OPTION_NAMES.get(o.option, o.option), o.label, o.option, _standing(o)) for o in options],
+        heads=[
+            Head(OPTION_NAMES.get(o.option, o.option), o.label, o.option, _standing(o), o.why_not)
+            for o in options
+        ],
         pillars=[(PILLARS.get(p, p), [_cell(o.by_pillar.get(p)) for o in options]) for p in pillars],
         accounts=[(a.replace("_", " "), [_cell(o.by_account.get(a)) for o in options]) for a in accounts],
         totals=[words.usd(o.usd_per_month.mid) for o in options],
+        ttfts=[words.seconds(o.ttft_p95_s) for o in options],
+        days=[words.DASH if o.days_to_launch is None else words.whole(o.days_to_launch) for o in options],
     )
 
 
 def _standing(o: OptionLine) -> str:
     if not o.feasible:
-        return f"ruled out: {o.why_not}" if o.why_not else "ruled out"
-    if o.option == "today":
-        return "in place"
-    return "allowed" if o.days_to_launch is None else f"allowed; {words.plural(o.days_to_launch, 'day')} to launch"
+        return "ruled out"
+    return "in place" if o.option == "today" else "allowed"
 
 
 def _cell(amount: float | None) -> str:
@@ -228,7 +256,9 @@ def _is_measure(unit: str) -> bool:
 
 def limits_sentence(result: PlanResult) -> str:
     """The finding of the limits' table."""
-    counts = {status: sum(x.status == status for x in result.limits) for status in ("held", "missed", "unverified")}
+    counts = {
+        status: sum(x.status == status for x in result.limits) for status in ("held", "missed", "unverified")
+    }
     if not any(counts.values()):
         return "No limit was set"
     parts = [f"{n} {status}" for status, n in counts.items() if n]
@@ -265,7 +295,7 @@ def fact_rows(result: PlanResult) -> list[dict[str, Any]]:
         rows.append(
             {
                 "id": fact.id,
-                "value": fact.value,
+                "value": words.typed(fact.value),
                 "unit": fact.unit.replace("_", " "),
                 "interval": interval,
                 "kind": fact.kind,
@@ -296,7 +326,11 @@ def facts_sentence(result: PlanResult) -> str:
     assumed = sum(fact.kind == "assumed" for fact in result.facts)
     text = f"The plan rests on {words.plural(n, 'fact')}"
     text += f", {words.whole(assumed)} of them assumed" if assumed else ", none of them assumed"
-    return text + (f"; {result.stale_facts} {'are' if result.stale_facts != 1 else 'is'} stale" if result.stale_facts else "")
+    return text + (
+        f"; {result.stale_facts} {'are' if result.stale_facts != 1 else 'is'} stale"
+        if result.stale_facts
+        else ""
+    )
 
 
 def rebuild_rows(result: PlanResult) -> list[tuple[str, str]]:

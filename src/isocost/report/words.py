@@ -101,8 +101,28 @@ def points(value: float | None) -> str:
 
 
 def number(value: float | None) -> str:
-    """A number in four digits, as it would be typed."""
-    return DASH if value is None or not math.isfinite(value) else f"{value:,.4g}"
+    """A number in about four digits, without an exponent where it can be read without.
+
+    >>> number(21600), number(0.8), number(-2), number(1.5e-7), number(None)
+    ('21,600', '0.8', '−2', '1.5e-07', '—')
+    """
+    if value is None or not math.isfinite(value):
+        return DASH
+    text = f"{value:,.0f}" if 1000 <= abs(value) < 1e15 else f"{value:.4g}"
+    return text.replace("-", "−", 1) if value < 0 else text
+
+
+def typed(text: str) -> str:
+    """A fact's value as stored, with thousands apart where it is a number.
+
+    >>> typed("210000"), typed("80e9"), typed("0.25"), typed("GQA"), typed("2026")
+    ('210,000', '80,000,000,000', '0.25', 'GQA', '2,026')
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        return text
+    return f"{value:,.12g}" if 1000 <= abs(value) < 1e12 else text
 
 
 def listed(names: list[str], most: int = 3) -> str:

@@ -7,7 +7,19 @@ from typing import Any
 
 from isocost.plan.result import BreakEven, OptionLine, PlanResult
 from isocost.report import words
-from isocost.report.chart import WIDTH, Absent, Chart, Spec, Table, counts, dollars, framed, log_ticks, plain
+from isocost.report.chart import (
+    WIDTH,
+    Absent,
+    Chart,
+    Spec,
+    Table,
+    counts,
+    distinct,
+    dollars,
+    framed,
+    log_ticks,
+    plain,
+)
 from isocost.report.palette import accents, var
 
 POOLED = ("selfhost", "slm")
@@ -118,8 +130,8 @@ def _spec(result: PlanResult, found: BreakEven, volume: float) -> Spec:
     wide = vs[0] > 0 and vs[-1] / vs[0] > 20
     colours = accents(list(found.options))
     ok = [allowed(result, i) for i in range(len(found.options))]
-    names = [series_name(found, i, ok[i]) for i in range(len(ok))]
-    rows = [
+    names = series_names(result)
+    rows: list[Spec] = [
         {"v": v, "usd": series[j], "label": names[i], "stairs": found.options[i] in POOLED, "ok": ok[i]}
         for i, series in enumerate(found.usd_per_month)
         for j, v in enumerate(vs)
@@ -159,7 +171,7 @@ def _spec(result: PlanResult, found: BreakEven, volume: float) -> Spec:
     shapes = [("step-before", "datum.stairs"), ("linear", "!datum.stairs")]
     layers: list[Spec] = [
         {
-            "data": {"name": "curves", "values": rows},
+            "data": {"name": "curves"},
             "transform": [{"filter": test}],
             "mark": {"type": "line", "interpolate": shape, "strokeWidth": 2.5},
             "encoding": {
@@ -172,17 +184,29 @@ def _spec(result: PlanResult, found: BreakEven, volume: float) -> Spec:
         }
         for shape, test in shapes
     ]
-    layers[1]["data"] = {"name": "curves"}
     layers += [
         {
             "data": {"name": "today", "values": [{"v": volume, "text": "this trace"}]},
             "layer": [
                 {
-                    "mark": {"type": "rule", "strokeDash": [2, 3], "strokeWidth": 1.5, "color": var("ink"), "clip": True},
+                    "mark": {
+                        "type": "rule",
+                        "strokeDash": [2, 3],
+                        "strokeWidth": 1.5,
+                        "color": var("ink"),
+                        "clip": True,
+                    },
                     "encoding": {"x": {"field": "v", "type": "quantitative"}},
                 },
                 {
-                    "mark": {"type": "text", "align": "left", "dx": 5, "dy": 4, "baseline": "top", "clip": True},
+                    "mark": {
+                        "type": "text",
+                        "align": "left",
+                        "dx": 5,
+                        "dy": 4,
+                        "baseline": "top",
+                        "clip": True,
+                    },
                     "encoding": {
                         "x": {"field": "v", "type": "quantitative"},
                         "y": {"value": 0},
@@ -218,9 +242,13 @@ def _crossing_rows(found: BreakEven) -> list[Spec]:
     return rows
 
 
-def series_name(found: BreakEven, i: int, ok: bool) -> str:
-    """A series' name in the legend."""
-    return plain(found.labels[i]) + ("" if ok else " (ruled out)")
+def series_names(result: PlanResult) -> list[str]:
+    """The series' names in the legend: told apart, and marked where they are ruled out."""
+    found = result.breakeven
+    if found is None:
+        return []
+    names = distinct(list(found.labels))
+    return [name if allowed(result, i) else f"{name} (ruled out)" for i, name in enumerate(names)]
 
 
 def sliders(result: PlanResult) -> dict[str, Any] | None:
@@ -234,14 +262,14 @@ def sliders(result: PlanResult) -> dict[str, Any] | None:
     found = result.breakeven
     if found is None or isinstance(breakeven(result), Absent):
         return None
-    series = []
+    series, names = [], series_names(result)
     for i, option in enumerate(found.options):
         line = _line_of(result, option, found.labels[i])
         costs = [c for c in found.usd_per_month[i] if c is not None and math.isfinite(c)]
         fixed, api, gpu = _parts(option, line, min(costs, default=0.0))
         series.append(
             {
-                "label": series_name(found, i, allowed(result, i)),
+                "label": names[i],
                 "ok": allowed(result, i),
                 "stairs": option in POOLED,
                 "usd": found.usd_per_month[i],

@@ -6,7 +6,7 @@ import math
 
 from isocost.plan.result import FrontierPoint, PlanResult
 from isocost.report import words
-from isocost.report.chart import WIDTH, Absent, Chart, Spec, Table, capital, dollars, framed, plain
+from isocost.report.chart import WIDTH, Absent, Chart, Spec, Table, dollars, framed, plain
 from isocost.report.palette import accent, var
 
 _HEIGHT = 330
@@ -23,8 +23,9 @@ def frontier(result: PlanResult) -> Chart | Absent:
     return Chart(
         title=_title(result, found),
         subtitle=(
-            "$ a month for all of this traffic against quality, in points beside today's model (whisker down to the "
-            "one-sided 95 % lower bound). Filled: proven. Diamond, dashed: not proven. Hollow: dominated."
+            "$ a month for all of this traffic against quality, in points beside today's model (whisker down "
+            "to the one-sided 95 % lower bound). Filled: proven. Diamond, dashed: not proven. "
+            "Hollow: dominated."
         ),
         spec=_spec(found),
         table=Table(
@@ -56,7 +57,8 @@ def _title(result: PlanResult, found: list[FrontierPoint]) -> str:
     hopes = [p for p in found if not p.proven and not p.dominated and p.usd_per_month < today]
     best = min(proven, key=lambda p: (p.usd_per_month, p.id), default=None)
     if best is not None:
-        text = f"{capital(plain(best.label))} is the cheapest proven single choice, {words.usd_short(best.usd_per_month)} a month"
+        cost = words.usd_short(best.usd_per_month)
+        text = f"{plain(best.label)} is the cheapest proven single choice, {cost} a month"
     else:
         text = "No single choice is both proven and cheaper than today"
     hopes = [p for p in hopes if best is None or p.usd_per_month < best.usd_per_month]
@@ -100,7 +102,11 @@ def _spec(found: list[FrontierPoint]) -> Spec:
         "axis": {"labelExpr": "datum.value == 0 ? '0' : format(datum.value, '+.2~f')", "tickCount": 6},
     }
     at = {p.id: (across(p.usd_per_month), down(p.quality_diff_points or 0.0)) for p in known}
-    walls = [(across(p.usd_per_month), down(p.quality_diff_points or 0), down(p.quality_low_points)) for p in known if p.quality_low_points is not None]
+    walls = [
+        (across(p.usd_per_month), down(p.quality_diff_points or 0), down(p.quality_low_points))
+        for p in known
+        if p.quality_low_points is not None
+    ]
     rows = [_row(p, p.quality_diff_points) for p in known]
     main: list[Spec] = [
         {
@@ -177,7 +183,7 @@ def _marks(rows: list[Spec], x: Spec, y: Spec) -> list[Spec]:
                 "strokeDash": {"condition": {"test": "datum.proven", "value": [1, 0]}, "value": [3, 2]},
                 "tooltip": {"field": "tip"},
             },
-        }
+        },
     ]
 
 

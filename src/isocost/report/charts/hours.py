@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from isocost.plan.result import Hours, PlanResult
 from isocost.report import words
-from isocost.report.chart import WIDTH, Absent, Chart, Spec, Table, counts, framed
+from isocost.report.chart import WIDTH, Absent, Chart, Spec, Table, counts, distinct, framed, plain
 from isocost.report.palette import accents, hatch, var
 
 WEEK_H = 168
@@ -52,7 +52,7 @@ def _table(found: Hours, pools: list[int]) -> Table:
     rows = []
     for h in range(WEEK_H):
         each = [series[h] for series in found.requests_per_h]
-        row = [f"{DAYS[h // 24]} {h % 24:02d}:00", *(words.whole(n) for n in each), words.whole(sum(each))]
+        row = [_clock(h), *(words.whole(n) for n in each), words.whole(sum(each))]
         for i in pools:
             row += [words.whole(found.replicas[i][h]), words.percent(found.idle_frac[i][h])]
         rows.append(row)
@@ -61,7 +61,8 @@ def _table(found: Hours, pools: list[int]) -> Table:
 
 def _spec(found: Hours, pools: list[int], order: list[int]) -> Spec:
     colours = accents(list(found.options))
-    names = [found.labels[i] for i in order]
+    told = distinct(list(found.labels))
+    names = [told[i] for i in order]
     x = {
         "field": "h",
         "type": "quantitative",
@@ -70,7 +71,12 @@ def _spec(found: Hours, pools: list[int], order: list[int]) -> Spec:
         "axis": {"values": list(range(0, WEEK_H + 1, 24)), "labels": False, "tickSize": 6, "grid": True},
     }
     rows = [
-        {"h": h, "requests": found.requests_per_h[i][min(h, WEEK_H - 1)], "label": found.labels[i], "rank": rank}
+        {
+            "h": h,
+            "requests": found.requests_per_h[i][min(h, WEEK_H - 1)],
+            "label": told[i],
+            "rank": rank,
+        }
         for rank, i in enumerate(order)
         for h in range(WEEK_H + 1)
     ]
@@ -98,33 +104,31 @@ def _spec(found: Hours, pools: list[int], order: list[int]) -> Spec:
                         "legend": {"symbolType": "square"},
                     },
                 },
-            }
+            },
+            _hover(found, pools),
         ],
     }
     if not pools:
         served["layer"].append(_days(240))
         return framed({**served, "padding": {"left": 6, "top": 6, "right": 6, "bottom": 28}})
-    bars = []
+    parts = []
     for i in pools:
-        for h in range(WEEK_H):
-            n, idle = found.replicas[i][h], found.idle_frac[i][h]
-            if n:
-                tip = f"{DAYS[h // 24]} {h % 24:02d}:00, {found.labels[i]}: {n} rented, {words.percent(idle)} idle"
-                bars += [
-                    {"h": h, "h2": h + 1, "n": n * (1 - idle), "fill": colours[i], "part": 2 * i, "tip": tip},
-                    {"h": h, "h2": h + 1, "n": n * idle, "fill": hatch(colours[i]), "part": 2 * i + 1, "tip": tip},
-                ]
+        for h in range(WEEK_H + 1):
+            n, idle = found.replicas[i][h % WEEK_H], found.idle_frac[i][h % WEEK_H]
+            parts += [
+                {"h": h, "n": n * (1 - idle), "fill": colours[i], "part": 2 * i},
+                {"h": h, "n": n * idle, "fill": hatch(colours[i]), "part": 2 * i + 1},
+            ]
     tallest = max(sum(found.replicas[i][h] for i in pools) for h in range(WEEK_H))
     rented: Spec = {
         "width": WIDTH,
         "height": 110,
         "layer": [
             {
-                "data": {"values": bars},
-                "mark": {"type": "bar", "strokeWidth": 0, "binSpacing": 0},
+                "data": {"values": parts},
+                "mark": {"type": "area", "interpolate": "step-after", "opacity": 1},
                 "encoding": {
-                    "x": {**x, "bin": "binned"},
-                    "x2": {"field": "h2"},
+                    "x": x,
                     "y": {
                         "field": "n",
                         "type": "quantitative",
@@ -135,13 +139,44 @@ def _spec(found: Hours, pools: list[int], order: list[int]) -> Spec:
                     },
                     "order": {"field": "part"},
                     "fill": {"field": "fill", "scale": None},
-                    "tooltip": {"field": "tip"},
                 },
             },
+            _hover(found, pools),
             _days(110),
         ],
     }
     return framed({"vconcat": [served, rented], "spacing": 14})
+
+
+def _hover(found: Hours, pools: list[int]) -> Spec:
+    """An unseen column an hour that says, under the pointer, who served it."""
+    rows = []
+    for h in range(WEEK_H):
+        said = [
+            f"{words.whole(series[h])} {plain(label)}"
+            for label, series in zip(found.labels, found.requests_per_h, strict=True)
+            if series[h] > 0
+        ]
+        said += [
+            f"{words.plural(found.replicas[i][h], 'replica')} of {plain(found.labels[i])}, "
+            f"{words.percent(found.idle_frac[i][h])} idle"
+            for i in pools
+            if found.replicas[i][h]
+        ]
+        rows.append({"h": h, "h2": h + 1, "tip": f"{_clock(h)} · " + " · ".join(said)})
+    return {
+        "data": {"values": rows},
+        "mark": {"type": "bar", "opacity": 0, "binSpacing": 0},
+        "encoding": {
+            "x": {"field": "h", "type": "quantitative", "bin": "binned"},
+            "x2": {"field": "h2"},
+            "tooltip": {"field": "tip"},
+        },
+    }
+
+
+def _clock(h: int) -> str:
+    return f"{DAYS[h // 24]} {h % 24:02d}:00"
 
 
 def _days(height: int) -> Spec:

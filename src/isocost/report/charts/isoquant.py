@@ -7,7 +7,6 @@ from isocost.report import words
 from isocost.report.chart import WIDTH, Absent, Chart, Spec, Table, counts, framed
 from isocost.report.palette import accent, var
 
-
 _HEIGHT = 380
 _LABEL_PX = 15
 """Isocost lines whose labels would lie closer than this are left out, the chosen one never."""
@@ -17,7 +16,9 @@ def isoquant(result: PlanResult) -> Chart | Absent:
     """API tokens bought against GPU-hours rented, a month, with isocost lines at the two prices."""
     found = result.isoquant
     if found is None:
-        return Absent("No pool of own replicas competes with an API in this plan, so there is no mix to draw.")
+        return Absent(
+            "No pool of own replicas competes with an API in this plan, so there is no mix to draw."
+        )
     if not found.points or not 0 <= found.chosen < len(found.points):
         return Absent("The mixes of pool and API were not tabulated.")
     if not found.usd_per_gpu_h > 0 or not found.usd_per_api_mtok > 0:
@@ -26,8 +27,9 @@ def isoquant(result: PlanResult) -> Chart | Absent:
     return Chart(
         title=_title(found, best),
         subtitle=(
-            f"Each dot does all the work: Mtok a month bought from {found.api} against GPU-hours a month rented "
-            f"for {found.pool}. Along a straight line the cost is the same; the least is where it first touches."
+            f"Each dot does all the work: Mtok a month bought from {found.api} against GPU-hours a month "
+            f"rented for {found.pool}. Along a straight line the cost is the same; the least is where it "
+            "first touches."
         ),
         spec=_spec(found, best),
         table=Table(
@@ -43,8 +45,8 @@ def isoquant(result: PlanResult) -> Chart | Absent:
                 for p in found.points
             ],
             [True] * 5,
-            f"At {words.usd(found.usd_per_gpu_h)} a GPU-hour, {words.usd(found.usd_per_api_mtok)} an API Mtok and "
-            f"{words.usd(found.fixed_usd_per_month)} a month that neither moves.",
+            f"At {words.usd(found.usd_per_gpu_h)} a GPU-hour, {words.usd(found.usd_per_api_mtok)} an API "
+            f"Mtok and {words.usd(found.fixed_usd_per_month)} a month that neither moves.",
         ),
     )
 
@@ -88,7 +90,7 @@ def _spec(found: Isoquant, best: IsoquantPoint) -> Spec:
         {
             "x": p.gpu_h_per_month,
             "y": p.api_mtok_per_month,
-            "name": f"{p.replicas}" if p is not best else words.plural(p.replicas, "replica"),
+            "name": _name(p, p is best),
             "best": p is best,
             "tip": f"{words.plural(p.replicas, 'replica')}, {words.usd(p.usd_per_month)} a month",
         }
@@ -123,7 +125,10 @@ def _spec(found: Isoquant, best: IsoquantPoint) -> Spec:
                         "detail": {"field": "line"},
                         "color": {"condition": {"test": "datum.chosen", "value": plan}, "value": var("rule")},
                         "size": {"condition": {"test": "datum.chosen", "value": 2}, "value": 1.2},
-                        "strokeDash": {"condition": {"test": "datum.chosen", "value": [1, 0]}, "value": [5, 4]},
+                        "strokeDash": {
+                            "condition": {"test": "datum.chosen", "value": [1, 0]},
+                            "value": [5, 4],
+                        },
                     },
                 },
                 {
@@ -162,6 +167,12 @@ def _spec(found: Isoquant, best: IsoquantPoint) -> Spec:
             ],
         }
     )
+
+
+def _name(p: IsoquantPoint, best: bool) -> str:
+    if p.replicas == 0:
+        return "API alone"
+    return words.plural(p.replicas, "replica") if best else f"{p.replicas}"
 
 
 def _variable_usd(found: Isoquant, p: IsoquantPoint) -> float:

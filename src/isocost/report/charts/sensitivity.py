@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from isocost.plan.result import Band, PlanResult
 from isocost.report import words
-from isocost.report.chart import WIDTH, Absent, Chart, Spec, Table, capital, dollars, framed, plain
+from isocost.report.chart import WIDTH, Absent, Chart, Spec, Table, capital, distinct, dollars, framed, plain
 from isocost.report.palette import accent, var
 
 MOST = 12
@@ -18,10 +18,20 @@ def tornado(result: PlanResult) -> Chart | Absent:
     found = sorted(result.swings, key=lambda s: (-abs(s.high_usd - s.low_usd), s.name))
     mid = result.plan_usd.mid
     top = found[0]
+    ends = sorted((top.low_usd, top.high_usd))
+    names = distinct([swing.label for swing in found])
     rows = []
-    for swing in found[:MOST]:
+    for name, swing in list(zip(names, found, strict=True))[:MOST]:
         for end, usd in (("low", swing.low_usd), ("high", swing.high_usd)):
-            rows.append({"label": plain(swing.label), "end": end, "usd": usd, "mid": mid, "text": words.usd_short(usd)})
+            rows.append(
+                {
+                    "label": name,
+                    "end": end,
+                    "usd": usd,
+                    "mid": mid,
+                    "text": words.usd_short(usd),
+                }
+            )
     lo = min(min(s.low_usd, s.high_usd) for s in found)
     hi = max(max(s.low_usd, s.high_usd) for s in found)
     pad = 0.16 * max(hi - lo, 1e-9)
@@ -31,7 +41,13 @@ def tornado(result: PlanResult) -> Chart | Absent:
         "type": "nominal",
         "sort": None,
         "title": None,
-        "axis": {"ticks": False, "domain": False, "labelColor": var("ink"), "labelPadding": 8, "labelLimit": 290},
+        "axis": {
+            "ticks": False,
+            "domain": False,
+            "labelColor": var("ink"),
+            "labelPadding": 8,
+            "labelLimit": 290,
+        },
         "scale": {"paddingInner": 0.34},
     }
     x = {
@@ -58,7 +74,11 @@ def tornado(result: PlanResult) -> Chart | Absent:
                         "labelExpr": "'input at the ' + datum.label + ' end of its 80 % interval'",
                     },
                 },
-                "tooltip": [{"field": "label", "title": "input"}, {"field": "end"}, {"field": "text", "title": "$ a month"}],
+                "tooltip": [
+                    {"field": "label", "title": "input"},
+                    {"field": "end"},
+                    {"field": "text", "title": "$ a month"},
+                ],
             },
         },
         *(
@@ -76,14 +96,23 @@ def tornado(result: PlanResult) -> Chart | Absent:
         },
     ]
     return Chart(
-        title=f"{capital(plain(top.label))} matters most: the plan runs from {words.usd_short(min(top.low_usd, top.high_usd))} "
-        f"to {words.usd_short(max(top.low_usd, top.high_usd))} a month across it",
-        subtitle=f"$ a month, one input at a time at the ends of its central 80 %; the rule is the plan, {words.usd(mid)}.",
-        spec=framed({"width": WIDTH - 250, "height": {"step": 32}, "data": {"values": rows}, "layer": layers}),
+        title=f"{capital(plain(top.label))} matters most: the plan runs from {words.usd_short(ends[0])} "
+        f"to {words.usd_short(ends[1])} a month across it",
+        subtitle="$ a month, one input at a time at the ends of its central 80 %; "
+        f"the rule is the plan, {words.usd(mid)}.",
+        spec=framed(
+            {"width": WIDTH - 250, "height": {"step": 32}, "data": {"values": rows}, "layer": layers}
+        ),
         table=Table(
             ["Input", "At its low end, $ a month", "At its high end, $ a month", "Swing", "Facts"],
             [
-                [s.label, words.usd(s.low_usd), words.usd(s.high_usd), words.usd(abs(s.high_usd - s.low_usd)), ", ".join(s.facts)]
+                [
+                    s.label,
+                    words.usd(s.low_usd),
+                    words.usd(s.high_usd),
+                    words.usd(abs(s.high_usd - s.low_usd)),
+                    ", ".join(s.facts),
+                ]
                 for s in found
             ],
             [False, True, True, True, False],
@@ -97,20 +126,26 @@ def band(result: PlanResult) -> Chart | Absent:
     found: list[tuple[str, str, Band, bool]] = [("Today", "today", result.today_usd, True)]
     if feasible:
         found.append(("The plan", "mix", result.plan_usd, True))
-    found += [(o.label, o.option, o.usd_per_month, o.feasible) for o in result.options if o.option not in ("today", "mix")]
+    found += [
+        (o.label, o.option, o.usd_per_month, o.feasible)
+        for o in result.options
+        if o.option not in ("today", "mix")
+    ]
     if len(found) < 2:
         return Absent("There is one cost only, so there are no bands to compare.")
-    rows = [
+    names = distinct([label for label, _, _, _ in found])
+    rows: list[Spec] = [
         {
-            "label": plain(label),
+            "label": name,
             "low": b.low,
             "mid": b.mid,
             "high": b.high,
             "colour": accent(option),
             "ok": ok,
-            "text": f"{words.usd_short(b.low)} to {words.usd_short(b.high)}" + ("" if ok else ", not allowed"),
+            "text": f"{words.usd_short(b.low)} to {words.usd_short(b.high)}"
+            + ("" if ok else ", not allowed"),
         }
-        for label, option, b, ok in found
+        for name, (_, option, b, ok) in zip(names, found, strict=True)
     ]
     peak = max(row["high"] for row in rows)
     y = {
@@ -118,7 +153,13 @@ def band(result: PlanResult) -> Chart | Absent:
         "type": "nominal",
         "sort": None,
         "title": None,
-        "axis": {"ticks": False, "domain": False, "labelColor": var("ink"), "labelPadding": 8, "labelLimit": 290},
+        "axis": {
+            "ticks": False,
+            "domain": False,
+            "labelColor": var("ink"),
+            "labelPadding": 8,
+            "labelLimit": 290,
+        },
     }
     x = {
         "type": "quantitative",
@@ -135,11 +176,17 @@ def band(result: PlanResult) -> Chart | Absent:
         "layer": [
             {
                 "mark": {"type": "bar", "height": 9, "cornerRadius": 4},
-                "encoding": {"y": y, "x": {"field": "low", **x}, "x2": {"field": "high"}, "color": colour, "opacity": faint},
+                "encoding": {
+                    "y": y,
+                    "x": {"field": "low", **x},
+                    "x2": {"field": "high"},
+                    "color": colour,
+                    "opacity": faint,
+                },
             },
             {
                 "mark": {"type": "tick", "thickness": 3, "size": 22},
-                "encoding": {"y": y, "x": {"field": "mid", **x}, "color": colour, "opacity": faint},
+                "encoding": {"y": y, "x": {"field": "mid", **x}, "color": colour},
             },
             {
                 "mark": {"type": "text", "align": "left", "dx": 8, "fontSize": 11, "color": var("soft")},
@@ -149,11 +196,15 @@ def band(result: PlanResult) -> Chart | Absent:
     }
     return Chart(
         title=_band_title(result, feasible),
-        subtitle="$ a month: bars span the central 80 %, the tick is the middle. Pale: a limit or the evidence rules it out.",
+        subtitle="$ a month: bars span the central 80 %, the tick is the middle. "
+        "Pale: a limit or the evidence rules it out.",
         spec=framed(spec),
         table=Table(
             ["", "Low, $ a month", "Middle", "High", "Allowed"],
-            [[label, words.usd(b.low), words.usd(b.mid), words.usd(b.high), "yes" if ok else "no"] for label, _, b, ok in found],
+            [
+                [label, words.usd(b.low), words.usd(b.mid), words.usd(b.high), "yes" if ok else "no"]
+                for label, _, b, ok in found
+            ],
             [False, True, True, True, False],
         ),
     )

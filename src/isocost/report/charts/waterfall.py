@@ -31,7 +31,9 @@ def waterfall(result: PlanResult) -> Chart | Absent:
     for label, delta in found:
         total += delta
         rows.append([label, f"{'+' if delta > 0 else ''}{words.usd(delta)}", words.usd(total)])
-    rows.append(["Plan", words.usd(result.plan_usd.mid - result.today_usd.mid), words.usd(result.plan_usd.mid)])
+    rows.append(
+        ["Plan", words.usd(result.plan_usd.mid - result.today_usd.mid), words.usd(result.plan_usd.mid)]
+    )
     return Chart(
         title=_title(found),
         subtitle="$ a month: from today's bill to the plan, in the order in which the levers are pulled.",
@@ -92,7 +94,11 @@ def _spec(result: PlanResult, found: list[tuple[str, float]]) -> Spec:
                 {
                     "data": {"values": links},
                     "mark": {"type": "rule", "color": var("rule"), "strokeDash": [2, 2]},
-                    "encoding": {"x": {"field": "x", **x}, "y": {**y, "bandPosition": 0.5}, "y2": {"field": "n2", "bandPosition": 0.5}},
+                    "encoding": {
+                        "x": {"field": "x", **x},
+                        "y": {**y, "bandPosition": 0.5},
+                        "y2": {"field": "n2", "bandPosition": 0.5},
+                    },
                 },
                 {
                     "data": {"values": rows},
@@ -102,7 +108,10 @@ def _spec(result: PlanResult, found: list[tuple[str, float]]) -> Spec:
                         "x2": {"field": "to"},
                         "y": y,
                         "color": {"field": "colour", "scale": None},
-                        "tooltip": [{"field": "label", "title": "step"}, {"field": "text", "title": "$ a month"}],
+                        "tooltip": [
+                            {"field": "label", "title": "step"},
+                            {"field": "text", "title": "$ a month"},
+                        ],
                     },
                 },
                 {
@@ -121,4 +130,12 @@ def _quoted(text: str) -> str:
 
 
 def _row(label: str, start: float, end: float, colour: str, text: str, n: int) -> Spec:
-    return {"label": label, "from": start, "to": end, "right": max(start, end), "colour": colour, "text": text, "n": n}
+    return {
+        "label": label,
+        "from": start,
+        "to": end,
+        "right": max(start, end),
+        "colour": colour,
+        "text": text,
+        "n": n,
+    }
