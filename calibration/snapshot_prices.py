@@ -121,14 +121,15 @@ _V31 = (
     date(2025, 9, 29),
     _three("0.56", "0.07", "1.68"),
     "deepseek-pricing",
-    "In force from 16:00 UTC of the day before; the nighttime discount ended with it",
+    "In force from 16:00 UTC of the day before: this file knows whole days",
 )
 _V32 = (
     date(2025, 9, 29),
     date(2026, 7, 25),
     _three("0.28", "0.028", "0.42"),
     "roo-code-deepseek",
-    "From the day on which the name meant V3.2 until the day after it moved to V4 Flash",
+    "Read as of 2025-12-09; taken to hold from the day on which the name first meant V3.2-Exp "
+    "to that on which it moved to V4 Flash",
 )
 AMENDED = {
     ("google", "gemini-3.6-flash"): Amended(
@@ -140,7 +141,8 @@ AMENDED = {
                 date(2026, 8, 13),
                 _three("1.5", "0.15", "7.5"),
                 "sim-5812",
-                "Halved in August 2026; the day is that of the news, the package holds only the later price",
+                "Price as read for 2026-07-21. The day of the halving was not read: it is that of an archived page "
+                "that the bills for testing cite",
             ),
         ),
     ),
@@ -319,7 +321,7 @@ def price_rows(subject: str, provider: str, model: Any) -> list[list[str]]:
                 joined.append((since, until, price))
         for since, until, price in joined:
             note, source = notes[attribute, when, since]
-            kind = "expected" if since and since > READ else "derived" if note and not source else "published"
+            kind = "expected" if since and since > READ else "derived" if note else "published"
             rows.append(
                 row(subject, attribute, when, price, units[attribute], since, until, kind, note, source)
             )
