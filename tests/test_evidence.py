@@ -96,6 +96,14 @@ def test_the_same_benchmark_in_another_harness_is_not_shared() -> None:
     assert score_difference(catalog(*facts), "a", "b") == []
 
 
+def test_a_benchmark_counts_once() -> None:
+    """Releases of a leaderboard share questions: the largest is taken, of equals the newest."""
+    sizes_of = {"v1": 100, "v2": 300, "v3": 300, "v4": 200}
+    facts = [size(n, harness=harness) for harness, n in sizes_of.items()]
+    facts += [score(model, 0.5, harness=harness) for model in "ab" for harness in sizes_of]
+    assert [each.harness for each in score_difference(catalog(*facts), "a", "b")] == ["v3"]
+
+
 def test_a_score_of_another_configuration_does_not_count() -> None:
     facts = (score("a", 0.99, more="effort=high;"), score("b", 0.5), size(1000))
     assert score_difference(catalog(*facts), "a", "b") == []

@@ -79,7 +79,10 @@ class Interval(msgspec.Struct, frozen=True):
 def score_difference(
     catalog_at: CatalogAt, candidate: str, today: str, *, domains: Collection[str] | None = None
 ) -> list[Comparison]:
-    """Every benchmark and harness on which both models have a score, in the order of their names.
+    """Every benchmark on which both models have a score in one harness, in the order of their names.
+
+    A benchmark counts once: of several harnesses (the releases of a leaderboard share questions) the one
+    with the most questions is taken, of equals the last by name, whatever the scores.
 
     ``candidate`` and ``today`` are model ids (``gpt-4o`` or ``model/gpt-4o``); ``domains`` keeps only
     benchmarks of these kinds of work (``rag``, ``knowledge``, ``code`` …). A model against itself
@@ -91,7 +94,7 @@ def score_difference(
     """
     ours, theirs = _scores(catalog_at, candidate), _scores(catalog_at, today)
     same = _subject(candidate) == _subject(today)
-    found: list[Comparison] = []
+    found: dict[str, Comparison] = {}
     for key in sorted(ours.keys() & theirs.keys()):
         benchmark, harness = key
         domain = catalog_at.find(f"benchmark/{benchmark}", "domain")
@@ -103,8 +106,9 @@ def score_difference(
         one, two = _share(ours[key]), _share(theirs[key])
         se = 0.0 if same else standard_error(one, two, n)
         facts = (ours[key].id, theirs[key].id, size.id)
-        found.append(Comparison(benchmark, harness, kind, n, one, two, one - two, se, facts))
-    return found
+        if benchmark not in found or n >= found[benchmark].n_questions:
+            found[benchmark] = Comparison(benchmark, harness, kind, n, one, two, one - two, se, facts)
+    return list(found.values())
 
 
 def standard_error(one: float, two: float, n_questions: int) -> float:
