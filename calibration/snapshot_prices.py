@@ -141,8 +141,8 @@ AMENDED = {
                 date(2026, 8, 13),
                 _three("1.5", "0.15", "7.5"),
                 "sim-5812",
-                "Price as read for 2026-07-21. The day of the halving was not read: it is that of an archived "
-                "page that the bills for testing cite",
+                "Price as read for 2026-07-21. The day of the halving was not read: it is that of an "
+                "archived page that the bills for testing cite",
             ),
         ),
     ),
