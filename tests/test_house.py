@@ -23,8 +23,12 @@ MAX_LINES, MAX_PARAMETERS = 600, 8
 LONG_FILES: dict[str, str] = {}
 """Path under src/isocost -> the reason why it may be longer."""
 
+_REPLAY = "three columns of the requests, the machine, and switches that have a default and are used alone"
 WIDE_FUNCTIONS: dict[str, str] = {
-    "replay/queue.py:serve": "columns of a request, a machine, and switches with a default, each used alone",
+    "replay/capacity.py:capacity": _REPLAY,
+    "replay/capacity.py:tabulate": _REPLAY,
+    "replay/queue.py:serve": _REPLAY,
+    "replay/queue.py:serve_with_prefixes": _REPLAY,
 }
 """``path:function`` -> the reason why it may take more parameters."""
 
