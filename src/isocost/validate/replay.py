@@ -9,8 +9,8 @@ sizes given; the times of the others are only compared.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from itertools import combinations, permutations
+from collections.abc import Callable, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,8 +29,10 @@ PASS_FRAC = 0.03
 """A row passes within three in a hundred."""
 TTFT_WEIGHT = 0.1
 """Of a request's TTFT beside its TPOT and e2e in the fit: TTFT at low load jumps by whole steps."""
-SHARES = ((0.5, 0.25, 0.25), (0.6, 0.3, 0.1), (0.8, 0.1, 0.1))
+SHARES = tuple((a / 8, b / 8, (8 - a - b) / 8) for a in range(1, 7) for b in range(1, 8 - a))
+"""Starts of the fit: parts of a typical decode step due to base, sequences, cache, in eighths."""
 STEP_LOG, SHRINK, LEAST_LOG = 0.5, 0.6, 1e-3
+HOPS, HOP_LOG = 40, 0.2
 
 
 class Run(NamedTuple):
@@ -103,7 +105,8 @@ def fit_terms(run: Run, n_fit: int) -> Terms:
     Least mean absolute logarithm of predicted over measured, for e2e and TPOT, and TTFT with a
     tenth of the weight; by pattern search on the logarithms of the terms, because a replay moves in
     steps and has no derivative. It starts from each way to share a typical decode step among base,
-    sequences and cache as in ``SHARES``, and keeps the best. Deterministic.
+    sequences and cache as in ``SHARES``, then from ``HOPS`` random places around the best end so far,
+    because the terms trade against each other along a flat and uneven valley. Deterministic.
     """
     theirs = _metrics(run, run.ttft_s, run.e2e_s)
     step_s = float(np.nanmedian(theirs["tpot"][:n_fit]))
@@ -118,12 +121,18 @@ def fit_terms(run: Run, n_fit: int) -> Terms:
             np.nanmean(miss["e2e"]) + np.nanmean(miss["tpot"]) + TTFT_WEIGHT * np.nanmean(miss["ttft"])
         )
 
-    best, least = np.zeros(4), np.inf
-    for base, seq, kv in sorted({order for shares in SHARES for order in permutations(shares)}):
+    axes = np.eye(4)
+    ways = [*axes, *(a - b for a, b in combinations(axes, 2))]
+    found: list[tuple[float, F64]] = []
+    for base, seq, kv in SHARES:
         start = np.array([base * step_s, prefill_s, seq * step_s / seats, kv * step_s / held])
-        found, value = _search(cost, np.log(start * PS_PER_S))
-        if value < least:
-            best, least = found, value
+        found.append(_search(cost, np.log(start * PS_PER_S), ways))
+    value, best = min(found, key=lambda end: end[0])
+    draw = np.random.default_rng(0)
+    for _ in range(HOPS):
+        tried, end = _search(cost, best + HOP_LOG * draw.standard_normal(4), ways)
+        if tried < value:
+            value, best = tried, end
     return _terms(best)
 
 
@@ -189,10 +198,8 @@ def _terms(log_ps: F64) -> Terms:
     return Terms(*(int(value) for value in np.maximum(1.0, np.exp(log_ps))))
 
 
-def _search(cost: Callable[[F64], float], start: F64) -> tuple[F64, float]:
-    """Pattern search: along each axis and each exchange of two, with a step that shrinks."""
-    axes = np.eye(start.size)
-    ways = [*axes, *(a - b for a, b in combinations(axes, 2))]
+def _search(cost: Callable[[F64], float], start: F64, ways: Sequence[F64]) -> tuple[float, F64]:
+    """Pattern search: forth and back along each way, with a step that shrinks; the least cost and where."""
     at, value, step = start, cost(start), STEP_LOG
     while step > LEAST_LOG:
         moved = False
@@ -201,4 +208,4 @@ def _search(cost: Callable[[F64], float], start: F64) -> tuple[F64, float]:
                 at, value, moved = at + step * way, tried, True
         if not moved:
             step *= SHRINK
-    return at, value
+    return value, at
