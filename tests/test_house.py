@@ -85,6 +85,12 @@ def test_functions_take_few_parameters() -> None:
     assert set(WIDE_FUNCTIONS) - wide == set(), "listed, yet narrow enough by now"
 
 
+def test_every_folder_of_modules_is_a_package() -> None:
+    """A folder without ``__init__.py`` escapes the layers' contract."""
+    folders = {path.parent for path in MODULES}
+    assert [folder.name for folder in sorted(folders) if not (folder / "__init__.py").exists()] == []
+
+
 @pytest.mark.parametrize("path", MODULES, ids=short)
 def test_module_says_what_it_is(path: Path) -> None:
     assert ast.get_docstring(parsed(path)), "a module starts with what it is"

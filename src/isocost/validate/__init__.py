@@ -1,0 +1,1 @@
+"""Hold isocost against measured files: rows, passed, failed, error and coverage of its intervals."""
