@@ -2,7 +2,8 @@
 
 Run by hand: ``python calibration/fit_roofline.py DATA/perf/silicon.parquet``. It reads that file and the
 catalog, prints held-out errors and writes ``perf/roofline`` rows for ``facts/perf.csv`` to standard output
-(constants from all families; low and high from leaving each family out; intervals from held-out residuals).
+(constants from all families; low and high from leaving each family out; intervals from held-out residuals
+and, with ``--also``, from files that were not fitted, each counting as the root of its rows).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from scipy.optimize import least_squares
 from isocost.catalog import Catalog
 from isocost.perf.constants import Constants, constants_of
 from isocost.perf.steady import closed_loop
-from isocost.validate.perf import Points, _select, points_of, predict, read_rows
+from isocost.validate.perf import INTERVALS, Points, _select, points_of, predict, read_rows
 
 FITTED = {
     "memory_eff": (0.80, 0.3, 1.0),
@@ -39,6 +40,7 @@ FITTED = {
 """The constants of a step, fitted to time per output token: a textbook guess, and the physical range."""
 FIRST = {"first_token_s": (0.03, 1e-3, 0.3), "burst_frac": (0.1, 0.01, 1.0)}
 """What only the first token sees, fitted to time to first token once a step is known."""
+TENTHS = (0.1, 0.5, 0.9)
 PULL = 8.0
 """Weight of a unit of log distance from the guess, in units of one row's log error. Seven families do not
 identify thirteen constants: without a pull, constants trade places and unseen families pay for it."""
@@ -52,7 +54,9 @@ def fit(points: Points, start: Constants) -> Constants:
     return start
 
 
-def _fit(points: Points, start: Constants, ranges: dict[str, tuple[float, float, float]], weight: np.ndarray) -> Constants:
+def _fit(
+    points: Points, start: Constants, ranges: dict[str, tuple[float, float, float]], weight: np.ndarray
+) -> Constants:
     """The constants in ``ranges`` that minimise a robust loss of log(predicted / measured)."""
     names = list(ranges)
     guess, low, high = np.log([ranges[name] for name in names]).T
@@ -75,8 +79,17 @@ def balanced(family: np.ndarray) -> np.ndarray:
     return np.array([share[name] for name in family]) ** 0.25
 
 
+def tenths(pools: list[np.ndarray]) -> np.ndarray:
+    """The tenth, fiftieth and ninetieth percentile over files that count as the root of their rows."""
+    values = np.concatenate(pools)
+    weight = np.concatenate([np.full(len(pool), len(pool) ** -0.5) for pool in pools])
+    weight /= weight.sum()
+    order = np.argsort(values)
+    return np.interp(TENTHS, np.cumsum(weight[order]) - 0.5 * weight[order], values[order])
+
+
 def throughput(points: Points) -> np.ndarray:
-    """Output tokens a second that each point's two latencies imply; NaN on all but one row a configuration."""
+    """Output tokens a second that both latencies of a configuration imply; NaN on all but one of its rows."""
     first = {
         points.labels["config_id"][i]: points.measured[i] for i in np.flatnonzero(points.quantity == "ttft")
     }
@@ -92,6 +105,7 @@ def throughput(points: Points) -> np.ndarray:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("path", type=Path)
+    parser.add_argument("--also", type=Path, nargs="*", default=[], help="files for the intervals only")
     parser.add_argument("--facts", type=Path, nargs="*", default=[])
     parser.add_argument("--write", type=Path, help="facts/perf.csv whose perf/roofline rows to replace")
     args = parser.parse_args()
@@ -119,24 +133,43 @@ def main() -> None:
         for quantity in ("tpot", "ttft"):
             error = np.abs(held[outside][test.quantity == quantity] - 1)
             if len(error):
-                print(f"{name:14} {quantity} n={len(error):5} median {np.median(error):.3f} mape {error.mean():.3f}"
-                      f" bias {np.median(held[outside][test.quantity == quantity]):.2f}", file=sys.stderr)
+                bias = np.median(held[outside][test.quantity == quantity])
+                found = f"median {np.median(error):.3f} mape {error.mean():.3f} bias {bias:.2f}"
+                print(f"{name:14} {quantity} n={len(error):5} {found}", file=sys.stderr)
     best = fit(points, start)
     for quantity in ("tpot", "ttft"):
         here = points.quantity == quantity
         error = np.abs(held[here] - 1)
         inside = np.abs(predict(points, best)[here] / points.measured[here] - 1)
-        print(f"HELD OUT {quantity} n={here.sum()} median {np.median(error):.3f} mape {error.mean():.3f}; "
-              f"fitted median {np.median(inside):.3f}", file=sys.stderr)
+        print(
+            f"HELD OUT {quantity} n={here.sum()} median {np.median(error):.3f} mape {error.mean():.3f}; "
+            f"fitted median {np.median(inside):.3f}",
+            file=sys.stderr,
+        )
     for name in FITTED | FIRST:
         each = [getattr(k, name) for k in folds]
         print(f"{name:22} {getattr(best, name):.4g} ({min(each):.3g} to {max(each):.3g})", file=sys.stderr)
-    ratios = {q: np.quantile(1 / held[points.quantity == q], [0.1, 0.5, 0.9]) for q in ("tpot", "ttft")}
+    apart = {q: [1 / held[points.quantity == q]] for q in ("tpot", "ttft")}
     measured = throughput(points)
     stated = np.isfinite(measured)
-    ratios["throughput"] = np.quantile((measured / rates)[stated], [0.1, 0.5, 0.9])
+    apart["throughput"] = [(measured / rates)[stated]]
     error = np.abs((rates / measured)[stated] - 1)
-    print(f"HELD OUT throughput n={stated.sum()} median {np.median(error):.3f} mape {error.mean():.3f}", file=sys.stderr)
+    print(
+        f"HELD OUT throughput n={stated.sum()} median {np.median(error):.3f} mape {error.mean():.3f}",
+        file=sys.stderr,
+    )
+    for path in args.also:
+        other, _, _ = points_of(at, read_rows(path))
+        ratio = other.measured / predict(other, best)
+        for metric, pool in apart.items():
+            here = ratio[np.array([INTERVALS.get(q, "throughput") == metric for q in other.quantity])]
+            if len(here):
+                print(
+                    f"{path.stem} {metric} n={len(here)} {np.quantile(here, TENTHS).round(2)}",
+                    file=sys.stderr,
+                )
+                pool.append(here)
+    ratios = {metric: tenths(pool) for metric, pool in apart.items()}
     print({q: v.round(3).tolist() for q, v in ratios.items()}, file=sys.stderr)
     if args.write:
         write(args.write, best, folds, ratios)

@@ -34,9 +34,7 @@ def cache_bytes_per_tok(arch: Arch, setup: Setup, context_tok: ArrayLike) -> Flo
     return np.asarray((token + state) / setup.pp)
 
 
-def cache_capacity_tok(
-    arch: Arch, gpu: Gpu, setup: Setup, k: Constants, context_tok: ArrayLike
-) -> Floats:
+def cache_capacity_tok(arch: Arch, gpu: Gpu, setup: Setup, k: Constants, context_tok: ArrayLike) -> Floats:
     """Tokens that the cache of a whole replica holds, ``(n,)``; 0 or less where the weights do not fit.
 
     Usable memory is a fraction of the device's; a reserve is kept for activations, graphs and

@@ -34,10 +34,14 @@ def experts_touched_frac(arch: Arch, tokens: ArrayLike) -> Floats:
     0 for dense models. From k/E for one token towards 1.
     """
     share = arch.experts_per_token / np.maximum(arch.experts, 1.0)
-    return np.asarray(np.where(share > 0, -np.expm1(np.asarray(tokens) * np.log1p(-np.minimum(share, 1 - 1e-12))), 0.0))
+    return np.asarray(
+        np.where(share > 0, -np.expm1(np.asarray(tokens) * np.log1p(-np.minimum(share, 1 - 1e-12))), 0.0)
+    )
 
 
-def linear_s(arch: Arch, gpu: Gpu, setup: Setup, k: Constants, tokens: ArrayLike, sampled: ArrayLike) -> Floats:
+def linear_s(
+    arch: Arch, gpu: Gpu, setup: Setup, k: Constants, tokens: ArrayLike, sampled: ArrayLike
+) -> Floats:
     """Time of all matrix multiplications by weights, for ``tokens`` in one data-parallel rank.
 
     ``sampled`` tokens pass the output head. Dense weights are sharded by ``tp``, routed experts by
@@ -66,7 +70,9 @@ def linear_s(arch: Arch, gpu: Gpu, setup: Setup, k: Constants, tokens: ArrayLike
     )
 
 
-def attention_s(arch: Arch, gpu: Gpu, setup: Setup, k: Constants, batch: ArrayLike, context_tok: ArrayLike) -> Floats:
+def attention_s(
+    arch: Arch, gpu: Gpu, setup: Setup, k: Constants, batch: ArrayLike, context_tok: ArrayLike
+) -> Floats:
     """Time to read the cache of ``batch`` decoding sequences of ``context_tok`` tokens each.
 
     A cache splits over ``tp`` no further than it has heads; linear attention reads and writes its state.

@@ -78,7 +78,9 @@ def precision_of(catalog_at: CatalogAt, model_id: str, name: str) -> Precision:
     is_mixture = catalog_at.find(f"model/{model_id}", "experts") is not None
 
     def narrower(wanted: str, published: str) -> str:
-        width = {kind: catalog_at.number(f"dtype/{kind}", "bytes_per_element") for kind in (wanted, published)}
+        width = {
+            kind: catalog_at.number(f"dtype/{kind}", "bytes_per_element") for kind in (wanted, published)
+        }
         return wanted if width[wanted] < width[published] else published
 
     dense = narrower("bf16" if name == "fp4" and is_mixture else name, native.dense)

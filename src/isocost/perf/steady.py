@@ -50,8 +50,8 @@ def closed_form(terms: StepTerms, isl: ArrayLike, osl: ArrayLike, rate_per_s: Ar
 
     Steps are as long as the work that arrives during one, plus the base:
     ``S = base / (1 - rate * work)``; a sequence lives ``osl`` steps, so ``rate * osl * S`` run. A
-    first token waits for half a step, for the prompts before it (an M/D/1 queue of prefills) and
-    for its own prompt in the step that carries it.
+    first token waits outside the engine, for half a step, for the prompts before it (an M/D/1 queue
+    of prefills) and for its own prompt in the step that carries it.
     """
     isl, osl = np.asarray(isl, dtype=np.float64), np.asarray(osl, dtype=np.float64)
     rate = np.asarray(rate_per_s, dtype=np.float64)
@@ -61,7 +61,7 @@ def closed_form(terms: StepTerms, isl: ArrayLike, osl: ArrayLike, rate_per_s: Ar
         running = rate * osl * step
         prompt = isl * terms.prefill_s_per_tok
         queue = np.where(used < 1.0, rate * prompt * prompt / (2.0 * (1.0 - used)), np.inf)
-        ttft = 1.5 * step + queue + prompt
+        ttft = terms.first_token_s + 1.5 * step + queue + prompt
     crowded = running * (isl + 0.5 * osl) > terms.kv_capacity_tok
     step, ttft = np.where(crowded, np.inf, step), np.where(crowded, np.inf, ttft)
     with np.errstate(invalid="ignore"):
@@ -90,15 +90,17 @@ def goodput(
     low = np.zeros_like(high)
     prompt = isl * terms.prefill_s_per_tok
     base = terms.base_s
-    enough = _ttft_s(base, prompt, work, high) <= ttft_limit
+    inside_limit = ttft_limit - terms.first_token_s
+    enough = _ttft_s(base, prompt, work, high) <= inside_limit
     for _ in range(HALVINGS):
         if enough.all():
             break
         middle = 0.5 * (low + high)
-        keeps = _ttft_s(base, prompt, work, middle) <= ttft_limit
+        keeps = _ttft_s(base, prompt, work, middle) <= inside_limit
         low = np.where(enough | ~keeps, low, middle)
         high = np.where(enough | keeps, high, middle)
-    return np.asarray(np.where(enough, high, low))
+    idle = _ttft_s(base, prompt, work, np.zeros_like(high)) <= inside_limit
+    return np.asarray(np.where(idle, np.where(enough, high, low), 0.0))
 
 
 def relaid(

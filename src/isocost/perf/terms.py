@@ -23,11 +23,13 @@ class StepTerms(NamedTuple):
 
     Time of a step of a whole replica::
 
-        base_s + prefill_s_per_tok * prefill_tokens + seq_s * running_sequences + kv_s_per_tok * cached_tokens_read
+        base_s + prefill_s_per_tok * prefill_tokens
+            + seq_s * running_sequences + kv_s_per_tok * cached_tokens_read
 
     ``cached_tokens_read`` sums the contexts of the sequences that decode. ``batch_low`` to
     ``batch_high`` is the range of running sequences over which the line was laid.
-    ``kv_capacity_tok`` is what the cache of the replica holds.
+    ``kv_capacity_tok`` is what the cache of the replica holds, ``weight_bytes`` are those on one
+    accelerator, ``first_token_s`` is what a request spends outside the steps.
     """
 
     base_s: Floats
@@ -37,6 +39,7 @@ class StepTerms(NamedTuple):
     kv_capacity_tok: Floats
     weight_bytes: Floats
     gpus: Floats
+    first_token_s: Floats
     batch_low: Floats
     batch_high: Floats
 
@@ -56,32 +59,38 @@ def step_terms(
     osl: ArrayLike,
     batch: ArrayLike | None = None,
 ) -> StepTerms:
-    """The roofline as a line through an operating range, for prompts of ``isl`` and answers of ``osl`` tokens.
+    """The roofline as a line over an operating range, for prompts of ``isl``, answers of ``osl`` tokens.
 
     Two things bend the roofline: experts that more tokens have not all touched, and the passage
     from memory-bound to compute-bound. Both are replaced by secants: in the batch between a
-    quarter of ``batch`` and ``batch`` running sequences at the mean context; in the cache between
-    the contexts at the start and at the end of an answer; in the prompt between nothing and ``isl``
-    tokens, so that a whole prompt costs what the roofline says. Without ``batch``, the range ends
-    at what the cache holds, 256 at most. Outside the range the line overstates small batches of
-    mixtures (:func:`isocost.perf.steady.goodput` lays it again where it is used).
+    quarter of ``batch`` and ``batch`` running sequences at the mean context (then moved by half of
+    the sag between); in the cache between the contexts at the start and at the end of an answer;
+    in the prompt between nothing and ``isl`` tokens, so that a whole prompt costs what the roofline
+    says. Without ``batch``, the range ends at what the cache holds, 256 at most. Inside the range
+    the line is within a few per cent; below it, it overstates steps of mixtures
+    (:meth:`isocost.perf.candidates.Candidates.goodput` lays it again where it is used).
     """
     isl, osl = np.asarray(isl, dtype=np.float64), np.maximum(np.asarray(osl, dtype=np.float64), 1.0)
     mean = isl + 0.5 * osl
     capacity = cache_capacity_tok(arch, gpu, setup, k, mean)
-    widest = np.minimum(capacity / mean, WIDEST_BATCH) if batch is None else np.asarray(batch, dtype=np.float64)
+    widest = (
+        np.minimum(capacity / mean, WIDEST_BATCH) if batch is None else np.asarray(batch, dtype=np.float64)
+    )
     high = np.maximum(np.broadcast_to(widest, capacity.shape), 2.0)
     low = np.maximum(NARROWEST_FRAC * high, 1.0)
     at_high = decode_step_s(arch, gpu, setup, k, high, mean)
     at_low = decode_step_s(arch, gpu, setup, k, low, mean)
+    middle = decode_step_s(arch, gpu, setup, k, 0.5 * (low + high), mean)
     early = decode_step_s(arch, gpu, setup, k, high, isl)
     late = decode_step_s(arch, gpu, setup, k, high, isl + osl)
     kv = np.maximum(late - early, 0.0) / (high * osl)
     slope = np.maximum(at_high - at_low, 0.0) / (high - low)
     kv = np.minimum(kv, slope / mean)
-    base = at_high - slope * high
+    # Half of the sag of the curve between its ends: the line then errs as much at the ends as inside.
+    sag = 0.5 * (middle - 0.5 * (at_low + at_high))
+    base = at_high - slope * high + sag
     # A compute-bound line can meet zero batch below zero: it then starts at nothing.
-    slope = np.where(base < 0, at_high / high, slope)
+    slope = np.where(base < 0, (at_high + sag) / high, slope)
     base = np.maximum(base, 0.0)
     prompt = prefill_s(arch, gpu, setup, k, isl)
     per_tok = np.maximum(prompt - base, 0.02 * prompt) / np.maximum(isl, 1.0) / setup.dp
@@ -93,6 +102,7 @@ def step_terms(
         capacity,
         weight_bytes(arch, setup),
         setup.gpus,
+        np.full_like(base, k.first_token_s),
         low,
         high,
     )

@@ -28,8 +28,9 @@ from isocost.perf.steady import ClosedLoop, closed_loop
 
 T = TypeVar("T")
 COLUMNS = (
-    "model gpu n_gpu tp pp dp precision engine isl osl concurrency_or_batch load_kind metric value unit config_id"
-).split()
+    *("model", "gpu", "n_gpu", "tp", "pp", "dp", "precision", "engine", "isl", "osl"),
+    *("concurrency_or_batch", "load_kind", "metric", "value", "unit", "config_id"),
+)
 PASS_FRAC = 0.25
 LARGEST_REPLICA = 8
 METRICS: Mapping[str, str] = {
@@ -45,9 +46,12 @@ METRICS: Mapping[str, str] = {
     "total_throughput": "total_throughput",
 }
 INTERVALS = {"tpot": "tpot", "step": "tpot", "ttft": "ttft", "e2e": "tpot"}
+ENGINES_LEFT_OUT = frozenset({"llama.cpp"})
 SECONDS = {"ms": 1e-3, "s": 1.0, "tok/s": 1.0}
-PRECISIONS = {"bf16": "bf16", "bfloat16": "bf16", "fp16": "bf16", "fp16/bf16": "bf16", "fp8": "fp8"} | {
-    name: "fp4" for name in ("fp4", "mxfp4", "nvfp4")
+PRECISIONS = {
+    **dict.fromkeys(("bf16", "bfloat16", "fp16", "fp16/bf16"), "bf16"),
+    **dict.fromkeys(("fp4", "mxfp4", "nvfp4"), "fp4"),
+    "fp8": "fp8",
 }
 
 
@@ -114,7 +118,9 @@ def validate_perf(path: Path | str, catalog_at: CatalogAt | None = None) -> Perf
         here = points.quantity == quantity
         covered |= here & (ratio >= low) & (ratio <= high)
     passed = error <= PASS_FRAC
-    failed = dict.fromkeys([points.labels["config_id"][i] for i in np.flatnonzero(~passed)] + unanswered)
+    failed = dict.fromkeys(
+        [points.labels["config_id"][i] for i in np.flatnonzero(~passed).tolist()] + unanswered
+    )
     every = _share(error, covered, np.ones(len(error), dtype=bool))
     return PerfReport(
         str(path),
@@ -154,7 +160,9 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
             raise BadInput(f"no column {', '.join(missing)}", where=str(path))
         numbers = {"n_gpu", "tp", "pp", "dp", "isl", "osl", "concurrency_or_batch", "value"}
         parts = [
-            f"try_cast({name} as double) as {name}" if name in numbers else f"cast({name} as varchar) as {name}"
+            f"try_cast({name} as double) as {name}"
+            if name in numbers
+            else f"cast({name} as varchar) as {name}"
             for name in COLUMNS
         ]
         rows = connection.execute(f"select {', '.join(parts)} from {reader}(?)", [str(path)]).fetchall()
@@ -188,15 +196,13 @@ def points_of(
     points = _points(catalog_at, kept)
     k = constants_of(catalog_at)
     fit = cache_capacity_tok(points.arch, points.gpu, points.setup, k, points.isl) > 0
-    unanswered = [points.labels["config_id"][i] for i in np.flatnonzero(~fit)]
+    unanswered = [points.labels["config_id"][i] for i in np.flatnonzero(~fit).tolist()]
     return _select(points, np.flatnonzero(fit)), left_out, unanswered
 
 
 def predict(points: Points, k: Constants) -> Floats:
     """What the model says of each point, in the unit of ``measured`` (seconds or tokens a second)."""
-    loop = closed_loop(
-        points.arch, points.gpu, points.setup, k, points.concurrency, points.isl, points.osl
-    )
+    loop = closed_loop(points.arch, points.gpu, points.setup, k, points.concurrency, points.isl, points.osl)
     return predict_from(points, loop, k)
 
 
@@ -207,7 +213,9 @@ def predict_from(points: Points, loop: ClosedLoop, k: Constants) -> Floats:
     """
     from isocost.perf.roofline import prefill_s
 
-    together = prefill_s(points.arch, points.gpu, points.setup, k, points.isl * points.concurrency / points.setup.dp)
+    together = prefill_s(
+        points.arch, points.gpu, points.setup, k, points.isl * points.concurrency / points.setup.dp
+    )
     # The attention of prompts side by side does not grow with their number squared.
     single = prefill_s(points.arch, points.gpu, points.setup, k, points.isl)
     together = np.minimum(together, single * points.concurrency)
@@ -218,7 +226,7 @@ def predict_from(points: Points, loop: ClosedLoop, k: Constants) -> Floats:
     rate = np.where(static, points.concurrency * points.osl / e2e, loop.output_tok_per_s)
     choices = {
         "tpot": tpot,
-        "step": loop.decode_step_s,
+        "step": _median_step_s(points, loop),
         "ttft": ttft,
         "e2e": e2e,
         "throughput": rate,
@@ -231,6 +239,13 @@ def predict_from(points: Points, loop: ClosedLoop, k: Constants) -> Floats:
     return out
 
 
+def _median_step_s(points: Points, loop: ClosedLoop) -> Floats:
+    """The median gap between tokens: a bare step, until most steps carry a prompt."""
+    prompts = np.maximum(loop.running / points.setup.dp - 1.0, 0.0) / points.osl
+    every = (loop.tpot_s - loop.decode_step_s) * np.maximum(1.0, 1.0 / np.maximum(prompts, 1e-9))
+    return np.asarray(loop.decode_step_s + np.where(prompts > 0.5, every, 0.0))
+
+
 def _rule(row: Mapping[str, Any]) -> str | None:
     kind = str(row["load_kind"])
     if row["metric"] not in METRICS or row["unit"] not in SECONDS:
@@ -241,6 +256,8 @@ def _rule(row: Mapping[str, Any]) -> str | None:
         return "no measured value"
     if row["tp"] is None:
         return "layout not stated"
+    if row["engine"] in ENGINES_LEFT_OUT:
+        return "engine that does not batch continuously"
     if PRECISIONS.get(str(row["precision"])) is None:
         return "precision not modelled"
     if (row["tp"] or 1) * (row["dp"] or 1) * (row["pp"] or 1) > LARGEST_REPLICA:
@@ -270,7 +287,7 @@ def _points(catalog_at: CatalogAt, kept: Sequence[tuple[Mapping[str, Any], str, 
     for row, model_id, _ in kept:
         found = precision(f"{model_id} {row['precision']}")
         assert found is not None
-        # TensorRT-LLM's benchmarks keep the cache in fp8 with fp8 or fp4 weights; the others' default is bf16.
+        # TensorRT-LLM's benchmarks keep the cache in fp8 beside fp8 or fp4 weights; others default to bf16.
         narrow = row["engine"] == "trtllm" and PRECISIONS[str(row["precision"])] != "bf16"
         formats.append(found._replace(cache="fp8") if narrow else found)
     setup = setup_of(
