@@ -66,11 +66,8 @@ class Built:
         return self.ledger.total_usd
 
 
-def build(prepared: Prepared, *, reserved_at_most: Mapping[str, int] | None = None) -> Built:
+def build(prepared: Prepared) -> Built:
     """The least-cost plan that the limits allow.
-
-    ``reserved_at_most`` caps reserved replicas by pool id: a short trace must not commit to more than
-    every shape of its week supports.
 
     Raises:
         Infeasible: a stream that nothing may serve; ``explain_infeasible`` finds the conflict.
@@ -91,7 +88,7 @@ def build(prepared: Prepared, *, reserved_at_most: Mapping[str, int] | None = No
     usable = tuple(o for o in options if any(not fit.why_not for fit in o.fits.values()))[:POOLS_MOST]
     derate: dict[str, float] = {}
     for attempt in range(1, ROUNDS + 1):
-        problem = problem_of(prepared, planned, usable, tables, reserved_at_most or {}).derated(derate)
+        problem = problem_of(prepared, planned, usable, tables).derated(derate)
         solution = solve(problem, gap_frac=GAP_FRAC, limit_s=SOLVE_S)
         draft = _draft(prepared, planned, usable, tables, solution)
         replayed = replay_draft(prepared, draft)
@@ -113,7 +110,6 @@ def problem_of(
     cases: Sequence[Case],
     options: Sequence[PoolOption],
     tables: Mapping[str, Tabulated],
-    reserved_at_most: Mapping[str, int],
     *,
     proven: bool = True,
 ) -> Problem:
@@ -147,9 +143,7 @@ def problem_of(
     held_left = {held.gpu: held.count for held in have.on(prepared.request.on).gpus}
     for option in options:
         held = held_left.pop(option.pool.gpu, 0) // option.pool.gpus
-        pool = choice(option, tables[option.pool.id], held, more, care * option.pool.gpus)
-        most = reserved_at_most.get(option.pool.id, 0) if reserved_at_most else None
-        pools.append(replace(pool, reserved_at_most=most))
+        pools.append(choice(option, tables[option.pool.id], held, more, care * option.pool.gpus))
     spare = max((case.slo.spare_replicas or 0) for case in cases)
     spot = prepared.at.number("planning/spot", "most_frac")
     ids = tuple(case.stream.id for case in cases)
@@ -271,7 +265,7 @@ def only_pool(
 ) -> tuple[Draft, bool] | None:
     """Every stream on one pool; whether every limit and its evidence allow it. ``None``: it cannot be."""
     bare = [replace(case, rows=case.stream.rows, cache_hit_frac=np.zeros(WEEK_H)) for case in cases]
-    problem = problem_of(prepared, bare, (option,), tables, {}, proven=False)
+    problem = problem_of(prepared, bare, (option,), tables, proven=False)
     found = whole_pool(problem, 0)
     if found is None:
         return None

@@ -13,7 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from isocost.catalog import CatalogAt
-from isocost.catalog.evidence import Interval, Verdict, input_ratio, may_replace, output_ratio
+from isocost.catalog.evidence import (
+    Interval,
+    Verdict,
+    input_ratio,
+    may_replace,
+    output_ratio,
+    score_difference,
+)
 from isocost.catalog.prices import edges
 from isocost.deployment import Api, Ask, UnitPrices, api_ttft_p95_s, offering_of, unfit, unit_prices
 from isocost.plan.limits import Limits, Slo
@@ -154,7 +161,8 @@ class Market:
         """Whether a model may replace today's."""
         key = (candidate, today, margin)
         if key not in self._verdicts:
-            self._verdicts[key] = may_replace(self.catalog_at, candidate, today, margin, self.confidence)
+            found = may_replace(self.catalog_at, candidate, today, margin, self.confidence)
+            self._verdicts[key] = found
         return self._verdicts[key]
 
     def ratios(self, today: str, candidate: str) -> tuple[Interval, Interval]:

@@ -42,8 +42,6 @@ def one_pool(problem: Problem, k: int) -> Solution | None:
     floor = max(1 + problem.spare, pool.held)
     counts = np.arange(most + 1)
     reserved_most = most - pool.held if pool.reserved_usd_per_h is not None else 0
-    if pool.reserved_at_most is not None:
-        reserved_most = min(reserved_most, pool.reserved_at_most)
     best: tuple[float, int, Ints] | None = None
     for reserved in range(max(0, reserved_most) + 1):
         base = pool.held + reserved

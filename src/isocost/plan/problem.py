@@ -32,7 +32,6 @@ class PoolChoice:
     held: int
     fixed_usd_per_month: float
     extra_usd_per_replica_h: float = 0.0
-    reserved_at_most: int | None = None
 
     def needed(self, load_per_h: Floats, spare: int) -> Ints:
         """Least replicas that carry a load (H,), with ``spare`` more wherever there is load."""

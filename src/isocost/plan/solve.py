@@ -136,8 +136,6 @@ def _build(problem: Problem, columns: _Columns, rows: _Rows) -> dict[str, Any]:
         y = columns.add(pool.fixed_usd_per_month + pool.held * extra_month, float(allowed.any()), True)
         rows.add([(y, 1.0), (z, -1.0)], -_INF, 0.0)
         reserved_most = 0.0 if pool.reserved_usd_per_h is None else float(most.max())
-        if pool.reserved_at_most is not None:
-            reserved_most = min(reserved_most, pool.reserved_at_most)
         reserved = columns.add(
             (pool.reserved_usd_per_h or 0.0) * whole_month + extra_month, reserved_most, True
         )

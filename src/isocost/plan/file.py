@@ -1,0 +1,155 @@
+"""``plan.toml``: fleet, policy, limits and price basis, readable by a person, run by ``isocost replay``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import tomli_w
+
+from isocost.deployment import Api, ExactCache, Pool
+from isocost.errors import BadLimits
+from isocost.fleet import Fleet, PoolSchedule, Standing
+from isocost.plan.limits import Limits
+from isocost.policy.route import Route, Share
+
+FORMAT = 1
+HEAD = """\
+# A plan of isocost: what exists (pools, standing costs) and what each request tries (routes).
+# Hours of the week start on Monday 00:00 UTC; a list written "3x2 165x1" is 2 for three hours, then 1.
+# Run it on any log:  isocost replay LOG --plan plan.toml
+
+"""
+
+
+class Basis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a plan was made from: trace, date and content of the prices, and business as usual."""
+
+    title: str
+    trace: str
+    priced_on: str
+    price_basis: str
+    now: str
+    today_usd_per_month: float
+    plan_usd_per_month: float
+
+
+class PlanFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A plan as it is written and run."""
+
+    basis: Basis
+    limits: Limits
+    deployments: tuple[Api | Pool | ExactCache, ...]
+    routes: tuple[Route, ...]
+    fleet: Fleet
+
+
+def dumps(plan: PlanFile) -> str:
+    """The plan as TOML; :func:`loads` gives the same plan back."""
+    doc: dict[str, Any] = {
+        "format": FORMAT,
+        "basis": msgspec.to_builtins(plan.basis),
+        "limits": _known(msgspec.to_builtins(plan.limits)),
+        "deployment": [_known(msgspec.to_builtins(each)) for each in plan.deployments],
+        "route": [
+            {
+                **_known({"workload": r.workload, "model": r.model, "cache": r.cache or None}),
+                **_known({"fallback": r.fallback or None, "wait_s": r.wait_s}),
+                "share": [{"deployment": s.deployment, "frac": _runs(s.frac)} for s in r.shares],
+            }
+            for r in plan.routes
+        ],
+        "pool": [
+            {**_known(msgspec.to_builtins(p)), "on_demand": _runs(p.on_demand), "spot": _runs(p.spot)}
+            for p in plan.fleet.pools
+        ],
+        "standing": [_known(msgspec.to_builtins(item)) for item in plan.fleet.standing],
+    }
+    return HEAD + tomli_w.dumps(doc)
+
+
+def loads(text: str, where: str = "plan.toml") -> PlanFile:
+    """Read a plan.
+
+    Raises:
+        BadLimits: not TOML, a name with a typo, or a value of the wrong type.
+    """
+    try:
+        doc = msgspec.toml.decode(text.encode())
+        if doc.pop("format", None) != FORMAT:
+            raise BadLimits(
+                "not a plan of this version", where=where, fix=f"It starts with format = {FORMAT}"
+            )
+        routes = [
+            {
+                **{name: value for name, value in route.items() if name != "share"},
+                "shares": [{**share, "frac": _list(share["frac"], float)} for share in route["share"]],
+            }
+            for route in doc.pop("route", [])
+        ]
+        pools = [
+            {**p, "on_demand": _list(p["on_demand"], int), "spot": _list(p["spot"], int)}
+            for p in doc.pop("pool", [])
+        ]
+        whole = {
+            "basis": doc.pop("basis"),
+            "limits": doc.pop("limits", {}),
+            "deployments": doc.pop("deployment", []),
+            "routes": routes,
+            "fleet": {"pools": pools, "standing": doc.pop("standing", [])},
+            **doc,
+        }
+        return msgspec.convert(whole, PlanFile)
+    except (KeyError, TypeError) as wrong:
+        raise BadLimits(f"{wrong} is missing or malformed", where=where) from None
+    except msgspec.DecodeError as wrong:
+        raise BadLimits(str(wrong), where=where) from None
+
+
+def read(path: Path) -> PlanFile:
+    """Read a plan from a file."""
+    try:
+        return loads(path.read_text(encoding="utf-8"), path.name)
+    except FileNotFoundError:
+        raise BadLimits("no such file", where=str(path), fix="Make one: isocost plan LOG") from None
+
+
+def _known(doc: dict[str, Any]) -> dict[str, Any]:
+    """Without what is unset: TOML has no null."""
+    return {k: _known(v) if isinstance(v, dict) else v for k, v in doc.items() if v is not None}
+
+
+def _runs(values: tuple[float, ...] | tuple[int, ...]) -> str:
+    """Values with repeats counted.
+
+    >>> _runs((1, 1, 2))
+    '2x1 1x2'
+    """
+    runs: list[list[Any]] = []
+    for value in values:
+        if runs and runs[-1][1] == value:
+            runs[-1][0] += 1
+        else:
+            runs.append([1, value])
+    return " ".join(f"{count}x{value}" for count, value in runs)
+
+
+def _list(text: str, kind: type[int] | type[float]) -> list[int | float]:
+    """What :func:`_runs` wrote.
+
+    >>> _list("2x1 1x2", int)
+    [1, 1, 2]
+    """
+    found: list[int | float] = []
+    for run in text.split():
+        count, _, value = run.partition("x")
+        if not count.isdigit() or not value:
+            raise BadLimits(
+                f"{run!r} in a list of hours", where="plan.toml", fix="Write COUNTxVALUE, as 168x1"
+            )
+        found += [kind(value)] * int(count)
+    return found
+
+
+__all__ = ["Basis", "PlanFile", "PoolSchedule", "Share", "Standing", "dumps", "loads", "read"]
