@@ -28,6 +28,10 @@ from isocost.report.charts.breakeven import sliders
 VEGALITE = "6.4"
 """The Vega-Lite that draws both the page's and the files' charts."""
 
+_EXPORT = "window.vegaEmbed = vegaEmbed;"
+"""What the bundle of Vega, Vega-Lite and Vega-Embed hands to the page."""
+
+_OWN_ID = re.compile(r'(?<=id=")(?:clip|gradient_)\d+|(?<=url\(#)(?:clip|gradient_)\d+')
 _BETWEEN_TICKS = re.compile(r"`([^`]+)`")
 _AFTER_MARK = re.compile(r"([/.\[@])")
 
@@ -62,9 +66,9 @@ def render(result: PlanResult) -> str:
     """
     found = {name: build(result) for name, build in BUILDERS.items()}
     drawn = {name: chart for name, chart in found.items() if isinstance(chart, Chart)}
-    svgs = {name: Markup(_svg(chart)) for name, chart in drawn.items()}
+    svgs = {name: Markup(_svg(name, chart)) for name, chart in drawn.items()}
     specs = {name: chart.spec for name, chart in drawn.items()}
-    library = _inline(vl_convert.javascript_bundle(None, VEGALITE)) if drawn else ""
+    library = _inline(vl_convert.javascript_bundle(_EXPORT, VEGALITE)) if drawn else ""
     own = _inline(_asset("report.js"))
     scripts = [Markup(text) for text in (library, own) if text]
     page = _environment().get_template("report.html.j2")
@@ -95,6 +99,8 @@ def render(result: PlanResult) -> str:
         facts=sections.fact_rows(result),
         facts_said=sections.facts_sentence(result),
         rebuild=sections.rebuild_rows(result),
+        basis=sections.basis(result),
+        infeasible=result.verdict == "infeasible",
         words=words,
         accent=palette.accent,
     )
@@ -109,9 +115,12 @@ def _in_light(chart: Chart) -> Chart:
     return Chart(chart.title, chart.subtitle, chart.standalone(), chart.table)
 
 
-def _svg(chart: Chart) -> str:
-    svg: str = vl_convert.vegalite_to_svg(chart.spec, vl_version=VEGALITE)
-    return svg
+def _svg(name: str, chart: Chart) -> str:
+    """A chart's picture. Vega counts its ids through the life of the process: here they start again."""
+    svg = vl_convert.vegalite_to_svg(chart.spec, vl_version=VEGALITE)
+    found = dict.fromkeys(_OWN_ID.findall(svg))
+    ids = {old: f"{name}-{i}" for i, old in enumerate(found)}
+    return _OWN_ID.sub(lambda match: ids[match[0]], svg)
 
 
 def _with_hatches(svg: str, defs: str) -> str:

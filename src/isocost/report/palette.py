@@ -9,9 +9,10 @@ stay apart under the common kinds of colour blindness, darkened or lightened unt
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-LIGHT = {
+LIGHT: Mapping[str, str] = {
     "paper": "#ffffff",
     "panel": "#f6f7f9",
     "ink": "#16191d",
@@ -32,7 +33,7 @@ LIGHT = {
 }
 """Colours on white, and on paper."""
 
-DARK = {
+DARK: Mapping[str, str] = {
     "paper": "#14171b",
     "panel": "#1c2026",
     "ink": "#eceff3",

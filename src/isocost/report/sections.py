@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -9,14 +10,14 @@ import msgspec
 from isocost.plan.result import OptionLine, PlanResult
 from isocost.report import words
 
-PILLARS = {
+PILLARS: Mapping[str, str] = {
     "development": "Development",
     "deployment": "Deployment and scaling",
     "sustainability": "Sustainability and maintenance",
 }
 """The three pillars in order, as people read them; any other id is shown as it is, after them."""
 
-OPTION_NAMES = {
+OPTION_NAMES: Mapping[str, str] = {
     "today": "Today",
     "api": "API",
     "hosted": "Hosted open weights",
@@ -65,12 +66,12 @@ class Matrix(msgspec.Struct, frozen=True):
 def figures(result: PlanResult) -> list[Figure]:
     """Today, the plan and its band, the saving, and how far the plan can be trusted."""
     today, plan = result.today_usd, result.plan_usd
-    at_least = "at least " if result.at_least else ""
+    at_least = "≥ " if result.at_least else ""
     first = Figure(
         "Today, a month",
         at_least + words.usd_short(today.mid),
         f"80 % band {words.usd_short(today.low)} to {words.usd_short(today.high)}"
-        + ("; part of the usage has no known price" if result.at_least else ""),
+        + ("; at least, as part of the usage has no known price" if result.at_least else ""),
         "today",
     )
     held = sum(limit.status == "held" for limit in result.limits)
@@ -112,6 +113,13 @@ def _held_under(result: PlanResult, missed: int, unverified: int) -> str:
     said = [f"{n} {what}" for n, what in ((missed, "missed"), (unverified, "unverified")) if n]
     said.append(f"cost certified within {words.percent(result.gap_frac)} of the least")
     return "; ".join(said)
+
+
+def basis(result: PlanResult) -> str:
+    """The day and the basis of the prices, said once."""
+    if result.priced_on in result.price_basis:
+        return result.price_basis[:1].upper() + result.price_basis[1:]
+    return f"Prices of {result.priced_on}: {result.price_basis}"
 
 
 def plan_rows(result: PlanResult) -> list[dict[str, Any]]:

@@ -77,10 +77,25 @@
       const v = lo > 0 ? Math.min(hi, lo * Math.pow(hi / lo, k / steps)) : lo + ((hi - lo) * k) / steps;
       const now = cheapest(curves, v);
       if (now && before && now.label !== before.label)
-        found.push({ v, usd: now.usd, label: now.label, text: now.label + " becomes cheapest from " + short(v) + " a month" });
+        found.push({ v, usd: now.usd, label: now.label });
       if (now) before = now;
     }
     return found;
+  }
+
+  function crossing(a, b) {
+    const [lo, hi] = [data.volumes[0], data.volumes[data.volumes.length - 1]];
+    const steps = 1500;
+    let dearer = false;
+    for (let k = 0; k <= steps; k++) {
+      const v = lo > 0 ? Math.min(hi, lo * Math.pow(hi / lo, k / steps)) : lo + ((hi - lo) * k) / steps;
+      const [x, y] = [a, b].map((c) => costAt(data.volumes, c.costs, c.stairs, v));
+      if (x === null || y === null) continue;
+      if (y < x && dearer)
+        return { v, usd: y, text: b.label + " cheaper than " + a.label + " from " + short(v) + " a month" };
+      dearer = y >= x;
+    }
+    return null;
   }
 
   function recompute() {
@@ -95,7 +110,8 @@
         if (usd !== null && usd > 0)
           rows.push({ v: data.volumes[j], usd, label: curve.label, stairs: curve.stairs, ok: curve.ok });
       });
-    const crossings = takeovers(curves);
+    const takeover = takeovers(curves);
+    const crossings = data.pairs.map(([i, j]) => crossing(curves[i], curves[j])).filter((c) => c !== null);
     const text = times === 1 ? "this trace" : short(times) + " × this trace";
     const view = views.breakeven;
     if (view) view.data("curves", rows).data("today", [{ v, text }]).data("crossings", crossings).run();
@@ -103,7 +119,7 @@
     document.getElementById("out-api").textContent = signed(api);
     document.getElementById("out-gpu").textContent = signed(gpu);
     const best = cheapest(curves, v);
-    const later = crossings.find((c) => c.v > v);
+    const later = takeover.find((c) => c.v > v);
     let said = "At " + short(v) + " requests a month ";
     said += best ? best.label + " costs least of what is allowed: $" + short(best.usd) + " a month." : "nothing tabulated that is allowed serves all the traffic.";
     if (best && later) said += " " + later.label + " takes over from " + short(later.v) + ".";

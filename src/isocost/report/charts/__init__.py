@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from isocost.plan.result import PlanResult
 from isocost.report.chart import Absent, Chart
@@ -13,7 +13,7 @@ from isocost.report.charts.isoquant import isoquant
 from isocost.report.charts.sensitivity import band, tornado
 from isocost.report.charts.waterfall import waterfall
 
-BUILDERS: dict[str, Callable[[PlanResult], Chart | Absent]] = {
+BUILDERS: Mapping[str, Callable[[PlanResult], Chart | Absent]] = {
     "isoquant": isoquant,
     "breakeven": breakeven,
     "frontier": frontier,

@@ -28,6 +28,9 @@ POOLED = ("selfhost", "slm")
 API_PRICED = ("api", "hosted", "batch", "today")
 """Options whose cost moves with an API price."""
 
+_ROOM = 1.6
+"""Space left at the ends of the cost axis, so that a curve that is priced again stays in sight."""
+
 _GPU_WORDS = ("gpu", "gpus", "idle", "redundancy", "inference", "headroom", "replica", "replicas")
 _API_WORDS = ("api", "tokens", "token")
 
@@ -63,12 +66,17 @@ def breakeven(result: PlanResult) -> Chart | Absent:
     )
 
 
+def _index(found: BreakEven, name: str) -> int | None:
+    """The series that a crossing names, by its label or by its option."""
+    if name in found.labels:
+        return found.labels.index(name)
+    return next((i for i, option in enumerate(found.options) if option == name), None)
+
+
 def _label(found: BreakEven, name: str) -> str:
-    """The label of an option or a label as a crossing names it."""
-    for option, label in zip(found.options, found.labels, strict=True):
-        if name in (option, label):
-            return label
-    return name
+    """The label of the series that a crossing names."""
+    i = _index(found, name)
+    return name if i is None else found.labels[i]
 
 
 def at(found: BreakEven, i: int, volume: float) -> float | None:
@@ -140,7 +148,7 @@ def _spec(result: PlanResult, found: BreakEven, volume: float) -> Spec:
     costs = [row["usd"] for row in rows]
     wide = wide and min(costs) > 0
     kind = "log" if wide else "linear"
-    low, high = (min(costs) / 1.25, max(costs) * 1.25) if wide else (0.0, max(costs) * 1.1 or 1.0)
+    low, high = (min(costs) / _ROOM, max(costs) * _ROOM) if wide else (0.0, max(costs) * _ROOM or 1.0)
     x_ticks: Spec = {"values": log_ticks(vs[0], vs[-1])} if wide else {"tickCount": 6}
     y_ticks: Spec = {"values": log_ticks(low, high)} if wide else {"tickCount": 6}
     x = {
@@ -173,7 +181,7 @@ def _spec(result: PlanResult, found: BreakEven, volume: float) -> Spec:
         {
             "data": {"name": "curves"},
             "transform": [{"filter": test}],
-            "mark": {"type": "line", "interpolate": shape, "strokeWidth": 2.5},
+            "mark": {"type": "line", "interpolate": shape, "strokeWidth": 2.5, "clip": True},
             "encoding": {
                 "x": x,
                 "y": y,
@@ -187,6 +195,7 @@ def _spec(result: PlanResult, found: BreakEven, volume: float) -> Spec:
     layers += [
         {
             "data": {"name": "today", "values": [{"v": volume, "text": "this trace"}]},
+            "transform": [{"filter": f"datum.v >= {vs[0]} && datum.v <= {vs[-1]}"}],
             "layer": [
                 {
                     "mark": {
@@ -199,14 +208,7 @@ def _spec(result: PlanResult, found: BreakEven, volume: float) -> Spec:
                     "encoding": {"x": {"field": "v", "type": "quantitative"}},
                 },
                 {
-                    "mark": {
-                        "type": "text",
-                        "align": "left",
-                        "dx": 5,
-                        "dy": 4,
-                        "baseline": "top",
-                        "clip": True,
-                    },
+                    "mark": {"type": "text", "align": "center", "dy": -8, "baseline": "bottom"},
                     "encoding": {
                         "x": {"field": "v", "type": "quantitative"},
                         "y": {"value": 0},
@@ -221,6 +223,7 @@ def _spec(result: PlanResult, found: BreakEven, volume: float) -> Spec:
                 "type": "point",
                 "filled": True,
                 "size": 75,
+                "clip": True,
                 "opacity": 1,
                 "color": var("ink"),
                 "stroke": var("paper"),
@@ -234,7 +237,7 @@ def _spec(result: PlanResult, found: BreakEven, volume: float) -> Spec:
 def _crossing_rows(found: BreakEven) -> list[Spec]:
     rows = []
     for a, b, v in found.crossings:
-        i = next((k for k, o in enumerate(found.options) if b in (o, found.labels[k])), None)
+        i = _index(found, b)
         usd = None if i is None else at(found, i, v)
         if usd is not None:
             text = f"{_label(found, b)} cheaper than {_label(found, a)} from {words.count(v)} a month"
@@ -278,7 +281,13 @@ def sliders(result: PlanResult) -> dict[str, Any] | None:
                 "gpu": round(gpu, 6),
             }
         )
-    return {"volumes": found.requests_per_month, "today": result.trace.requests_per_month, "series": series}
+    pairs = [(_index(found, a), _index(found, b)) for a, b, _ in found.crossings]
+    return {
+        "volumes": found.requests_per_month,
+        "today": result.trace.requests_per_month,
+        "series": series,
+        "pairs": [pair for pair in pairs if None not in pair],
+    }
 
 
 def _parts(option: str, line: OptionLine | None, least_usd: float) -> tuple[float, float, float]:

@@ -102,11 +102,11 @@ def _spec(found: list[FrontierPoint]) -> Spec:
         "axis": {"labelExpr": "datum.value == 0 ? '0' : format(datum.value, '+.2~f')", "tickCount": 6},
     }
     at = {p.id: (across(p.usd_per_month), down(p.quality_diff_points or 0.0)) for p in known}
-    walls = [
-        (across(p.usd_per_month), down(p.quality_diff_points or 0), down(p.quality_low_points))
-        for p in known
-        if p.quality_low_points is not None
-    ]
+    walls = [(0.0, down(0) - 1, width, down(0) + 1)]
+    for p in known:
+        if p.quality_diff_points is not None and p.quality_low_points is not None:
+            at_x = across(p.usd_per_month)
+            walls.append((at_x - 2, down(p.quality_diff_points), at_x + 2, down(p.quality_low_points)))
     rows = [_row(p, p.quality_diff_points) for p in known]
     main: list[Spec] = [
         {
@@ -206,16 +206,16 @@ def _labels(rows: list[Spec], placed: dict[str, tuple[str, float, float]], x: Sp
 def _placed(
     at: dict[str, tuple[float, float]],
     found: list[FrontierPoint],
-    walls: list[tuple[float, float, float]],
+    walls: list[tuple[float, float, float, float]],
     width: float,
 ) -> dict[str, tuple[str, float, float]]:
     """Align and offsets of each label, so that none covers a mark, a whisker or another label.
 
-    Greedy over eight places by label in order of cost; a label that fits nowhere takes the place
-    that overlaps least.
+    Boxes are (left, top, right, bottom) in pixels. Greedy over eight places a label, in order of
+    cost; one that fits nowhere takes the place that overlaps least.
     """
-    taken = [(x - 7, y - 7, x + 7, y + 7) for x, y in at.values()]
-    taken += [(x - 2, min(a, b), x + 2, max(a, b)) for x, a, b in walls]
+    taken: list[tuple[float, float, float, float]] = list(walls)
+    taken += [(x - 7, y - 7, x + 7, y + 7) for x, y in at.values()]
     placed = {}
     for p in sorted(found, key=lambda p: (p.usd_per_month, p.id)):
         x, y = at[p.id]
