@@ -186,7 +186,7 @@ def write(path: Path, best: Constants, folds: list[Constants], ratios: dict[str,
         if row["subject"] == "perf/roofline" and name in FITTED | FIRST:
             each = [getattr(k, name) for k in folds]
             row.update(value=f"{getattr(best, name):.4g}", low=f"{min(each):.4g}", high=f"{max(each):.4g}")
-        elif row["subject"] == "perf/roofline" and name.removesuffix("_ratio") in ratios:
+        elif row["subject"] == "perf/roofline" and not row["when"] and name.removesuffix("_ratio") in ratios:
             low, middle, high = ratios[name.removesuffix("_ratio")]
             row.update(value=f"{middle:.4g}", low=f"{low:.4g}", high=f"{high:.4g}")
     with path.open("w", newline="") as file:

@@ -48,13 +48,16 @@ class Interval(NamedTuple):
     high: float
 
 
-def interval_of(catalog_at: CatalogAt, metric: str) -> Interval:
-    """How far a prediction of ``metric`` (tpot, ttft, throughput) may be off, from held-out families.
+def interval_of(catalog_at: CatalogAt, metric: str, vendor: str = "NVIDIA") -> Interval:
+    """How far a prediction of ``metric`` (tpot, ttft, throughput) may be off on a vendor's accelerators.
+
+    The constants were fitted to NVIDIA's; the others have intervals of their own (``vendor=...``).
 
     Raises:
-        UnknownFact: the metric has no fitted interval.
+        UnknownFact: the metric has no interval for the vendor.
     """
-    fact = catalog_at.fact(SUBJECT, f"{metric}_ratio")
+    when = "" if vendor == "NVIDIA" else f"vendor={vendor}"
+    fact = catalog_at.fact(SUBJECT, f"{metric}_ratio", when)
     low = fact.low if fact.low is not None else float(fact.value)
     high = fact.high if fact.high is not None else float(fact.value)
     return Interval(low, high)

@@ -45,10 +45,10 @@ METRICS: Mapping[str, str] = {
     "output_throughput": "throughput",
     "total_throughput": "total_throughput",
 }
-INTERVALS = {"tpot": "tpot", "step": "tpot", "ttft": "ttft", "e2e": "tpot"}
+INTERVALS: Mapping[str, str] = {"tpot": "tpot", "step": "tpot", "ttft": "ttft", "e2e": "tpot"}
 ENGINES_LEFT_OUT = frozenset({"llama.cpp"})
-SECONDS = {"ms": 1e-3, "s": 1.0, "tok/s": 1.0}
-PRECISIONS = {
+SECONDS: Mapping[str, float] = {"ms": 1e-3, "s": 1.0, "tok/s": 1.0}
+PRECISIONS: Mapping[str, str] = {
     **dict.fromkeys(("bf16", "bfloat16", "fp16", "fp16/bf16"), "bf16"),
     **dict.fromkeys(("fp4", "mxfp4", "nvfp4"), "fp4"),
     "fp8": "fp8",
@@ -113,9 +113,10 @@ def validate_perf(path: Path | str, catalog_at: CatalogAt | None = None) -> Perf
     ratio = points.measured / predicted
     error = np.abs(1.0 / ratio - 1.0)
     covered = np.zeros(len(ratio), dtype=bool)
-    for quantity in sorted(set(points.quantity.tolist())):
-        low, high = interval_of(at, INTERVALS.get(quantity, "throughput"))
-        here = points.quantity == quantity
+    vendor = np.array([at.text(f"gpu/{gpu_id}", "vendor") for gpu_id in points.labels["gpu"]])
+    for quantity, maker in sorted(set(zip(points.quantity.tolist(), vendor.tolist(), strict=True))):
+        low, high = interval_of(at, INTERVALS.get(quantity, "throughput"), maker)
+        here = (points.quantity == quantity) & (vendor == maker)
         covered |= here & (ratio >= low) & (ratio <= high)
     passed = error <= PASS_FRAC
     failed = dict.fromkeys(
