@@ -9,16 +9,27 @@ samples_per_month), ``storage/*`` (usd_per_gb_month, usd_per_gb, bytes_per_tok, 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from isocost.catalog import CatalogAt, Fact
 from isocost.finance import amortised_usd_per_month
 from isocost.fleet import Standing
 
-STAFF = {"api": "api", "hosted": "hosted-open", "selfhost": "self-hosted", "slm": "self-hosted"}
+STAFF: Mapping[str, str] = {
+    "api": "api",
+    "hosted": "hosted-open",
+    "selfhost": "self-hosted",
+    "slm": "self-hosted",
+}
 """Subject ``staff/...`` that states the people an option takes."""
-LAUNCH = {"api": "api", "hosted": "hosted-open", "selfhost": "self-hosted", "slm": "slm"}
-WORDS = {"api": "an API", "hosted": "hosted open weights", "selfhost": "own replicas", "slm": "own replicas"}
+LAUNCH: Mapping[str, str] = {"api": "api", "hosted": "hosted-open", "selfhost": "self-hosted", "slm": "slm"}
+WORDS: Mapping[str, str] = {
+    "api": "an API",
+    "hosted": "hosted open weights",
+    "selfhost": "own replicas",
+    "slm": "own replicas",
+}
 OWN = ("selfhost", "slm")
 """Options whose replicas are one's own."""
 WEEKS_PER_YEAR = 365.25 / 7

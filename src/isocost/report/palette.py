@@ -69,7 +69,7 @@ def _bytes_of(colour: str) -> tuple[int, int, int]:
     return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
 
 
-def variables(scheme: dict[str, str]) -> dict[str, str]:
+def variables(scheme: Mapping[str, str]) -> dict[str, str]:
     """Every variable of a scheme by name, tints (``api-1`` …) included."""
     found = dict(scheme)
     for name in OPTIONS:
@@ -109,7 +109,7 @@ def hatch(colour: str) -> str:
     return f"url(#hatch-{colour[6:-1]})"
 
 
-def hatches(scheme: dict[str, str] | None) -> str:
+def hatches(scheme: Mapping[str, str] | None) -> str:
     """SVG ``<defs>`` of every hatch; with ``None`` they refer to the page's CSS variables."""
     names = [n if i == 0 else f"{n}-{i}" for n in OPTIONS for i in range(TINTS)]
     colours = variables(scheme) if scheme else {}
@@ -124,7 +124,7 @@ def hatches(scheme: dict[str, str] | None) -> str:
     return "<defs>" + "".join(patterns) + "</defs>"
 
 
-def resolved(spec: Any, scheme: dict[str, str] | None = None) -> Any:
+def resolved(spec: Any, scheme: Mapping[str, str] | None = None) -> Any:
     """A copy of a specification in which each CSS variable is its colour (light by default)."""
     colours = {var(name): colour for name, colour in variables(scheme or LIGHT).items()}
 
@@ -141,7 +141,7 @@ def resolved(spec: Any, scheme: dict[str, str] | None = None) -> Any:
 def css() -> str:
     """Style rules that bind the variables for light, dark and print."""
 
-    def block(scheme: dict[str, str]) -> str:
+    def block(scheme: Mapping[str, str]) -> str:
         return "".join(f"--{name}:{colour};" for name, colour in variables(scheme).items())
 
     light, dark = block(LIGHT), block(DARK)

@@ -9,7 +9,7 @@ from isocost.trace.ingest import Scan, count_ns, number
 from isocost.trace.readers import Reader
 from isocost.trace.schema import ANCHOR_NS
 
-_COLUMNS = {"ts_s", "model", "tenant", "in_tok", "out_tok"}
+_COLUMNS = frozenset({"ts_s", "model", "tenant", "in_tok", "out_tok"})
 
 
 def knows(head: Head) -> bool:
