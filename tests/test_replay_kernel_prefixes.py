@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from isocost.errors import BadLimits, BadTrace
 from isocost.replay.prefix import blocks
-from isocost.replay.queue import BatchLimits, Terms, serve_with_prefixes
+from isocost.replay.queue import BatchLimits, Terms, serve, serve_with_prefixes
 from isocost.replay.stepwise import Prompt, serve_stepwise
 
 terms_st = st.builds(Terms, st.integers(1, 30), st.integers(0, 3), st.integers(0, 5), st.integers(0, 3))
@@ -70,3 +72,68 @@ def test_prefixes_skipping_equals_stepping(trace, terms, limits, data) -> None:
     assert fast.ttft_ps.tolist() == slow.ttft_ps
     assert fast.e2e_ps.tolist() == slow.e2e_ps
     assert fast.busy_ps.tolist() == slow.busy_ps
+
+
+def test_nothing_shared_is_plain_replay() -> None:
+    rng = np.random.default_rng(2)
+    n = 500
+    arrival = np.cumsum(rng.integers(0, 60, n)) * 10**9
+    prompt, output = rng.integers(1, 2000, n), rng.integers(1, 300, n)
+    terms, limits = Terms(5_500_000_000, 40_000_000, 20_000_000, 52_000), BatchLimits(1024, 32, 30_000)
+    count = -(-prompt // 128)
+    offsets = np.concatenate([[0], np.cumsum(count)])
+    held = blocks(offsets, np.arange(offsets[-1]), prompt, 128)
+    for routing in ("jsq", "round_robin", "least_tokens"):
+        plain = serve(arrival, prompt, output, terms, limits, n_replicas=3, routing=routing)
+        shared = serve_with_prefixes(
+            arrival, prompt, output, held, terms, limits, n_replicas=3, routing=routing
+        )
+        for a, b in zip(plain, shared[:6], strict=True):
+            np.testing.assert_array_equal(a, b)
+        assert shared.cached_tok.tolist() == [0] * n
+
+
+def test_one_prompt_again_and_again() -> None:
+    """The second request finds all of the first's prompt but must still compute one token of it."""
+    terms, limits = Terms(1000, 7, 0, 0), BatchLimits(100, 4, 60)
+    held = blocks([0, 3, 6, 9], [1, 2, 3, 1, 2, 3, 1, 2, 4], [12, 12, 12], 4)
+    served = serve_with_prefixes([0, 5000, 10_000], [12] * 3, [2] * 3, held, terms, limits)
+    assert served.cached_tok.tolist() == [0, 11, 8]
+    assert served.ttft_ps.tolist() == [1000 + 7 * 12, 1000 + 7, 1000 + 7 * 4]
+
+
+def test_memory_is_shared_with_live_requests() -> None:
+    """A cache that a live request's output pushes out is gone; with more memory it is there."""
+    terms = Terms(1000, 7, 0, 0)
+    held = blocks([0, 3, 3, 6], [1, 2, 3, 1, 2, 3], [12, 0, 12], 4)
+    arrivals, prompts, outputs = [0, 10_000, 100_000], [12, 0, 12], [1, 30, 1]
+    small = serve_with_prefixes(arrivals, prompts, outputs, held, terms, BatchLimits(100, 4, 37))
+    large = serve_with_prefixes(arrivals, prompts, outputs, held, terms, BatchLimits(100, 4, 42))
+    assert small.cached_tok.tolist() == [0, 0, 4]  # 37 - 30 leaves room for the first block alone
+    assert large.cached_tok.tolist() == [0, 0, 11]
+
+
+def test_affinity_finds_what_others_scatter() -> None:
+    rng = np.random.default_rng(4)
+    n, tenants = 2000, 40
+    who = rng.integers(0, tenants, n)
+    arrival = np.cumsum(rng.integers(0, 40, n)) * 10**9
+    ids = np.stack([who * 10 + k for k in range(6)], axis=1).ravel()
+    held = blocks(np.arange(0, 6 * n + 1, 6), ids, np.full(n, 600), 100)
+    terms, limits = Terms(5_500_000_000, 40_000_000, 20_000_000, 52_000), BatchLimits(1024, 32, 12_000)
+    found = {
+        routing: serve_with_prefixes(
+            arrival, [600] * n, [20] * n, held, terms, limits, n_replicas=8, routing=routing
+        ).cached_tok.sum()
+        for routing in ("jsq", "prefix_affinity")
+    }
+    assert found["prefix_affinity"] > 1.5 * found["jsq"]
+
+
+def test_bad_input() -> None:
+    terms, limits = Terms(1000, 7, 0, 0), BatchLimits(100, 4, 60)
+    held = blocks([0, 1], [1], [3], 4)
+    with pytest.raises(BadTrace):
+        serve_with_prefixes([0, 1], [3, 3], [1, 1], held, terms, limits)
+    with pytest.raises(BadLimits):
+        serve_with_prefixes([0], [3], [1], held, terms, limits, affinity_factor=0.5)

@@ -49,7 +49,8 @@ def blocks(
     offsets, ids = _offsets(block_offsets, block_ids)
     size = 1 << max(4, int(2 * ids.size).bit_length())
     nodes, after, name = np.empty_like(ids), np.empty_like(ids), np.empty_like(ids)
-    n_nodes = prefix_kernel.chain(offsets, ids, np.full(size, -1, np.int64), after, name, nodes)
+    with np.errstate(over="ignore"):  # the hash wraps around
+        n_nodes = prefix_kernel.chain(offsets, ids, np.full(size, -1, np.int64), after, name, nodes)
     return Blocks(offsets, nodes, block_sizes(offsets, input_tok, block_tok), int(n_nodes))
 
 
