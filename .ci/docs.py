@@ -40,7 +40,8 @@ def _settle(page: Path, text: str | None, check: bool) -> bool:
 
 def commands() -> str | None:
     """The help of every command, as the terminal shows it; None where there is no command line yet."""
-    if importlib.util.find_spec("isocost.cli") is None:
+    spec = importlib.util.find_spec("isocost.cli")
+    if spec is None or spec.origin is None:
         print("isocost.cli is not built: docs/cli.md is left out")
         return None
     from isocost.cli import app
