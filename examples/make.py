@@ -65,10 +65,9 @@ WITHOUT_TOKENS = 4
 OUTAGE = (datetime(2026, 11, 10, 13, 0, tzinfo=UTC), datetime(2026, 11, 10, 16, 30, tzinfo=UTC))
 
 COLUMNS = (
-    "request_id", "call_type", "key_alias", "spend", "total_tokens", "prompt_tokens",
-    "completion_tokens",
-    "startTime", "endTime", "completionStartTime", "model", "custom_llm_provider", "metadata", "cache_hit", "request_tags",
-    "team_id", "session_id", "status",
+    "request_id", "call_type", "key_alias", "spend", "total_tokens", "prompt_tokens", "completion_tokens",
+    "startTime", "endTime", "completionStartTime", "model", "custom_llm_provider", "metadata", "cache_hit",
+    "request_tags", "team_id", "session_id", "status",
 )  # fmt: skip
 
 
@@ -77,7 +76,7 @@ def spend_logs() -> Chunk:
     shapes = example_parameters().shapes
     parameters = Parameters(
         "litellm example", SEED, DAYS, WORKLOADS, shapes, start=START, block_tok=64, tenants=9,
-        tenant_zipf=1.0,        latency=Latency(0.42, 30e-6, 0.012, 0.4), cache=PromptCache(0.55, 1024, 128),
+        tenant_zipf=1.0, latency=Latency(0.42, 30e-6, 0.012, 0.4), cache=PromptCache(0.55, 1024, 128),
     )  # fmt: skip
     return generate(parameters).table()
 

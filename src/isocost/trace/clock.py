@@ -18,8 +18,8 @@ _HOLE_REQUESTS = 20.0
 def clock_findings(arrivals: Iterable[npt.NDArray[np.int64]], clock: Clock) -> list[Finding]:
     """Fold over sorted arrivals (ns, in chunks): ticks of half a second or more, and gaps.
 
-    A gap counts where at least 20 requests were to be expected in it. Over two days or more the expectation is
-    the mean of the same hour of the day (from two weeks on: of the week), and 20 is multiplied by how much
+    A gap counts where at least 20 requests were to be expected in it. Over two days or more the expectation
+    is the mean of the same hour of the day (from two weeks on: of the week), and 20 is multiplied by how much
     hours vary about it (variance over mean). A shorter trace has its mean rate only, so there a gap must
     also be ten times the usual long gap (the 99.9th percentile).
     """

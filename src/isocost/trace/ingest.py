@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import tempfile
+import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,14 +113,15 @@ def ingest(head: Head, scan: Scan, *, reader: str, title: str) -> Trace:
     """
     import duckdb
 
-    spill = tempfile.TemporaryDirectory(prefix="isocost-")
+    spill = tempfile.mkdtemp(prefix="isocost-")
     con = duckdb.connect()
     con.execute("SET TimeZone = 'UTC'")
     con.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
-    con.execute(f"SET temp_directory = {literal(spill.name)}")
+    con.execute(f"SET temp_directory = {literal(spill)}")
     con.execute("SET preserve_insertion_order = true")
     con.execute("SET enable_progress_bar = false")
-    table = _Table(con, spill, head, scan)
+    table = _Table(con, head, scan)
+    weakref.finalize(table, shutil.rmtree, spill, ignore_errors=True)
     table.stage()
     findings = [*scan.findings, *table.check()]
     findings += table.settle()
@@ -156,13 +159,12 @@ class _Table:
     """The rows of one file in a DuckDB database of their own; ``present`` are the columns with a value."""
 
     con: duckdb.DuckDBPyConnection
-    spill: tempfile.TemporaryDirectory[str]
     head: Head
     scan: Scan
     present: frozenset[str] = frozenset()
     names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     rows: int = 0
-    chunk_rows: int = CHUNK_ROWS
+    chunk_rows: int = 0
     rejected: tuple[int, ...] = ()
 
     def stage(self) -> None:
@@ -311,6 +313,7 @@ class _Table:
         self.con.execute("DROP TABLE staged")
         findings += self._repeats()
         self.rows = self._int("SELECT count(*) FROM requests")
+        self.chunk_rows = CHUNK_ROWS
         if "blocks" in self.present:
             blocks = "len(blocks) + coalesce(shared, 0)" if "shared" in self.present else "len(blocks)"
             mean = max(1.0, self._int(f"SELECT coalesce(sum({blocks}), 0) FROM requests") / max(1, self.rows))

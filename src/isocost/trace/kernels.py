@@ -12,12 +12,11 @@ import numpy.typing as npt
 Int64 = npt.NDArray[np.int64]
 F = TypeVar("F", bound=Callable[..., Any])
 
-# Odd constants of 64-bit mixing. The mask keeps products to 63 bits, so that compiled (wrapping)
-# and plain Python (unbounded) integers give the same ids, none negative.
-_MASK = (1 << 63) - 1
-_MIX_A = 0x100000001B3
-_MIX_B = 0x2545F4914F6CDD1D
-_START = 0x4BF29CE484222325
+# Every product below stays under 2^63: the compiler may assume that integers do not overflow, and plain
+# Python's would not wrap. Two lanes of 31 bits, each modulo a prime, give ids of 62 bits.
+_PRIME_A, _PRIME_B = (1 << 31) - 1, (1 << 31) - 19
+_BASE_A, _BASE_B = 1_103_515_245, 1_664_525_311
+_LOW = (1 << 31) - 1
 
 
 @functools.cache
@@ -37,11 +36,12 @@ def chain(offsets: Int64, ids: Int64, out: Int64) -> None:
     hold the same text, not that all before them is the same, which a prefix cache needs.
     """
     for row in range(len(offsets) - 1):
-        mixed = _START
+        a, b = 1, 1
         for j in range(offsets[row], offsets[row + 1]):
-            mixed = ((mixed ^ int(ids[j])) * _MIX_A) & _MASK
-            mixed = ((mixed ^ (mixed >> 29)) * _MIX_B) & _MASK
-            out[j] = mixed ^ (mixed >> 32)
+            block = int(ids[j])
+            a = (a * _BASE_A + block % _PRIME_A + 1) % _PRIME_A
+            b = (b * _BASE_B + block % _PRIME_B + 1) % _PRIME_B
+            out[j] = (a << 31) | b
 
 
 def unroll(
@@ -87,7 +87,7 @@ def reuse(
             alive = True
             for j in range(lo, hi):
                 key = int(ids[j])
-                slot = (((key ^ (key >> 31)) * _MIX_B) & _MASK) >> 20 & size
+                slot = (((key & _LOW) * _BASE_A) ^ (((key >> 31) & _LOW) * _BASE_B)) >> 15 & size
                 while table[slot] != -1 and table[slot] != key:
                     slot = (slot + 1) & size
                 if step == 0:
@@ -109,7 +109,7 @@ def rehash(old: Int64, table: Int64) -> None:
         key = int(old[i])
         if key == -1:
             continue
-        slot = (((key ^ (key >> 31)) * _MIX_B) & _MASK) >> 20 & size
+        slot = (((key & _LOW) * _BASE_A) ^ (((key >> 31) & _LOW) * _BASE_B)) >> 15 & size
         while table[slot] != -1:
             slot = (slot + 1) & size
         table[slot] = key

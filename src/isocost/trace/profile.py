@@ -193,6 +193,7 @@ def _bin(number: Int64) -> Int64:
 
 
 def _unbin(cell: int) -> float:
+    """The whole number in the middle of a bin."""
     if cell < _EXACT:
         return float(cell)
     exponent, step = divmod(cell - _EXACT, _BINS_A_DOUBLING)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from isocost.trace.head import Head
@@ -14,14 +15,16 @@ NAMES: dict[str, tuple[str, ...]] = {
     "arrival": (
         "arrival_ns", "arrival", "arrival_time", "arrived_at", "timestamp", "ts", "ts_s", "ts_ms",
         "timestamp_ms", "timestamp_s", "time", "datetime", "date_time", "start_time", "starttime",
-        "started_at", "request_time", "request_start", "created", "created_at", "createdat", "event_time", "date", "t",
+        "started_at", "request_time", "request_start", "created", "created_at", "createdat", "event_time",
+        "date", "t",
     ),
     "input_tok": (
         "input_tok", "in_tok", "input_tokens", "prompt_tokens", "n_input_tokens", "num_input_tokens",
         "num_prompt_tokens", "prompt_tok", "input_toks", "inputtokens", "prompttokens", "contexttokens",
         "context_tokens", "request_tokens", "tokens_in", "input_token_count", "prompt_token_count",
         "input_length", "input_len", "prompt_len", "prompt_length", "isl",
-        "usage_prompt_tokens", "usage_input_tokens", "gen_ai_usage_input_tokens", "gen_ai_usage_prompt_tokens", "input",
+        "usage_prompt_tokens", "usage_input_tokens", "gen_ai_usage_input_tokens",
+        "gen_ai_usage_prompt_tokens", "input",
     ),
     "output_tok": (
         "output_tok", "out_tok", "output_tokens", "completion_tokens", "n_output_tokens", "num_output_tokens",
@@ -64,7 +67,15 @@ NAMES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Our columns, and the spellings under which they are recognised, best first."""
 
-_PER_S = {"ns": 1e9, "us": 1e6, "ms": 1e3, "s": 1.0, "sec": 1.0, "min": 1 / 60, "h": 1 / 3600}
+_PER_S: Mapping[str, float] = {
+    "ns": 1e9,
+    "us": 1e6,
+    "ms": 1e3,
+    "s": 1.0,
+    "sec": 1.0,
+    "min": 1 / 60,
+    "h": 1 / 3600,
+}
 
 
 def plain(name: str) -> str:
