@@ -44,8 +44,9 @@ def commands() -> str | None:
     if spec is None or spec.origin is None:
         print("isocost.cli is not built: docs/cli.md is left out")
         return None
-    from isocost.cli import app
     from rich.console import Console
+
+    from isocost.cli import app
 
     def shown(tokens: list[str]) -> str:
         out = io.StringIO()
