@@ -40,25 +40,38 @@ FITTED = {
 """The constants of a step, fitted to time per output token: a textbook guess, and the physical range."""
 FIRST = {"first_token_s": (0.03, 1e-3, 0.3), "burst_frac": (0.1, 0.01, 1.0)}
 """What only the first token sees, fitted to time to first token once a step is known."""
+Fit = tuple[Constants, dict[str, Constants]]
 TENTHS = (0.1, 0.5, 0.9)
 PULL = 8.0
 """Weight of a unit of log distance from the guess, in units of one row's log error. Seven families do not
 identify thirteen constants: without a pull, constants trade places and unseen families pay for it."""
 
 
-def fit(points: Points, start: Constants) -> Constants:
-    """The constants of a step, then those of a first token."""
-    for ranges, quantity in ((FITTED, "tpot"), (FIRST, "ttft")):
-        here = _select(points, np.flatnonzero(points.quantity == quantity))
-        start = _fit(here, start, ranges, balanced(np.array(here.labels["family"])))
-    return start
+def fit(points: Points, start: Constants) -> tuple[Constants, dict[str, Constants]]:
+    """The constants of a step; then those of a first token, of all engines together and of each."""
+    k = _fit(_of(points, "tpot"), start, FITTED)
+    k = _fit(_of(points, "ttft"), k, FIRST)
+    engines = sorted(set(points.labels["engine"]))
+    return k, {engine: _fit(_of(points, "ttft", engine), k, FIRST) for engine in engines}
 
 
-def _fit(
-    points: Points, start: Constants, ranges: dict[str, tuple[float, float, float]], weight: np.ndarray
-) -> Constants:
+def _of(points: Points, quantity: str, engine: str | None = None) -> Points:
+    here = points.quantity == quantity
+    if engine is not None:
+        here &= np.array(points.labels["engine"]) == engine
+    return _select(points, np.flatnonzero(here))
+
+
+def own(k: Constants, each: dict[str, Constants], points: Points) -> Constants:
+    """The constants with each point's engine's own, or those of all where it was not fitted."""
+    mine = [each.get(engine, k) for engine in points.labels["engine"]]
+    return k._replace(**{name: np.array([getattr(one, name) for one in mine]) for name in FIRST})
+
+
+def _fit(points: Points, start: Constants, ranges: dict[str, tuple[float, float, float]]) -> Constants:
     """The constants in ``ranges`` that minimise a robust loss of log(predicted / measured)."""
     names = list(ranges)
+    weight = balanced(np.array(points.labels["family"]))
     guess, low, high = np.log([ranges[name] for name in names]).T
 
     def constants(x: np.ndarray) -> Constants:
@@ -124,9 +137,10 @@ def main() -> None:
     folds = []
     for name in np.unique(family):
         inside, outside = np.flatnonzero(family != name), np.flatnonzero(family == name)
-        k = fit(_select(points, inside), start)
-        folds.append(k)
+        k, each = fit(_select(points, inside), start)
+        folds.append((k, each))
         test = _select(points, outside)
+        k = own(k, each, test)
         held[outside] = predict(test, k) / test.measured
         loop = closed_loop(test.arch, test.gpu, test.setup, k, test.concurrency, test.isl, test.osl)
         rates[outside] = loop.output_tok_per_s
@@ -136,18 +150,19 @@ def main() -> None:
                 bias = np.median(held[outside][test.quantity == quantity])
                 found = f"median {np.median(error):.3f} mape {error.mean():.3f} bias {bias:.2f}"
                 print(f"{name:14} {quantity} n={len(error):5} {found}", file=sys.stderr)
-    best = fit(points, start)
+    best, engines = fit(points, start)
+    mine = own(best, engines, points)
     for quantity in ("tpot", "ttft"):
         here = points.quantity == quantity
         error = np.abs(held[here] - 1)
-        inside = np.abs(predict(points, best)[here] / points.measured[here] - 1)
+        inside = np.abs(predict(points, mine)[here] / points.measured[here] - 1)
         print(
             f"HELD OUT {quantity} n={here.sum()} median {np.median(error):.3f} mape {error.mean():.3f}; "
             f"fitted median {np.median(inside):.3f}",
             file=sys.stderr,
         )
     for name in FITTED | FIRST:
-        each = [getattr(k, name) for k in folds]
+        each = [getattr(k, name) for k, _ in folds]
         print(f"{name:22} {getattr(best, name):.4g} ({min(each):.3g} to {max(each):.3g})", file=sys.stderr)
     apart = {q: [1 / held[points.quantity == q]] for q in ("tpot", "ttft")}
     measured = throughput(points)
@@ -160,7 +175,7 @@ def main() -> None:
     )
     for path in args.also:
         other, _, _ = points_of(at, read_rows(path))
-        ratio = other.measured / predict(other, best)
+        ratio = other.measured / predict(other, own(best, engines, other))
         for metric, pool in apart.items():
             here = ratio[np.array([INTERVALS.get(q, "throughput") == metric for q in other.quantity])]
             if len(here):
@@ -172,21 +187,24 @@ def main() -> None:
     ratios = {metric: tenths(pool) for metric, pool in apart.items()}
     print({q: v.round(3).tolist() for q, v in ratios.items()}, file=sys.stderr)
     if args.write:
-        write(args.write, best, folds, ratios)
+        write(args.write, (best, engines), folds, ratios)
 
 
-def write(path: Path, best: Constants, folds: list[Constants], ratios: dict[str, np.ndarray]) -> None:
+def write(path: Path, best: Fit, folds: list[Fit], ratios: dict[str, np.ndarray]) -> None:
     """Replace the fitted values in place; every other row and column stays."""
     with path.open(newline="") as file:
         reader = csv.DictReader(file)
         names = list(reader.fieldnames or [])
         rows = list(reader)
     for row in rows:
-        name = row["attribute"]
-        if row["subject"] == "perf/roofline" and name in FITTED | FIRST:
-            each = [getattr(k, name) for k in folds]
-            row.update(value=f"{getattr(best, name):.4g}", low=f"{min(each):.4g}", high=f"{max(each):.4g}")
-        elif row["subject"] == "perf/roofline" and not row["when"] and name.removesuffix("_ratio") in ratios:
+        name, engine = row["attribute"], row["when"].removeprefix("engine=")
+        if row["subject"] != "perf/roofline":
+            continue
+        if name in FITTED | FIRST:
+            each = [getattr(found.get(engine, k), name) for k, found in folds]
+            value = getattr(best[1].get(engine, best[0]), name)
+            row.update(value=f"{value:.4g}", low=f"{min(each):.4g}", high=f"{max(each):.4g}")
+        elif not row["when"] and name.removesuffix("_ratio") in ratios:
             low, middle, high = ratios[name.removesuffix("_ratio")]
             row.update(value=f"{middle:.4g}", low=f"{low:.4g}", high=f"{high:.4g}")
     with path.open("w", newline="") as file:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from isocost.catalog import Catalog
 from isocost.perf import arch_of, candidates, closed_form, closed_loop, goodput, step_terms
 from isocost.perf.candidates import Candidates
-from isocost.perf.constants import interval_of
+from isocost.perf.constants import constants_of, interval_of
 from isocost.perf.memory import cache_capacity_tok
 from isocost.perf.roofline import (
     attention_s,
@@ -217,7 +217,17 @@ def test_terms_laid_for_a_batch_meet_the_roofline_there() -> None:
     assert terms.step_s(batch, 1100) == pytest.approx(_decode(EVERY, batch, 1100), rel=0.06)
 
 
-def test_intervals_hold_one_and_are_not_points() -> None:
+def test_intervals_hold_one_and_are_wider_where_less_was_measured() -> None:
     for metric in ("tpot", "ttft", "throughput"):
-        found = interval_of(AT, metric)
-        assert 0 < found.low < 1 < found.high
+        known = interval_of(AT, metric)
+        assert 0 < known.low < 1 < known.high
+        for vendor in ("AMD", "Google", "AWS"):
+            other = interval_of(AT, metric, vendor)
+            assert other.high / other.low > known.high / known.low or metric == "ttft"
+
+
+def test_an_engine_has_its_own_fixed_times_and_the_others_share() -> None:
+    one, other = constants_of(AT, "vllm"), constants_of(AT, "sglang")
+    assert one.first_token_s < other.first_token_s
+    assert one.memory_eff == other.memory_eff
+    assert constants_of(AT, "an engine of one's own") == constants_of(AT, "")

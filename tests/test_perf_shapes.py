@@ -149,6 +149,9 @@ def test_latent_attention_keeps_little_and_sliding_windows_stop_growing(at: Cata
 def test_names_are_found_and_near_names_offered(at: CatalogAt) -> None:
     assert model_id_of(at, "meta-llama/Llama-3.3-70B-Instruct") == "llama-3.3-70b"
     assert model_id_of(at, "DeepSeek-R1-0528") == "deepseek-r1"
+    assert model_id_of(at, "unsloth/Qwen3-14B-FP8") == "qwen3-14b"
+    assert model_id_of(at, "Llama 3.2 3B") == "llama-3.2-3b"
+    assert model_id_of(at, "RedHatAI/gemma-3-12b-it-FP8-dynamic") == "gemma-3-12b"
     assert gpu_id_of(at, "H100-SXM") == "h100-sxm"
     with pytest.raises(UnknownModel, match="qwen3-32b"):
         model_id_of(at, "qwen3-33b")

@@ -8,6 +8,8 @@ attention differ only in those sums.
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -79,6 +81,9 @@ ffn_size dense_ffn_layers experts experts_per_token expert_ffn_size shared_ffn_s
 def model_id_of(catalog_at: CatalogAt, name: str) -> str:
     """The catalog's id of a model called ``name``: an id, a Hugging Face name or an alias, case ignored.
 
+    Names that differ only in who re-published the weights, in how they were tuned or in the format
+    they are stored in have the same shapes, and are found as long as one id is meant.
+
     Raises:
         UnknownModel: no entry has the name; near names are given.
     """
@@ -93,10 +98,24 @@ def model_id_of(catalog_at: CatalogAt, name: str) -> str:
             known.setdefault(alias, fact.subject.removeprefix("model/"))
     if wanted in known:
         return known[wanted]
-    import difflib
-
+    same = {model_id for other, model_id in known.items() if _stem(other) == _stem(wanted)}
+    if len(same) == 1:
+        return same.pop()
     near = difflib.get_close_matches(wanted, known, n=3, cutoff=0.5)
     raise UnknownModel(f"no open-weights model {name!r}", fix=f"Near: {', '.join(near)}" if near else "")
+
+
+_TUNED = re.compile(
+    r"-(?:instruct|chat|it|hf|base|thinking|bf16|fp8|fp4|nvfp4|mxfp4|int4|awq|gptq|w\da\d+|dynamic|\d{4})$"
+)
+
+
+def _stem(name: str) -> str:
+    """``nvidia/Llama-3.3-70B-Instruct-FP8`` and ``Llama 3.3 70B`` have one stem."""
+    stem = re.sub(r"[\s_]+", "-", name.lower().rpartition("/")[2]).removeprefix("meta-")
+    while (shorter := _TUNED.sub("", stem)) != stem:
+        stem = shorter
+    return stem
 
 
 def arch_of(catalog_at: CatalogAt, model_ids: Sequence[str]) -> Arch:

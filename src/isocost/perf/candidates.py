@@ -106,13 +106,15 @@ def candidates(
     *,
     max_gpus: int = 8,
     context_tok: float = 8192.0,
+    engine: str = "vllm",
 ) -> Candidates:
     """Accelerator x count (1, 2, 4, 8) x precision x layout, where weights and one request fit.
 
     Precisions are the published one, and fp8 where that is narrower and the accelerator multiplies
     it. Layouts are tensor parallelism over all accelerators; mixtures with latent attention may
     also copy attention and spread experts. ``gpus`` defaults to every accelerator of the catalog;
-    replicas stay inside one fast-link domain and divide the model's heads.
+    replicas stay inside one fast-link domain and divide the model's heads. ``engine`` (vllm, sglang,
+    trtllm) says whose fixed times apply.
 
     Raises:
         UnknownFact: a model, an accelerator or one of its figures is not in the catalog.
@@ -159,7 +161,7 @@ def candidates(
         tp=np.where(spread == 1, 1, count),
         dp=np.where(spread == 1, count, 1),
     )
-    k = constants_of(catalog_at)
+    k = constants_of(catalog_at, engine)
     every = Candidates(names, kinds, tuple(table), model, kind, precision, level == 0, arch, gpu, setup, k)
     able = every.select(np.flatnonzero(fits(arch, gpu, setup, k, context_tok)))
     if not able.size:

@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from isocost.catalog import CatalogAt
+from isocost.perf.arch import Floats
 
 SUBJECT = "perf/roofline"
 
 
 class Constants(NamedTuple):
-    """Scalars. ``*_eff`` are fractions of the peak that a data sheet states, ``*_s`` seconds."""
+    """Scalars. ``*_eff`` are fractions of the peak that a data sheet states, ``*_s`` seconds.
+
+    ``first_token_s`` and ``burst_frac`` are an engine's own; they may also be arrays ``(n,)``.
+    """
 
     memory_eff: float
     cache_eff: float
@@ -25,20 +29,28 @@ class Constants(NamedTuple):
     moe_layer_s: float
     step_s: float
     sequence_s: float
-    first_token_s: float
-    burst_frac: float
+    first_token_s: float | Floats
+    burst_frac: float | Floats
     overlap_power: float
     memory_usable_frac: float
     reserve_bytes: float
 
 
-def constants_of(catalog_at: CatalogAt) -> Constants:
-    """The constants in force on a date.
+def constants_of(catalog_at: CatalogAt, engine: str = "vllm") -> Constants:
+    """The constants in force on a date, with what ``engine`` (vllm, sglang, trtllm) has of its own.
+
+    An engine that has nothing of its own gets what fits all of them.
 
     Raises:
         UnknownFact: one of them is not in the catalog.
     """
-    return Constants(*(catalog_at.number(SUBJECT, name) for name in Constants._fields))
+    own = (catalog_at.find(SUBJECT, name, f"engine={engine}") for name in Constants._fields)
+    return Constants(
+        *(
+            float(fact.value) if fact else catalog_at.number(SUBJECT, name)
+            for name, fact in zip(Constants._fields, own, strict=True)
+        )
+    )
 
 
 class Interval(NamedTuple):

@@ -46,6 +46,7 @@ METRICS: Mapping[str, str] = {
     "total_throughput": "total_throughput",
 }
 INTERVALS: Mapping[str, str] = {"tpot": "tpot", "step": "tpot", "ttft": "ttft", "e2e": "tpot"}
+ENGINES = {"vllm": "vllm", "sglang": "sglang", "trtllm": "trtllm", "tensorrt-llm": "trtllm"}
 ENGINES_LEFT_OUT = frozenset({"llama.cpp"})
 SECONDS: Mapping[str, float] = {"ms": 1e-3, "s": 1.0, "tok/s": 1.0}
 PRECISIONS: Mapping[str, str] = {
@@ -108,8 +109,7 @@ def validate_perf(path: Path | str, catalog_at: CatalogAt | None = None) -> Perf
     at = catalog_at or _today()
     rows = read_rows(Path(path))
     points, left_out, unanswered = points_of(at, rows)
-    k = constants_of(at)
-    predicted = predict(points, k)
+    predicted = predict(points, engine_constants(at, points.labels["engine"]))
     ratio = points.measured / predicted
     error = np.abs(1.0 / ratio - 1.0)
     covered = np.zeros(len(ratio), dtype=bool)
@@ -199,6 +199,15 @@ def points_of(
     fit = cache_capacity_tok(points.arch, points.gpu, points.setup, k, points.isl) > 0
     unanswered = [points.labels["config_id"][i] for i in np.flatnonzero(~fit).tolist()]
     return _select(points, np.flatnonzero(fit)), left_out, unanswered
+
+
+def engine_constants(catalog_at: CatalogAt, engines: Sequence[str]) -> Constants:
+    """The constants, with those of each point's engine as arrays ``(n,)``."""
+    each = {name: constants_of(catalog_at, name) for name in set(engines)}
+    return constants_of(catalog_at, "")._replace(
+        first_token_s=np.array([each[name].first_token_s for name in engines]),
+        burst_frac=np.array([each[name].burst_frac for name in engines]),
+    )
 
 
 def predict(points: Points, k: Constants) -> Floats:
@@ -308,7 +317,7 @@ def _points(catalog_at: CatalogAt, kept: Sequence[tuple[Mapping[str, Any], str, 
         {
             "metric": [str(row["metric"]) for row, _, _ in kept],
             "gpu": [gpu_id for _, _, gpu_id in kept],
-            "engine": [str(row["engine"]) for row, _, _ in kept],
+            "engine": [ENGINES.get(str(row["engine"]).lower(), str(row["engine"])) for row, _, _ in kept],
             "family": [catalog_at.text(f"model/{model_id}", "family") for _, model_id, _ in kept],
             "config_id": [str(row["config_id"]) for row, _, _ in kept],
         },
