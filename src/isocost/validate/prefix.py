@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import duckdb
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
@@ -82,6 +81,8 @@ def validate_prefix(path: Path | str) -> PrefixReport:
 
 def read_blocks(folder: Path, trace: str) -> Blocks | None:
     """The prompts of a named trace as chained blocks, or ``None`` where the folder does not hold it."""
+    import duckdb
+
     mooncake, ragpulse = folder / f"mooncake_{trace}.jsonl", folder / f"{trace}.parquet"
     with duckdb.connect() as db:
         if mooncake.is_file():
