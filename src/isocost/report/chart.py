@@ -117,8 +117,27 @@ def plain(text: str) -> str:
     return text.replace("`", "")
 
 
-def distinct(labels: list[str]) -> list[str]:
-    """Labels made plain, and told apart by a number where two are the same.
+def brief(text: str, most: int = 40) -> str:
+    """A plain label of at most so many letters; a longer one keeps its two ends, where names differ.
+
+    >>> brief("open-70b on own pool"), brief("open-70b on own pool in eu-west-3", 20)
+    ('open-70b on own pool', 'open-70b … eu-west-3')
+    """
+    text = plain(text)
+    if len(text) <= most:
+        return text
+    tail = (most - 3) // 2
+    return f"{text[: most - 3 - tail].rstrip()} … {text[-tail:].lstrip()}"
+
+
+def legend_columns(labels: list[str]) -> int:
+    """Columns of a legend above a chart that its labels fit into."""
+    longest = max(map(len, labels), default=0)
+    return 3 if longest <= 26 else 2 if longest <= 52 else 1
+
+
+def distinct(labels: list[str], most: int = 40) -> list[str]:
+    """Brief labels, told apart by a number where two are the same.
 
     >>> distinct(["a", "b", "a"])
     ['a', 'b', 'a (2)']
@@ -126,7 +145,7 @@ def distinct(labels: list[str]) -> list[str]:
     seen: dict[str, int] = {}
     found = []
     for label in labels:
-        text = plain(label)
+        text = brief(label, most)
         seen[text] = seen.get(text, 0) + 1
         found.append(text if seen[text] == 1 else f"{text} ({seen[text]})")
     return found

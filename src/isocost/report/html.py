@@ -28,9 +28,6 @@ from isocost.report.charts.breakeven import sliders
 VEGALITE = "6.4"
 """The Vega-Lite that draws both the page's and the files' charts."""
 
-_EXPORT = "window.vegaEmbed = vegaEmbed;"
-"""What the bundle of Vega, Vega-Lite and Vega-Embed hands to the page."""
-
 _OWN_ID = re.compile(r'(?<=id=")(?:clip|gradient_)\d+|(?<=url\(#)(?:clip|gradient_)\d+')
 _BETWEEN_TICKS = re.compile(r"`([^`]+)`")
 _AFTER_MARK = re.compile(r"([/.\[@])")
@@ -68,7 +65,7 @@ def render(result: PlanResult) -> str:
     drawn = {name: chart for name, chart in found.items() if isinstance(chart, Chart)}
     svgs = {name: Markup(_svg(name, chart)) for name, chart in drawn.items()}
     specs = {name: chart.spec for name, chart in drawn.items()}
-    library = _inline(vl_convert.javascript_bundle(_EXPORT, VEGALITE)) if drawn else ""
+    library = _inline(_library()) if drawn else ""
     own = _inline(_asset("report.js"))
     scripts = [Markup(text) for text in (library, own) if text]
     page = _environment().get_template("report.html.j2")
@@ -153,6 +150,12 @@ def _breaks(text: str) -> Markup:
 
 def _asset(name: str) -> str:
     return (Path(__file__).parent / "assets" / name).read_text(encoding="utf-8")
+
+
+def _library() -> str:
+    """Vega, Vega-Lite and Vega-Embed in one script; vl-convert bundles it once a process."""
+    bundle: str = vl_convert.javascript_bundle(vl_version=VEGALITE)  # type: ignore[call-arg]
+    return bundle
 
 
 def _inline(script: str) -> str:

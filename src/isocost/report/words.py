@@ -116,13 +116,13 @@ def typed(text: str) -> str:
     """A fact's value as stored, with thousands apart where it is a number.
 
     >>> typed("210000"), typed("80e9"), typed("0.25"), typed("GQA"), typed("2026")
-    ('210,000', '80,000,000,000', '0.25', 'GQA', '2,026')
+    ('210,000', '80e9', '0.25', 'GQA', '2,026')
     """
     try:
         value = float(text)
     except ValueError:
         return text
-    return f"{value:,.12g}" if 1000 <= abs(value) < 1e12 else text
+    return f"{value:,.12g}" if 1000 <= abs(value) < 1e9 else text
 
 
 def listed(names: list[str], most: int = 3) -> str:

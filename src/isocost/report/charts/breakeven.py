@@ -13,12 +13,12 @@ from isocost.report.chart import (
     Chart,
     Spec,
     Table,
+    brief,
     counts,
     distinct,
     dollars,
     framed,
     log_ticks,
-    plain,
 )
 from isocost.report.palette import accents, var
 
@@ -109,12 +109,17 @@ def _title(result: PlanResult, found: BreakEven, volume: float) -> str:
     may = [i for i in range(len(found.options)) if allowed(result, i)]
     costs = {i: cost for i in range(len(found.options)) if (cost := at(found, i, volume)) is not None}
     here = f"At {words.count(volume)} requests a month"
+    low, high = found.requests_per_month[0], found.requests_per_month[-1]
+    if not low <= volume <= high:
+        return (
+            f"{here}, this trace lies outside what was tabulated, {words.count(low)} to {words.count(high)}"
+        )
     served = [(costs[i], i) for i in may if i in costs]
     if not served:
         return f"{here}, no single option that is allowed serves all the traffic"
     cost, i = min(served)
     name = found.labels[i]
-    text = f"{here}, {plain(name)} costs least of what is allowed ({words.usd_short(cost)})"
+    text = f"{here}, {brief(name, 60)} costs least of what is allowed ({words.usd_short(cost)})"
     if len(may) == len(found.options):
         text = text.replace(" of what is allowed", "")
     names, may_names = {found.options[i], name}, {n for k in may for n in (found.options[k], found.labels[k])}
@@ -122,14 +127,14 @@ def _title(result: PlanResult, found: BreakEven, volume: float) -> str:
     cheaper = [k for k, c in costs.items() if c < cost]
     if leaves:
         v, b = min(leaves)
-        return f"{text}; {plain(_label(found, b))} takes over from {words.count(v)}"
+        return f"{text}; {brief(_label(found, b), 60)} takes over from {words.count(v)}"
     if cheaper:
         n = len(cheaper)
         return f"{text}; {n} cheaper {'ones are' if n > 1 else 'one is'} ruled out"
     came = [(v, a) for a, b, v in found.crossings if b in names and a in may_names and v <= volume]
     if came:
         v, a = max(came)
-        return f"{text}; below {words.count(v)} it was {plain(_label(found, a))}"
+        return f"{text}; below {words.count(v)} it was {brief(_label(found, a), 60)}"
     return text
 
 
@@ -169,7 +174,7 @@ def _spec(result: PlanResult, found: BreakEven, volume: float) -> Spec:
         "field": "label",
         "type": "nominal",
         "scale": {"domain": names, "range": colours},
-        "legend": {"symbolType": "stroke", "symbolStrokeWidth": 3, "columns": 2},
+        "legend": {"symbolType": "stroke", "symbolStrokeWidth": 3, "columns": 2, "offset": 34},
     }
     tip = [
         {"field": "label", "title": "option"},

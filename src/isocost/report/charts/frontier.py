@@ -6,13 +6,14 @@ import math
 
 from isocost.plan.result import FrontierPoint, PlanResult
 from isocost.report import words
-from isocost.report.chart import WIDTH, Absent, Chart, Spec, Table, dollars, framed, plain
+from isocost.report.chart import WIDTH, Absent, Chart, Spec, Table, brief, dollars, framed
 from isocost.report.palette import accent, var
 
 _HEIGHT = 330
 _ROOM = 4.0
 _LINE_PX = 15.0
 _GLYPH_PX = 6.6
+_CROWDED_PX2 = 90.0
 
 
 def frontier(result: PlanResult) -> Chart | Absent:
@@ -58,7 +59,7 @@ def _title(result: PlanResult, found: list[FrontierPoint]) -> str:
     best = min(proven, key=lambda p: (p.usd_per_month, p.id), default=None)
     if best is not None:
         cost = words.usd_short(best.usd_per_month)
-        text = f"{plain(best.label)} is the cheapest proven single choice, {cost} a month"
+        text = f"{brief(best.label, 60)} is the cheapest proven single choice, {cost} a month"
     else:
         text = "No single choice is both proven and cheaper than today"
     hopes = [p for p in hopes if best is None or p.usd_per_month < best.usd_per_month]
@@ -121,7 +122,7 @@ def _spec(found: list[FrontierPoint]) -> Spec:
             "encoding": {"x": x, "y": y, "y2": {"field": "low"}, "color": {"field": "colour", "scale": None}},
         },
         *_marks(rows, x, {"y": y}),
-        *_labels(rows, _placed(at, known, walls, width), x, {"y": y}),
+        *_labels(rows, _placed(at, known, walls, (width, _HEIGHT)), x, {"y": y}),
     ]
     panels: list[Spec] = [{"width": width, "height": _HEIGHT, "layer": main}]
     unknown = [p for p in found if p.quality_diff_points is None]
@@ -138,7 +139,7 @@ def _spec(found: list[FrontierPoint]) -> Spec:
                 "encoding": {"x": {"value": 0}, "y": {"value": 20}, "text": {"value": "unknown"}},
             },
             *_marks(lone, x, mid),
-            *_labels(lone, _placed(spots, unknown, [], width), x, mid),
+            *_labels(lone, _placed(spots, unknown, [], (width, 40.0)), x, mid),
         ]
         panels.append({"width": width, "height": 40, "layer": strip})
         main[2]["encoding"]["x"] = {**x, "axis": {**x["axis"], "labels": False, "ticks": False}}  # type: ignore[dict-item]
@@ -153,7 +154,7 @@ def _row(p: FrontierPoint, quality: float | None) -> Spec:
         "usd": p.usd_per_month,
         "quality": quality,
         "low": p.quality_low_points,
-        "label": plain(p.label),
+        "label": brief(p.label, 34),
         "colour": accent(p.option),
         "fill": "transparent" if p.dominated else accent(p.option),
         "shape": "circle" if p.proven else "diamond",
@@ -207,40 +208,47 @@ def _placed(
     at: dict[str, tuple[float, float]],
     found: list[FrontierPoint],
     walls: list[tuple[float, float, float, float]],
-    width: float,
+    size: tuple[float, float],
 ) -> dict[str, tuple[str, float, float]]:
     """Align and offsets of each label, so that none covers a mark, a whisker or another label.
 
-    Boxes are (left, top, right, bottom) in pixels. Greedy over eight places a label, in order of
-    cost; one that fits nowhere takes the place that overlaps least.
+    Boxes are (left, top, right, bottom) in pixels. Greedy over eight places a label, the most
+    telling first; one that would cover more than a corner of something is left to the table.
     """
     taken: list[tuple[float, float, float, float]] = list(walls)
     taken += [(x - 7, y - 7, x + 7, y + 7) for x, y in at.values()]
     placed = {}
-    for p in sorted(found, key=lambda p: (p.usd_per_month, p.id)):
+    for p in sorted(found, key=_importance):
         x, y = at[p.id]
-        long = len(p.label) * _GLYPH_PX
+        long = len(brief(p.label, 34)) * _GLYPH_PX
         best: tuple[float, tuple[str, float, float], tuple[float, float, float, float]] | None = None
         for align, dx, dy in (
             ("left", 11.0, 0.0),
             ("right", -11.0, 0.0),
+            ("center", 0.0, -17.0),
             ("left", 9.0, -11.0),
             ("right", -9.0, -11.0),
             ("left", 9.0, 12.0),
             ("right", -9.0, 12.0),
-            ("center", 0.0, -17.0),
             ("center", 0.0, 18.0),
         ):
             start = x + dx - {"left": 0.0, "right": long, "center": long / 2}[align]
             box = (start, y + dy - _LINE_PX / 2, start + long, y + dy + _LINE_PX / 2)
             cost = sum(_overlap(box, other) for other in taken)
-            cost += 50 * max(0.0, -start) + 50 * max(0.0, start + long - width)
+            cost += 50 * max(0.0, -start) + 50 * max(0.0, start + long - size[0])
+            cost += 50 * max(0.0, -box[1]) + 50 * max(0.0, box[3] - size[1])
             if best is None or cost < best[0] - 1e-9:
                 best = (cost, (align, dx, dy), box)
-        if best is not None:
+        if best is not None and best[0] < _CROWDED_PX2:
             placed[p.id] = best[1]
             taken.append(best[2])
     return placed
+
+
+def _importance(p: FrontierPoint) -> tuple[int, float, str]:
+    """Today and the plan first, then what is not dominated, proven before not, cheap before dear."""
+    rank = 0 if p.option in ("today", "mix") else 1 + 2 * p.dominated + (not p.proven)
+    return rank, p.usd_per_month, p.id
 
 
 def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> float:

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from isocost.plan.result import Hours, PlanResult
 from isocost.report import words
-from isocost.report.chart import WIDTH, Absent, Chart, Spec, Table, counts, distinct, framed, plain
+from isocost.report.chart import (
+    WIDTH,
+    Absent,
+    Chart,
+    Spec,
+    Table,
+    brief,
+    counts,
+    distinct,
+    framed,
+    legend_columns,
+    plain,
+)
 from isocost.report.palette import accents, hatch, var
 
 WEEK_H = 168
@@ -37,7 +49,7 @@ def _title(found: Hours, pools: list[int], totals: list[float], order: list[int]
     if all_requests <= 0:
         return "No requests in the week"
     top = order[0]
-    first = f"{found.labels[top]} serves {words.percent(totals[top] / all_requests)} of requests"
+    first = f"{brief(found.labels[top], 60)} serves {words.percent(totals[top] / all_requests)} of requests"
     if not pools:
         return f"{first}; nothing is rented by the hour, so nothing is idle"
     rented = sum(sum(found.replicas[i]) for i in pools)
@@ -101,7 +113,7 @@ def _spec(found: Hours, pools: list[int], order: list[int]) -> Spec:
                         "field": "label",
                         "type": "nominal",
                         "scale": {"domain": names, "range": [colours[i] for i in order]},
-                        "legend": {"symbolType": "square"},
+                        "legend": {"symbolType": "square", "columns": legend_columns(names)},
                     },
                 },
             },

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from isocost.plan.result import Isoquant, IsoquantPoint, PlanResult
 from isocost.report import words
-from isocost.report.chart import WIDTH, Absent, Chart, Spec, Table, counts, framed
+from isocost.report.chart import WIDTH, Absent, Chart, Spec, Table, brief, counts, framed, plain
 from isocost.report.palette import accent, var
 
 _HEIGHT = 380
@@ -23,12 +23,17 @@ def isoquant(result: PlanResult) -> Chart | Absent:
         return Absent("The mixes of pool and API were not tabulated.")
     if not found.usd_per_gpu_h > 0 or not found.usd_per_api_mtok > 0:
         return Absent("One of the two prices is nil or not known, so no isocost line can be drawn.")
+    if len(found.points) < 2 or not any(p.gpu_h_per_month > 0 for p in found.points):
+        return Absent(
+            "Only one mix of pool and API serves this traffic, so there is none to weigh it against."
+        )
     best = found.points[found.chosen]
+    pool, api = brief(found.pool, 60), brief(found.api, 60)
     return Chart(
         title=_title(found, best),
         subtitle=(
-            f"Each dot does all the work: Mtok a month bought from {found.api} against GPU-hours a month "
-            f"rented for {found.pool}. Along a straight line the cost is the same; the least is where it "
+            f"Each dot does all the work: Mtok a month bought from {api} against GPU-hours a month "
+            f"rented for {pool}. Along a straight line the cost is the same; the least is where it "
             "first touches."
         ),
         spec=_spec(found, best),
@@ -52,16 +57,17 @@ def isoquant(result: PlanResult) -> Chart | Absent:
 
 
 def _title(found: Isoquant, best: IsoquantPoint) -> str:
+    pool, api = brief(found.pool, 60), brief(found.api, 60)
     cost = words.usd_short(best.usd_per_month)
     without = next((p for p in found.points if p.replicas == 0), None)
     if best.replicas == 0:
-        return f"Renting no GPU is cheapest: {found.api} alone does the work for {cost} a month"
+        return f"Renting no GPU is cheapest: {api} alone does the work for {cost} a month"
     replicas = words.plural(best.replicas, "replica")
-    rest = f" beside {found.api}" if best.api_mtok_per_month > 0 else " and no API"
+    rest = f" beside {api}" if best.api_mtok_per_month > 0 else " and no API"
     more = ""
     if without is not None and without.usd_per_month > best.usd_per_month:
         more = f", {words.usd_short(without.usd_per_month - best.usd_per_month)} less than the API alone"
-    return f"{replicas} of {found.pool}{rest} cost least: {cost} a month{more}"
+    return f"{replicas} of {pool}{rest} cost least: {cost} a month{more}"
 
 
 def _spec(found: Isoquant, best: IsoquantPoint) -> Spec:
@@ -99,14 +105,14 @@ def _spec(found: Isoquant, best: IsoquantPoint) -> Spec:
     x_axis = {
         "field": "x",
         "type": "quantitative",
-        "title": f"GPU-hours rented a month ({found.pool})",
+        "title": _axis("GPU-hours rented a month", found.pool),
         "scale": {"domain": [0, x_max], "nice": False},
         "axis": {"labelExpr": counts(), "grid": False, "tickCount": 8},
     }
     y_axis = {
         "field": "y",
         "type": "quantitative",
-        "title": f"API tokens bought, Mtok a month ({found.api})",
+        "title": _axis("API tokens bought, Mtok a month", found.api),
         "scale": {"domain": [0, y_max], "nice": False},
         "axis": {"labelExpr": counts(), "grid": False, "tickCount": 6},
     }
@@ -167,6 +173,11 @@ def _spec(found: Isoquant, best: IsoquantPoint) -> Spec:
             ],
         }
     )
+
+
+def _axis(unit: str, of: str) -> str:
+    """An axis' title: its unit and, where there is room, what it counts."""
+    return f"{unit} ({plain(of)})" if len(of) <= 32 else unit
 
 
 def _name(p: IsoquantPoint, best: bool) -> str:

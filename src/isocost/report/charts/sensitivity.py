@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from isocost.plan.result import Band, PlanResult
 from isocost.report import words
-from isocost.report.chart import WIDTH, Absent, Chart, Spec, Table, capital, distinct, dollars, framed, plain
+from isocost.report.chart import WIDTH, Absent, Chart, Spec, Table, brief, capital, distinct, dollars, framed
 from isocost.report.palette import accent, var
 
 MOST = 12
@@ -96,7 +96,7 @@ def tornado(result: PlanResult) -> Chart | Absent:
         },
     ]
     return Chart(
-        title=f"{capital(plain(top.label))} matters most: the plan runs from {words.usd_short(ends[0])} "
+        title=f"{capital(brief(top.label, 70))} matters most: the plan runs from {words.usd_short(ends[0])} "
         f"to {words.usd_short(ends[1])} a month across it",
         subtitle="$ a month, one input at a time at the ends of its central 80 %; "
         f"the rule is the plan, {words.usd(mid)}.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from isocost.plan.result import PlanResult
 from isocost.report import words
-from isocost.report.chart import WIDTH, Absent, Chart, Spec, Table, capital, dollars, framed, plain
+from isocost.report.chart import WIDTH, Absent, Chart, Spec, Table, brief, capital, dollars, framed, plain
 from isocost.report.palette import accent, var
 
 TOLERANCE_FRAC = 0.001
@@ -35,20 +35,20 @@ def waterfall(result: PlanResult) -> Chart | Absent:
         ["Plan", words.usd(result.plan_usd.mid - result.today_usd.mid), words.usd(result.plan_usd.mid)]
     )
     return Chart(
-        title=_title(found),
+        title=_title(found, len(result.levers)),
         subtitle="$ a month: from today's bill to the plan, in the order in which the levers are pulled.",
         spec=_spec(result, found),
         table=Table(["Step", "Change, $ a month", "Then, $ a month"], rows, [False, True, True]),
     )
 
 
-def _title(found: list[tuple[str, float]]) -> str:
-    label, delta = min(found, key=lambda step: (step[1], step[0]))
+def _title(found: list[tuple[str, float]], levers: int) -> str:
+    label, delta = min(found[:levers], key=lambda step: (step[1], step[0]))
     if delta >= 0:
         return "No lever saves anything here"
     saved = -sum(d for _, d in found if d < 0)
     added = sum(d for _, d in found if d > 0)
-    text = f"{capital(label)} saves {words.usd_short(-delta)} a month"
+    text = f"{capital(brief(label, 70))} saves {words.usd_short(-delta)} a month"
     if len([d for _, d in found if d < 0]) > 1:
         text += f" of {words.usd_short(saved)}"
     return text + (f"; {words.usd_short(added)} of new cost comes with it" if added > 0 else "")
@@ -60,7 +60,7 @@ def _spec(result: PlanResult, found: list[tuple[str, float]]) -> Spec:
     for label, delta in found:
         colour = var("good") if delta < 0 else var("bad")
         text = f"{'+' if delta > 0 else ''}{words.usd_short(delta)}"
-        rows.append(_row(label, total, total + delta, colour, text, len(rows)))
+        rows.append(_row(brief(label, 44), total, total + delta, colour, text, len(rows)))
         total += delta
     plan = result.plan_usd.mid
     rows.append(_row("Plan", 0.0, plan, accent("mix"), words.usd_short(plan), len(rows)))
