@@ -149,6 +149,15 @@ def test_litellm_workload_by(by: str, expected: list[str]) -> None:
     assert texts(trace, trace.table(), "workload") == expected
 
 
+def test_litellm_cache_hits_are_doubted(tmp_path: Path) -> None:
+    path = tmp_path / "hits.csv"
+    body = (CASES / "litellm.csv").read_text()
+    path.write_text(body.replace("False,9f86d081", "True,9f86d081"))
+    found = {one.code: one.rows for one in open_trace(path).findings}
+    assert found["answered_by_cache"] == 2
+    assert "answered_by_cache" not in {one.code for one in open_trace(CASES / "litellm.csv").findings}
+
+
 def test_a_few_unreadable_rows_are_left_out_and_named(tmp_path: Path) -> None:
     rows = [f"2026-11-02 10:00:{i % 60:02d},{100 + i},5" for i in range(400)]
     rows[10] = "2026-11-02 10:00:10,,5"
@@ -237,7 +246,8 @@ def test_ragpulse_parquet(tmp_path: Path) -> None:
     row = "([1,2,{0}]::INTEGER[], [5,6], [7], []::INTEGER[], [{1}])"
     select = " UNION ALL ".join(
         f"SELECT {i}.5::DOUBLE ts_s, {100 + i} in_tok, 5 out_tok, 's{i}' AS session, x[1] sys_prompt,"
-        f" x[2] passages_ids, x[3] history, x[4] web_search, x[5] user_input FROM (SELECT {row.format(3, u)} x)"
+        " x[2] passages_ids, x[3] history, x[4] web_search, x[5] user_input"
+        f" FROM (SELECT {row.format(3, u)} x)"
         for i, u in enumerate((9, 9, 10))
     )
     trace = open_trace(parquet(tmp_path / "r.parquet", select))

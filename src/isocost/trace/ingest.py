@@ -58,6 +58,8 @@ class Scan:
     chained: bool = True
     source: str = "{file}"
     findings: tuple[Finding, ...] = ()
+    doubts: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """Rows to count and doubt: code to (SQL test over the file, what is said after their number)."""
     workload: str = ""
     """The one workload of all rows, where no column names workloads."""
     spelled: Mapping[str, str] = field(default_factory=dict)
@@ -173,7 +175,8 @@ class _Table:
 
         source = self.scan.source.replace("{file}", relation(self.head))
         columns = {"failed": "0", **self.scan.columns} if "failed" in self.scan.columns else self.scan.columns
-        select = ", ".join(f"{expression} AS {name}" for name, expression in columns.items())
+        tests = {f"is_{code}": test for code, (test, _) in self.scan.doubts.items()}
+        select = ", ".join(f"{expression} AS {name}" for name, expression in {**columns, **tests}.items())
         try:
             self.con.execute(f"CREATE TABLE staged AS SELECT {select} FROM {source}")
         except duckdb.Error as error:
@@ -216,6 +219,7 @@ class _Table:
             "early": "arrival_ns < 0",
             "no_output": f"output_tok = 0 AND {done}",
             "no_input": f"input_tok = 0 AND {done}",
+            **{f"is_{code}": f"is_{code}" for code in self.scan.doubts},
         }
         found = self._one(
             ", ".join(
@@ -274,6 +278,10 @@ class _Table:
             ),
         ):
             n = int(found.get(f"n_{key}") or 0)
+            if n:
+                findings.append(Finding("doubt", code, f"{n:,} {text}", n))
+        for code, (_, text) in self.scan.doubts.items():
+            n = int(found[f"n_is_{code}"])
             if n:
                 findings.append(Finding("doubt", code, f"{n:,} {text}", n))
         for name in TIMES:

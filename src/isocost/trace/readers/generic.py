@@ -39,6 +39,8 @@ def scan(head: Head, mapping: Mapping[str, str]) -> Scan:
             columns[role] = number(sql)
         elif role in TIMES:
             columns[role] = names.seconds(head, column, units.get(role, ""))
+        elif role == "tier":
+            columns[role] = names.tier(sql)
         elif role in NAMED or role == "request_id":
             columns[role] = names.text(sql)
         elif role == "prompt_key":

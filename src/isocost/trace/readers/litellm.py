@@ -64,7 +64,7 @@ def scan(head: Head, _mapping: Mapping[str, str]) -> Scan:
         "provider": names.text(_column(head, "custom_llm_provider")),
         "tenant": names.text(f"coalesce(nullif({_column(head, 'team_id')}, ''), {_column(head, 'user')})"),
         "session": names.text(_column(head, "session_id")),
-        "tier": names.text(_meta(head, "usage_object.service_tier", "additional_usage_values.service_tier")),
+        "tier": _tier(head),
         "request_id": names.text(_column(head, "request_id")),
         "failed": failed,
         # The first token's time equals the end where nothing was streamed: that is no measurement of TTFT.
@@ -80,7 +80,17 @@ def scan(head: Head, _mapping: Mapping[str, str]) -> Scan:
     }
     if head.column("cache_key") is None:
         columns.pop("prompt_key")
-    return Scan(columns, findings=(found,), spelled=spelled)
+    doubts = {}
+    if head.column("cache_hit") is not None:
+        text = "calls were answered by the proxy's own cache: demand, but no provider billed them"
+        doubts["answered_by_cache"] = (f"lower({_column(head, 'cache_hit')}) = 'true'", text)
+    return Scan(columns, findings=(found,), spelled=spelled, doubts=doubts)
+
+
+def _tier(head: Head) -> str:
+    """SQL of the tier: batch calls by their type, else what the provider's usage names."""
+    named = names.tier(_meta(head, "usage_object.service_tier", "additional_usage_values.service_tier"))
+    return f"CASE WHEN {_column(head, 'call_type')} LIKE '%batch%' THEN 'batch' ELSE {named} END"
 
 
 def _count(head: Head, name: str, failed: str) -> str:

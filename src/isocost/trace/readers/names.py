@@ -186,6 +186,12 @@ def text(sql: str) -> str:
     return f"nullif(trim(CAST({sql} AS VARCHAR)), '')"
 
 
+def tier(sql: str) -> str:
+    """SQL: a service tier under the catalog's names; what providers call default is ``standard``."""
+    word = f"lower({text(sql)})"
+    return f"CASE WHEN {word} IN ('default', 'auto', 'on_demand') THEN 'standard' ELSE {word} END"
+
+
 def is_unit(unit: str) -> bool:
     """Whether the text names a time unit."""
     return unit in _PER_S

@@ -36,9 +36,9 @@ def knows(head: Head) -> bool:
     return head.kind in ("jsonl", "json") and _place(head) is not None
 
 
-def _get(*path: str, as_json: bool = False) -> str:
+def _get(*path: str) -> str:
     steps = "".join(f'."{step}"' for step in path)
-    return f"(json{'->' if as_json else '->>'}{literal('$' + steps)})"
+    return f"(json->>{literal('$' + steps)})"
 
 
 def _first(*expressions: str) -> str:
@@ -93,12 +93,15 @@ def scan(head: Head, _mapping: Mapping[str, str]) -> Scan:
                 _get(*place, "conversation", "id"), _get(*place, "metadata", "session_id"), _get("session_id")
             )
         ),
-        "tier": names.text(_get(*place, "service_tier")),
+        # A row of a batch result was billed at the batch price, whatever tier its answer names.
+        "tier": "'batch'" if place == ("response", "body") else names.tier(_get(*place, "service_tier")),
         "region": names.text(_get("region")),
         "request_id": names.text(_first(_get(*place, "id"), _get("custom_id"))),
         "failed": failed,
-        "needs": _needs(place),
     }
+    needs = _needs(head, place)
+    if needs:
+        columns["needs"] = needs
     for role in ("ttft_s", "e2e_s", "deadline_s"):
         column = names.guess(head, role)
         if column is not None:
@@ -118,20 +121,23 @@ def _tenant(place: tuple[str, ...]) -> str:
     return _first(_get(*place, "user"), _get("user"), _get(*place, "safety_identifier"), _get("tenant"))
 
 
-def _needs(place: tuple[str, ...]) -> str:
-    """SQL of the :class:`Need` bits that an answer or the request logged beside it shows."""
-    tools = [_get(*path, "tools", as_json=True) for path in dict.fromkeys((place, (), ("request",)))]
-    formats = [
-        _get(*path, *field)
-        for path in dict.fromkeys((place, (), ("request",)))
-        for field in (("response_format", "type"), ("text", "format", "type"))
-    ]
-    has_tools = " OR ".join(f"coalesce(json_array_length({one}), 0) > 0" for one in tools)
-    structured = " OR ".join(f"coalesce({one}, '') IN ('json_schema', 'json_object')" for one in formats)
-    return (
-        f"(CASE WHEN {has_tools} THEN {int(Need.TOOLS)} ELSE 0 END"
-        f" + CASE WHEN {structured} THEN {int(Need.STRUCTURED)} ELSE 0 END)"
-    )
+def _needs(head: Head, place: tuple[str, ...]) -> str:
+    """SQL of the :class:`Need` bits that an answer or the request beside it shows; empty: none."""
+
+    def logged(*fields: tuple[str, ...]) -> list[str]:
+        paths = [(*path, *field) for path in dict.fromkeys((place, (), ("request",))) for field in fields]
+        return [_get(*path) for path in paths if any(_at(row, path) is not None for row in head.sample)]
+
+    terms = []
+    tools = logged(("tools",))
+    if tools:
+        test = " OR ".join(f"coalesce(json_array_length({one}), 0) > 0" for one in tools)
+        terms.append(f"CASE WHEN {test} THEN {int(Need.TOOLS)} ELSE 0 END")
+    formats = logged(("response_format", "type"), ("text", "format", "type"))
+    if formats:
+        test = " OR ".join(f"coalesce({one}, '') IN ('json_schema', 'json_object')" for one in formats)
+        terms.append(f"CASE WHEN {test} THEN {int(Need.STRUCTURED)} ELSE 0 END")
+    return " + ".join(terms)
 
 
 def by(head: Head) -> Mapping[str, str]:
