@@ -22,7 +22,10 @@ QUOTE_LIFE = timedelta(days=365)
 
 
 class Api(msgspec.Struct, frozen=True, tag="api", forbid_unknown_fields=True):
-    """An offering by the token. ``option`` is ``api`` (a closed model) or ``hosted`` (open weights)."""
+    """An offering by the token. ``option`` is ``api`` (a closed model) or ``hosted`` (open weights).
+
+    ``keeps_prefixes``: prompts are laid out so that the provider's cache holds their shared prefixes.
+    """
 
     id: str
     subject: str
@@ -30,6 +33,7 @@ class Api(msgspec.Struct, frozen=True, tag="api", forbid_unknown_fields=True):
     model: str
     option: str
     tier: str = "standard"
+    keeps_prefixes: bool = False
 
 
 class Pool(msgspec.Struct, frozen=True, tag="pool", forbid_unknown_fields=True):
@@ -98,6 +102,25 @@ class UnitPrices(NamedTuple):
     request_usd: float
     facts: dict[str, tuple[str, ...]]
     caches: bool
+
+
+class CacheRule(NamedTuple):
+    """A provider's prompt cache: how long a prefix lives, the least it keeps, whether writes cost extra."""
+
+    life_s: float
+    least_tok: float
+    writes: bool
+
+
+def cache_rule(catalog_at: CatalogAt, api: Api) -> CacheRule | None:
+    """The prompt cache of an offering; ``None`` where it has none or its life is not known."""
+    life = catalog_at.find(f"provider/{api.provider}", "cache_ttl_s")
+    prices = unit_prices(catalog_at, api, 0)
+    if life is None or prices is None or not prices.caches:
+        return None
+    least = catalog_at.find(f"provider/{api.provider}", "cache_min_tok")
+    least_tok = 0.0 if least is None else float(least.value)
+    return CacheRule(float(life.value), least_tok, prices.cache_write_usd > prices.input_usd)
 
 
 def offering_of(catalog_at: CatalogAt, subject: str) -> Offering:

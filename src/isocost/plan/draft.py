@@ -187,26 +187,31 @@ def month_ledger(prepared: Prepared, draft: Draft) -> Ledger:
     for schedule in draft.fleet.pools:
         option = next(o for o in draft.pools if o.pool.id == schedule.deployment)
         _pool_charges(ledger, prepared, draft, option, schedule, hours)
-    pillars = pillar_of(prepared.at)
-    for item in draft.fleet.standing:
-        ledger.add(
-            Charge(
-                "month",
-                "people",
-                item.what,
-                pillars[item.account],
-                item.account,
-                "",
-                "",
-                item.what,
-                item.quantity,
-                item.unit,
-                " * ".join(item.facts),
-                item.unit_price_usd,
-                fusd(item.usd_per_month),
-            )
-        )
+    ledger.extend(standing_charges(prepared.at, draft.fleet.standing))
     return ledger
+
+
+def standing_charges(at: CatalogAt, items: Sequence[Standing]) -> list[Charge]:
+    """Standing costs as charges of a month."""
+    pillars = pillar_of(at)
+    return [
+        Charge(
+            "month",
+            "people",
+            item.what,
+            pillars[item.account],
+            item.account,
+            "",
+            "",
+            item.what,
+            item.quantity,
+            item.unit,
+            " * ".join(item.facts),
+            item.unit_price_usd,
+            fusd(item.usd_per_month),
+        )
+        for item in items
+    ]
 
 
 def pillar_of(at: CatalogAt) -> dict[str, str]:

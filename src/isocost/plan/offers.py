@@ -6,6 +6,7 @@ ratio, its output by a verbosity ratio. Quality is never assumed: another model 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -19,17 +20,26 @@ from isocost.catalog.evidence import (
     input_ratio,
     may_replace,
     output_ratio,
-    score_difference,
 )
 from isocost.catalog.prices import edges
-from isocost.deployment import Api, Ask, UnitPrices, api_ttft_p95_s, offering_of, unfit, unit_prices
+from isocost.deployment import (
+    Api,
+    Ask,
+    CacheRule,
+    UnitPrices,
+    api_ttft_p95_s,
+    cache_rule,
+    offering_of,
+    unfit,
+    unit_prices,
+)
 from isocost.plan.limits import Limits, Slo
 from isocost.plan.streams import Floats, Rows, Stream, Usage, Week, billed, usage_of
-from isocost.replay.reuse import prefix_hits
+from isocost.replay.reuse import ReadWrite, provider_cache
 from isocost.replay.run import Ratio
 from isocost.trace.schema import Chunk, Need, Trace
 
-_NEEDS = {
+_NEEDS: Mapping[Need, str] = {
     Need.IMAGE: "image",
     Need.AUDIO: "audio",
     Need.TOOLS: "tools",
@@ -155,7 +165,7 @@ class Market:
     _verdicts: dict[tuple[str, str, float], Verdict] = field(default_factory=dict)
     _ratios: dict[tuple[str, str], tuple[Interval, Interval]] = field(default_factory=dict)
     _usages: dict[tuple[str, str, float, float | None], Usage | None] = field(default_factory=dict)
-    _reads: dict[tuple[str, float], npt.NDArray[np.int64] | None] = field(default_factory=dict)
+    _reads: dict[tuple[str, CacheRule], ReadWrite | None] = field(default_factory=dict)
 
     def verdict(self, candidate: str, today: str, margin: float) -> Verdict:
         """Whether a model may replace today's."""
@@ -207,6 +217,19 @@ class Market:
             api, parts, usd, verdict, why_not or late, latency, ttft, ratio_in, ratio_out, cached.evidence
         )
 
+    def whole(self, case: Case, api: Api) -> Offer | None:
+        """An API for all of a stream's requests, with no exact cache before it."""
+        if len(case.rows) == len(case.stream.rows):
+            return self.offer(case, api)
+        stream = replace(case.stream, workload=f"{case.stream.workload} (whole)")
+        return self.offer(replace(case, stream=stream, rows=case.stream.rows), api)
+
+    def again(self, case: Case, offer: Offer) -> Offer | None:
+        """The same choice for a stream whose rows have changed."""
+        whole = replace(case, stream=replace(case.stream, workload=f"{case.stream.workload} (whole)"))
+        kept = offer.api.keeps_prefixes and case.today is not None
+        return self.kept(whole, case.today) if kept and case.today else self.offer(whole, offer.api)
+
     def kept(self, case: Case, api: Api) -> Offer | None:
         """Today's API with the prompt cache used as the trace's prefixes allow; ``None`` where unknown.
 
@@ -221,7 +244,7 @@ class Market:
         if parts is None:
             return None
         usd = np.sum([part.usd_per_h() for part in parts], axis=0)
-        changed = msgspec.structs.replace(plain.api, id=f"{api.id}:prefix")
+        changed = msgspec.structs.replace(plain.api, id=f"{api.id}:prefix", keeps_prefixes=True)
         return replace(plain, api=changed, parts=parts, usd_per_h=usd, caching=cached.evidence)
 
     def _cached(self, case: Case, api: Api) -> Cached:
@@ -242,26 +265,16 @@ class Market:
 
     def _replayed(self, case: Case, api: Api) -> Cached | None:
         """The provider's own cache over the trace's prefixes; ``None`` where either is unknown."""
-        life = self.catalog_at.find(f"provider/{api.provider}", "cache_ttl_s")
-        prices = unit_prices(self.catalog_at, api, 0)
-        if life is None or prices is None or not prices.caches:
+        rule = cache_rule(self.catalog_at, api)
+        if rule is None:
             return None
-        life_s = float(life.value)
-        key = (case.stream.id, life_s)
+        key = (case.stream.id, rule)
         if key not in self._reads:
-            self._reads[key] = prefix_hits(self.table, case.rows, self.trace.block_tok, life_s)
-        reads = self._reads[key]
-        if reads is None:
+            self._reads[key] = provider_cache(self.table, case.rows, self.trace.block_tok, rule)
+        found = self._reads[key]
+        if found is None:
             return None
-        least = self.catalog_at.find(f"provider/{api.provider}", "cache_min_tok")
-        least_tok = 0.0 if least is None else float(least.value)
-        reads = np.where(reads >= least_tok, reads, 0)
-        writes = None
-        if prices.cache_write_usd > prices.input_usd:
-            writes = self.table.input_tok[case.rows].astype(np.int64) - reads
-            writes = np.where(writes + reads >= least_tok, writes, 0)
-        name = f"kept {life_s:g} {least_tok:g} {writes is None}"
-        return Cached(name, reads, writes, f"replayed, {life_s:g} s")
+        return Cached(f"kept {rule}", *found, f"replayed, {rule.life_s:g} s")
 
     def _priced(
         self, case: Case, api: Api, cached: Cached, ratio_in: float, ratio_out: float

@@ -66,7 +66,12 @@ def _rest_after(problem: Problem, k: int, allowed: Bools, must: Bools, most: int
     pool, api = problem.pools[k], np.nan_to_num(problem.api_usd_per_h)
     load = np.where(allowed[:, None], np.nan_to_num(problem.load_per_h[:, k, :]), 0.0)
     saving = api - np.nan_to_num(problem.pool_usd_per_h[:, k, :])
-    worth = np.where(load > 0, saving / np.where(load > 0, load, 1.0), 0.0)
+    # What weighs nothing on the pool and saves something is taken in before all else.
+    worth = np.where(
+        load > 0,
+        saving / np.where(load > 0, load, 1.0),
+        np.where(allowed[:, None] & (saving > 0), np.inf, 0.0),
+    )
     worth = np.where(must[:, None], np.inf, np.where(allowed[:, None], worth, -np.inf))
     order = np.argsort(-worth, axis=0, kind="stable")
     capacity = pool.capacity_per_h(np.arange(most + 1), problem.spare)

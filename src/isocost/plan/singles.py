@@ -46,7 +46,17 @@ def today_draft(prepared: Prepared, cases: Sequence[Case]) -> Draft:
     offers = [
         next((o for o in case.offers if case.today and o.api.id == case.today.id), None) for case in cases
     ]
-    return only_api(prepared, cases, offers, today=True)
+    return only_api(prepared, cases, whole_offers(prepared, cases, offers), today=True)
+
+
+def whole_offers(
+    prepared: Prepared, cases: Sequence[Case], offers: Sequence[Offer | None]
+) -> tuple[Offer | None, ...]:
+    """The same offers for all requests of each stream: a single deployment has no exact cache before it."""
+    return tuple(
+        None if offer is None else prepared.market.whole(case, offer.api)
+        for case, offer in zip(cases, offers, strict=True)
+    )
 
 
 def api_singles(built: Built, option: str, most: int) -> list[tuple[float, tuple[Offer, ...], str]]:
@@ -58,7 +68,7 @@ def api_singles(built: Built, option: str, most: int) -> list[tuple[float, tuple
     by_id: dict[str, list[Offer]] = {}
     for case in built.planned:
         for offer in case.offers:
-            if offer.api.option == option and offer.api.tier == "standard":
+            if offer.api.option == option and offer.api.tier == "standard" and not offer.api.keeps_prefixes:
                 by_id.setdefault(offer.api.id, []).append(offer)
     allowed, other = [], []
     for offers in by_id.values():
@@ -84,9 +94,10 @@ def best_api(built: Built, option: str) -> Single:
     if not found:
         return Single(option, "", "", None, None, "no offering takes every stream", "")
     _, offers, why_not = found[0]
-    draft = only_api(built.prepared, built.planned, offers, today=_is_today(built.planned, offers))
-    first = offers[0]
-    quality = min((o.verdict for o in offers), key=lambda v: v.passes).reason
+    whole = whole_offers(built.prepared, built.planned, offers)
+    draft = only_api(built.prepared, built.planned, whole, today=_is_today(built.planned, offers))
+    first = found[0][1][0]
+    quality = min((o.verdict for o in found[0][1]), key=lambda v: v.passes).reason
     return Single(
         option, first.api.id, first.api.model, draft, month_ledger(built.prepared, draft), why_not, quality
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from isocost.deployment import CacheRule
 from isocost.trace.schema import NS_PER_S, Chunk
 
 Bools = npt.NDArray[np.bool_]
@@ -25,7 +26,8 @@ def exact_hits(table: Chunk, rows: Rows, ttl_s: float) -> Bools | None:
     order = np.lexsort((arrival, key, tenant))
     same = np.zeros(len(rows), np.bool_)
     same[1:] = (key[order][1:] == key[order][:-1]) & (tenant[order][1:] == tenant[order][:-1])
-    same[key[order] < 0] = False
+    # Rows of an unknown tenant may be of two.
+    same[(key[order] < 0) | (tenant[order] < 0)] = False
     hits = np.zeros(len(rows), np.bool_)
     life = int(ttl_s * NS_PER_S)
     filled = 0
@@ -53,3 +55,23 @@ def prefix_hits(table: Chunk, rows: Rows, block_tok: int, ttl_s: float) -> npt.N
     prompts = blocks(part.block_offsets, part.block_ids, part.input_tok, block_tok)
     hits = time_to_live(prompts, part.arrival_ns - part.arrival_ns[0], int(ttl_s * NS_PER_S))
     return np.minimum(hits, part.input_tok)
+
+
+ReadWrite = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64] | None]
+"""Tokens of each request read from a provider's cache, and written where writing costs (else ``None``)."""
+
+
+def provider_cache(table: Chunk, rows: Rows, block_tok: int, rule: CacheRule) -> ReadWrite | None:
+    """Reads and writes of each request at a provider's prompt cache; ``None`` without prefix blocks.
+
+    Prefixes shorter than the cache keeps are not read; where writes cost, all that is not read is
+    written, if the whole is long enough to be kept.
+    """
+    reads = prefix_hits(table, rows, block_tok, rule.life_s)
+    if reads is None:
+        return None
+    reads = np.where(reads >= rule.least_tok, reads, 0)
+    if not rule.writes:
+        return reads, None
+    whole = table.input_tok[rows].astype(np.int64)
+    return reads, np.where(whole >= rule.least_tok, whole - reads, 0)

@@ -1,0 +1,246 @@
+"""Curves of a plan: cost by volume, the isoquant, the cost-quality frontier, who serves each hour."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import cast
+
+import numpy as np
+
+from isocost.fleet import Fleet
+from isocost.plan.build import Built, drafted, problem_of
+from isocost.plan.draft import month_ledger, schedules, used_frac
+from isocost.plan.offers import Case
+from isocost.plan.one_pool import allowed_on, stranded, whole_pool
+from isocost.plan.pools import PoolOption
+from isocost.plan.result import (
+    BreakEven,
+    FrontierPoint,
+    Hours,
+    Isoquant,
+    IsoquantPoint,
+    Option,
+)
+from isocost.plan.singles import Single, api_singles, pool_single
+from isocost.plan.standing import Volume
+from isocost.plan.streams import WEEK_H
+
+MULTIPLES = tuple(4.0 ** (k / 2) for k in range(-6, 11))
+"""Volumes of the break-even over today's: a 64th to a thousandfold, two a factor of four."""
+FRONTIER_MOST = 12
+
+
+def hours_of(built: Built) -> Hours:
+    """Requests, replicas and idle share of each deployment by hour of the week."""
+    draft = built.draft
+    served: dict[str, np.ndarray] = {}
+    options: dict[str, str] = {}
+    for serving in draft.servings:
+        requests = serving.case.stream.usage.requests
+        left = requests * (1.0 - serving.case.cache_hit_frac) if serving.cached else requests
+        parts = [(name, frac * left) for name, frac in serving.pool_frac.items()]
+        if serving.offer is not None and serving.api_frac.any():
+            api = serving.offer.api
+            parts.append((api.id, serving.api_frac * left))
+            options[api.id] = "batch" if api.tier == "batch" else api.option
+        if serving.cached:
+            parts.append(("cache/exact", requests - left))
+            options["cache/exact"] = "cache"
+        for name, amount in parts:
+            served[name] = served.get(name, np.zeros(WEEK_H)) + amount
+    replicas = {name: np.zeros(WEEK_H, np.int64) for name in served}
+    idle = {name: np.zeros(WEEK_H) for name in served}
+    for schedule in draft.fleet.pools:
+        option = next(o for o in draft.pools if o.pool.id == schedule.deployment)
+        options[option.pool.id] = option.pool.option
+        replicas[option.pool.id] = np.array([schedule.replicas(h) for h in range(WEEK_H)])
+        idle[option.pool.id] = 1.0 - used_frac(draft, option, schedule)
+    names = sorted(served, key=lambda name: -float(served[name].sum()))
+    return Hours(
+        names,
+        names,
+        [cast(Option, options[name]) for name in names],
+        [[round(float(x), 3) for x in served[name]] for name in names],
+        [[int(x) for x in replicas[name]] for name in names],
+        [[round(float(x), 4) for x in idle[name]] for name in names],
+    )
+
+
+def scaled_case(case: Case, multiple: float) -> Case:
+    """A stream with every quantity multiplied."""
+    return replace(case, stream=replace(case.stream, usage=case.stream.usage.scaled(multiple)))
+
+
+def break_even(built: Built, chosen: dict[str, Single]) -> BreakEven | None:
+    """Monthly cost of each option's best single deployment by volume; ``None`` with fewer than two.
+
+    APIs: tokens in proportion, standing costs as they follow volume. Replicas: the fleet that the
+    scaled load needs, hour by hour. A deployment that lacks only proof is drawn too: the table says so.
+    """
+    series: list[tuple[Option, str, list[float | None]]] = []
+    for option, single in chosen.items():
+        if single.draft is None:
+            continue
+        series.append((cast(Option, option), single.id, [_at(built, single, m) for m in MULTIPLES]))
+    if len(series) < 2:
+        return None
+    volumes = [built.prepared.volume.requests * multiple for multiple in MULTIPLES]
+    return BreakEven(
+        volumes,
+        [option for option, _, _ in series],
+        [label for _, label, _ in series],
+        [values for _, _, values in series],
+        _crossings(volumes, series),
+    )
+
+
+def _at(built: Built, single: Single, multiple: float) -> float | None:
+    """What a single deployment costs a month at a multiple of today's volume."""
+    prepared, draft = built.prepared, single.draft
+    assert draft is not None
+    volume = Volume(*(part * multiple for part in prepared.volume))
+    other = replace(prepared, volume=volume)
+    if not draft.pools:
+        tokens = sum(
+            item.amount_fusd for item in month_ledger(prepared, draft) if item.account == "api-tokens"
+        )
+        again = drafted(other, draft.servings, (), Fleet())
+        return tokens / 1e15 * multiple + again.fleet.standing_usd_per_month
+    pool = draft.pools[0]
+    bare = [scaled_case(serving.case, multiple) for serving in draft.servings]
+    problem = problem_of(other, bare, (pool,), built.tables, proven=False)
+    found = whole_pool(problem, 0)
+    if found is None:
+        return None
+    fleet = Fleet(tuple(schedules(found, (pool,), {})))
+    again = drafted(other, draft.servings, (pool,), fleet)
+    rent = found.usd_per_month - problem.fixed_usd_per_month - problem.pools[0].fixed_usd_per_month
+    rent -= float(found.replicas[0] @ problem.weight_h) * problem.pools[0].extra_usd_per_replica_h
+    return rent + again.fleet.standing_usd_per_month
+
+
+def _crossings(
+    volumes: Sequence[float], series: Sequence[tuple[Option, str, list[float | None]]]
+) -> list[tuple[str, str, float]]:
+    """Where a line goes below another as volume grows, on logarithms between the grid's points."""
+    found: list[tuple[str, str, float]] = []
+    for a, _, ones in series:
+        for b, _, twos in series:
+            for j in range(len(volumes) - 1):
+                window = (ones[j], twos[j], ones[j + 1], twos[j + 1])
+                if a == b or any(value is None for value in window):
+                    continue
+                before, after = (
+                    cast(float, ones[j]) - cast(float, twos[j]),
+                    cast(float, ones[j + 1]) - cast(float, twos[j + 1]),
+                )
+                if before < 0 <= after:
+                    part = before / (before - after)
+                    at = volumes[j] * (volumes[j + 1] / volumes[j]) ** part
+                    found.append((a, b, float(at)))
+                    break
+    return sorted(found, key=lambda crossing: crossing[2])
+
+
+def isoquant(built: Built) -> Isoquant | None:
+    """Mixes of one pool, always on, and the APIs that do all the work; ``None`` where no pool is tabulated.
+
+    The pool is the plan's, else the one that could carry everything at the least rent. It serves all
+    streams alike up to its capacity in each hour; the APIs serve the rest.
+    """
+    pool = next(iter(built.draft.pools), None) or _cheapest(built)
+    if pool is None:
+        return None
+    prepared = built.prepared
+    problem = problem_of(prepared, built.planned, (pool,), built.tables, proven=False)
+    choice, weight = problem.pools[0], problem.weight_h
+    allowed = allowed_on(problem, 0)
+    if not (allowed & ~stranded(problem)).any():
+        return None
+    load = problem.load_per_h[allowed, 0].sum(axis=0)
+    tokens = np.array([_tok_per_h(case) for case in built.planned])
+    api = np.nan_to_num(problem.api_usd_per_h)
+    most = int(choice.needed(load, problem.spare).max())
+    points = []
+    for n in sorted({round(x) for x in np.linspace(0, most, min(most, 40) + 1)}):
+        capacity = choice.capacity_per_h(np.full(WEEK_H, n), problem.spare)
+        taken = np.where(load > 0, np.minimum(1.0, capacity / np.where(load > 0, load, 1.0)), 0.0)
+        left = np.where(allowed[:, None], 1.0 - taken[None, :], 1.0)
+        gpu_h = n * pool.pool.gpus * float(weight.sum())
+        mtok = float(((tokens * left).sum(axis=0)) @ weight) / 1e6
+        usd = float((api * left).sum(axis=0) @ weight) + gpu_h * pool.pool.usd_per_gpu_h
+        fixed = problem.fixed_usd_per_month if n else 0.0
+        points.append(IsoquantPoint(gpu_h, mtok, usd + fixed, n))
+    whole = float(tokens.sum(axis=0) @ weight) / 1e6
+    price = float(api.sum(axis=0) @ weight) / whole if whole else 0.0
+    chosen = min(range(len(points)), key=lambda i: points[i].usd_per_month)
+    apis = " and ".join(dict.fromkeys(case.best.api.id for case in built.planned if case.best is not None))
+    return Isoquant(
+        pool.pool.id, apis, points, chosen, pool.pool.usd_per_gpu_h, price, problem.fixed_usd_per_month
+    )
+
+
+def _cheapest(built: Built) -> PoolOption | None:
+    """The tabulated pool that carries everything at the least cost, allowed or not."""
+    whole = [(pool, single) for pool in built.options if (single := pool_single(built, pool)) is not None]
+    return min(whole, key=lambda pair: (bool(pair[1].why_not), pair[1].usd_per_month), default=(None,))[0]
+
+
+def _tok_per_h(case: Case) -> np.ndarray:
+    """Tokens an hour that the stream's best API would see: (168,)."""
+    offer = case.best
+    if offer is None:
+        return np.zeros(WEEK_H)
+    tokens = [part.usage.all_input_tok + part.usage.output_tok for part in offer.parts]
+    return np.asarray(np.sum(tokens, axis=0))
+
+
+def frontier(built: Built) -> list[FrontierPoint]:
+    """Single deployments by cost and by pooled difference in score from the main model of today."""
+    weight = built.prepared.weight_h
+    heaviest = max(built.planned, key=lambda case: float(case.stream.usage.output_tok @ weight))
+    main = heaviest.today.model if heaviest.today is not None else ""
+    rows: list[tuple[str, str, float, str, float | None, bool]] = []
+    for option in ("api", "hosted"):
+        for usd, offers, why_not in api_singles(built, option, FRONTIER_MOST):
+            api = offers[0].api
+            rows.append((api.id, option, usd, api.model, offers[0].ttft_p95_s, not why_not))
+    for pool in built.options:
+        single = pool_single(built, pool)
+        if single is not None and single.draft is not None:
+            rows.append((single.id, single.option, single.usd_per_month, single.model, None, single.feasible))
+    points = []
+    for name, option, usd, model, ttft, proven in rows:
+        verdict = built.prepared.market.verdict(model, main, built.prepared.market.margin)
+        known = verdict.n_benchmarks > 0 or model == main
+        points.append(
+            FrontierPoint(
+                name,
+                name,
+                cast(Option, option),
+                usd,
+                100 * verdict.difference if known else None,
+                100 * verdict.lower if known else None,
+                ttft,
+                proven,
+                False,
+            )
+        )
+    return _dominance(points)
+
+
+def _dominance(points: list[FrontierPoint]) -> list[FrontierPoint]:
+    """Mark points that another beats on cost and is at least as good on quality."""
+    found = []
+    for point in points:
+        mine = -np.inf if point.quality_diff_points is None else point.quality_diff_points
+        beaten = any(
+            other.usd_per_month < point.usd_per_month
+            and other.quality_diff_points is not None
+            and other.quality_diff_points >= mine
+            for other in points
+        )
+        values = {name: getattr(point, name) for name in FrontierPoint.__struct_fields__}
+        found.append(FrontierPoint(**{**values, "dominated": beaten}))
+    return found

@@ -1,0 +1,219 @@
+"""The whole way from a request to a plan: what the command line calls."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+
+from isocost.errors import Infeasible
+from isocost.ledger import Ledger
+from isocost.plan import curves, story
+from isocost.plan.build import Built, build, replay_draft
+from isocost.plan.draft import Draft, month_ledger
+from isocost.plan.file import Basis, PlanFile, dumps
+from isocost.plan.prepare import Prepared, Request, prepare
+from isocost.plan.result import PlanResult, Range, Verdict
+from isocost.plan.singles import Single, singles, today_draft
+from isocost.plan.trim import trimmed
+from isocost.units import money
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A plan: plain data, the text of plan.toml, and the month's ledger."""
+
+    result: PlanResult
+    toml: str
+    ledger: Ledger
+    built: Built
+
+
+def make_plan(request: Request) -> Outcome:
+    """Plan a trace.
+
+    Raises:
+        Infeasible: no plan meets the limits; the error carries the smallest conflict and the ways out.
+        BadTrace, BadLimits, UnknownModel, UnknownFact: as their messages say.
+    """
+    prepared = prepare(request)
+    built = solved(prepared)
+    chosen = singles(built)
+    stays = today_draft(prepared, built.planned)
+    built = cheapest(trimmed(built), chosen, stays)
+    today = story.today_ledger(built, stays)
+    drivers = story.drivers_of(built, (built.ledger, *(s.ledger for s in chosen.values() if s.ledger)))
+    totals = story.Totals(today, built.ledger, drivers)
+    result = _result(built, chosen, totals, _range(request, built))
+    return Outcome(result, dumps(plan_file(built, totals)), built.ledger, built)
+
+
+def solved(prepared: Prepared) -> Built:
+    """Build, or say what conflicts."""
+    try:
+        built = build(prepared)
+    except Infeasible as error:
+        from isocost.plan.infeasible import explain
+
+        raise explain(prepared, error) from None
+    budget = prepared.request.limits.budget_usd_per_month
+    if budget is not None and built.usd_per_month > budget:
+        from isocost.plan.infeasible import explain
+
+        over = Infeasible(
+            f"the least-cost plan is {money(built.usd_per_month)} a month, over {money(budget)}"
+        )
+        raise explain(prepared, over)
+    return built
+
+
+def cheapest(built: Built, chosen: dict[str, Single], stays: Draft) -> Built:
+    """The built mix, or a simpler plan where that costs less once standing costs are counted."""
+    rivals = [single.draft for single in chosen.values() if single.feasible and single.draft is not None]
+    rivals.append(stays)
+    best = built
+    for draft in rivals:
+        if any(
+            (s.offer is None and not s.pool_frac) or (s.offer is not None and s.offer.why_not)
+            for s in draft.servings
+        ):
+            continue
+        ledger = month_ledger(built.prepared, draft)
+        if ledger.total_usd < best.usd_per_month:
+            replayed = replay_draft(built.prepared, draft)
+            best = replace(built, draft=draft, ledger=ledger, replayed=replayed, misses=())
+    return best
+
+
+def plan_file(built: Built, totals: story.Totals) -> PlanFile:
+    """The plan as it is written."""
+    request = built.prepared.request
+    basis = Basis(
+        request.trace.title,
+        request.trace.digest,
+        request.on.isoformat(),
+        request.catalog.basis,
+        request.now,
+        round(totals.today.total_usd, 2),
+        round(totals.plan.total_usd, 2),
+    )
+    deployments = tuple(built.draft.deployments(built.prepared.cache_ttl_s).values())
+    return PlanFile(basis, request.limits, deployments, built.draft.routes(), built.draft.fleet)
+
+
+def _range(request: Request, built: Built) -> Range | None:
+    """The plan under a flat week beside the shaped one, where the trace is shorter than a week."""
+    if not built.prepared.week.short or request.shape == "flat":
+        return None
+    flat = build(prepare(replace(request, shape="flat")))
+    low, high = sorted((flat.usd_per_month, built.usd_per_month))
+    days = built.prepared.week.span_s / 86400
+    text = (
+        f"The trace covers {days:.1f} days: the week is filled by the {request.shape!r} shape; "
+        f"a flat week gives {money(low)} to {money(high)}. No commitment rests on the flat week alone."
+    )
+    return Range(flat.usd_per_month, built.usd_per_month, request.shape, text)
+
+
+def _result(built: Built, chosen: dict[str, Single], totals: story.Totals, span: Range | None) -> PlanResult:
+    prepared, request = built.prepared, built.prepared.request
+    at = prepared.at
+    today, plan = story.band(totals.today, totals.drivers), story.band(totals.plan, totals.drivers)
+    sunk = sum(
+        held.count * held.usd_per_gpu_h * float(prepared.weight_h.sum())
+        for held in request.have.on(request.on).gpus
+    )
+    least = at.number("finance/any", "switch_saving_min_frac")
+    same = all(line.same_model for line in story.lines(built))
+    saving = 1.0 - plan.mid / today.mid if today.mid else 0.0
+    verdict: Verdict = "switch" if saving >= least else "stay"
+    facts = story.facts_used(built, totals)
+    stale = at.number("planning/facts", "stale_days")
+    at_least = bool(prepared.today.unpriced)
+    bound = min(built.usd_per_month, built.solution.bound_usd + built.standing_bound_usd)
+    options = [story.ledger_line("today", "today", totals.today, totals, "")]
+    options += [story.option_line(option, single, built, totals) for option, single in chosen.items()]
+    options.append(story.ledger_line("mix", "the plan", totals.plan, totals, ""))
+    return PlanResult(
+        title=request.trace.title,
+        version=version("isocost"),
+        priced_on=request.on.isoformat(),
+        price_basis=request.catalog.basis,
+        verdict=verdict,
+        headline=_headline(verdict, plan.mid, today.mid, same, at_least),
+        trace=story.trace_note(built),
+        today_usd=today,
+        plan_usd=plan,
+        cash_usd_per_month=plan.mid,
+        full_usd_per_month=plan.mid + sunk,
+        lines=story.lines(built),
+        unproven=story.unproven(built),
+        options=options,
+        bound_usd=bound,
+        gap_frac=max(0.0, 1.0 - bound / built.usd_per_month) if built.usd_per_month else 0.0,
+        rounds=built.rounds,
+        limits=story.limits(built),
+        swings=story.swings(totals, at),
+        levers=story.levers(built, totals),
+        hours=curves.hours_of(built),
+        frontier=curves.frontier(built),
+        breakeven=curves.break_even(built, chosen),
+        isoquant=curves.isoquant(built),
+        facts=facts,
+        stale_facts=sum(fact.age_days > stale for fact in facts),
+        range=span,
+        at_least=at_least,
+        notes=_notes(built),
+        next=_next(request),
+        rebuild=_rebuild(request),
+    )
+
+
+def _headline(verdict: Verdict, plan: float, today: float, same: bool, at_least: bool) -> str:
+    now = f"{'at least ' if at_least else ''}{money(today)}"
+    if verdict == "stay":
+        return f"Stay as you are at {now} a month: nothing proven saves enough to be worth the change."
+    kept = "and keep every model" if same else "with no change of model that is not proven"
+    return f"Serve this for {money(plan)} a month, not {now}, {kept}."
+
+
+def _notes(built: Built) -> list[str]:
+    prepared, today = built.prepared, built.prepared.today
+    notes = []
+    if today.unpriced:
+        why = "; ".join(why for why, _ in today.bill.why[:2])
+        notes.append(f"{today.unpriced:,} rows have no full price, so today's bill is at least this: {why}.")
+    for case in built.kept:
+        notes.append(f"{case.stream.workload}: {case.stream.model!r} is not in the catalog: left alone.")
+    if prepared.table.cached_tok is None:
+        notes.append("The log has no prompt-cache reads: today's bill is an upper figure.")
+    for model in sorted(_unknown(built)):
+        notes.append(f"How many tokens {model} uses for one of today's is not known: priced at the high end.")
+    for miss in built.misses:
+        seen = f"{miss.name} p95 {miss.found_s:.2f} s on {miss.pool}"
+        notes.append(f"{miss.workload}: {seen} misses {miss.limit_s:g} s in replay.")
+    for name, count in built.replayed.overflowed.items():
+        if count:
+            notes.append(f"{count:,} requests found {name} full in replay and went to the fallback.")
+    return notes
+
+
+def _unknown(built: Built) -> set[str]:
+    """Models in use whose token ratios are only defaults."""
+    used = [s.offer for s in built.draft.servings if s.offer is not None and s.api_frac.any()]
+    return {o.api.model for o in used if not (o.input_ratio.known and o.output_ratio.known)}
+
+
+def _next(request: Request) -> list[str]:
+    mine = request.trace.reader in ("", "example")
+    return ["isocost plan YOUR_LOG" if mine else "isocost plan LOG --slo slo.toml", "isocost why NAME"]
+
+
+def _rebuild(request: Request) -> dict[str, str]:
+    return {
+        "isocost": version("isocost"),
+        "trace": request.trace.digest,
+        "prices": request.catalog.basis,
+        "priced on": request.on.isoformat(),
+        "now": request.now,
+        "shape": request.shape,
+    }

@@ -1,0 +1,445 @@
+"""A built plan as plain data: lines, limits, levers, what is unproven, what it rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import cast
+
+import numpy as np
+
+from isocost import risk
+from isocost.catalog import Catalog, CatalogAt, Fact
+from isocost.finance import usd_per_mtok
+from isocost.ledger import FEMTO_PER_USD, Charge, Ledger, fusd
+from isocost.perf import interval_of
+from isocost.plan.build import PERCENTILE, Built
+from isocost.plan.draft import CACHE, Draft, ratio_drivers, standing_charges
+from isocost.plan.offers import Case, Offer, planned
+from isocost.plan.pools import limit
+from isocost.plan.result import (
+    Band,
+    FactUse,
+    Lever,
+    Limit,
+    LimitStatus,
+    Line,
+    Option,
+    OptionLine,
+    Swing,
+    TraceNote,
+    Unproven,
+)
+from isocost.plan.singles import Single
+from isocost.units import percent
+
+SWINGS_MOST = 8
+UNPROVEN_MOST = 3
+POWER_Z = 0.8416
+"""Normal quantile of a power of 80 %."""
+PASS_FRAC = 0.8
+"""Share of good answers that sample sizes are stated for."""
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Ledgers of today and of the plan, and the drivers that their charges share."""
+
+    today: Ledger
+    plan: Ledger
+    drivers: Mapping[str, risk.Driver]
+
+
+def today_ledger(built: Built, stays: Draft) -> Ledger:
+    """Business as usual for a month: the log's rows at their own dates, and what stands beside them."""
+    prepared = built.prepared
+    ledger = Ledger()
+    usd = prepared.today_usd
+    ledger.add(
+        Charge(
+            "month",
+            "today",
+            "today's bill",
+            "deployment",
+            "api-tokens",
+            "",
+            "",
+            "tokens",
+            prepared.volume.input_tok + prepared.volume.output_tok,
+            "tok",
+            VOLUME,
+            0.0,
+            fusd(usd),
+        )  # fmt: skip
+    )
+    ledger.extend(standing_charges(prepared.at, stays.fleet.standing))
+    return ledger
+
+
+VOLUME = "planning/volume.month_ratio"
+
+
+def drivers_of(built: Built, ledgers: Iterable[Ledger]) -> dict[str, risk.Driver]:
+    """What may move: facts with an interval, token ratios, predicted step times, and next month's volume."""
+    at = built.prepared.at
+    names = {name for ledger in ledgers for c in ledger for name in c.price_fact.split(risk.JOIN) if name}
+    facts = {fact.id: fact for fact in _facts(at.catalog, names)}
+    found: dict[str, risk.Driver] = {}
+    for name in sorted(names):
+        fact = facts.get(name)
+        if fact is not None and fact.low and fact.high and float(fact.value):
+            value = float(fact.value)
+            if fact.low != fact.high and fact.low > 0:
+                found[name] = risk.Driver(name, fact.low / value, fact.high / value)
+    for case in built.planned:
+        for offer in case.offers:
+            for driver, ratio in zip(
+                ratio_drivers(offer), (offer.input_ratio, offer.output_ratio), strict=True
+            ):
+                if driver in names:
+                    mid = planned(ratio)
+                    found[driver] = risk.Driver(driver, ratio.low / mid, max(ratio.high / mid, 1.0))
+    step = interval_of(at, "throughput")
+    for option in built.options:
+        name = f"perf/{option.pool.id}"
+        if name in names:
+            found[name] = risk.Driver(name, 1.0 / step.high, 1.0 / step.low)
+    quotes = {option.rents[t].fact.id: option.rents[t] for option in built.options for t in option.rents}
+    for name, quote in quotes.items():
+        if name in names and quote.median_usd_per_gpu_h > quote.usd_per_gpu_h:
+            found[name] = risk.Driver(name, 1.0, quote.median_usd_per_gpu_h / quote.usd_per_gpu_h)
+    return found
+
+
+def _facts(catalog: Catalog, ids: Iterable[str]) -> list[Fact]:
+    """Facts by id: ``subject.attribute[when]@date``."""
+    wanted, subjects = set(ids), {name.split("@")[0].split("[")[0].rpartition(".")[0] for name in ids}
+    return [fact for subject in sorted(subjects) for fact in catalog.about(subject) if fact.id in wanted]
+
+
+def band(ledger: Ledger, drivers: Mapping[str, risk.Driver]) -> Band:
+    """A ledger's total with its central 80 %."""
+    found = risk.band(ledger, drivers)
+    return Band(min(found.low_usd, found.mid_usd), found.mid_usd, max(found.high_usd, found.mid_usd))
+
+
+def swings(totals: Totals, at: CatalogAt) -> list[Swing]:
+    """What matters most to the plan's cost."""
+    found = risk.swings(totals.plan, totals.drivers)[:SWINGS_MOST]
+    return [Swing(s.name, label(s.name, at), s.low_usd, s.high_usd, [s.name]) for s in found]
+
+
+def label(driver: str, at: CatalogAt) -> str:
+    """A driver in words."""
+    head, _, rest = driver.partition("/")
+    if head == "ratio":
+        kind, _, model = rest.partition("/")
+        return f"{'prompt' if kind == 'input' else 'answer'} tokens of {model} for one of today's"
+    if head == "perf":
+        return f"speed of {rest}"
+    subject, _, attribute = driver.split("@")[0].split("[")[0].rpartition(".")
+    spec = at.catalog.attributes.get((subject.partition("/")[0], attribute))
+    where = subject.partition("/")[2]
+    words = attribute.replace("_usd_per_mtok", " price").replace("usd_per_gpu_h", "rent of a GPU")
+    words = words.replace("usd_per_year", "yearly pay").replace("fte", "people needed").replace("_", " ")
+    return f"{words} ({where})" if spec else driver
+
+
+def trace_note(built: Built) -> TraceNote:
+    """The traffic in a few figures."""
+    prepared, volume = built.prepared, built.prepared.volume
+    trace = prepared.request.trace
+    used: dict[str, float] = {}
+    for case in prepared.cases:
+        name = case.today.id if case.today is not None else case.stream.model
+        used[name] = used.get(name, 0.0) + float(case.stream.usage.requests @ prepared.weight_h)
+    ranked = sorted(used, key=lambda name: -used[name])
+    today = ranked[0] if len(ranked) == 1 else f"{len(ranked)} models, most on {ranked[0]}"
+    return TraceNote(
+        trace.title,
+        trace.digest,
+        trace.reader,
+        len(prepared.table),
+        prepared.week.span_s / 86400.0,
+        volume.requests,
+        volume.input_tok / 1e6,
+        volume.output_tok / 1e6,
+        today,
+        [finding.text for finding in trace.findings],
+    )
+
+
+def lines(built: Built) -> list[Line]:
+    """The plan's table: cache, then deployments by cost, then people and the rest."""
+    draft, weight = built.draft, built.prepared.weight_h
+    usd = {key[0]: amount / FEMTO_PER_USD for key, amount in built.ledger.by("deployment").items()}
+    whole = sum(float(case.stream.usage.requests @ weight) for case in built.planned)
+    found: list[Line] = []
+    shares: dict[str, float] = {}
+    users: dict[str, list[str]] = {}
+    evidence: dict[str, tuple[str, str, bool, float | None, str]] = {}
+    for serving in draft.servings:
+        case = serving.case
+        requests = case.stream.usage.requests * weight
+        left = requests * (1.0 - case.cache_hit_frac) if serving.cached else requests
+        parts = [(CACHE, requests - left)] if serving.cached else []
+        parts += [(name, frac * left) for name, frac in serving.pool_frac.items()]
+        if serving.offer is not None and serving.api_frac.any():
+            parts.append((serving.offer.api.id, serving.api_frac * left))
+        for name, amount in parts:
+            shares[name] = shares.get(name, 0.0) + float(amount.sum())
+            users.setdefault(name, [])
+            if case.stream.workload not in users[name]:
+                users[name].append(case.stream.workload)
+            told = _evidence(built, name, serving.offer, case)
+            known = evidence.get(name)
+            evidence[name] = told if known is None or (known[2] and not told[2]) else known
+    for name, share in shares.items():
+        option, quality, same, ttft, latency = evidence[name]
+        cost, frac = usd.get(name, 0.0), share / whole
+        kind = cast(Option, option)
+        found.append(Line(name, name, kind, cost, frac, users[name], ttft, latency, quality, same))
+    found.sort(key=lambda line: (line.option != "cache", -line.usd_per_month))
+    rest = built.ledger.where(option="people").total_usd
+    accounts = built.ledger.where(option="people").usd_by("account")
+    words = ", ".join(sorted(accounts, key=lambda name: -accounts[name])[:4]).replace("-", " ")
+    found.append(Line("people", words, "people", rest, 0.0, [], None, "", "", True))
+    return found
+
+
+def _evidence(
+    built: Built, name: str, offer: Offer | None, case: Case
+) -> tuple[str, str, bool, float | None, str]:
+    """Option, quality in words, same model, TTFT p95 and where that is from, of a deployment for a stream."""
+    if name == CACHE:
+        return "cache", "same answer", True, 0.0, "held in replay"
+    if offer is not None and name == offer.api.id:
+        option = "batch" if offer.api.tier == "batch" else offer.api.option
+        return option, offer.verdict.reason, offer.same_model, offer.ttft_p95_s, offer.latency
+    pool = next(option for option in built.draft.pools if option.pool.id == name)
+    code = built.replayed.names.index(name)
+    rows = case.stream.rows[built.replayed.where[case.stream.rows] == code]
+    seen = built.replayed.percentile(rows, built.prepared.table.output_tok, PERCENTILE)["ttft"]
+    verdict = pool.fits[case.stream.id].verdict
+    same = verdict.passes and verdict.n_benchmarks == 0
+    return pool.pool.option, verdict.reason, same, seen, "held in replay"
+
+
+def limits(built: Built) -> list[Limit]:
+    """Each limit of each workload, what was seen, and whether it held; unknown is never passed."""
+    found: list[Limit] = []
+    draft, replayed, table = built.draft, built.replayed, built.prepared.table
+    by_workload: dict[str, list[int]] = {}
+    for i, serving in enumerate(draft.servings):
+        by_workload.setdefault(serving.case.stream.workload, []).append(i)
+    for workload, members in by_workload.items():
+        case = draft.servings[members[0]].case
+        if case.ask.wait_s is not None:
+            note = "answers may wait; batch interfaces state their longest time"
+            found.append(Limit(workload, "wait", case.ask.wait_s, "s", None, "held", note))
+            continue
+        rows = np.sort(np.concatenate([draft.servings[i].case.stream.rows for i in members]))
+        known = rows[~np.isnan(replayed.ttft_s[rows])]
+        for name in ("ttft", "tpot", "e2e"):
+            target = limit(case, f"{name}_p95_s")
+            if not np.isfinite(target):
+                continue
+            seen = replayed.percentile(known, table.output_tok, PERCENTILE)[name] if len(known) else None
+            status, evidence = _status(target, seen, len(known), len(rows))
+            found.append(Limit(workload, f"{name}_p95", target, "s", seen, status, evidence))
+    return found
+
+
+def _status(target: float, seen: float | None, known: int, rows: int) -> tuple[LimitStatus, str]:
+    if seen is None:
+        return "unverified", "no published or measured latency: measure it before you switch"
+    if seen > target:
+        return "missed", f"measured or replayed on {percent(known / rows)} of requests"
+    if known < rows:
+        return "unverified", f"held on the {percent(known / rows)} whose latency is known"
+    return "held", "in replay or by the log's own times"
+
+
+def option_line(option: str, single: Single, built: Built, totals: Totals) -> OptionLine:
+    """One option's best single deployment for the table of options by pillars."""
+    if single.ledger is None:
+        nothing = Band(0.0, 0.0, 0.0)
+        return OptionLine(
+            cast(Option, option), "", "", False, single.why_not, nothing, {}, {}, None, "", None
+        )
+    return OptionLine(
+        cast(Option, option),
+        single.id,
+        single.id,
+        single.feasible,
+        single.why_not,
+        band(single.ledger, totals.drivers),
+        single.ledger.usd_by("pillar"),
+        single.ledger.usd_by("account"),
+        None,
+        single.quality,
+        days_to_launch(built.prepared.at, option),
+    )
+
+
+def ledger_line(option: str, name: str, ledger: Ledger, totals: Totals, quality: str) -> OptionLine:
+    """Today or the mix as a row of the same table."""
+    found = band(ledger, totals.drivers)
+    pillars, accounts = ledger.usd_by("pillar"), ledger.usd_by("account")
+    return OptionLine(
+        cast(Option, option), name, name, True, "", found, pillars, accounts, None, quality, 0.0
+    )
+
+
+def days_to_launch(at: CatalogAt, option: str) -> float | None:
+    """Calendar days from decision to traffic."""
+    staff = {"api": "api", "hosted": "hosted-open", "selfhost": "self-hosted", "slm": "slm"}.get(option)
+    if staff is None:
+        return None
+    weeks = at.find(f"staff/{staff}", "launch_weeks")
+    return None if weeks is None else 7.0 * float(weeks.value)
+
+
+def levers(built: Built, totals: Totals) -> list[Lever]:
+    """From today's month to the plan's, step by step; what keeps the model comes first. Sums exactly.
+
+    For each stream: today's prices, the exact cache, the cheapest way to keep the model, the swap to a
+    proven one, own replicas; then people and the rest.
+    """
+    weight = built.prepared.weight_h
+    steps = dict.fromkeys(LEVERS, 0.0)
+    tokens = 0.0
+    for serving in built.draft.servings:
+        case = serving.case
+        own = next((o for o in case.offers if case.today is not None and o.api.id == case.today.id), None)
+        if own is None:
+            continue
+        now, after = _bare(built, own, case), own.usd_per_month(weight)
+        tokens += now
+        steps["cache"] += after - now
+        same = [o for o in case.offers if o.same_model and not o.why_not]
+        kept = min((own, *same), key=lambda o: o.usd_per_month(weight))
+        held = kept.usd_per_month(weight)
+        steps[_kind(kept)] += held - after
+        offer = serving.offer
+        swapped = held if offer is None else offer.usd_per_month(weight)
+        steps["swap"] += swapped - held
+        paid = 0.0 if offer is None else float((offer.usd_per_h * serving.api_frac) @ weight)
+        steps["replicas"] += paid - swapped
+    rent = sum(c.amount_fusd for c in built.ledger if c.option in ("selfhost", "slm")) / FEMTO_PER_USD
+    steps["replicas"] += rent
+    billed = totals.today.where(account="api-tokens").total_usd
+    steps["prices"] = tokens - billed
+    standing = built.ledger.where(option="people").total_usd - totals.today.where(option="people").total_usd
+    steps["people"] = standing
+    drift = built.ledger.total_usd - totals.today.total_usd - sum(steps.values())
+    steps["prices"] += drift
+    return [Lever(name, LEVERS[name], delta) for name, delta in steps.items() if abs(delta) >= 0.005]
+
+
+def _kind(offer: Offer) -> str:
+    """The lever by which an offer keeps the model."""
+    if offer.api.keeps_prefixes:
+        return "prefix"
+    return "batch" if offer.api.tier == "batch" else "host"
+
+
+LEVERS: Mapping[str, str] = {
+    "prices": "same use at the plan's prices, without failed calls",
+    "cache": "exact cache answers repeats",
+    "prefix": "prompt cache used as prefixes allow",
+    "batch": "batch for what may wait",
+    "host": "same model at a cheaper host",
+    "swap": "a model proven not worse",
+    "replicas": "own replicas in place of tokens",
+    "people": "people, monitoring, launch and the rest",
+}
+
+
+def _bare(built: Built, own: Offer, case: Case) -> float:
+    """Today's API for the whole stream, no exact cache, at the plan's prices."""
+    found = built.prepared.market.whole(case, own.api)
+    return (own if found is None else found).usd_per_month(built.prepared.weight_h)
+
+
+def unproven(built: Built) -> list[Unproven]:
+    """Cheaper models that only lack proof, and about how many graded samples would settle it."""
+    weight = built.prepared.weight_h
+    saves: dict[str, float] = {}
+    users: dict[str, list[str]] = {}
+    reason: dict[str, str] = {}
+    for serving in built.draft.servings:
+        paid = (
+            float((serving.offer.usd_per_h * serving.api_frac) @ weight) if serving.offer is not None else 0.0
+        )
+        for offer in serving.case.offers:
+            if not offer.why_not.startswith("quality") or not offer.verdict.n_benchmarks:
+                continue
+            if offer.verdict.upper < -built.prepared.market.margin or "proven loss" in offer.why_not:
+                continue
+            gain = paid - offer.usd_per_month(weight)
+            if gain > 0:
+                name = offer.api.id
+                saves[name] = saves.get(name, 0.0) + gain
+                users.setdefault(name, []).append(serving.case.stream.workload)
+                reason[name] = offer.why_not.removeprefix("quality: ")
+    ranked = sorted(saves, key=lambda name: (-saves[name], name))
+    seen: set[str] = set()
+    found = []
+    for name in ranked:
+        model = name.split("/")[-1].split(":")[0]
+        if model in seen:
+            continue
+        seen.add(model)
+        found.append(
+            Unproven(name, name, list(dict.fromkeys(users[name])), saves[name], reason[name], samples(built))
+        )
+        if len(found) == UNPROVEN_MOST:
+            break
+    return found
+
+
+def samples(built: Built) -> int:
+    """Graded pairs that would show a model of equal quality to be within the margin, power 80 %.
+
+    ``2 p (1 - p) ((z_confidence + z_power) / margin)^2`` for unpaired grades.
+    """
+    from statistics import NormalDist
+
+    market = built.prepared.market
+    z = NormalDist().inv_cdf(market.confidence) + POWER_Z
+    return int(np.ceil(2 * PASS_FRAC * (1 - PASS_FRAC) * (z / market.margin) ** 2))
+
+
+def facts_used(built: Built, totals: Totals) -> list[FactUse]:
+    """Facts behind the plan's charges, those that carry most money first."""
+    at, money = built.prepared.at, dict[str, int]()
+    for charge in totals.plan:
+        for name in charge.price_fact.split(risk.JOIN):
+            if name:
+                money[name] = money.get(name, 0) + abs(charge.amount_fusd)
+    for serving in built.draft.servings:
+        offer = serving.offer
+        if offer is not None:
+            for name in (*offer.input_ratio.facts, *offer.output_ratio.facts):
+                money.setdefault(name, 0)
+    facts = {fact.id: fact for fact in _facts(at.catalog, money)}
+    ranked = sorted((name for name in money if name in facts), key=lambda name: (-money[name], name))
+    return [_use(facts[name], at.catalog, built.prepared.request.on) for name in ranked]
+
+
+def _use(fact: Fact, catalog: Catalog, on: date) -> FactUse:
+    source = catalog.sources.get(fact.source)
+    value = fact.value if isinstance(fact.value, str) else f"{fact.value:g}"
+    return FactUse(
+        fact.id, value, fact.unit, fact.low, fact.high, fact.kind,
+        source.title if source else fact.source, source.address if source else "", fact.checked.isoformat(),
+        fact.quote, (on - fact.checked).days,
+    )  # fmt: skip
+
+
+def levelised(built: Built) -> float:
+    """Cost of the plan per million tokens, in and out."""
+    volume = built.prepared.volume
+    return usd_per_mtok(built.usd_per_month, (volume.input_tok + volume.output_tok) / 1e6)
