@@ -18,20 +18,22 @@ import numpy.typing as npt
 from isocost.bill import STATUS, PricedColumns, price_columns
 from isocost.catalog import Catalog
 from isocost.catalog.prices import METERS
-from isocost.deployment import Api, Deployment, ExactCache, Pool, offering_of
-from isocost.errors import BadLimits
+from isocost.deployment import Api, Deployment, ExactCache, Pool, cache_rule, offering_of
+from isocost.errors import BadLimits, BadTrace
 from isocost.fleet import Fleet, PoolSchedule
 from isocost.ledger import Charge, Ledger, fusd
 from isocost.policy.compiled import assign
 from isocost.policy.route import Route
 from isocost.replay.prefix import blocks
 from isocost.replay.queue import BatchLimits, Served, Terms, serve, serve_with_prefixes
-from isocost.replay.reuse import exact_hits
+from isocost.replay.reuse import exact_hits, provider_cache
 from isocost.trace.schema import NS_PER_S, Chunk
 from isocost.trace.shape import HOUR_NS, hour_of_week
 
 PS_PER_NS = 1000
 PS_PER_S = 10**12
+LONGEST_NS = 50 * 24 * HOUR_NS
+"""Longest log that replicas replay: the kernel counts 53 days of picoseconds, and the last requests end later."""
 UNSERVED = -1
 Rows = npt.NDArray[np.int64]
 
@@ -124,16 +126,21 @@ def replay(
     state = _start(table)
     hour = hour_of_week(table.arrival_ns)
     for s, each in enumerate(routed):
-        _known(each.route, code)
+        _known(each.route, situation)
         state.stream[each.rows] = s
         _route(table, each, state, hour, situation, code)
     ledger = Ledger()
     overflowed: dict[str, int] = {}
     busy: dict[str, float] = {}
     for schedule in situation.fleet.pools:
-        pool = situation.deployments[schedule.deployment]
+        pool = situation.deployments.get(schedule.deployment)
         if not isinstance(pool, Pool):
-            raise BadLimits(f"{schedule.deployment!r} is not a pool", where="[[pool]]")
+            known = [d.id for d in situation.deployments.values() if isinstance(d, Pool)]
+            raise BadLimits(
+                f"{schedule.deployment!r} is not a pool",
+                where="[[pool]]",
+                fix=f"Pools among the deployments are: {', '.join(known) or 'none'}",
+            )
         rows = np.flatnonzero(state.where == code[pool.id])
         served = _serve(table, rows, pool, schedule, state.tokens, situation.block_tok)
         ok = served.status == 0
@@ -141,6 +148,7 @@ def replay(
         state.e2e_s[rows[ok]] = served.e2e_ps[ok] / PS_PER_S
         overflowed[pool.id] = int((~ok).sum())
         state.where[rows[~ok]] = state.fallback[rows[~ok]]
+        _recount(table, routed, rows[~ok], state, situation, code)
         rented_s, charges = _rent(pool, schedule, table, served.busy_ps)
         busy[pool.id] = float(served.busy_ps.sum()) / PS_PER_S / rented_s if rented_s else 0.0
         ledger.extend(charges)
@@ -159,15 +167,20 @@ def replay(
     return Replayed(ledger, names, state.where, state.ttft_s, state.e2e_s, overflowed, busy, unpriced)
 
 
-def _start(table: Chunk) -> _State:
-    n = len(table)
-    zero = np.zeros(n, np.int64)
-    tokens = {
+def _logged(table: Chunk) -> dict[str, npt.NDArray[np.int64]]:
+    """Tokens as the log has them: those of today's model."""
+    zero = np.zeros(len(table), np.int64)
+    return {
         "input_tok": table.input_tok.astype(np.int64),
         "cached_tok": zero if table.cached_tok is None else table.cached_tok.astype(np.int64),
         "cache_write_tok": zero.copy() if table.cache_write_tok is None else table.cache_write_tok.astype(np.int64),
         "output_tok": table.output_tok.astype(np.int64),
     }  # fmt: skip
+
+
+def _start(table: Chunk) -> _State:
+    n = len(table)
+    tokens = _logged(table)
     unknown, nowhere = np.full(n, np.nan), np.full(n, UNSERVED, np.int32)
     return _State(nowhere, nowhere.copy(), nowhere.copy(), unknown, unknown.copy(), tokens)
 
@@ -192,22 +205,83 @@ def _route(
         if hits is not None:
             state.where[rows[hits]] = code[route.cache]
             state.ttft_s[rows[hits]] = state.e2e_s[rows[hits]] = 0.0
+    _convert(table, each, rows, state, situation, code)
+
+
+def _convert(
+    table: Chunk,
+    each: Routed,
+    rows: Rows,
+    state: _State,
+    situation: Situation,
+    code: Mapping[str, int],
+) -> None:
+    """Turn today's tokens of rows into those of whoever answers them, its prompt cache with them."""
     tokens = state.tokens
+    for name, deployment in situation.deployments.items():
+        mine = rows[state.where[rows] == code[name]]
+        if isinstance(deployment, Api) and len(mine):
+            _cache(table, mine, deployment, name not in each.ratios, situation, tokens)
     for name, ratio in each.ratios.items():
         mine = rows[state.where[rows] == code[name]]
         tokens["input_tok"][mine] = np.rint(tokens["input_tok"][mine] * ratio.input)
         tokens["output_tok"][mine] = np.rint(tokens["output_tok"][mine] * ratio.output)
-        tokens["cached_tok"][mine] = tokens["cache_write_tok"][mine] = 0
+        for part in ("cached_tok", "cache_write_tok"):
+            tokens[part][mine] = np.rint(tokens[part][mine] * ratio.input)
 
 
-def _known(route: Route, code: Mapping[str, int]) -> None:
-    for name in (*(share.deployment for share in route.shares), route.cache, route.fallback):
-        if name and name not in code:
-            raise BadLimits(
-                f"route of {route.workload!r} names {name!r}",
-                where="[[route]]",
-                fix=f"Deployments are: {', '.join(code)}",
-            )
+def _cache(
+    table: Chunk,
+    rows: Rows,
+    api: Api,
+    billed: bool,
+    situation: Situation,
+    tokens: Mapping[str, npt.NDArray[np.int64]],
+) -> None:
+    """Cache reads and writes at an API: as billed where it is today's and is used as today, else replayed."""
+    if billed and not api.keeps_prefixes and table.cached_tok is not None:
+        return
+    rule = cache_rule(situation.catalog.at(situation.on or date.max), api)
+    found = None if rule is None else provider_cache(table, rows, situation.block_tok, rule)
+    reads, writes = (None, None) if found is None else found
+    tokens["cached_tok"][rows] = 0 if reads is None else reads
+    tokens["cache_write_tok"][rows] = 0 if writes is None else writes
+
+
+def _recount(
+    table: Chunk,
+    routed: Sequence[Routed],
+    rows: Rows,
+    state: _State,
+    situation: Situation,
+    code: Mapping[str, int],
+) -> None:
+    """Tokens of rows that a pool turned away, as their fallback counts them."""
+    if not len(rows):
+        return
+    for name, logged in _logged(table).items():
+        state.tokens[name][rows] = logged[rows]
+    for s, each in enumerate(routed):
+        _convert(table, each, rows[state.stream[rows] == s], state, situation, code)
+
+
+def _known(route: Route, situation: Situation) -> None:
+    """Every name of a route is there and can do what the route asks of it, so that nothing is served free."""
+    deployments, where = situation.deployments, f"[[route]] of {route.workload!r}"
+    rented = {schedule.deployment for schedule in situation.fleet.pools}
+    shares = tuple(share.deployment for share in route.shares)
+    for name in (*shares, route.cache, route.fallback):
+        if name and name not in deployments:
+            raise BadLimits(f"it names {name!r}", where=where, fix=f"Deployments are: {', '.join(deployments)}")
+    for name in shares:
+        if isinstance(deployments[name], ExactCache):
+            raise BadLimits(f"{name!r} is a cache and takes no share", where=where, fix="Name it in 'cache'")
+        if isinstance(deployments[name], Pool) and name not in rented:
+            raise BadLimits(f"{name!r} has no replicas", where=where, fix="Give it a [[pool]]")
+    if route.cache and not isinstance(deployments[route.cache], ExactCache):
+        raise BadLimits(f"{route.cache!r} is not a cache", where=where, fix="Name it in [[route.share]]")
+    if route.fallback and not isinstance(deployments[route.fallback], Api):
+        raise BadLimits(f"fallback {route.fallback!r} can be full too", where=where, fix="Name an API")
 
 
 def _serve(
@@ -219,6 +293,11 @@ def _serve(
     block_tok: int,
 ) -> Served:
     start = int(table.arrival_ns[0]) // HOUR_NS * HOUR_NS
+    if int(table.arrival_ns[-1]) - start > LONGEST_NS:
+        raise BadTrace(
+            f"a log of {(int(table.arrival_ns[-1]) - start) / HOUR_NS / 24:.0f} days cannot be replayed in one piece",
+            fix=f"Replay at most {LONGEST_NS // HOUR_NS // 24} days of it",
+        )
     arrival = (table.arrival_ns[rows] - start) * PS_PER_NS
     hours = np.arange(0, (int(table.arrival_ns[-1]) - start) // HOUR_NS + 1)
     first = int(hour_of_week(start))
@@ -259,6 +338,13 @@ def _rent(
         ("reserved", np.full(len(hours), schedule.reserved), schedule.reserved_usd_per_h or 0.0, pool.quote),
         ("held", np.full(len(hours), schedule.held), 0.0, ""),
     )
+    for kind, count, _, _ in kinds[:3]:
+        if count.any() and getattr(schedule, f"{kind}_usd_per_h") is None:
+            raise BadLimits(
+                f"{pool.id!r} has {kind} replicas without a price",
+                where="[[pool]]",
+                fix=f"Write {kind}_usd_per_h, the rent of one replica",
+            )
     rented_h = sum(float(count @ length) for _, count, _, _ in kinds)
     used = min(1.0, float(busy_ps.sum()) / PS_PER_S / 3600 / rented_h) if rented_h else 0.0
     charges = []
