@@ -15,8 +15,8 @@ def capital_recovery_factor(rate_per_period: float, periods: float) -> float:
     """
     if rate_per_period == 0.0:
         return 1.0 / periods
-    grown = math.pow(1.0 + rate_per_period, periods)
-    return rate_per_period * grown / (grown - 1.0)
+    # 1 - (1 + r)^-n without its cancellation at small rates or its overflow at long lives.
+    return rate_per_period / -math.expm1(-periods * math.log1p(rate_per_period))
 
 
 def rate_per_month(discount_rate_per_year: float) -> float:
@@ -25,7 +25,7 @@ def rate_per_month(discount_rate_per_year: float) -> float:
     >>> rate_per_month(0.0)
     0.0
     """
-    return math.pow(1.0 + discount_rate_per_year, 1.0 / 12.0) - 1.0
+    return math.expm1(math.log1p(discount_rate_per_year) / 12.0)
 
 
 def amortised_usd_per_month(upfront_usd: float, discount_rate_per_year: float, life_months: float) -> float:

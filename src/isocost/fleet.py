@@ -34,8 +34,8 @@ class PoolSchedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     on_demand: tuple[int, ...]
     spot: tuple[int, ...]
     on_demand_usd_per_h: float
-    reserved_usd_per_h: float | None
-    spot_usd_per_h: float | None
+    reserved_usd_per_h: float | None = None
+    spot_usd_per_h: float | None = None
     overflow_outstanding: int = -1
 
     def replicas(self, hour: int) -> int:

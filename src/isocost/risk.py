@@ -27,7 +27,7 @@ JOIN = " * "
 
 
 class Driver(NamedTuple):
-    """A factor of charges: its low and high end over its central value (central 80 %)."""
+    """A factor of charges: its low and high end over its central value (central 80 %); both above 0."""
 
     name: str
     low_ratio: float
@@ -78,6 +78,11 @@ def draws(driver: Driver, count: int = SCENARIOS) -> Floats:
     return np.asarray(np.exp(slope * z))
 
 
+def _moved(groups: Mapping[tuple[str, ...], float], name: str, ratio: float) -> float:
+    """What the groups that a driver moves come to at one of its ratios, beyond their central sum."""
+    return sum(usd * (ratio ** names.count(name) - 1.0) for names, usd in groups.items() if name in names)
+
+
 def scenarios(ledger: Ledger, drivers: Mapping[str, Driver], count: int = SCENARIOS) -> Floats:
     """Totals of a ledger in dollars over scenarios: (count,). Drivers without an entry do not move."""
     ratios: dict[str, Floats] = {}
@@ -106,10 +111,9 @@ def swings(ledger: Ledger, drivers: Mapping[str, Driver]) -> tuple[Swing, ...]:
     total = sum(groups.values())
     found = []
     for driver in drivers.values():
-        moved = sum(usd * names.count(driver.name) for names, usd in groups.items() if driver.name in names)
-        if moved:
-            low = total + moved * (driver.low_ratio - 1.0)
-            found.append(Swing(driver.name, low, total + moved * (driver.high_ratio - 1.0)))
+        if any(usd and driver.name in names for names, usd in groups.items()):
+            low, high = (_moved(groups, driver.name, end) for end in (driver.low_ratio, driver.high_ratio))
+            found.append(Swing(driver.name, total + low, total + high))
     return tuple(sorted(found, key=lambda swing: (-swing.width_usd, swing.name)))
 
 

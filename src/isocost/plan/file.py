@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import tomli_w
 from isocost.deployment import Api, ExactCache, Pool
 from isocost.errors import BadLimits
 from isocost.fleet import Fleet, PoolSchedule, Standing
-from isocost.plan.limits import Limits
-from isocost.policy.route import Route, Share
+from isocost.plan.limits import Limits, check
+from isocost.policy.route import Route, RoutePolicy, Share
 
 FORMAT = 1
+_FIX = "Compare it with one that isocost plan wrote"
 HEAD = """\
 # A plan of isocost: what exists (pools, standing costs) and what each request tries (routes).
 # Hours of the week start on Monday 00:00 UTC; a list written "3x2 165x1" is 2 for three hours, then 1.
@@ -76,7 +78,7 @@ def loads(text: str, where: str = "plan.toml") -> PlanFile:
         BadLimits: not TOML, a name with a typo, or a value of the wrong type.
     """
     try:
-        doc = msgspec.toml.decode(text.encode())
+        doc = msgspec.toml.decode(text)
         if doc.pop("format", None) != FORMAT:
             raise BadLimits(
                 "not a plan of this version", where=where, fix=f"It starts with format = {FORMAT}"
@@ -84,12 +86,14 @@ def loads(text: str, where: str = "plan.toml") -> PlanFile:
         routes = [
             {
                 **{name: value for name, value in route.items() if name != "share"},
-                "shares": [{**share, "frac": _list(share["frac"], float)} for share in route["share"]],
+                "shares": [
+                    {**share, "frac": _list(share["frac"], float, (1, 168))} for share in route["share"]
+                ],
             }
             for route in doc.pop("route", [])
         ]
         pools = [
-            {**p, "on_demand": _list(p["on_demand"], int), "spot": _list(p["spot"], int)}
+            {**p, **{name: _list(p.get(name, "168x0"), int, (168,)) for name in ("on_demand", "spot")}}
             for p in doc.pop("pool", [])
         ]
         whole = {
@@ -100,19 +104,37 @@ def loads(text: str, where: str = "plan.toml") -> PlanFile:
             "fleet": {"pools": pools, "standing": doc.pop("standing", [])},
             **doc,
         }
-        return msgspec.convert(whole, PlanFile)
-    except (KeyError, TypeError) as wrong:
-        raise BadLimits(f"{wrong} is missing or malformed", where=where) from None
+        plan = msgspec.convert(whole, PlanFile)
+    except BadLimits as wrong:
+        raise BadLimits(wrong.what, where=where, fix=wrong.fix) from None
+    except KeyError as wrong:
+        raise BadLimits(f"{wrong} is missing", where=where, fix=_FIX) from None
+    except (TypeError, AttributeError):
+        raise BadLimits(
+            "a table stands where a list of tables must, or the reverse", where=where, fix=_FIX
+        ) from None
+    except msgspec.ValidationError as wrong:
+        raise BadLimits(str(wrong), where=where, fix=_FIX) from None
     except msgspec.DecodeError as wrong:
-        raise BadLimits(str(wrong), where=where) from None
+        raise BadLimits(f"not TOML: {wrong}", where=where, fix=_FIX) from None
+    check(plan.limits, where)
+    RoutePolicy(plan.routes)
+    return plan
 
 
 def read(path: Path) -> PlanFile:
-    """Read a plan from a file."""
+    """Read a plan from a file.
+
+    Raises:
+        BadLimits: no such file, or as :func:`loads` does.
+    """
     try:
         return loads(path.read_text(encoding="utf-8"), path.name)
-    except FileNotFoundError:
-        raise BadLimits("no such file", where=str(path), fix="Make one: isocost plan LOG") from None
+    except OSError as wrong:
+        what = "no such file" if isinstance(wrong, FileNotFoundError) else f"cannot be read: {wrong.strerror}"
+        raise BadLimits(what, where=str(path), fix="Make one: isocost plan LOG") from None
+    except UnicodeDecodeError:
+        raise BadLimits("not text in UTF-8", where=str(path), fix="Make one: isocost plan LOG") from None
 
 
 def _known(doc: dict[str, Any]) -> dict[str, Any]:
@@ -135,20 +157,28 @@ def _runs(values: tuple[float, ...] | tuple[int, ...]) -> str:
     return " ".join(f"{count}x{value}" for count, value in runs)
 
 
-def _list(text: str, kind: type[int] | type[float]) -> list[int | float]:
-    """What :func:`_runs` wrote.
+def _list(text: object, kind: type[int] | type[float], lengths: tuple[int, ...]) -> list[int | float]:
+    """What :func:`_runs` wrote; a plain number is the same in every hour.
 
-    >>> _list("2x1 1x2", int)
+    >>> _list("2x1 1x2", int, (3,))
     [1, 1, 2]
     """
+    if isinstance(text, int | float) and not isinstance(text, bool):
+        text = f"{max(lengths)}x{text}"
     found: list[int | float] = []
-    for run in text.split():
+    for run in str(text).split():
         count, _, value = run.partition("x")
-        if not count.isdigit() or not value:
-            raise BadLimits(
-                f"{run!r} in a list of hours", where="plan.toml", fix="Write COUNTxVALUE, as 168x1"
-            )
-        found += [kind(value)] * int(count)
+        try:
+            found += [kind(value)] * int(count)
+        except ValueError:
+            raise BadLimits(f"{run!r} in a list of hours", fix="Write COUNTxVALUE, as 168x1") from None
+    if len(found) not in lengths:
+        raise BadLimits(
+            f"{len(found)} hours in a list",
+            fix=f"A week has {max(lengths)} hours: write {max(lengths)}xVALUE",
+        )
+    if not all(0 <= value < math.inf for value in found):
+        raise BadLimits(f"{text!r} has a value that cannot be", fix="Shares and replicas are 0 or more")
     return found
 
 

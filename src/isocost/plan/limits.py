@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
+import math
+import re
 from datetime import date
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
-from isocost.errors import BadLimits
+from isocost.errors import BadInput, BadLimits
 from isocost.units import seconds
 
 T = TypeVar("T")
@@ -85,16 +88,7 @@ def read_limits(path: Path, workloads: tuple[str, ...] = ()) -> Limits:
         BadLimits: a typo in a name, a value out of range, a workload that the trace lacks.
     """
     limits = _decode(path, Limits)
-    for name, slo in {"default": limits.default, **limits.workload}.items():
-        where = f"{path.name} [{name}]"
-        for field in ("ttft_p95_s", "tpot_p95_s", "e2e_p95_s", "quality_margin_points"):
-            value = getattr(slo, field)
-            if value is not None and not value >= 0:
-                raise BadLimits(f"{field} = {value}", where=where, fix="Give a number that is not negative")
-        if slo.place not in (None, "any", "own"):
-            raise BadLimits(f"place = {slo.place!r}", where=where, fix="Use 'any' or 'own'")
-        if slo.wait is not None:
-            seconds(slo.wait)
+    check(limits, path.name)
     unknown = [name for name in limits.workload if workloads and name not in workloads]
     if unknown:
         raise BadLimits(
@@ -105,21 +99,80 @@ def read_limits(path: Path, workloads: tuple[str, ...] = ()) -> Limits:
     return limits
 
 
+def check(limits: Limits, where: str) -> None:
+    """Refuse values that no limit can have; ``where`` names the file.
+
+    Raises:
+        BadLimits: a value out of range.
+    """
+    budget, sure = limits.budget_usd_per_month, limits.confidence
+    if budget is not None and not 0 < budget < math.inf:
+        raise BadLimits(f"budget_usd_per_month = {budget:g}", where=where, fix="Give dollars above 0")
+    if sure is not None and not 0.5 < sure < 1:
+        raise BadLimits(f"confidence = {sure:g}", where=where, fix="Give a share between 0.5 and 1, as 0.95")
+    tables = {"[default]": limits.default} | {f"[workload.{w}]": slo for w, slo in limits.workload.items()}
+    for table, slo in tables.items():
+        _check_slo(slo, f"{where} {table}")
+
+
+def _check_slo(slo: Slo, where: str) -> None:
+    for field in ("ttft_p95_s", "tpot_p95_s", "e2e_p95_s"):
+        value = getattr(slo, field)
+        if value is not None and not 0 < value < math.inf:
+            raise BadLimits(f"{field} = {value:g}", where=where, fix="Give seconds above 0, or leave it out")
+    points = slo.quality_margin_points
+    if points is not None and not 0 <= points <= 100:
+        raise BadLimits(f"quality_margin_points = {points:g}", where=where, fix="Give points from 0 to 100")
+    if slo.spare_replicas is not None and slo.spare_replicas < 0:
+        raise BadLimits(
+            f"spare_replicas = {slo.spare_replicas}", where=where, fix="Give a count that is not negative"
+        )
+    if slo.place not in (None, "any", "own"):
+        raise BadLimits(f"place = {slo.place!r}", where=where, fix="Use 'any' or 'own'")
+    if slo.wait is not None:
+        try:
+            seconds(slo.wait)
+        except BadInput as wrong:
+            raise BadLimits(f"wait: {wrong.what}", where=where, fix=wrong.fix) from None
+
+
 def read_have(path: Path) -> Have:
     """Read ``have.toml``.
 
     Raises:
-        BadLimits: a typo in a name or a value of the wrong type.
+        BadLimits: a typo in a name, a value of the wrong type or out of range.
     """
-    return _decode(path, Have)
+    have = _decode(path, Have)
+    if not 0 <= have.platform_fte < math.inf:
+        raise BadLimits(
+            f"platform_fte = {have.platform_fte:g}", where=path.name, fix="Give people, 0 or more"
+        )
+    for held in have.gpus:
+        where = f"{path.name} [[gpus]] {held.gpu}"
+        if held.count < 1:
+            raise BadLimits(f"count = {held.count}", where=where, fix="Give at least 1, or leave it out")
+        if not 0 <= held.usd_per_gpu_h < math.inf:
+            raise BadLimits(f"usd_per_gpu_h = {held.usd_per_gpu_h:g}", where=where, fix="Give 0 or more")
+    return have
 
 
 def _decode(path: Path, kind: type[T]) -> T:
     try:
         return msgspec.toml.decode(path.read_bytes(), type=kind)
-    except FileNotFoundError:
-        raise BadLimits("no such file", where=str(path), fix="Check the path") from None
-    except msgspec.DecodeError as wrong:
-        raise BadLimits(str(wrong), where=path.name, fix="See docs/limits.md for the names") from None
+    except OSError as wrong:
+        what = "no such file" if isinstance(wrong, FileNotFoundError) else f"cannot be read: {wrong.strerror}"
+        raise BadLimits(what, where=str(path), fix="Check the path") from None
+    except msgspec.ValidationError as wrong:
+        raise BadLimits(str(wrong), where=path.name, fix=nearest(str(wrong))) from None
     except ValueError as wrong:
-        raise BadLimits(f"not TOML: {wrong}", where=path.name) from None
+        raise BadLimits(
+            f"not TOML: {wrong}", where=path.name, fix="See docs/limits.md for examples"
+        ) from None
+
+
+def nearest(message: str) -> str:
+    """What to type instead of a name that a message calls unknown; else where the names are."""
+    found = re.search(r"unknown field `(.+?)`", message)
+    names = [name for kind in (Slo, Limits, HeldGpus, Have) for name in kind.__struct_fields__]
+    close = difflib.get_close_matches(found.group(1), names, n=1) if found else []
+    return f"Did you mean {close[0]}?" if close else "See docs/limits.md for the names"

@@ -33,7 +33,7 @@ from isocost.trace.shape import HOUR_NS, hour_of_week
 PS_PER_NS = 1000
 PS_PER_S = 10**12
 LONGEST_NS = 50 * 24 * HOUR_NS
-"""Longest log that replicas replay: the kernel counts 53 days of picoseconds, and the last requests end later."""
+"""Longest log that replicas replay: the kernel counts 53 days of picoseconds, and the last answers end later."""
 UNSERVED = -1
 Rows = npt.NDArray[np.int64]
 
@@ -226,8 +226,11 @@ def _convert(
         mine = rows[state.where[rows] == code[name]]
         tokens["input_tok"][mine] = np.rint(tokens["input_tok"][mine] * ratio.input)
         tokens["output_tok"][mine] = np.rint(tokens["output_tok"][mine] * ratio.output)
+        room = tokens["input_tok"][mine]
         for part in ("cached_tok", "cache_write_tok"):
-            tokens[part][mine] = np.rint(tokens[part][mine] * ratio.input)
+            # Parts rounded one by one may come to more than their whole.
+            tokens[part][mine] = np.minimum(np.rint(tokens[part][mine] * ratio.input), room)
+            room = room - tokens[part][mine]
 
 
 def _cache(
@@ -272,7 +275,9 @@ def _known(route: Route, situation: Situation) -> None:
     shares = tuple(share.deployment for share in route.shares)
     for name in (*shares, route.cache, route.fallback):
         if name and name not in deployments:
-            raise BadLimits(f"it names {name!r}", where=where, fix=f"Deployments are: {', '.join(deployments)}")
+            raise BadLimits(
+                f"it names {name!r}", where=where, fix=f"Deployments are: {', '.join(deployments)}"
+            )
     for name in shares:
         if isinstance(deployments[name], ExactCache):
             raise BadLimits(f"{name!r} is a cache and takes no share", where=where, fix="Name it in 'cache'")
@@ -294,8 +299,9 @@ def _serve(
 ) -> Served:
     start = int(table.arrival_ns[0]) // HOUR_NS * HOUR_NS
     if int(table.arrival_ns[-1]) - start > LONGEST_NS:
+        days = (int(table.arrival_ns[-1]) - start) / HOUR_NS / 24
         raise BadTrace(
-            f"a log of {(int(table.arrival_ns[-1]) - start) / HOUR_NS / 24:.0f} days cannot be replayed in one piece",
+            f"a log of {days:.0f} days cannot be replayed in one piece",
             fix=f"Replay at most {LONGEST_NS // HOUR_NS // 24} days of it",
         )
     arrival = (table.arrival_ns[rows] - start) * PS_PER_NS
