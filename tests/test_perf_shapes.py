@@ -17,6 +17,7 @@ from isocost.perf import (
     constants_of,
     gpu_id_of,
     gpu_of,
+    model_card,
     model_id_of,
     precision_of,
     setup_of,
@@ -209,3 +210,15 @@ def test_candidates_fit_stay_in_one_domain_and_say_when_the_model_changes(at: Ca
     assert found.name(0).startswith("llama-3.3-70b on ")
     with pytest.raises(DoesNotFit, match="Allow more"):
         candidates(at, "kimi-k2", ["l4"])
+
+
+def test_a_card_says_what_is_known_and_leaves_out_the_rest(at: CatalogAt) -> None:
+    card = model_card(at, "llama-3.3-70b")
+    assert card.licence == "Llama 3.3 Community"
+    assert card.released == date(2024, 12, 6)
+    assert card.context_tok == 131_072
+    assert {"text", "tools", "structured"} <= card.supports
+    assert "image" not in card.supports
+    assert model_card(at, "qwen3-14b").released is None
+    with pytest.raises(UnknownFact):
+        model_card(at, "qwen9-14b")

@@ -7,6 +7,7 @@ The chain is ``arch`` and ``hardware`` (facts as arrays) to ``setup`` (layout an
 
 from isocost.perf.arch import Arch, arch_from_config, arch_of, model_id_of
 from isocost.perf.candidates import Candidates, candidates
+from isocost.perf.card import ModelCard, model_card
 from isocost.perf.constants import Constants, Interval, constants_of, interval_of
 from isocost.perf.hardware import Gpu, gpu_id_of, gpu_of
 from isocost.perf.setup import Precision, Setup, native_precision, precision_of, setup_of
@@ -19,6 +20,7 @@ __all__ = [
     "Constants",
     "Gpu",
     "Interval",
+    "ModelCard",
     "Precision",
     "Setup",
     "Steady",
@@ -33,6 +35,7 @@ __all__ = [
     "gpu_id_of",
     "gpu_of",
     "interval_of",
+    "model_card",
     "model_id_of",
     "native_precision",
     "precision_of",

@@ -137,7 +137,7 @@ def arch_from_config(config: Mapping[str, Any]) -> Arch:
     Raises:
         BadInput: a field without which the shapes are unknown is missing.
     """
-    return Arch(*(np.array([value]) for value in _sums(_shape_of_config(config))))
+    return Arch(*(np.array([value]) for value in _sums(shape_of_config(config))))
 
 
 def take(arch: Arch, index: NDArray[np.intp]) -> Arch:
@@ -158,7 +158,12 @@ def _shape_of_facts(catalog_at: CatalogAt, model_id: str) -> dict[str, float]:
     return shape
 
 
-def _shape_of_config(config: Mapping[str, Any]) -> dict[str, float]:
+def shape_of_config(config: Mapping[str, Any]) -> dict[str, float]:
+    """The shapes that a Hugging Face ``config.json`` states, by the names of the catalog's attributes.
+
+    Raises:
+        BadInput: a field without which the shapes are unknown is missing.
+    """
     text = config.get("text_config") or config
 
     def first(*names: str) -> Any:

@@ -53,6 +53,10 @@ def constants_of(catalog_at: CatalogAt, engine: str = "vllm") -> Constants:
     )
 
 
+RATIOS = {"tpot": "tpot_ratio", "ttft": "ttft_ratio", "throughput": "throughput_ratio"}
+"""The facts that hold measured over predicted, by metric."""
+
+
 class Interval(NamedTuple):
     """The central 80 % of measured over predicted, as factors on a prediction."""
 
@@ -69,7 +73,7 @@ def interval_of(catalog_at: CatalogAt, metric: str, vendor: str = "NVIDIA") -> I
         UnknownFact: the metric has no interval for the vendor.
     """
     when = "" if vendor == "NVIDIA" else f"vendor={vendor}"
-    fact = catalog_at.fact(SUBJECT, f"{metric}_ratio", when)
+    fact = catalog_at.fact(SUBJECT, RATIOS.get(metric, f"{metric}_ratio"), when)
     low = fact.low if fact.low is not None else float(fact.value)
     high = fact.high if fact.high is not None else float(fact.value)
     return Interval(low, high)
