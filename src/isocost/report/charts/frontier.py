@@ -43,7 +43,8 @@ def frontier(result: PlanResult) -> Chart | Absent:
                 for p in sorted(found, key=lambda p: (p.usd_per_month, p.id))
             ],
             [False, True, True, True, True, False],
-            "A dash is unknown: no benchmark in common with today's model.",
+            "A dash is unknown: no benchmark in common with today's model. Names that would overlap are "
+            "left to this table.",
         ),
     )
 
