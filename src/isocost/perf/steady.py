@@ -61,7 +61,7 @@ def closed_form(terms: StepTerms, isl: ArrayLike, osl: ArrayLike, rate_per_s: Ar
         running = rate * osl * step
         prompt = isl * terms.prefill_s_per_tok
         queue = np.where(used < 1.0, rate * prompt * prompt / (2.0 * (1.0 - used)), np.inf)
-        ttft = terms.first_token_s + 1.5 * step + queue + prompt
+        ttft = terms.first_token_s + 1.5 * step + queue + prompt * terms.ranks
     crowded = running * (isl + 0.5 * osl) > terms.kv_capacity_tok
     step, ttft = np.where(crowded, np.inf, step), np.where(crowded, np.inf, ttft)
     with np.errstate(invalid="ignore"):
@@ -90,7 +90,7 @@ def goodput(
     low = np.zeros_like(high)
     prompt = isl * terms.prefill_s_per_tok
     base = terms.base_s
-    inside_limit = ttft_limit - terms.first_token_s
+    inside_limit = ttft_limit - terms.first_token_s - prompt * (terms.ranks - 1.0)
     enough = _ttft_s(base, prompt, work, high) <= inside_limit
     for _ in range(HALVINGS):
         if enough.all():

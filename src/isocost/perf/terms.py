@@ -29,7 +29,9 @@ class StepTerms(NamedTuple):
     ``cached_tokens_read`` sums the contexts of the sequences that decode. ``batch_low`` to
     ``batch_high`` is the range of running sequences over which the line was laid.
     ``kv_capacity_tok`` is what the cache of the replica holds, ``weight_bytes`` are those on one
-    accelerator, ``first_token_s`` is what a request spends outside the steps.
+    accelerator, ``first_token_s`` is what a request spends outside the steps. Where attention is
+    copied, ``ranks`` prompts prefill side by side: ``prefill_s_per_tok`` is their joint pace, and a
+    prompt alone takes ``ranks`` times as long.
     """
 
     base_s: Floats
@@ -42,6 +44,7 @@ class StepTerms(NamedTuple):
     first_token_s: Floats
     batch_low: Floats
     batch_high: Floats
+    ranks: Floats
 
     def step_s(self, batch: ArrayLike, context_tok: ArrayLike, prefill_tok: ArrayLike = 0.0) -> Floats:
         """Time of one step by the linear form; arguments broadcast against ``(n,)``."""
@@ -105,4 +108,5 @@ def step_terms(
         np.full_like(base, k.first_token_s),
         low,
         high,
+        setup.dp,
     )
