@@ -22,6 +22,7 @@ MOST_UNPROVEN = 3
 MOST_SWINGS = 3
 MOST_NOTES = 4
 MOST_WORKLOADS = 4
+HOURS_FROM_S = 3600
 WIDE = 100
 """Columns from which columns stand two apart and bars have their full size."""
 WIDEST = 110
@@ -121,7 +122,7 @@ def _lines(result: PlanResult, width: int) -> Table:
         Text("least-cost plan", "bold"),
         Text(_usd(result.plan_usd.mid, cents), "bold"),
         "-" if plan is None else _seconds(plan.ttft_p95_s),
-        "" if plan is None else plan.quality,
+        "-" if plan is None else plan.quality or "-",
         "",
         "",
     )
@@ -129,7 +130,7 @@ def _lines(result: PlanResult, width: int) -> Table:
         share = percent(line.share_frac) if line.share_frac > 0 else "-"
         drawn = "#" * max(1, round(bar * line.share_frac)) if line.share_frac > 0 else ""
         table.add_row(
-            Padding(line.label, (0, 0, 0, INDENT)),
+            Padding(Text(line.label, overflow="fold"), (0, 0, 0, INDENT)),
             _usd(line.usd_per_month, cents),
             _seconds(line.ttft_p95_s),
             line.quality or "-",
@@ -154,22 +155,26 @@ def _unproven(result: PlanResult, width: int) -> list[RenderableType]:
 
 
 def _limits(result: PlanResult, width: int) -> list[RenderableType]:
-    """Each limit once, by what became of it; missed ones first."""
-    groups: dict[tuple[str, str], list[Limit]] = {}
+    """Each limit, by what became of it and on what evidence; missed ones first."""
+    groups: dict[tuple[str, str], dict[str, list[Limit]]] = {}
     for status in STATUSES:
         for limit in result.limits:
             if limit.status == status:
-                groups.setdefault((_target(limit), status), []).append(limit)
+                targets = groups.setdefault((status, limit.evidence), {})
+                targets.setdefault(_target(limit), []).append(limit)
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(width=8)
-    table.add_column(no_wrap=width >= WIDE)
     table.add_column(no_wrap=True)
     table.add_column()
-    for (target, status), members in groups.items():
-        head = "" if table.row_count else "  limits"
-        table.add_row(head, target, Text(status, STATUSES[status]), _where(members))
+    last = ""
+    for (status, evidence), targets in groups.items():
+        said = "; ".join(f"{target}: {_where(members)}" for target, members in targets.items())
+        text = f"{said} ({evidence})" if evidence else said
+        word = Text("" if status == last else status, STATUSES[status])
+        table.add_row("" if last else "  limits", word, text)
+        last = status
     if not groups:
-        table.add_row("  limits", "none set", "", "--slo slo.toml states them")
+        table.add_row("  limits", "none set", "--slo slo.toml states them")
     if result.verdict == "infeasible":
         return [table]
     within = f"at most {percent(result.gap_frac)} above the least possible, {money(result.bound_usd)}"
@@ -178,22 +183,21 @@ def _limits(result: PlanResult, width: int) -> list[RenderableType]:
 
 
 def _where(members: Sequence[Limit]) -> str:
-    """Workloads of one limit and status with what was found; of many, the worst."""
-    if len(members) > MOST_WORKLOADS:
-        known = [limit for limit in members if limit.found is not None]
-        worst = max(known, key=lambda limit: limit.found or 0.0, default=members[0])
-        return f"{len(members)} workloads, most {_found(worst)}"
-    said: dict[str, list[str]] = {}
-    for limit in members:
-        said.setdefault(limit.evidence, []).append(_found(limit))
-    return ", ".join(", ".join(names) + (f" ({why})" if why else "") for why, names in said.items())
+    """Workloads of one limit with what was found; of many, the largest."""
+    if len(members) <= MOST_WORKLOADS:
+        return ", ".join(_found(limit) for limit in members)
+    known = [limit for limit in members if limit.found is not None]
+    if not known:
+        return f"{len(members)} workloads"
+    return f"{len(members)} workloads, most {_found(max(known, key=lambda limit: limit.found or 0.0))}"
 
 
 def _target(limit: Limit) -> str:
+    name = limit.name.replace("ttft_", "TTFT ").replace("tpot_", "TPOT ").replace("e2e_", "end to end ")
     if limit.found is None and limit.target == 0:
-        return f"{limit.name} {limit.unit}".strip()
+        return f"{name} {limit.unit}".strip()
     sign = ">=" if limit.target < 0 or "lower" in limit.name else "<="
-    return f"{limit.name} {sign} {_amount(limit.target, limit.unit)}"
+    return f"{name} {sign} {_amount(limit.target, limit.unit)}"
 
 
 def _found(limit: Limit) -> str:
@@ -202,7 +206,9 @@ def _found(limit: Limit) -> str:
 
 def _amount(value: float, unit: str) -> str:
     if unit == "s":
-        return f"{value:.2f} s" if value < 100 else f"{value / 3600:.1f} h"
+        if value >= HOURS_FROM_S:
+            return f"{value / 3600:.1f} h"
+        return f"{value:.3f}".rstrip("0").ljust(len(f"{value:.2f}"), "0") + " s"
     if unit in ("frac", "1"):
         return percent(value)
     return f"{value:,.4g} {unit}".strip()
@@ -222,14 +228,15 @@ def _options(result: PlanResult, width: int) -> Table:
     shown = [line for line in result.options if line.option in OPTIONS]
     for line in shown:
         style = "" if line.feasible else "dim"
+        amounts = [line.usd_per_month.mid, *(line.by_pillar.get(pillar, 0.0) for pillar, _ in PILLARS)]
+        priced = line.usd_per_month.mid > 0
         cells = [
-            OPTIONS[line.option],
-            line.label.removeprefix("today: "),
-            _usd(line.usd_per_month.mid, cents),
-            *(_usd(line.by_pillar.get(pillar, 0.0), cents) for pillar, _ in PILLARS),
+            Text(OPTIONS[line.option]),
+            Text(line.label.removeprefix("today: ") or "-", overflow="fold"),
+            *(Text(_usd(amount, cents) if priced else "-") for amount in amounts),
         ]
         if width >= WIDEST:
-            cells.append(_band(line))
+            cells.append(Text(_band(line) if priced else "-"))
         launch = "-" if line.days_to_launch is None else f"{line.days_to_launch:,.0f} days"
         table.add_row(*cells, "now" if line.days_to_launch == 0 else launch, style=style)
     absent = [line for line in shown if not line.feasible]

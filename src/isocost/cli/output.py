@@ -1,0 +1,121 @@
+"""What commands print and write: text that fits, JSON, progress, files that appear whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+import textwrap
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+
+from isocost.errors import BadInput
+
+PIPED_COLUMNS = 100
+NARROWEST, WIDEST = 60, 120
+
+
+def columns() -> int:
+    """Columns to print in: ``COLUMNS``, else the terminal's, else 100; between 60 and 120."""
+    stated = os.environ.get("COLUMNS", "")
+    if stated.isdecimal():
+        width = int(stated)
+    elif sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns
+    else:
+        width = PIPED_COLUMNS
+    return max(NARROWEST, min(WIDEST, width))
+
+
+def show(*parts: RenderableType) -> None:
+    """Print to stdout: styled in a terminal, plain where piped, no space at the end of lines."""
+    console = Console(file=sys.stdout, width=columns(), highlight=False, markup=False, emoji=False)
+    with console.capture() as captured:
+        for part in parts:
+            console.print(part)
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+
+
+def wrapped(text: str, label: str = "", indent: int = 2) -> str:
+    """Text broken to the width under ``indent`` spaces and a label, which its lines stand beside."""
+    lead = " " * indent + label
+    lines = textwrap.wrap(
+        text,
+        columns(),
+        initial_indent=lead,
+        subsequent_indent=" " * len(lead),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return "\n".join(lines)
+
+
+def show_as_is(text: str) -> None:
+    """Print a line that is to be copied: never broken."""
+    sys.stdout.write(f"{text}\n")
+
+
+def show_json(document: object) -> None:
+    """Print one JSON document to stdout; what is not finite is null."""
+    import msgspec
+
+    plain = msgspec.to_builtins(document, enc_hook=_plain)
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(plain), indent=1).decode() + "\n")
+
+
+def _plain(value: object) -> object:
+    """Numbers of numpy as Python's; a path as text."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return str(value)
+
+
+def grid(*heads: tuple[str, str], title: str = "") -> Table:
+    """A table without lines; ``heads`` are (heading, how): ``r`` right, ``l`` left, ``w`` wraps."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", title=title or None)
+    table.title_justify, table.title_style = "left", "bold"
+    table.show_header = any(head for head, _ in heads)
+    for head, how in heads:
+        table.add_column(head, justify="right" if how == "r" else "left", no_wrap=how != "w", overflow="fold")
+    return table
+
+
+def working(what: str) -> AbstractContextManager[object]:
+    """Say on stderr what goes on, while it does; nothing where stderr is no terminal."""
+    if not sys.stderr.isatty():
+        return nullcontext()
+    return Console(stderr=True).status(what)
+
+
+@contextmanager
+def staged(folder: Path) -> Iterator[Path]:
+    """A new folder inside ``folder`` to write files into; they move out once the block ends well.
+
+    Where it does not, nothing of them is left.
+
+    Raises:
+        BadInput: the folder cannot be made or written.
+        KeyboardInterrupt: with what had been written, where the moves are interrupted.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stage = Path(tempfile.mkdtemp(prefix=".isocost-", suffix=".part", dir=folder))
+    except OSError as wrong:
+        raise BadInput(
+            f"cannot write: {wrong.strerror}", where=str(folder), fix="Name another with --to DIR"
+        ) from None
+    moved: list[str] = []
+    try:
+        yield stage
+        for path in sorted(stage.iterdir()):
+            path.replace(folder / path.name)
+            moved.append(path.name)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"wrote {', '.join(moved)}" if moved else "nothing was written") from None
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)

@@ -1,0 +1,138 @@
+"""The command tree's root, and ``main``: from words typed to an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, CycloptsError, Parameter
+
+from isocost.errors import BadInput, Infeasible, IsocostError, NotBuilt
+
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+Json = Annotated[bool, Parameter(help="One JSON document instead of text.")]
+Facts = Annotated[
+    Path | None, Parameter(help="A folder of facts of one's own, which go before the shipped ones.")
+]
+InTok = Annotated[
+    str | None, Parameter(name="--in", help="Input tokens of a request, cached included: 1500, 32k.")
+]
+OutTok = Annotated[
+    str | None, Parameter(name="--out", help="Output tokens of a request, reasoning included.")
+]
+
+NOT_BUILT: Mapping[str, str] = {
+    "bill": "Use 'isocost price MODEL' for one request; 'isocost plan LOG' prices a whole log",
+    "reconcile": "'isocost trace LOG' says whether a log holds the provider's own amounts",
+    "close": "Use 'isocost plan LOG' on the month's log",
+    "diff": "Plan twice with --to and compare the two plan.toml",
+    "check": "Use 'isocost plan LOG --slo slo.toml', or 'isocost catalog check' for facts",
+    "export": "'isocost plan' writes ledger.parquet, which any database reads",
+    "measure": "Grade samples of your own and give the scores as facts: --facts DIR",
+    "policy": "The policy is in the plan.toml that 'isocost plan' writes",
+    "levers": "'isocost plan' shows the levers in report.html",
+    "calibrate": "Use 'isocost validate perf FILE' to compare with measurements of your own",
+    "develop": "'isocost plan' counts what a small model costs to make",
+    "claims": "",
+    "gateway": "Use 'isocost replay LOG --plan plan.toml' to see what the plan does",
+}
+"""Commands of the design that do not exist yet, and what to use now."""
+
+app = App(
+    name="isocost",
+    help="The least-cost way to serve a language-model workload, planned from your own traffic.",
+    help_format="plaintext",
+    version_flags=["--version"],
+    default_parameter=Parameter(negative="", show_default=False),
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code.
+
+    0 done; 1 a check found problems; 2 bad input or no plan, one line on stderr; 130 interrupted.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    try:
+        code = _run(words)
+        sys.stdout.flush()
+        return code
+    except IsocostError as wrong:
+        _say(wrong)
+        return wrong.exit_code
+    except CycloptsError as wrong:
+        print(f"isocost: {_parse_error(wrong)}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # Whoever read the output has gone; what is left in the buffer has nowhere to go either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except OSError as wrong:
+        where = f"{wrong.filename}: " if wrong.filename else ""
+        print(f"isocost: {where}{wrong.strerror or wrong}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as stop:
+        print(
+            f"isocost: interrupted; {stop.args[0] if stop.args else 'nothing was written'}", file=sys.stderr
+        )
+        return INTERRUPTED
+
+
+def _run(words: list[str]) -> int:
+    _known(words)
+    command, bound, _ = app.parse_args(words, print_error=False, exit_on_error=False)
+    code: object = _called(command, bound.args, bound.kwargs)
+    return code if isinstance(code, int) else 0
+
+
+def _called(command: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> object:
+    return command(*args, **kwargs)
+
+
+def _known(words: Sequence[str]) -> None:
+    """Refuse a first word that is no command, which the root would otherwise take as a stray argument.
+
+    Raises:
+        NotBuilt: a command of the design that does not exist yet.
+        BadInput: any other word; near commands are named.
+    """
+    name = words[0] if words else "-"
+    if name.startswith("-") or name in app:
+        return
+    if name in NOT_BUILT:
+        raise NotBuilt(f"'{name}' is not built yet", fix=NOT_BUILT[name])
+    commands = [one for one in app if not one.startswith("-")]
+    near = difflib.get_close_matches(name, commands, n=2, cutoff=0.5)
+    fix = f"Did you mean {' or '.join(near)}?" if near else f"Commands: {', '.join(commands)}"
+    raise BadInput(f"no command {name!r}", fix=f"Type 'isocost plan {name}'" if Path(name).exists() else fix)
+
+
+def _say(wrong: IsocostError) -> None:
+    print(f"isocost: {wrong.line()}", file=sys.stderr)
+    if isinstance(wrong, Infeasible):
+        if wrong.conflict:
+            print("  cannot hold together:", file=sys.stderr)
+        for limit in wrong.conflict:
+            print(f"    {limit}", file=sys.stderr)
+        if wrong.ways_out:
+            print("  ways out:", file=sys.stderr)
+        for limit, price in wrong.ways_out:
+            print(f"    {limit}: {price}", file=sys.stderr)
+
+
+def _parse_error(wrong: CycloptsError) -> str:
+    """What cyclopts says, in one line, with what to type."""
+    said = " ".join(str(wrong).split())
+    chain = " ".join(["isocost", *(wrong.command_chain or ())])
+    end = "" if said.endswith("?") else "."
+    return f"{said.rstrip('.')}{end} Type '{chain} --help'"
