@@ -160,9 +160,13 @@ def _row(p: FrontierPoint, quality: float | None) -> Spec:
         "fill": "transparent" if p.dominated else accent(p.option),
         "shape": "circle" if p.proven else "diamond",
         "proven": p.proven,
-        "tip": f"{p.label}: {words.usd(p.usd_per_month)} a month, {words.points(quality)}, {_standing(p)}",
+        "tip": f"{p.label}: {words.usd(p.usd_per_month)} a month, {_said(quality)}, {_standing(p)}",
         "id": p.id,
     }
+
+
+def _said(quality: float | None) -> str:
+    return "quality unknown" if quality is None else words.points(quality)
 
 
 def _marks(rows: list[Spec], x: Spec, y: Spec) -> list[Spec]:

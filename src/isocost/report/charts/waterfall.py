@@ -5,7 +5,7 @@ from __future__ import annotations
 from isocost.plan.result import PlanResult
 from isocost.report import words
 from isocost.report.chart import WIDTH, Absent, Chart, Spec, Table, brief, capital, dollars, framed, plain
-from isocost.report.palette import accent, var
+from isocost.report.palette import accent, hatch, var
 
 TOLERANCE_FRAC = 0.001
 """Levers that miss the difference by more than this share of today's bill get a step that says so."""
@@ -36,7 +36,8 @@ def waterfall(result: PlanResult) -> Chart | Absent:
     )
     return Chart(
         title=_title(found, len(result.levers)),
-        subtitle="$ a month: from today's bill to the plan, in the order in which the levers are pulled.",
+        subtitle="$ a month: from today's bill to the plan, in the order in which the levers are pulled. "
+        "Filled saves, hatched adds.",
         spec=_spec(result, found),
         table=Table(["Step", "Change, $ a month", "Then, $ a month"], rows, [False, True, True]),
     )
@@ -58,7 +59,7 @@ def _spec(result: PlanResult, found: list[tuple[str, float]]) -> Spec:
     total = result.today_usd.mid
     rows = [_row("Today", 0.0, total, accent("today"), words.usd_short(total), 0)]
     for label, delta in found:
-        colour = var("good") if delta < 0 else var("bad")
+        colour = var("rule") if delta < 0 else hatch(accent("mix"))
         text = f"{'+' if delta > 0 else ''}{words.usd_short(delta)}"
         rows.append(_row(brief(label, 44), total, total + delta, colour, text, len(rows)))
         total += delta
