@@ -34,28 +34,28 @@ START = date(2026, 10, 30)
 DAYS = 21
 
 WORKLOADS = (
-    Workload("support-faq", 165, "office", 55, 190, Spread(0.5, 0.5, 2.0), system_tok=1152, repeat_frac=0.6,
+    Workload("support-faq", 130, "office", 55, 190, Spread(0.5, 0.5, 2.0), system_tok=5120, repeat_frac=0.6,
              prompts=120, zipf=1.1),
-    Workload("chat-assistant", 148, "office", 160, 420, Spread(0.9, 0.7, 2.0), system_tok=1536, turns=3.2,
+    Workload("chat-assistant", 120, "office", 160, 420, Spread(0.9, 0.7, 2.0), system_tok=7168, turns=3.2,
              think_s=50),
-    Workload("extraction", 122, "office", 900, 120, Spread(0.6, 0.4, 6.0), system_tok=640, structured=True),
-    Workload("doc-summaries", 64, "night", 5200, 480, Spread(0.7, 0.4, 4.0), system_tok=384),
-    Workload("coding-helper", 52, "office", 1900, 520, Spread(0.9, 0.9, 2.0), system_tok=4096, turns=8,
+    Workload("extraction", 100, "office", 9500, 320, Spread(0.6, 0.4, 6.0), system_tok=1664, structured=True),
+    Workload("doc-summaries", 70, "night", 38_000, 900, Spread(0.5, 0.4, 4.0), system_tok=384),
+    Workload("coding-helper", 125, "office", 4200, 640, Spread(0.7, 0.9, 2.0), system_tok=22_016, turns=11,
              think_s=12, tools=True),
-    Workload("sales-email", 39, "office", 700, 310, Spread(0.5, 0.4, 2.0), system_tok=512),
+    Workload("sales-email", 35, "office", 2900, 380, Spread(0.5, 0.4, 2.0), system_tok=1536),
 )  # fmt: skip
 
 MODELS = {
     "support-faq": (("gpt-4.1-mini", 0.6), ("gpt-5-mini", 0.4)),
     "chat-assistant": (("gpt-6-sol", 0.5), ("gpt-4.1", 0.3), ("claude-sonnet-5", 0.2)),
-    "extraction": (("gpt-5-nano", 0.5), ("gpt-6-luna", 0.5)),
-    "doc-summaries": (("claude-haiku-4-5", 0.6), ("gpt-5.4-mini", 0.4)),
-    "coding-helper": (("claude-sonnet-4-6", 0.75), ("claude-opus-5", 0.25)),
-    "sales-email": (("gpt-5.4", 1.0),),
+    "extraction": (("claude-haiku-4-5", 0.5), ("gpt-5.4-mini", 0.5)),
+    "doc-summaries": (("claude-sonnet-4-5", 0.6), ("gpt-5.4", 0.4)),
+    "coding-helper": (("claude-opus-5", 0.65), ("claude-sonnet-4-6", 0.35)),
+    "sales-email": (("gpt-4o", 1.0),),
 }
 """Which models each key calls, and how often; a session stays on one."""
 
-REASONING_FRAC = {"gpt-5-mini": 0.45, "gpt-6-sol": 0.35, "gpt-5-nano": 0.4, "gpt-6-luna": 0.3, "gpt-5.4": 0.3}
+REASONING_FRAC = {"gpt-5-mini": 0.45, "gpt-6-sol": 0.35, "gpt-5.4-mini": 0.3, "gpt-5.4": 0.3}
 """Share of output that is reasoning."""
 
 FAILED_FRAC = 0.012

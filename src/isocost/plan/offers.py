@@ -314,7 +314,8 @@ class Market:
         else:
             fact = api_ttft_p95_s(self.catalog_at, api)
             found = None if fact is None else float(fact.value)
-            evidence = "unverified" if fact is None else f"fact of {fact.checked.isoformat()}"
+            stated = fact is not None and fact.kind in ("published", "measured")
+            evidence = f"fact of {fact.checked.isoformat()}" if fact is not None and stated else "unverified"
         late = limit is not None and found is not None and found > limit
         if late and not same:
             return evidence, found, f"TTFT p95 {found:.2f} s exceeds {limit:g} s"

@@ -121,7 +121,7 @@ def _spread(options: list[PoolOption], keep: int) -> list[PoolOption]:
     """Of unproven pools the cheapest whose model is not shown to be worse, and the cheapest small one."""
     close = [o for o in options if any(fit.verdict.n_benchmarks for fit in o.fits.values())]
     close.sort(key=lambda o: -max(f.verdict.difference for f in o.fits.values() if f.verdict.n_benchmarks))
-    small = [o for o in options if o.pool.option == "slm"]
+    small = [o for o in close if o.pool.option == "slm"] or [o for o in options if o.pool.option == "slm"]
     return list({o.pool.id: o for o in [*close[: max(1, keep // 2)], *small[:1]]}.values())
 
 

@@ -13,10 +13,11 @@ from isocost.errors import BadLimits
 from isocost.plan.limits import Have, Limits, Slo
 from isocost.plan.offers import Case, Market, ask_of
 from isocost.plan.standing import Volume
-from isocost.plan.streams import WEEK_H, Floats, Stream, Week, hour_of_week, per_hour, streams_of, week_of
+from isocost.plan.streams import WEEK_H, Floats, Stream, Week, per_hour, streams_of, week_of
 from isocost.plan.today import Today, price_today
 from isocost.replay.reuse import exact_hits
 from isocost.trace.schema import Chunk, Trace
+from isocost.trace.shape import hour_of_week
 
 DEFAULT_SHAPE = "office"
 
@@ -100,7 +101,7 @@ def prepare(request: Request) -> Prepared:
     )
     cases = []
     for stream in streams:
-        slo = request.limits.of(stream.workload).over(default_slo(at))
+        slo = request.limits.of(stream.workload).over(default_slo(at, stream.input_p95_tok))
         case = _case(stream, today.apis[stream.id], slo, table, week, ttl_s if request.exact_cache else None)
         offers = market.offers(case)
         if case.today is not None and (kept := market.kept(case, case.today)) is not None:
@@ -115,9 +116,10 @@ def prepare(request: Request) -> Prepared:
     return Prepared(request, at, table, week, weight_h, today, market, tuple(cases), volume, ttl_s)
 
 
-def default_slo(at: CatalogAt) -> Slo:
-    """Limits where nobody states any: those of the default interactive class of the catalog."""
-    default = next(fact.subject for fact in at.each("slo/", "default") if fact.value == "true")
+def default_slo(at: CatalogAt, input_p95_tok: float) -> Slo:
+    """Limits where nobody states any: those of the catalog's class for prompts of that length."""
+    long = [fact for fact in at.each("slo/", "from_input_p95_tok") if input_p95_tok >= float(fact.value)]
+    default = next(fact.subject for fact in long or at.each("slo/", "default") if fact.value != "false")
     return Slo(
         ttft_p95_s=at.number(default, "ttft_p95_s"),
         tpot_p95_s=at.number(default, "tpot_p95_s"),

@@ -124,7 +124,8 @@ def _result(built: Built, chosen: dict[str, Single], totals: story.Totals, span:
     )
     least = at.number("finance/any", "switch_saving_min_frac")
     same = all(line.same_model for line in story.lines(built))
-    saving = 1.0 - plan.mid / today.mid if today.mid else 0.0
+    bill = prepared.today_usd
+    saving = (today.mid - plan.mid) / bill if bill else 0.0
     verdict: Verdict = "switch" if saving >= least else "stay"
     facts = story.facts_used(built, totals)
     stale = at.number("planning/facts", "stale_days")
@@ -139,7 +140,7 @@ def _result(built: Built, chosen: dict[str, Single], totals: story.Totals, span:
         priced_on=request.on.isoformat(),
         price_basis=request.catalog.basis,
         verdict=verdict,
-        headline=_headline(verdict, plan.mid, today.mid, same, at_least),
+        headline=_headline(verdict, totals, same, at_least),
         trace=story.trace_note(built),
         today_usd=today,
         plan_usd=plan,
@@ -168,12 +169,20 @@ def _result(built: Built, chosen: dict[str, Single], totals: story.Totals, span:
     )
 
 
-def _headline(verdict: Verdict, plan: float, today: float, same: bool, at_least: bool) -> str:
-    now = f"{'at least ' if at_least else ''}{money(today)}"
+def _headline(verdict: Verdict, totals: story.Totals, same: bool, at_least: bool) -> str:
+    """The answer in a sentence; what answers cost is told apart from people and upkeep."""
+    now, then = totals.today.total_usd, totals.plan.total_usd
+    bill = totals.today.where(account="api-tokens").total_usd
+    rest = totals.plan.where(option="people").total_usd
+    least = "at least " if at_least else ""
     if verdict == "stay":
-        return f"Stay as you are at {now} a month: nothing proven saves enough to be worth the change."
+        return (
+            f"Stay as you are at {least}{money(now)} a month ({money(bill)} for answers): "
+            "nothing proven saves enough to be worth the change."
+        )
     kept = "and keep every model" if same else "with no change of model that is not proven"
-    return f"Serve this for {money(plan)} a month, not {now}, {kept}."
+    parts = f"{money(then - rest)} for answers, not {least}{money(bill)}; the rest is people and upkeep"
+    return f"Serve this for {money(then)} a month, not {least}{money(now)}, {kept} ({parts})."
 
 
 def _notes(built: Built) -> list[str]:
@@ -184,7 +193,9 @@ def _notes(built: Built) -> list[str]:
         notes.append(f"{today.unpriced:,} rows have no full price, so today's bill is at least this: {why}.")
     for case in built.kept:
         notes.append(f"{case.stream.workload}: {case.stream.model!r} is not in the catalog: left alone.")
-    if prepared.table.cached_tok is None:
+    if today.cache_supposed:
+        notes.append("The log has prefixes but no cache reads: today's bill supposes the provider's cache.")
+    elif prepared.table.cached_tok is None:
         notes.append("The log has no prompt-cache reads: today's bill is an upper figure.")
     for model in sorted(_unknown(built)):
         notes.append(f"How many tokens {model} uses for one of today's is not known: priced at the high end.")

@@ -56,23 +56,9 @@ def today_ledger(built: Built, stays: Draft) -> Ledger:
     prepared = built.prepared
     ledger = Ledger()
     usd = prepared.today_usd
-    ledger.add(
-        Charge(
-            "month",
-            "today",
-            "today's bill",
-            "deployment",
-            "api-tokens",
-            "",
-            "",
-            "tokens",
-            prepared.volume.input_tok + prepared.volume.output_tok,
-            "tok",
-            VOLUME,
-            0.0,
-            fusd(usd),
-        )  # fmt: skip
-    )
+    tokens = prepared.volume.input_tok + prepared.volume.output_tok
+    bill = ("month", "today", "today's bill", "deployment", "api-tokens", "", "", "tokens", tokens, "tok")
+    ledger.add(Charge(*bill, VOLUME, usd / tokens, fusd(usd)))
     ledger.extend(standing_charges(prepared.at, stays.fleet.standing))
     return ledger
 
@@ -335,7 +321,7 @@ def levers(built: Built, totals: Totals) -> list[Lever]:
     steps["people"] = standing
     drift = built.ledger.total_usd - totals.today.total_usd - sum(steps.values())
     steps["prices"] += drift
-    return [Lever(name, LEVERS[name], delta) for name, delta in steps.items() if abs(delta) >= 0.005]
+    return [Lever(name, LEVERS[name], delta) for name, delta in steps.items() if abs(delta) >= 0.5]
 
 
 def _kind(offer: Offer) -> str:

@@ -14,16 +14,15 @@ import numpy.typing as npt
 
 from isocost.errors import BadTrace
 from isocost.trace.schema import NS_PER_S, Chunk, Need, Outcome, Trace
+from isocost.trace.shape import HOUR_NS, hour_of_week
+from isocost.trace.shape import HOURS as WEEK_H
 
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
 
-WEEK_H = 168
-_EPOCH_HOUR_OF_WEEK = 72
-"""1970-01-01 00:00 UTC was a Thursday."""
-_NS_PER_H = 3600 * NS_PER_S
-DEMAND = (Outcome.OK, Outcome.RETRY, Outcome.CANCELLED)
-"""Calls that would be made again. Errors are billed today but are no demand; duplicates are neither."""
+DEMAND = (Outcome.OK, Outcome.CANCELLED)
+"""Calls that would be made again. Failed calls and repeats that failed again are no demand, though they
+may be billed today; duplicates are neither."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +68,7 @@ class Stream:
     rows: Rows
     usage: Usage
     peak: Floats
+    input_p95_tok: float
     max_input_tok: int
     max_output_tok: int
     needs: Need
@@ -97,19 +97,14 @@ class Week:
         return self.shape is not None
 
 
-def hour_of_week(arrival_ns: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """0 for Monday 00:00 to 00:59 UTC, 167 for Sunday 23:00; same length as ``arrival_ns``."""
-    return (arrival_ns // _NS_PER_H + _EPOCH_HOUR_OF_WEEK) % WEEK_H
-
-
 def sampled_hours(first_ns: int, last_ns: int) -> Floats:
     """How many hours of each hour of the week lie between two instants: (168,)."""
-    first_h, last_h = first_ns // _NS_PER_H, last_ns // _NS_PER_H
+    first_h, last_h = first_ns // HOUR_NS, last_ns // HOUR_NS
     hours = np.arange(first_h, last_h + 1)
     length = np.ones(len(hours))
-    length[0] -= (first_ns - first_h * _NS_PER_H) / _NS_PER_H
-    length[-1] -= ((last_h + 1) * _NS_PER_H - last_ns) / _NS_PER_H
-    of_week = (hours + _EPOCH_HOUR_OF_WEEK) % WEEK_H
+    length[0] -= (first_ns - first_h * HOUR_NS) / HOUR_NS
+    length[-1] -= ((last_h + 1) * HOUR_NS - last_ns) / HOUR_NS
+    of_week = hour_of_week(hours * HOUR_NS)
     return np.asarray(np.bincount(of_week, weights=length, minlength=WEEK_H), dtype=np.float64)
 
 
@@ -150,9 +145,9 @@ def peak_over_mean(arrival_ns: npt.NDArray[np.int64], how: npt.NDArray[np.int64]
     """The busiest sample of each hour of the week over its mean: (168,), at least 1."""
     if week.short:
         return np.ones(WEEK_H)
-    hour = arrival_ns // _NS_PER_H
+    hour = arrival_ns // HOUR_NS
     counts = np.bincount(hour - hour.min())
-    of_week = (np.arange(len(counts)) + hour.min() + _EPOCH_HOUR_OF_WEEK) % WEEK_H
+    of_week = hour_of_week((np.arange(len(counts)) + hour.min()) * HOUR_NS)
     busiest = np.zeros(WEEK_H)
     np.maximum.at(busiest, of_week, counts)
     mean = np.bincount(how, minlength=WEEK_H) / week.sampled_h
@@ -246,6 +241,7 @@ def _stream(table: Chunk, rows: Rows, week: Week, workload: str, model: str, pro
         rows,
         usage_of(table, rows, week, billed(table.cached_tok, rows), billed(table.cache_write_tok, rows)),
         peak_over_mean(arrival, how, week),
+        float(np.percentile(table.input_tok[rows], 95)),
         int(table.input_tok[rows].max()),
         int(table.output_tok[rows].max()),
         needs,

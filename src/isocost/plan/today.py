@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
 import numpy as np
+import numpy.typing as npt
 
 from isocost.bill import STATUS, PricedColumns, price_columns
 from isocost.catalog import Catalog, CatalogAt
 from isocost.catalog.names import Offering, resolve
-from isocost.deployment import Api, open_weights
+from isocost.deployment import Api, cache_rule, open_weights
 from isocost.errors import UnknownModel
-from isocost.plan.streams import Floats, Stream, Week, hour_of_week, per_hour
+from isocost.plan.streams import Floats, Stream, Week, per_hour
+from isocost.replay.reuse import provider_cache
 from isocost.trace.schema import NS_PER_S, Chunk, Outcome, Trace
+from isocost.trace.shape import hour_of_week
 
 PRICED = STATUS.index("priced")
 
@@ -33,6 +37,8 @@ class Today:
     unpriced: int
     apis: dict[str, Api | None]
     unknown: tuple[str, ...]
+    cache_supposed: bool
+    """Whether prompt-cache reads are not logged but replayed from the log's prefixes."""
 
 
 def resolve_all(catalog_at: CatalogAt, names: set[tuple[str, str]]) -> dict[tuple[str, str], Offering | None]:
@@ -72,16 +78,18 @@ def price_today(
         named, offerings, codes = _codes(at, trace, table)
         if not any(named.values()):
             resolve(at, next(iter(named))[1], next(iter(named))[0])
-    billed = table.outcome != int(Outcome.DUPLICATE)
-    rows = np.flatnonzero(billed)
+    apis: dict[str, Api | None] = {}
+    for stream in streams:
+        found = named.get((stream.provider, stream.model), named.get(("", stream.model)))
+        apis[stream.id] = None if found is None else api_of(at, found)
+    reads, writes, supposed = _cache_use(at, trace, table, streams, apis)
+    rows = np.flatnonzero(table.outcome != int(Outcome.DUPLICATE))
     columns = {
         "offering": codes[rows],
-        "arrival_ns": _moments(table, on, bool(now))[rows],
+        "arrival_ns": _moments(table, on, bool(now) or trace.clock == "relative")[rows],
         "input_tok": table.input_tok[rows],
-        "cached_tok": np.zeros(len(rows), np.int32) if table.cached_tok is None else table.cached_tok[rows],
-        "cache_write_tok": np.zeros(len(rows), np.int32)
-        if table.cache_write_tok is None
-        else table.cache_write_tok[rows],
+        "cached_tok": reads[rows],
+        "cache_write_tok": writes[rows],
         "output_tok": table.output_tok[rows],
     }
     tiers: tuple[str, ...] = ("standard",)
@@ -91,12 +99,38 @@ def price_today(
     bill = price_columns(catalog, offerings, columns, tiers=tiers, bucket="hour")
     usd = bill.amount_fusd / 1e15
     usd_per_h = per_hour(hour_of_week(table.arrival_ns[rows]), usd, week)
-    apis: dict[str, Api | None] = {}
-    for stream in streams:
-        found = named.get((stream.provider, stream.model), named.get(("", stream.model)))
-        apis[stream.id] = None if found is None else api_of(at, found)
     unknown = tuple(f"{p}/{m}".strip("/") for (p, m), o in named.items() if o is None)
-    return Today(bill, usd_per_h, float(bill.total_usd), int((bill.status != PRICED).sum()), apis, unknown)
+    unpriced = int((bill.status != PRICED).sum())
+    return Today(bill, usd_per_h, float(bill.total_usd), unpriced, apis, unknown, supposed)
+
+
+def _cache_use(
+    at: CatalogAt,
+    trace: Trace,
+    table: Chunk,
+    streams: tuple[Stream, ...],
+    apis: Mapping[str, Api | None],
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], bool]:
+    """Prompt-cache reads and writes of every row: as logged, else what the providers' caches would hold.
+
+    The third says whether they are supposed: the log has prefixes but not what was read from a cache.
+    """
+    n = len(table)
+    if table.cached_tok is not None:
+        writes = (
+            np.zeros(n, np.int64) if table.cache_write_tok is None else table.cache_write_tok.astype(np.int64)
+        )
+        return table.cached_tok.astype(np.int64), writes, False
+    reads, writes, supposed = np.zeros(n, np.int64), np.zeros(n, np.int64), False
+    for stream in streams:
+        api = apis[stream.id]
+        rule = None if api is None else cache_rule(at, api)
+        found = None if rule is None else provider_cache(table, stream.rows, trace.block_tok, rule)
+        if found is not None:
+            reads[stream.rows] = found[0]
+            writes[stream.rows] = 0 if found[1] is None else found[1]
+            supposed = True
+    return reads, writes, supposed
 
 
 def _codes(

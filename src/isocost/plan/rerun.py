@@ -1,0 +1,92 @@
+"""Any plan on any log: ``plan.toml`` replayed, with what it costs and how fast it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+
+from isocost.catalog import Catalog, CatalogAt
+from isocost.catalog.evidence import input_ratio, output_ratio
+from isocost.catalog.names import resolve
+from isocost.deployment import Api, Deployment, ExactCache
+from isocost.errors import BadLimits, UnknownModel
+from isocost.plan.file import PlanFile
+from isocost.plan.offers import planned
+from isocost.plan.streams import Stream, streams_of, week_of
+from isocost.policy.route import Route, RoutePolicy
+from isocost.replay.run import Ratio, Replayed, Routed, Situation, replay
+from isocost.trace.schema import Chunk, Trace
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """A replayed log: the ledger of its own hours, and the streams that were routed."""
+
+    replayed: Replayed
+    streams: tuple[Stream, ...]
+    table: Chunk
+    span_s: float
+
+
+def rerun(trace: Trace, plan: PlanFile, catalog: Catalog, *, at_arrival: bool = False) -> Rerun:
+    """Replay a log under a plan.
+
+    Prices are those of the plan's date, or with ``at_arrival`` of each request's own arrival.
+
+    Raises:
+        BadLimits: a stream of the log that no route of the plan covers.
+    """
+    priced_on = date.fromisoformat(plan.basis.priced_on)
+    at = catalog.at(priced_on)
+    table = trace.table()
+    week = week_of(table, np.ones(168), "flat")
+    streams = streams_of(trace, table, week, plan.basis.now)
+    policy = RoutePolicy(plan.routes)
+    deployments: dict[str, Deployment] = {each.id: each for each in plan.deployments}
+    routed = [_routed(at, stream, policy, deployments) for stream in streams]
+    on = None if at_arrival else priced_on
+    situation = Situation(catalog, deployments, plan.fleet, trace.block_tok, on)
+    found = replay(table, routed, situation, [stream.workload for stream in streams])
+    return Rerun(found, streams, table, week.span_s)
+
+
+def _routed(at: CatalogAt, stream: Stream, policy: RoutePolicy, deployments: dict[str, Deployment]) -> Routed:
+    route = policy.route(stream.workload, stream.model)
+    if route is None:
+        raise BadLimits(
+            f"no route for workload {stream.workload!r} and model {stream.model!r}",
+            where="plan.toml",
+            fix=f'Add one, or a route with model = "*"; it has: {_covers(policy)}',
+        )
+    try:
+        offering = resolve(
+            at, stream.model.rpartition("/")[2], stream.provider or stream.model.rpartition("/")[0]
+        )
+    except UnknownModel:
+        offering = None
+    today = stream.model if offering is None else offering.serves or stream.model
+    ratios: dict[str, Ratio] = {}
+    measured = set()
+    for name in _names(route):
+        deployment = deployments.get(name)
+        if deployment is None or isinstance(deployment, ExactCache):
+            continue
+        if isinstance(deployment, Api) and offering is not None and deployment.subject == offering.subject:
+            if deployment.tier == "standard":
+                measured.add(name)
+            continue
+        ratios[name] = Ratio(
+            planned(input_ratio(at, today, deployment.model)),
+            planned(output_ratio(at, today, deployment.model)),
+        )
+    return Routed(route, stream.rows, ratios, frozenset(measured))
+
+
+def _names(route: Route) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*(share.deployment for share in route.shares), route.fallback)))
+
+
+def _covers(policy: RoutePolicy) -> str:
+    return ", ".join(f"{route.workload} ({route.model})" for route in policy.routes[:6])
