@@ -70,7 +70,7 @@ def figures(result: PlanResult) -> list[Figure]:
     first = Figure(
         "Today, a month",
         at_least + words.usd_short(today.mid),
-        f"80 % band {words.usd_short(today.low)} to {words.usd_short(today.high)}"
+        f"80% band {words.usd_short(today.low)} to {words.usd_short(today.high)}"
         + ("; at least, as part of the usage has no known price" if result.at_least else ""),
         "today",
     )
@@ -91,7 +91,7 @@ def figures(result: PlanResult) -> list[Figure]:
         Figure(
             "The plan, a month",
             words.usd_short(plan.mid),
-            f"80 % band {words.usd_short(plan.low)} to {words.usd_short(plan.high)}",
+            f"80% band {words.usd_short(plan.low)} to {words.usd_short(plan.high)}",
             "mix",
         ),
         Figure(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from isocost import units
+
 DASH = "—"
 """Absent or unknown: an unknown amount is never printed as zero."""
 
@@ -37,32 +39,21 @@ def usd(value: float | None) -> str:
 
 
 def usd_short(value: float | None) -> str:
-    """Dollars in about three digits, for headlines and labels.
+    """Dollars in two or three digits, for headlines and labels, as the terminal prints them.
 
-    >>> usd_short(11800), usd_short(7_900_000), usd_short(640), usd_short(99_960), usd_short(-4190)
-    ('$11.8k', '$7.9M', '$640', '$100k', '−$4.19k')
+    >>> usd_short(11800), usd_short(7_900_000), usd_short(640), usd_short(-4190), usd_short(None)
+    ('$11.8k', '$7.9M', '$640', '−$4.2k', '—')
     """
-    if value is None or not math.isfinite(value):
-        return DASH
-    sign, size = ("−" if value < 0 else ""), abs(value)
-    if size < 999.5:
-        return usd(value) if size < 99.5 else f"{sign}${size:.0f}"
-    return f"{sign}${count(size)}"
+    return DASH if value is None or not math.isfinite(value) else units.money(value).replace("-", "−", 1)
 
 
 def count(value: float | None) -> str:
-    """A count in about three digits.
+    """A count in two or three digits, as the terminal prints it.
 
-    >>> count(257_415), count(1_000_000), count(42), count(0.25), count(None)
-    ('257k', '1M', '42', '0.25', '—')
+    >>> count(257_415), count(1_000_000), count(42), count(None)
+    ('257k', '1.0M', '42', '—')
     """
-    if value is None or not math.isfinite(value):
-        return DASH
-    size = float(f"{value:.3g}")
-    for unit, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if abs(size) >= unit:
-            return f"{size / unit:.3g}{suffix}"
-    return f"{size:.3g}"
+    return DASH if value is None or not math.isfinite(value) else units.count(value)
 
 
 def whole(value: float | None) -> str:
@@ -71,17 +62,12 @@ def whole(value: float | None) -> str:
 
 
 def percent(frac: float | None) -> str:
-    """A share: whole per cent from 1 up, one digit more below.
+    """A share, as the terminal prints it.
 
     >>> percent(0.52), percent(0.004), percent(0), percent(None)
-    ('52 %', '0.4 %', '0 %', '—')
+    ('52%', '0.4%', '0%', '—')
     """
-    if frac is None or not math.isfinite(frac):
-        return DASH
-    value = frac * 100
-    if value == 0:
-        return "0 %"
-    return f"{value:.0f} %" if abs(value) >= 10 or abs(value - round(value)) < 0.05 else f"{value:.1f} %"
+    return DASH if frac is None or not math.isfinite(frac) else units.percent(frac)
 
 
 def seconds(value: float | None) -> str:

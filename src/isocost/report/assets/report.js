@@ -31,17 +31,17 @@
     }
   }
 
-  function short(n) {
+  function scaled(n, roundedFrom) {
     const size = Math.abs(n);
-    if (size < 100) return Number(n.toPrecision(3)).toString();
-    for (const [unit, letter] of [[1e12, "T"], [1e9, "B"], [1e6, "M"], [1e3, "k"]]) {
-      const shown = Number(n.toPrecision(3));
-      if (Math.abs(shown) >= unit) return Number((shown / unit).toPrecision(3)) + letter;
-    }
-    return Math.round(n).toString();
+    for (const [unit, letter] of [[1e12, "T"], [1e9, "B"], [1e6, "M"], [1e3, "k"]])
+      if (size >= 0.9995 * unit) return (n / unit).toFixed(size / unit >= roundedFrom ? 0 : 1) + letter;
+    return null;
   }
 
-  const signed = (percent) => (percent === 0 ? "as now" : (percent > 0 ? "+" : "−") + Math.abs(percent) + " %");
+  const count = (n) => scaled(n, 9.95) ?? Math.round(n).toString();
+  const money = (n) => "$" + (scaled(n, 99.95) ?? n.toFixed(Math.abs(n) >= 99.995 ? 0 : 2));
+  const times = (n) => Number(n.toPrecision(3)).toString();
+  const signed = (percent) => (percent === 0 ? "as now" : (percent > 0 ? "+" : "−") + Math.abs(percent) + "%");
 
   function priced(series, api, gpu) {
     const rest = 1 - series.api - series.gpu;
@@ -92,7 +92,7 @@
       const [x, y] = [a, b].map((c) => costAt(data.volumes, c.costs, c.stairs, v));
       if (x === null || y === null) continue;
       if (y < x && dearer)
-        return { v, usd: y, text: b.label + " cheaper than " + a.label + " from " + short(v) + " a month" };
+        return { v, usd: y, text: b.label + " cheaper than " + a.label + " from " + count(v) + " a month" };
       dearer = y >= x;
     }
     return null;
@@ -100,9 +100,9 @@
 
   function recompute() {
     const value = (id) => Number(document.getElementById(id).value);
-    const times = Math.pow(10, value("in-volume"));
+    const factor = Math.pow(10, value("in-volume"));
     const [api, gpu] = [value("in-api"), value("in-gpu")];
-    const v = data.today * times;
+    const v = data.today * factor;
     const curves = data.series.map((s) => ({ ...s, costs: priced(s, 1 + api / 100, 1 + gpu / 100) }));
     const rows = [];
     for (const curve of curves)
@@ -112,17 +112,17 @@
       });
     const takeover = takeovers(curves);
     const crossings = data.pairs.map(([i, j]) => crossing(curves[i], curves[j])).filter((c) => c !== null);
-    const text = times === 1 ? "this trace" : short(times) + " × this trace";
+    const text = factor === 1 ? "this trace" : times(factor) + " × this trace";
     const view = views.breakeven;
     if (view) view.data("curves", rows).data("today", [{ v, text }]).data("crossings", crossings).run();
-    document.getElementById("out-volume").textContent = times === 1 ? "as now" : "× " + short(times);
+    document.getElementById("out-volume").textContent = factor === 1 ? "as now" : "× " + times(factor);
     document.getElementById("out-api").textContent = signed(api);
     document.getElementById("out-gpu").textContent = signed(gpu);
     const best = cheapest(curves, v);
     const later = takeover.find((c) => c.v > v);
-    let said = "At " + short(v) + " requests a month ";
-    said += best ? best.label + " costs least of what is allowed: $" + short(best.usd) + " a month." : "nothing tabulated that is allowed serves all the traffic.";
-    if (best && later) said += " " + later.label + " takes over from " + short(later.v) + ".";
+    let said = "At " + count(v) + " requests a month ";
+    said += best ? best.label + " costs least of what is allowed: " + money(best.usd) + " a month." : "nothing tabulated that is allowed serves all the traffic.";
+    if (best && later) said += " " + later.label + " takes over from " + count(later.v) + ".";
     document.getElementById("said").textContent = said;
   }
 

@@ -25,7 +25,7 @@ def frontier(result: PlanResult) -> Chart | Absent:
         title=_title(result, found),
         subtitle=(
             "$ a month for all of this traffic against quality, in points beside today's model (whisker down "
-            "to the one-sided 95 % lower bound). Filled: proven. Diamond, dashed: not proven. "
+            "to the one-sided 95% lower bound). Filled: proven. Diamond, dashed: not proven. "
             "Hollow: dominated."
         ),
         spec=_spec(found),

@@ -71,7 +71,7 @@ def tornado(result: PlanResult) -> Chart | Absent:
                     "scale": {"domain": list(colour), "range": list(colour.values())},
                     "legend": {
                         "symbolType": "square",
-                        "labelExpr": "'input at the ' + datum.label + ' end of its 80 % interval'",
+                        "labelExpr": "'input at the ' + datum.label + ' end of its 80% interval'",
                     },
                 },
                 "tooltip": [
@@ -98,7 +98,7 @@ def tornado(result: PlanResult) -> Chart | Absent:
     return Chart(
         title=f"{capital(brief(top.label, 70))} matters most: the plan runs from {words.usd_short(ends[0])} "
         f"to {words.usd_short(ends[1])} a month across it",
-        subtitle="$ a month, one input at a time at the ends of its central 80 %; "
+        subtitle="$ a month, one input at a time at the ends of its central 80%; "
         f"the rule is the plan, {words.usd(mid)}.",
         spec=framed(
             {"width": WIDTH - 250, "height": {"step": 32}, "data": {"values": rows}, "layer": layers}
@@ -121,7 +121,7 @@ def tornado(result: PlanResult) -> Chart | Absent:
 
 
 def band(result: PlanResult) -> Chart | Absent:
-    """Central 80 % of today, the plan and the best single deployment of each option."""
+    """Central 80% of today, the plan and the best single deployment of each option."""
     feasible = result.verdict != "infeasible"
     found: list[tuple[str, str, Band, bool]] = [("Today", "today", result.today_usd, True)]
     if feasible:
@@ -196,7 +196,7 @@ def band(result: PlanResult) -> Chart | Absent:
     }
     return Chart(
         title=_band_title(result, feasible),
-        subtitle="$ a month: bars span the central 80 %, the tick is the middle. "
+        subtitle="$ a month: bars span the central 80%, the tick is the middle. "
         "Pale: a limit or the evidence rules it out.",
         spec=framed(spec),
         table=Table(
@@ -215,7 +215,7 @@ def _band_title(result: PlanResult, feasible: bool) -> str:
     if not feasible:
         return f"Today costs {words.usd_short(today.low)} to {words.usd_short(today.high)} a month"
     if plan.high < today.low:
-        return "The plan is cheaper than today across the whole of both 80 % bands"
+        return "The plan is cheaper than today across the whole of both 80% bands"
     if plan.mid < today.mid:
-        return "The plan is cheaper in the middle, but its 80 % band overlaps today's"
+        return "The plan is cheaper in the middle, but its 80% band overlaps today's"
     return "The plan is no cheaper than today"
