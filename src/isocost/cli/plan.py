@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from isocost.plan.prepare import Request
     from isocost.trace import Trace
 
-EXAMPLE_NOW = "openai/gpt-4o"
+EXAMPLE_NOW = "anthropic/claude-opus-4-5"
 """Who answers the bundled example today."""
 
 Log = Annotated[

@@ -200,6 +200,7 @@ class Market:
         asked = case.ask._replace(
             max_input_tok=int(case.ask.max_input_tok * planned(ratio_in)),
             max_output_tok=int(case.ask.max_output_tok * planned(ratio_out)),
+            needs=() if api.model == today else case.ask.needs,
         )
         same = case.today is not None and api.subject == case.today.subject
         why_not = "" if same and api.tier == "standard" else unfit(self.catalog_at, api, asked)

@@ -222,6 +222,7 @@ def _fit(at: CatalogAt, market: Market, case: Case, pool: Pool) -> Fit:
     asked = case.ask._replace(
         max_input_tok=int(case.ask.max_input_tok * planned(ratio_in)),
         max_output_tok=int(case.ask.max_output_tok * planned(ratio_out)),
+        needs=() if pool.model == today else case.ask.needs,
     )
     points = case.slo.quality_margin_points
     verdict = market.verdict(pool.model, today, market.margin if points is None else points / 100)

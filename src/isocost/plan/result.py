@@ -238,3 +238,5 @@ class PlanResult(msgspec.Struct, frozen=True):
     notes: list[str]
     next: list[str]
     rebuild: dict[str, str]
+    detail: str = ""
+    """One more sentence under the headline: what answers cost apart from people and upkeep."""

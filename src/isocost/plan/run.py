@@ -166,23 +166,27 @@ def _result(built: Built, chosen: dict[str, Single], totals: story.Totals, span:
         notes=_notes(built),
         next=_next(request),
         rebuild=_rebuild(request),
+        detail=_detail(totals, at_least),
     )
 
 
 def _headline(verdict: Verdict, totals: story.Totals, same: bool, at_least: bool) -> str:
-    """The answer in a sentence; what answers cost is told apart from people and upkeep."""
+    """The answer in a sentence."""
     now, then = totals.today.total_usd, totals.plan.total_usd
-    bill = totals.today.where(account="api-tokens").total_usd
-    rest = totals.plan.where(option="people").total_usd
     least = "at least " if at_least else ""
     if verdict == "stay":
-        return (
-            f"Stay as you are at {least}{money(now)} a month ({money(bill)} for answers): "
-            "nothing proven saves enough to be worth the change."
-        )
+        return f"Stay as you are, at {least}{money(now)} a month: nothing proven saves enough to change."
     kept = "and keep every model" if same else "with no change of model that is not proven"
-    parts = f"{money(then - rest)} for answers, not {least}{money(bill)}; the rest is people and upkeep"
-    return f"Serve this for {money(then)} a month, not {least}{money(now)}, {kept} ({parts})."
+    return f"Serve this for {money(then)} a month, not {least}{money(now)}, {kept}."
+
+
+def _detail(totals: story.Totals, at_least: bool) -> str:
+    """What answers cost apart from people and upkeep, today and under the plan."""
+    now = totals.today.where(account="api-tokens").total_usd
+    rest = totals.plan.where(option="people").total_usd
+    then = totals.plan.total_usd - rest
+    least = "at least " if at_least else ""
+    return f"Answers cost {money(then)}, not {least}{money(now)}; people and upkeep are {money(rest)} of the plan."
 
 
 def _notes(built: Built) -> list[str]:

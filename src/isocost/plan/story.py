@@ -86,9 +86,9 @@ def drivers_of(built: Built, ledgers: Iterable[Ledger]) -> dict[str, risk.Driver
                 if driver in names:
                     mid = planned(ratio)
                     found[driver] = risk.Driver(driver, ratio.low / mid, max(ratio.high / mid, 1.0))
-    step = interval_of(at, "throughput")
     for option in built.options:
         name = f"perf/{option.pool.id}"
+        step = interval_of(at, "throughput", at.text(f"gpu/{option.pool.gpu}", "vendor"))
         if name in names:
             found[name] = risk.Driver(name, 1.0 / step.high, 1.0 / step.low)
     quotes = {option.rents[t].fact.id: option.rents[t] for option in built.options for t in option.rents}

@@ -87,6 +87,8 @@ def _verdict(result: PlanResult, width: int) -> list[RenderableType]:
             headline.append(" " * gap + band)
         else:
             said.append(_wrapped(band, width, INDENT))
+    if result.detail:
+        said.append(_wrapped(result.detail, width, INDENT))
     if result.range is not None:
         said.append(_wrapped(result.range.text, width, INDENT))
     if result.at_least:
