@@ -34,7 +34,12 @@ class PoolChoice:
     extra_usd_per_replica_h: float = 0.0
 
     def needed(self, load_per_h: Floats, spare: int) -> Ints:
-        """Least replicas that carry a load (H,), with ``spare`` more wherever there is load."""
+        """Least replicas that carry a load (H,), with ``spare`` more wherever there is load.
+
+        Where more replicas carry no more (``more_per_h`` 0), the one that carries what can be.
+        """
+        if self.more_per_h <= 0:
+            return np.where(load_per_h > 0, 1 + spare, 0)
         over = np.maximum(0.0, load_per_h - self.first_per_h)
         n = 1 + np.ceil(np.round(over / self.more_per_h, 9)).astype(np.int64)
         return np.where(load_per_h > 0, n + spare, 0)

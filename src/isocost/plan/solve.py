@@ -72,7 +72,7 @@ def solve(problem: Problem, *, gap_frac: float, limit_s: float) -> Solution:
         starts.append(_api_only(problem))
     known = [start for start in starts if start is not None]
     best = min(known, key=lambda start: start.usd_per_month) if known else None
-    if len(problem.pools) <= 1 and best is not None:
+    if len(problem.pools) <= 1 and best is not None and not _partly(problem):
         return best
     columns, rows = _Columns(), _Rows()
     index = _build(problem, columns, rows)
@@ -85,7 +85,15 @@ def solve(problem: Problem, *, gap_frac: float, limit_s: float) -> Solution:
             best = found
     if best is None:
         raise Infeasible(f"the solver ended without a plan ({status})", fix="Relax a limit in slo.toml")
-    return replace(best, bound_usd=min(best.usd_per_month, max(0.0, bound)))
+    # A bound that is not a number of dollars (the search ended before it had one) proves nothing.
+    proven = bound if np.isfinite(bound) else 0.0
+    return replace(best, bound_usd=min(best.usd_per_month, max(0.0, proven)))
+
+
+def _partly(problem: Problem) -> bool:
+    """Whether a stream may use an API in some hours and not in others: one pool alone is then not exact."""
+    none = np.isnan(problem.api_usd_per_h)
+    return bool((none.any(axis=1) & ~none.all(axis=1)).any())
 
 
 def _check(problem: Problem) -> None:

@@ -1,0 +1,504 @@
+"""The search for the cheapest plan, against brute force and against an independent programme."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import Bounds, LinearConstraint, linprog, milp
+
+from isocost.errors import Infeasible
+from isocost.plan.one_pool import one_pool, whole_pool
+from isocost.plan.problem import PoolChoice, Problem, Solution, cost_of
+from isocost.plan.solve import solve
+
+TOL = 1e-6
+
+
+def small(low: int, high: int) -> st.SearchStrategy[float]:
+    return st.integers(low, high).map(float)
+
+
+@st.composite
+def pools(draw: st.DrawFn, name: str) -> PoolChoice:
+    on_demand = draw(small(1, 20))
+    return PoolChoice(
+        name,
+        draw(small(3, 12)),
+        draw(small(3, 12)),
+        on_demand,
+        draw(st.none() | small(1, 15)),
+        draw(st.none() | small(1, 15)),
+        draw(st.sampled_from([0, 0, 1, 2])),
+        draw(small(0, 30)),
+        draw(small(0, 2)),
+    )
+
+
+@st.composite
+def problems(draw: st.DrawFn, pools_most: int = 2, streams_most: int = 3, hours_most: int = 3) -> Problem:
+    hours, streams = draw(st.integers(1, hours_most)), draw(st.integers(1, streams_most))
+    made = tuple(draw(pools(f"p{k}")) for k in range(draw(st.integers(1, pools_most))))
+
+    def table(high: int) -> np.ndarray:
+        cells = st.lists(small(0, high), min_size=streams * hours, max_size=streams * hours)
+        return np.array(draw(cells)).reshape(streams, hours)
+
+    api = table(60)
+    api[[s for s in range(streams) if draw(st.integers(0, 3)) == 0]] = np.nan
+    load = np.stack([table(15) for _ in made], axis=1)
+    for s, k in itertools.product(range(streams), range(len(made))):
+        if draw(st.integers(0, 4)) == 0:
+            load[s, k] = np.nan
+    return Problem(
+        np.array(draw(st.lists(small(1, 5), min_size=hours, max_size=hours))),
+        api,
+        load,
+        np.stack([table(4) for _ in made], axis=1),
+        made,
+        draw(small(0, 40)),
+        draw(st.integers(0, 2)),
+        draw(st.sampled_from([0.0, 0.25, 0.5, 1.0])),
+        tuple(f"s{i}" for i in range(streams)),
+    )
+
+
+def best(problem: Problem) -> Solution:
+    return solve(problem, gap_frac=1e-9, limit_s=20.0)
+
+
+def hour_usd(problem: Problem, k: int, h: int, capacity: float) -> float:
+    """The least API and variable cost of an hour with so much of pool k: a linear programme."""
+    api, load, usd = problem.api_usd_per_h[:, h], problem.load_per_h[:, k, h], problem.pool_usd_per_h[:, k, h]
+    none, closed = np.isnan(api), np.isnan(problem.load_per_h[:, k, :]).any(axis=1)
+    if (none & closed).any():
+        return np.inf
+    found = linprog(
+        usd - np.nan_to_num(api),
+        A_ub=np.where(closed, 0.0, np.nan_to_num(load))[None, :],
+        b_ub=[capacity],
+        bounds=[(1.0 if n else 0.0, 0.0 if c else 1.0) for n, c in zip(none, closed, strict=True)],
+    )
+    return float(found.fun + np.nan_to_num(api).sum()) if found.status == 0 else np.inf
+
+
+def rent_usd(problem: Problem, pool: PoolChoice, base: int, count: int) -> float:
+    """The least rent of an hour with ``count`` replicas, ``base`` of them there: spot enumerated."""
+    options = []
+    for spot in range(count - base + 1):
+        if spot and (pool.spot_usd_per_h is None or spot > problem.spot_frac * count + 1e-9):
+            continue
+        options.append((count - base - spot) * pool.on_demand_usd_per_h + spot * (pool.spot_usd_per_h or 0.0))
+    return min(options) + count * pool.extra_usd_per_replica_h
+
+
+def brute(problem: Problem, k: int) -> float:
+    """The least cost with pool k running, over every reserved count and every hour's replicas."""
+    pool, hours = problem.pools[k], len(problem.weight_h)
+    load = np.nan_to_num(problem.load_per_h[:, k]).sum(axis=0).max()
+    most = int(1 + problem.spare + pool.held + np.ceil(load / min(pool.first_per_h, pool.more_per_h)))
+    split = {}
+    for h, count in itertools.product(range(hours), range(most + 1)):
+        working = count - problem.spare
+        capacity = pool.first_per_h + pool.more_per_h * (working - 1) if working >= 1 else -1.0
+        split[h, count] = hour_usd(problem, k, h, capacity) if working >= 1 else np.inf
+    totals = []
+    for reserved in range(0 if pool.reserved_usd_per_h is None else most - pool.held, -1, -1):
+        base = pool.held + reserved
+        usd = reserved * problem.weight_h.sum() * (pool.reserved_usd_per_h or 0.0)
+        for h in range(hours):
+            usd += problem.weight_h[h] * min(
+                split[h, count] + rent_usd(problem, pool, base, count) for count in range(base, most + 1)
+            )
+        totals.append(usd)
+    return float(min(totals) + pool.fixed_usd_per_month + problem.fixed_usd_per_month)
+
+
+def check_feasible(problem: Problem, found: Solution) -> None:
+    """Every row of the programme, stated again."""
+    served = found.pool_frac.sum(axis=1)
+    assert (found.pool_frac >= 0).all()
+    assert (served <= 1 + TOL).all()
+    assert np.allclose(served[np.isnan(problem.api_usd_per_h)], 1.0, atol=1e-9)
+    assert (found.pool_frac[np.isnan(problem.load_per_h)] == 0).all()
+    assert (found.pool_frac[:, ~found.runs] == 0).all()
+    load = (np.nan_to_num(problem.load_per_h) * found.pool_frac).sum(axis=0)
+    for k, pool in enumerate(problem.pools):
+        count = found.replicas[k]
+        assert (count >= 0).all()
+        if not found.runs[k]:
+            assert not count.any()
+            continue
+        assert (count >= 1 + problem.spare).all()
+        assert found.held[k] == pool.held
+        assert (load[k] <= pool.capacity_per_h(count, problem.spare) * (1 + TOL) + TOL).all()
+        assert (found.spot[k] <= problem.spot_frac * count + TOL).all()
+        assert pool.spot_usd_per_h is not None or not found.spot[k].any()
+        assert pool.reserved_usd_per_h is not None or not found.reserved[k]
+
+
+@settings(max_examples=150, deadline=None)
+@given(problems(pools_most=1))
+def test_one_pool_equals_brute_force(problem: Problem) -> None:
+    found, least = one_pool(problem, 0), brute(problem, 0)
+    if found is None:
+        closed = np.isnan(problem.load_per_h[:, 0]).any(axis=1)
+        assert not np.isfinite(least) or closed.all()
+        return
+    assert found.usd_per_month == pytest.approx(least, rel=1e-9, abs=1e-6)
+    check_feasible(problem, found)
+
+
+@settings(max_examples=150, deadline=None)
+@given(problems())
+def test_a_plan_is_feasible_priced_by_its_parts_and_no_dearer_than_its_starts(problem: Problem) -> None:
+    try:
+        found = best(problem)
+    except Infeasible:
+        none = np.isnan(problem.api_usd_per_h).any(axis=1)
+        nowhere = np.isnan(problem.load_per_h).any(axis=2).all(axis=1)
+        assert (none & nowhere).any()
+        return
+    check_feasible(problem, found)
+    assert cost_of(problem, found) == pytest.approx(found.usd_per_month, rel=1e-9, abs=1e-9)
+    assert found.bound_usd <= found.usd_per_month + 1e-9
+    assert 0.0 <= found.gap_frac <= 1e-4
+    for k in range(len(problem.pools)):
+        alone = one_pool(problem, k)
+        assert alone is None or found.usd_per_month <= alone.usd_per_month + TOL
+    api = problem.api_usd_per_h.sum(axis=0) @ problem.weight_h
+    assert np.isnan(api) or found.usd_per_month <= api + TOL
+
+
+def milp_usd(problem: Problem) -> float:
+    """The whole problem as another programme, over counts of pools and shares: an oracle."""
+    streams, n_pools, hours = problem.load_per_h.shape
+    per = 2 + 2 * hours + streams * hours
+    count = 1 + n_pools * per
+    cost, high, whole = np.zeros(count), np.full(count, np.inf), np.zeros(count)
+    cost[0], high[0], whole[0] = problem.fixed_usd_per_month, 1, 1
+    rows: list[tuple[np.ndarray, float, float]] = []
+    cover = [[np.zeros(count) for _ in range(hours)] for _ in range(streams)]
+    api, weight, big = np.nan_to_num(problem.api_usd_per_h), problem.weight_h, 1e3
+    for k, pool in enumerate(problem.pools):
+        at = 1 + k * per
+        y, reserved, n, m, f = at, at + 1, at + 2, at + 2 + hours, at + 2 + 2 * hours
+        closed = np.isnan(problem.load_per_h[:, k]).any(axis=1)
+        cost[y] = pool.fixed_usd_per_month + pool.held * pool.extra_usd_per_replica_h * weight.sum()
+        high[y], whole[at : at + 2 + 2 * hours] = 1, 1
+        cost[reserved] = ((pool.reserved_usd_per_h or 0.0) + pool.extra_usd_per_replica_h) * weight.sum()
+        high[reserved] = np.inf if pool.reserved_usd_per_h is not None else 0
+        for terms in ([(y, 1), (0, -1)], [(reserved, 1), (y, -big)]):
+            row = np.zeros(count)
+            for column, value in terms:
+                row[column] = value
+            rows.append((row, -np.inf, 0.0))
+        for h in range(hours):
+            cost[n + h] = weight[h] * (pool.on_demand_usd_per_h + pool.extra_usd_per_replica_h)
+            cost[m + h] = weight[h] * ((pool.spot_usd_per_h or 0.0) + pool.extra_usd_per_replica_h)
+            high[m + h] = np.inf if pool.spot_usd_per_h is not None else 0
+            replicas = np.zeros(count)
+            replicas[[reserved, n + h, m + h]], replicas[y] = 1, pool.held
+            only = np.zeros(count)
+            only[[n + h, m + h]], only[y] = 1, -big
+            rows.append((only, -np.inf, 0.0))
+            least = replicas.copy()
+            least[y] -= 1 + problem.spare
+            rows.append((least, 0.0, np.inf))
+            spots = -problem.spot_frac * replicas
+            spots[m + h] += 1
+            rows.append((spots, -np.inf, 0.0))
+            carry = -pool.more_per_h * replicas
+            carry[y] += pool.more_per_h * (1 + problem.spare) - pool.first_per_h
+            for s in range(streams):
+                column = f + s * hours + h
+                cost[column] = weight[h] * (problem.pool_usd_per_h[s, k, h] - api[s, h])
+                high[column] = 0.0 if closed[s] else 1.0
+                carry[column] = 0.0 if closed[s] else problem.load_per_h[s, k, h]
+                cover[s][h][column] = 1
+                runs = np.zeros(count)
+                runs[column], runs[y] = 1, -1
+                rows.append((runs, -np.inf, 0.0))
+            rows.append((carry, -np.inf, 0.0))
+    for s, h in itertools.product(range(streams), range(hours)):
+        rows.append((cover[s][h], 1.0 if np.isnan(problem.api_usd_per_h[s, h]) else -np.inf, 1.0))
+    found = milp(
+        cost,
+        integrality=whole,
+        bounds=Bounds(np.zeros(count), high),
+        constraints=LinearConstraint(
+            np.array([r[0] for r in rows]), [r[1] for r in rows], [r[2] for r in rows]
+        ),
+        options={"mip_rel_gap": 1e-9},
+    )
+    return float(found.fun + api.sum(axis=0) @ weight) if found.status == 0 else np.inf
+
+
+@settings(max_examples=100, deadline=None)
+@given(problems(hours_most=2))
+def test_a_plan_equals_an_independent_programme(problem: Problem) -> None:
+    least = milp_usd(problem)
+    try:
+        found = best(problem)
+    except Infeasible:
+        assert not np.isfinite(least)
+        return
+    assert found.usd_per_month == pytest.approx(least, rel=1e-5, abs=1e-4)
+
+
+def exact_usd(problem: Problem) -> float:
+    try:
+        return best(problem).usd_per_month
+    except Infeasible:
+        return np.inf
+
+
+@settings(max_examples=100, deadline=None)
+@given(problems(hours_most=2), st.sampled_from(["spare", "spot", "api", "pool", "held"]), st.data())
+def test_relaxing_a_limit_never_costs_more(problem: Problem, limit: str, data: st.DataObject) -> None:
+    if limit == "spare":
+        easier = replace(problem, spare=max(0, problem.spare - 1))
+    elif limit == "spot":
+        easier = replace(problem, spot_frac=min(1.0, problem.spot_frac + 0.25))
+    elif limit == "api":
+        easier = replace(problem, api_usd_per_h=np.nan_to_num(problem.api_usd_per_h, nan=30.0))
+    elif limit == "pool":
+        easier = replace(problem, load_per_h=np.nan_to_num(problem.load_per_h, nan=5.0))
+    else:
+        # Replicas already paid for and in no need of care: they cannot make a plan dearer.
+        bare = tuple(replace(p, extra_usd_per_replica_h=0.0) for p in problem.pools)
+        problem = replace(problem, pools=bare)
+        easier = replace(problem, pools=tuple(replace(p, held=p.held + 1) for p in bare))
+    assert exact_usd(easier) <= exact_usd(problem) * (1 + 1e-6) + 1e-5
+
+
+@settings(max_examples=100, deadline=None)
+@given(problems(hours_most=2), st.sampled_from([1.0, 1.3, 2.0, 3.7]))
+def test_more_of_all_workloads_never_costs_less(problem: Problem, times: float) -> None:
+    more = replace(
+        problem,
+        api_usd_per_h=problem.api_usd_per_h * times,
+        load_per_h=problem.load_per_h * times,
+        pool_usd_per_h=problem.pool_usd_per_h * times,
+    )
+    assert exact_usd(more) >= exact_usd(problem) * (1 - 1e-6) - 1e-5
+
+
+def melange_usd(problem: Problem) -> float:
+    """Least rent of fixed counts of replicas that carry the peak load of every hour, and no API.
+
+    The allocation of Melange (Griggs et al. 2024): integer counts by kind, load split over kinds.
+    """
+    streams, n_pools, _ = problem.load_per_h.shape
+    peak = problem.load_per_h.max(axis=2)
+    hours = problem.weight_h.sum()
+    cost = np.concatenate(
+        [[pool.on_demand_usd_per_h * hours for pool in problem.pools], np.zeros(streams * n_pools)]
+    )
+    rows, low, high = [], [], []
+    for k, pool in enumerate(problem.pools):
+        row = np.zeros(len(cost))
+        row[k] = -pool.more_per_h
+        for s in range(streams):
+            row[n_pools + s * n_pools + k] = peak[s, k]
+        rows.append(row)
+        low.append(-np.inf)
+        high.append(0.0)
+    for s in range(streams):
+        row = np.zeros(len(cost))
+        row[n_pools + s * n_pools : n_pools + (s + 1) * n_pools] = 1
+        rows.append(row)
+        low.append(1.0)
+        high.append(1.0)
+    found = milp(
+        cost,
+        integrality=np.concatenate([np.ones(n_pools), np.zeros(streams * n_pools)]),
+        bounds=Bounds(0, np.concatenate([np.full(n_pools, np.inf), np.ones(streams * n_pools)])),
+        constraints=LinearConstraint(np.array(rows), low, high),
+        options={"mip_rel_gap": 1e-9},
+    )
+    assert found.status == 0
+    return float(found.fun)
+
+
+@st.composite
+def rented_only(draw: st.DrawFn) -> Problem:
+    """No API, no spare, no fixed cost: what a static allocation can also serve."""
+    problem = draw(problems())
+    load = np.maximum(1.0, np.nan_to_num(problem.load_per_h, nan=7.0))
+    kinds = tuple(
+        replace(p, first_per_h=p.more_per_h, held=0, fixed_usd_per_month=0.0, extra_usd_per_replica_h=0.0)
+        for p in problem.pools
+    )
+    return replace(
+        problem,
+        api_usd_per_h=np.full_like(problem.api_usd_per_h, np.nan),
+        load_per_h=load,
+        pool_usd_per_h=np.zeros_like(load),
+        pools=kinds,
+        fixed_usd_per_month=0.0,
+        spare=0,
+    )
+
+
+@settings(max_examples=100, deadline=None)
+@given(rented_only())
+def test_a_static_allocation_for_the_peak_is_never_cheaper(problem: Problem) -> None:
+    found = best(problem)
+    static = melange_usd(problem)
+    assert found.bound_usd <= static * (1 + 1e-6) + 1e-6
+    assert found.usd_per_month <= static * (1 + 1e-5) + 1e-4
+
+
+@settings(max_examples=100, deadline=None)
+@given(rented_only())
+def test_in_one_hour_on_demand_a_plan_is_the_static_allocation(problem: Problem) -> None:
+    one = replace(
+        problem,
+        weight_h=problem.weight_h[:1],
+        api_usd_per_h=problem.api_usd_per_h[:, :1],
+        load_per_h=problem.load_per_h[:, :, :1],
+        pool_usd_per_h=problem.pool_usd_per_h[:, :, :1],
+        pools=tuple(replace(p, reserved_usd_per_h=None, spot_usd_per_h=None) for p in problem.pools),
+    )
+    assert best(one).usd_per_month == pytest.approx(melange_usd(one), rel=1e-5, abs=1e-4)
+
+
+@settings(max_examples=100, deadline=None)
+@given(problems(), st.floats(0.3, 1.0))
+def test_derating_multiplies_capacity_and_never_helps(problem: Problem, factor: float) -> None:
+    less = problem.derated({"p0": factor})
+    assert less.pools[0].first_per_h == problem.pools[0].first_per_h * factor
+    assert less.pools[0].more_per_h == problem.pools[0].more_per_h * factor
+    assert less.pools[1:] == problem.pools[1:]
+    one, two = one_pool(problem, 0), one_pool(less, 0)
+    assert (one is None) == (two is None)
+    if one is not None and two is not None:
+        assert two.usd_per_month >= one.usd_per_month - 1e-6
+
+
+def test_only_keeps_the_named_pools_and_may_leave_the_apis_out() -> None:
+    problem = problem_of(pools=(pool("a"), pool("b"), pool("c")))
+    kept = problem.only((2, 0), api=False)
+    assert [p.id for p in kept.pools] == ["c", "a"]
+    assert kept.load_per_h.shape == (1, 2, 2)
+    assert np.isnan(kept.api_usd_per_h).all()
+    assert np.isfinite(problem.only((1,), api=True).api_usd_per_h).all()
+
+
+def pool(name: str = "p", **changes: object) -> PoolChoice:
+    return replace(PoolChoice(name, 10.0, 10.0, 2.0, None, None, 0, 0.0), **changes)  # type: ignore[arg-type]
+
+
+def problem_of(pools: tuple[PoolChoice, ...] = (), **changes: object) -> Problem:
+    n = len(pools)
+    base = Problem(
+        np.array([3.0, 1.0]),
+        np.array([[9.0, 5.0]]),
+        np.full((1, n, 2), 8.0),
+        np.zeros((1, n, 2)),
+        pools,
+        0.0,
+        0,
+        0.5,
+        ("s",),
+    )
+    return replace(base, **changes)  # type: ignore[arg-type]
+
+
+def test_no_pools_is_the_api_bill() -> None:
+    found = best(problem_of())
+    assert found.usd_per_month == found.bound_usd == 3 * 9 + 5
+    assert found.replicas.shape == (0, 2)
+
+
+def test_no_pools_and_no_api_is_infeasible() -> None:
+    with pytest.raises(Infeasible, match="'s'"):
+        best(problem_of(api_usd_per_h=np.full((1, 2), np.nan)))
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_pool_without_capacity_is_never_used(count: int) -> None:
+    none = tuple(pool(f"p{k}", first_per_h=0.0, more_per_h=0.0) for k in range(count))
+    found = best(problem_of(none))
+    assert found.usd_per_month == 32.0
+    assert not found.runs.any()
+
+
+def test_a_pool_that_cannot_grow_takes_what_one_replica_takes() -> None:
+    fixed = pool("p", more_per_h=0.0)
+    found = best(problem_of((fixed,), load_per_h=np.full((1, 1, 2), 20.0)))
+    assert found.replicas.tolist() == [[1, 1]]
+    assert found.pool_frac[0, 0].tolist() == [0.5, 0.5]
+    assert best(
+        problem_of((fixed, pool("q", on_demand_usd_per_h=99.0)), load_per_h=np.full((1, 2, 2), 20.0))
+    ).usd_per_month == pytest.approx(found.usd_per_month)
+    assert whole_pool(problem_of((fixed,), load_per_h=np.full((1, 1, 2), 20.0)), 0) is None
+
+
+def test_hours_without_load_keep_the_least_replicas_only() -> None:
+    problem = problem_of(
+        (pool("p"),), load_per_h=np.array([[[25.0, 0.0]]]), api_usd_per_h=np.array([[99.0, 0.0]])
+    )
+    found = best(problem)
+    assert found.replicas.tolist() == [[3, 1]]
+
+
+def test_no_traffic_at_all_costs_nothing() -> None:
+    found = best(problem_of((pool(),), load_per_h=np.zeros((1, 1, 2)), api_usd_per_h=np.zeros((1, 2))))
+    assert found.usd_per_month == 0.0
+    assert found.gap_frac == 0.0
+
+
+def test_held_replicas_cost_nothing_more_and_are_all_there() -> None:
+    found = best(problem_of((pool(held=3),)))
+    assert found.usd_per_month == 0.0
+    assert found.held.tolist() == [3]
+    assert not found.on_demand.any()
+
+
+def test_reserved_where_cheaper_around_the_clock_and_spot_up_to_its_share() -> None:
+    kind = pool(reserved_usd_per_h=1.9, spot_usd_per_h=1.0)
+    busy = problem_of((kind,), load_per_h=np.array([[[40.0, 20.0]]]), api_usd_per_h=np.array([[1e3, 1e3]]))
+    found = best(busy)
+    # Two run always; of the four in the busy hour half may be spot.
+    assert found.reserved.tolist() == [1]
+    assert found.spot.tolist() == [[2, 1]]
+    assert found.on_demand.tolist() == [[1, 0]]
+
+
+def test_a_stream_without_an_api_in_some_hours_only_is_served_there() -> None:
+    problem = problem_of(
+        (pool(),), load_per_h=np.array([[[40.0, 8.0]]]), api_usd_per_h=np.array([[0.5, np.nan]])
+    )
+    found = best(problem)
+    assert found.replicas.tolist() == [[1, 1]]
+    check_feasible(problem, found)
+    assert found.usd_per_month == pytest.approx(milp_usd(problem))
+
+
+def test_an_unused_pool_with_held_replicas_is_not_kept_running() -> None:
+    dear = pool(held=2, extra_usd_per_replica_h=50.0)
+    found = best(problem_of((dear,)))
+    assert found.usd_per_month == 32.0
+    assert not found.held.any()
+
+
+def test_what_weighs_nothing_is_taken_in_first() -> None:
+    problem = problem_of((pool(),), load_per_h=np.zeros((1, 1, 2)), api_usd_per_h=np.array([[9.0, 5.0]]))
+    assert best(problem).usd_per_month == pytest.approx(brute(problem, 0)) == 8.0
+
+
+@settings(max_examples=50, deadline=None)
+@given(problems())
+def test_a_search_cut_short_proves_no_more_than_it_knows(problem: Problem) -> None:
+    try:
+        cut = solve(problem, gap_frac=0.0, limit_s=0.0)
+    except Infeasible:
+        return
+    check_feasible(problem, cut)
+    assert cut.bound_usd <= exact_usd(problem) + 1e-4 <= cut.usd_per_month + 2e-4
