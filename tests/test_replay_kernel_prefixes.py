@@ -130,6 +130,16 @@ def test_affinity_finds_what_others_scatter() -> None:
     assert found["prefix_affinity"] > 1.5 * found["jsq"]
 
 
+def test_affinity_breaks_ties_by_load() -> None:
+    """The first replica is left at three times the other's load (+ 1); then both hold the prompt."""
+    terms, limits = Terms(1000, 7, 0, 0), BatchLimits(100, 8, 4000)
+    held = blocks([0, 1, 2, 3, 4], [1] * 4, [4] * 4, 4)
+    served = serve_with_prefixes(
+        [0, 10, 20, 5000], [4] * 4, [500] * 4, held, terms, limits, n_replicas=2, affinity_factor=2.0
+    )
+    assert served.replica.tolist() == [0, 0, 1, 1]
+
+
 def test_bad_input() -> None:
     terms, limits = Terms(1000, 7, 0, 0), BatchLimits(100, 4, 60)
     held = blocks([0, 1], [1], [3], 4)
