@@ -16,7 +16,7 @@ import pytest
 from msgspec.structs import replace
 
 from isocost import report
-from isocost.plan.result import Band, BreakEven, Lever, Line, PlanResult, TraceNote
+from isocost.plan.result import Band, BreakEven, Hours, Lever, Line, PlanResult, TraceNote
 from isocost.report import sections, words
 from isocost.report.charts import BUILDERS
 from isocost.report.charts.breakeven import at, sliders
@@ -538,3 +538,47 @@ def test_accents_stay_apart_for_the_colour_blind(scheme: str, kind: str) -> None
         for b in served[:i]:
             pair = zip(seen_by(colours[a], kind), seen_by(colours[b], kind), strict=True)
             assert sum((x - y) ** 2 for x, y in pair) ** 0.5 > 0.07, (scheme, kind, a, b)
+
+
+def test_many_deployments_of_one_option_share_a_band(support: PlanResult) -> None:
+    n = 11
+    series = [[float(i + 1)] * 168 for i in range(n)]
+    many = Hours(
+        deployments=[f"d{i}" for i in range(n)],
+        labels=[f"api {i}" for i in range(n)],
+        options=["api"] * n,
+        requests_per_h=series,
+        replicas=[[0] * 168] * n,
+        idle_frac=[[0.0] * 168] * n,
+    )
+    chart = report.charts(replace(support, hours=many))["hours"]
+    rows = [row for row in chart.spec["layer"][0]["data"]["values"] if row["h"] == 5]
+    assert [row["label"] for row in rows] == ["api 10", "api 9", "api 8", "8 more (api)"]
+    assert sum(row["requests"] for row in rows) == sum(s[5] for s in series)
+    assert len(chart.table.columns) == n + 2, "the table has each"
+
+
+def test_an_option_without_a_deployment_has_no_cost(support: PlanResult) -> None:
+    nil = Band(0, 0, 0)
+    none = replace(
+        support.options[3],
+        id="",
+        label="",
+        feasible=False,
+        why_not="no replica carries this traffic",
+        usd_per_month=nil,
+        by_pillar={},
+        by_account={},
+    )
+    result = replace(support, options=[*support.options[:3], none])
+    found = sections.matrix(result)
+    assert found is not None
+    assert found.totals[3] == words.DASH
+    assert found.heads[3].standing == "none found"
+    assert len(report.charts(result)["band"].table.rows) == 4
+    assert "Self-hosted has no deployment: no replica carries" in Page(report.render(result)).text
+
+
+def test_the_detail_stands_under_the_headline(support: PlanResult) -> None:
+    html = report.render(replace(support, detail="Answers cost $62k of it <b>."))
+    assert html.index("</h1>") < html.index("Answers cost $62k of it &lt;b&gt;.") < html.index('class="four"')

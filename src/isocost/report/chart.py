@@ -83,7 +83,7 @@ def _config() -> Spec:
         "legend": {
             "labelColor": ink,
             "labelFontSize": 12,
-            "labelLimit": 300,
+            "labelLimit": 420,
             "title": None,
             "orient": "top",
             "direction": "horizontal",

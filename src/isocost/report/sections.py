@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,8 @@ import msgspec
 
 from isocost.plan.result import OptionLine, PlanResult
 from isocost.report import words
+
+_HASH = re.compile(r"(?:sha256:)?[0-9a-f]{8,64}")
 
 PILLARS: Mapping[str, str] = {
     "development": "Development",
@@ -111,7 +114,8 @@ def figures(result: PlanResult) -> list[Figure]:
 
 def _held_under(result: PlanResult, missed: int, unverified: int) -> str:
     said = [f"{n} {what}" for n, what in ((missed, "missed"), (unverified, "unverified")) if n]
-    said.append(f"cost certified within {words.percent(result.gap_frac)} of the least")
+    gap = words.percent(result.gap_frac)
+    said.append("cost certified the least" if gap == "0%" else f"cost certified within {gap} of the least")
     return "; ".join(said)
 
 
@@ -119,6 +123,8 @@ def basis(result: PlanResult) -> str:
     """The day and the basis of the prices, said once."""
     if result.priced_on in result.price_basis:
         return result.price_basis[:1].upper() + result.price_basis[1:]
+    if _HASH.fullmatch(result.price_basis):
+        return f"Prices of {result.priced_on}, catalog {result.price_basis}"
     return f"Prices of {result.priced_on}: {result.price_basis}"
 
 
@@ -220,15 +226,20 @@ def matrix(result: PlanResult) -> Matrix | None:
         ],
         pillars=[(PILLARS.get(p, p), [_cell(o.by_pillar.get(p)) for o in options]) for p in pillars],
         accounts=[(a.replace("_", " "), [_cell(o.by_account.get(a)) for o in options]) for a in accounts],
-        totals=[words.usd(o.usd_per_month.mid) for o in options],
+        totals=[words.usd(o.usd_per_month.mid) if _exists(o) else words.DASH for o in options],
         ttfts=[words.seconds(o.ttft_p95_s) for o in options],
         days=[words.DASH if o.days_to_launch is None else words.whole(o.days_to_launch) for o in options],
     )
 
 
+def _exists(o: OptionLine) -> bool:
+    """Whether the option has any deployment at all; one that has none has no cost, not a cost of nil."""
+    return bool(o.id or o.label)
+
+
 def _standing(o: OptionLine) -> str:
     if not o.feasible:
-        return "ruled out"
+        return "ruled out" if _exists(o) else "none found"
     return "in place" if o.option == "today" else "allowed"
 
 
@@ -244,7 +255,7 @@ def limit_rows(result: PlanResult) -> list[dict[str, str]]:
         rows.append(
             {
                 "workload": limit.workload,
-                "name": limit.name,
+                "name": _limit_name(limit.name),
                 "target": words.DASH if bare else _quantity(limit.target, limit.unit),
                 "found": words.DASH if limit.found is None else _quantity(limit.found, limit.unit),
                 "status": limit.status,
@@ -254,8 +265,18 @@ def limit_rows(result: PlanResult) -> list[dict[str, str]]:
     return rows
 
 
+def _limit_name(name: str) -> str:
+    parts = [part.upper() if part in ("ttft", "tpot", "itl", "e2e") else part for part in name.split("_")]
+    return " ".join(parts)
+
+
 def _quantity(value: float, unit: str) -> str:
-    return unit if unit and value == 0 and not _is_measure(unit) else f"{words.number(value)} {unit}".strip()
+    return unit if unit and value == 0 and not _is_measure(unit) else f"{_three(value)} {unit}".strip()
+
+
+def _three(value: float) -> str:
+    """Three digits, enough for what was replayed or measured."""
+    return words.number(value if abs(value) >= 1000 or value == 0 else float(f"{value:.3g}"))
 
 
 def _is_measure(unit: str) -> bool:
@@ -271,6 +292,8 @@ def limits_sentence(result: PlanResult) -> str:
         return "No limit was set"
     parts = [f"{n} {status}" for status, n in counts.items() if n]
     what = words.listed(parts)
+    if counts["unverified"] and not counts["held"] and not counts["missed"]:
+        return f"No limit could be verified: {what}"
     if counts["missed"]:
         return f"Not every limit holds: {what}"
     return f"Every limit set holds: {what}" if not counts["unverified"] else f"No limit is missed: {what}"

@@ -125,7 +125,7 @@ def _spec(found: list[FrontierPoint]) -> Spec:
         *_marks(rows, x, {"y": y}),
         *_labels(rows, _placed(at, known, walls, (width, _HEIGHT)), x, {"y": y}),
     ]
-    panels: list[Spec] = [{"width": width, "height": _HEIGHT, "layer": main}]
+    panels: list[Spec] = [{"width": width, "height": _HEIGHT, "layer": main}] if known else []
     unknown = [p for p in found if p.quality_diff_points is None]
     if unknown:
         lone = [_row(p, None) for p in unknown]

@@ -17,7 +17,7 @@ from isocost.report.chart import (
     legend_columns,
     plain,
 )
-from isocost.report.palette import accents, hatch, var
+from isocost.report.palette import TINTS, accents, hatch, var
 
 WEEK_H = 168
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -71,10 +71,33 @@ def _table(found: Hours, pools: list[int]) -> Table:
     return Table(columns, rows, [False] + [True] * (len(columns) - 1))
 
 
-def _spec(found: Hours, pools: list[int], order: list[int]) -> Spec:
-    colours = accents(list(found.options))
+def _grouped(found: Hours, pools: list[int], order: list[int]) -> list[tuple[str, str, list[int]]]:
+    """Label, fill and deployments of each band, largest first, those that share one last.
+
+    An accent has few tints that the eye tells apart: of each option the largest deployments and every
+    pool have a band of their own, and the rest share one.
+    """
     told = distinct(list(found.labels))
-    names = [told[i] for i in order]
+    bands: list[tuple[str, str, list[int]]] = []
+    for option in dict.fromkeys(found.options):
+        mine = [i for i in order if found.options[i] == option]
+        own = mine if len(mine) <= TINTS else [i for n, i in enumerate(mine) if n < TINTS - 1 or i in pools]
+        rest = [i for i in mine if i not in own]
+        tints = accents([option] * TINTS)
+        bands += [(told[i], tints[min(n, TINTS - 1)], [i]) for n, i in enumerate(own)]
+        if rest:
+            bands.append((f"{len(rest)} more ({option})", tints[-1], rest))
+
+    def size(band: tuple[str, str, list[int]]) -> tuple[bool, float, str]:
+        return len(band[2]) > 1, -sum(sum(found.requests_per_h[i]) for i in band[2]), band[0]
+
+    return sorted(bands, key=size)
+
+
+def _spec(found: Hours, pools: list[int], order: list[int]) -> Spec:
+    bands = _grouped(found, pools, order)
+    names = [name for name, _, _ in bands]
+    fills = {i: fill for _, fill, mine in bands for i in mine}
     x = {
         "field": "h",
         "type": "quantitative",
@@ -85,11 +108,11 @@ def _spec(found: Hours, pools: list[int], order: list[int]) -> Spec:
     rows = [
         {
             "h": h,
-            "requests": found.requests_per_h[i][min(h, WEEK_H - 1)],
-            "label": told[i],
+            "requests": sum(found.requests_per_h[i][min(h, WEEK_H - 1)] for i in mine),
+            "label": name,
             "rank": rank,
         }
-        for rank, i in enumerate(order)
+        for rank, (name, _, mine) in enumerate(bands)
         for h in range(WEEK_H + 1)
     ]
     served: Spec = {
@@ -112,7 +135,7 @@ def _spec(found: Hours, pools: list[int], order: list[int]) -> Spec:
                     "color": {
                         "field": "label",
                         "type": "nominal",
-                        "scale": {"domain": names, "range": [colours[i] for i in order]},
+                        "scale": {"domain": names, "range": [fill for _, fill, _ in bands]},
                         "legend": {"symbolType": "square", "columns": legend_columns(names)},
                     },
                 },
@@ -122,14 +145,14 @@ def _spec(found: Hours, pools: list[int], order: list[int]) -> Spec:
     }
     if not pools:
         served["layer"].append(_days(240))
-        return framed({**served, "padding": {"left": 6, "top": 6, "right": 6, "bottom": 28}})
+        return framed(served)
     parts = []
     for i in pools:
         for h in range(WEEK_H + 1):
             n, idle = found.replicas[i][h % WEEK_H], found.idle_frac[i][h % WEEK_H]
             parts += [
-                {"h": h, "n": n * (1 - idle), "fill": colours[i], "part": 2 * i},
-                {"h": h, "n": n * idle, "fill": hatch(colours[i]), "part": 2 * i + 1},
+                {"h": h, "n": n * (1 - idle), "fill": fills[i], "part": 2 * i},
+                {"h": h, "n": n * idle, "fill": hatch(fills[i]), "part": 2 * i + 1},
             ]
     tallest = max(sum(found.replicas[i][h] for i in pools) for h in range(WEEK_H))
     rented: Spec = {

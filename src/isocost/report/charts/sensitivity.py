@@ -129,7 +129,7 @@ def band(result: PlanResult) -> Chart | Absent:
     found += [
         (o.label, o.option, o.usd_per_month, o.feasible)
         for o in result.options
-        if o.option not in ("today", "mix")
+        if o.option not in ("today", "mix") and (o.id or o.label)
     ]
     if len(found) < 2:
         return Absent("There is one cost only, so there are no bands to compare.")
