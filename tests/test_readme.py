@@ -2,7 +2,8 @@
 
 A fenced ``console`` block holds commands (``$ isocost ...``) and their output. They run in an empty
 folder with the repository's examples beside. A line ``...`` stands for any lines. With
-``--update-golden`` the README is rewritten with what the commands print now.
+``--update-golden`` the README is rewritten with what the commands print now (as many lines around a
+``...`` as before).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from golden import plain, same
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
-COLUMNS = "120"
+COLUMNS = "100"
 LIMIT_S = 120.0
 
 
@@ -64,6 +65,16 @@ def agrees(shown: str, printed: str) -> bool:
     return re.fullmatch(r"(?:.*\n)*?".join(parts), printed) is not None
 
 
+def cut(shown: str, printed: str) -> str:
+    """``printed`` with as many lines around a ``...`` as ``shown`` has."""
+    if "..." not in shown.splitlines():
+        return printed
+    head, _, tail = plain(shown).partition("...\n")
+    assert "..." not in tail.splitlines(), "more than one '...': mend the README by hand"
+    lines = printed.splitlines(keepends=True)
+    return "".join([*lines[: head.count("\n")], "...\n", *lines[len(lines) - tail.count("\n") :]])
+
+
 CASES = examples(README.read_text(encoding="utf-8"))
 
 
@@ -77,8 +88,8 @@ def test_example_prints_what_the_readme_shows(
         return
     if request.config.getoption("--update-golden"):
         text = README.read_text(encoding="utf-8")
-        assert "\n...\n" not in "\n" + shown, f"mend the part shown of {command!r} by hand:\n{printed}"
-        README.write_text(text.replace(f"$ {command}\n{shown}", f"$ {command}\n{printed}"), encoding="utf-8")
+        now = cut(shown, printed)
+        README.write_text(text.replace(f"$ {command}\n{shown}", f"$ {command}\n{now}"), encoding="utf-8")
         return
     same(shown, printed, f"README.md: {command}")
 
@@ -103,3 +114,9 @@ def test_the_two_commands_exist() -> None:
 )
 def test_dots_stand_for_lines(shown: str, printed: str, expected: bool) -> None:
     assert agrees(shown, printed) is expected
+
+
+def test_an_update_keeps_the_lines_around_dots() -> None:
+    assert cut("a\n...\nd\n", "b\nc\nx\ny\n") == "b\n...\ny\n"
+    assert cut("a\n...\n", "b\nc\n") == "b\n...\n"
+    assert cut("a\n", "b\nc\n") == "b\nc\n"

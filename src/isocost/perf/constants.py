@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from isocost.catalog import CatalogAt
@@ -53,7 +54,7 @@ def constants_of(catalog_at: CatalogAt, engine: str = "vllm") -> Constants:
     )
 
 
-RATIOS = {"tpot": "tpot_ratio", "ttft": "ttft_ratio", "throughput": "throughput_ratio"}
+RATIOS: Mapping[str, str] = {"tpot": "tpot_ratio", "ttft": "ttft_ratio", "throughput": "throughput_ratio"}
 """The facts that hold measured over predicted, by metric."""
 
 

@@ -15,7 +15,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
@@ -43,6 +42,8 @@ def charts(result: PlanResult) -> dict[str, Chart]:
 
 def pngs(result: PlanResult, folder: Path | str) -> list[Path]:
     """Write each chart as ``<nn>-<name>.png`` (2x, white ground) into ``folder``; the paths written."""
+    import vl_convert
+
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     written = []
@@ -114,6 +115,8 @@ def _in_light(chart: Chart) -> Chart:
 
 def _svg(name: str, chart: Chart) -> str:
     """A chart's picture. Vega counts its ids through the life of the process: here they start again."""
+    import vl_convert
+
     svg = vl_convert.vegalite_to_svg(chart.spec, vl_version=VEGALITE)
     found = dict.fromkeys(_OWN_ID.findall(svg))
     ids = {old: f"{name}-{i}" for i, old in enumerate(found)}
@@ -154,6 +157,8 @@ def _asset(name: str) -> str:
 
 def _library() -> str:
     """Vega, Vega-Lite and Vega-Embed in one script; vl-convert bundles it once a process."""
+    import vl_convert
+
     bundle: str = vl_convert.javascript_bundle(vl_version=VEGALITE)  # type: ignore[call-arg]
     return bundle
 
