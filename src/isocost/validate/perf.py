@@ -46,7 +46,12 @@ METRICS: Mapping[str, str] = {
     "total_throughput": "total_throughput",
 }
 INTERVALS: Mapping[str, str] = {"tpot": "tpot", "step": "tpot", "ttft": "ttft", "e2e": "tpot"}
-ENGINES: Mapping[str, str] = {"vllm": "vllm", "sglang": "sglang", "trtllm": "trtllm", "tensorrt-llm": "trtllm"}
+ENGINES: Mapping[str, str] = {
+    "vllm": "vllm",
+    "sglang": "sglang",
+    "trtllm": "trtllm",
+    "tensorrt-llm": "trtllm",
+}
 ENGINES_LEFT_OUT = frozenset({"llama.cpp"})
 SECONDS: Mapping[str, float] = {"ms": 1e-3, "s": 1.0, "tok/s": 1.0}
 PRECISIONS: Mapping[str, str] = {
