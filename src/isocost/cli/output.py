@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rich.console import Console, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from isocost.errors import BadInput
 
@@ -33,11 +34,14 @@ def columns() -> int:
 
 
 def show(*parts: RenderableType) -> None:
-    """Print to stdout: styled in a terminal, plain where piped, no space at the end of lines."""
+    """Print to stdout: styled in a terminal, plain where piped, no space at the end of lines.
+
+    Text is printed as it is (:func:`wrapped` breaks it), so that an address is never broken.
+    """
     console = Console(file=sys.stdout, width=columns(), highlight=False, markup=False, emoji=False)
     with console.capture() as captured:
         for part in parts:
-            console.print(part)
+            console.print(part, soft_wrap=isinstance(part, str | Text))
     sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
 
 

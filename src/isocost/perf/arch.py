@@ -69,13 +69,14 @@ class Arch(NamedTuple):
         return self.attention_params + self.dense_params + self.head_params + self.expert_params * share
 
 
-_SHAPE = """
+SHAPE = """
 layers hidden_size attention_heads kv_heads head_dim vocab_size tied_embeddings attention_gate
 mla_q_rank mla_kv_rank mla_rope_dim mla_nope_dim mla_v_dim
 full_attention_layers sliding_window_tok sparse_top_tok sparse_index_dim sparse_index_heads
 linear_key_size linear_value_size linear_state_size
 ffn_size dense_ffn_layers experts experts_per_token expert_ffn_size shared_ffn_size
 """
+"""Attributes of a model that its shapes are summed from, apart by spaces."""
 
 
 def model_id_of(catalog_at: CatalogAt, name: str) -> str:
@@ -148,7 +149,7 @@ def take(arch: Arch, index: NDArray[np.intp]) -> Arch:
 def _shape_of_facts(catalog_at: CatalogAt, model_id: str) -> dict[str, float]:
     subject = f"model/{model_id}"
     shape: dict[str, float] = {}
-    for name in _SHAPE.split():
+    for name in SHAPE.split():
         found = catalog_at.find(subject, name)
         if found is not None:
             shape[name] = float(found.value == "true" if isinstance(found.value, str) else found.value)
