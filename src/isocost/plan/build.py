@@ -12,6 +12,7 @@ from isocost.fleet import Fleet
 from isocost.ledger import Ledger
 from isocost.plan.capacity import Tabulated, choice, load_per_request, overflow_at, tabulate
 from isocost.plan.draft import CACHE, Draft, Serving, month_ledger, schedules, standing_of
+from isocost.plan.milp import INF
 from isocost.plan.offers import Case, Offer
 from isocost.plan.one_pool import whole_pool
 from isocost.plan.pools import PoolOption, limit, pool_options
@@ -58,7 +59,6 @@ class Built:
     replayed: Replayed
     misses: tuple[Miss, ...]
     rounds: int
-    standing_bound_usd: float
 
     @property
     def usd_per_month(self) -> float:
@@ -98,11 +98,34 @@ def build(prepared: Prepared) -> Built:
         for miss in misses:
             derate[miss.pool] = derate.get(miss.pool, 1.0) * DERATE
     ledger = month_ledger(prepared, draft)
-    variable = sum(item.usd_per_month for item in draft.fleet.standing)
     return Built(
-        prepared, planned, kept, options, tables, draft, ledger, solution, problem, replayed, misses, attempt,
-        variable - _in_problem(problem, solution),
-    )  # fmt: skip
+        prepared, planned, kept, options, tables, draft, ledger, solution, problem, replayed, misses, attempt
+    )
+
+
+def pool_bound(built: Built) -> float:
+    """What any plan with a pool costs at least, given the capacity table.
+
+    The greater of two bounds: the fixed costs of running replicas and the fewest of the cheapest kind;
+    and the solver's bound with the standing costs that every plan has.
+    """
+    problem, lines, volume = built.problem, Standings(built.prepared.at), built.prepared.volume
+    always = sum(i.usd_per_month for i in (*lines.watching("api", volume), *lines.keeping("api", volume)))
+    hours, count = float(problem.weight_h.sum()), 1 + problem.spare
+    rents = [
+        pool.fixed_usd_per_month
+        + max(0, count - pool.held) * hours * min(_rents(pool))
+        + count * hours * pool.extra_usd_per_replica_h
+        for pool in problem.pools
+    ]
+    least = problem.fixed_usd_per_month + min(rents, default=INF)
+    return max(least, built.solution.bound_usd) + always
+
+
+def _rents(pool: PoolChoice) -> list[float]:
+    """Hourly rents of a replica on the terms that are on offer."""
+    terms = (pool.on_demand_usd_per_h, pool.reserved_usd_per_h, pool.spot_usd_per_h)
+    return [rent for rent in terms if rent is not None]
 
 
 def problem_of(
@@ -150,16 +173,6 @@ def problem_of(
     return Problem(
         prepared.weight_h, api, load, np.zeros(shape), tuple(pools), max(0.0, fixed), spare, spot, ids
     )
-
-
-def _in_problem(problem: Problem, solution: Solution) -> float:
-    """Standing costs that the problem already counts: fixed ones and care of replicas."""
-    usd = problem.fixed_usd_per_month * bool(solution.runs.any())
-    for k, pool in enumerate(problem.pools):
-        if solution.runs[k]:
-            usd += pool.fixed_usd_per_month
-            usd += float(solution.replicas[k] @ problem.weight_h) * pool.extra_usd_per_replica_h
-    return float(usd)
 
 
 def _draft(

@@ -9,7 +9,7 @@ from typing import cast
 import numpy as np
 
 from isocost.fleet import Fleet
-from isocost.plan.build import Built, drafted, problem_of
+from isocost.plan.build import Built, drafted, only_api, problem_of
 from isocost.plan.draft import month_ledger, schedules, used_frac
 from isocost.plan.offers import Case
 from isocost.plan.one_pool import allowed_on, stranded, whole_pool
@@ -205,7 +205,9 @@ def frontier(built: Built) -> list[FrontierPoint]:
     for option in ("api", "hosted"):
         for usd, offers, why_not in api_singles(built, option, FRONTIER_MOST):
             api = offers[0].api
-            rows.append((api.id, option, usd, api.model, offers[0].ttft_p95_s, not why_not))
+            beside = only_api(built.prepared, built.planned, offers, today=False).fleet
+            total = usd + beside.standing_usd_per_month
+            rows.append((api.id, option, total, api.model, offers[0].ttft_p95_s, not why_not))
     for pool in built.options:
         single = pool_single(built, pool)
         if single is not None and single.draft is not None:

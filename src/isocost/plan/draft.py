@@ -164,8 +164,9 @@ def standing_of(
     providers = {api.provider for api in apis.values()}
     found += lines.complying(len(providers), _regions(prepared))
     if not today:
-        already = {case.today.option for case in prepared.cases if case.today is not None}
-        for option in sorted((kinds | set(own)) - already):
+        there = {(case.today.provider, case.today.model) for case in prepared.cases if case.today is not None}
+        fresh = {api.option for api in apis.values() if (api.provider, api.model) not in there}
+        for option in sorted(fresh | set(own)):
             found += lines.launch(option)
     if "slm" in own:
         tokens = (volume.input_tok + volume.output_tok) / max(volume.requests, 1.0)

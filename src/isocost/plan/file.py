@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,12 @@ def loads(text: str, where: str = "plan.toml") -> PlanFile:
         raise BadLimits(f"not TOML: {wrong}", where=where, fix=_FIX) from None
     check(plan.limits, where)
     RoutePolicy(plan.routes)
+    try:
+        date.fromisoformat(plan.basis.priced_on)
+    except ValueError:
+        raise BadLimits(
+            f"priced_on = {plan.basis.priced_on!r}", where=f"{where} [basis]", fix="Write YYYY-MM-DD"
+        ) from None
     return plan
 
 

@@ -8,9 +8,10 @@ from importlib.metadata import version
 from isocost.errors import Infeasible
 from isocost.ledger import Ledger
 from isocost.plan import curves, story
-from isocost.plan.build import Built, build, replay_draft
+from isocost.plan.build import Built, build, pool_bound, replay_draft
 from isocost.plan.draft import Draft, month_ledger
 from isocost.plan.file import Basis, PlanFile, dumps
+from isocost.plan.parts import Parts, api_parts
 from isocost.plan.prepare import Prepared, Request, prepare
 from isocost.plan.result import PlanResult, Range, Verdict
 from isocost.plan.singles import Single, singles, today_draft
@@ -39,11 +40,12 @@ def make_plan(request: Request) -> Outcome:
     built = solved(prepared)
     chosen = singles(built)
     stays = today_draft(prepared, built.planned)
-    built = cheapest(trimmed(built), chosen, stays)
+    parts = api_parts(prepared, built.planned)
+    built, bound = cheapest(trimmed(built), chosen, stays, parts)
     today = story.today_ledger(built, stays)
     drivers = story.drivers_of(built, (built.ledger, *(s.ledger for s in chosen.values() if s.ledger)))
     totals = story.Totals(today, built.ledger, drivers)
-    result = _result(built, chosen, totals, _range(request, built))
+    result = _result(built, chosen, totals, bound, _range(request, built))
     return Outcome(result, dumps(plan_file(built, totals)), built.ledger, built)
 
 
@@ -66,22 +68,29 @@ def solved(prepared: Prepared) -> Built:
     return built
 
 
-def cheapest(built: Built, chosen: dict[str, Single], stays: Draft) -> Built:
-    """The built mix, or a simpler plan where that costs less once standing costs are counted."""
+def cheapest(
+    built: Built, chosen: dict[str, Single], stays: Draft, parts: Parts | None
+) -> tuple[Built, float]:
+    """The cheapest of the mix, APIs alone, single deployments and today; and what no plan beats."""
     rivals = [single.draft for single in chosen.values() if single.feasible and single.draft is not None]
     rivals.append(stays)
-    best = built
-    for draft in rivals:
-        if any(
-            (s.offer is None and not s.pool_frac) or (s.offer is not None and s.offer.why_not)
-            for s in draft.servings
-        ):
-            continue
-        ledger = month_ledger(built.prepared, draft)
-        if ledger.total_usd < best.usd_per_month:
-            replayed = replay_draft(built.prepared, draft)
-            best = replace(built, draft=draft, ledger=ledger, replayed=replayed, misses=())
-    return best
+    if parts is not None:
+        rivals.append(parts.draft)
+    costs = [(month_ledger(built.prepared, draft).total_usd, draft) for draft in rivals if _allowed(draft)]
+    bounds = [usd for usd, draft in costs if len(draft.apis) + len(draft.pools) == 1]
+    bounds.append(pool_bound(built))
+    if parts is not None:
+        bounds.append(parts.bound_usd)
+    usd, draft = min(costs, key=lambda pair: pair[0], default=(built.usd_per_month, built.draft))
+    if usd < built.usd_per_month - 0.005:
+        ledger, replayed = month_ledger(built.prepared, draft), replay_draft(built.prepared, draft)
+        built = replace(built, draft=draft, ledger=ledger, replayed=replayed, misses=())
+    return built, min(built.usd_per_month, *bounds)
+
+
+def _allowed(draft: Draft) -> bool:
+    """Whether every stream has somewhere to go that nothing speaks against."""
+    return all(s.pool_frac or (s.offer is not None and not s.offer.why_not) for s in draft.servings)
 
 
 def plan_file(built: Built, totals: story.Totals) -> PlanFile:
@@ -114,7 +123,9 @@ def _range(request: Request, built: Built) -> Range | None:
     return Range(flat.usd_per_month, built.usd_per_month, request.shape, text)
 
 
-def _result(built: Built, chosen: dict[str, Single], totals: story.Totals, span: Range | None) -> PlanResult:
+def _result(
+    built: Built, chosen: dict[str, Single], totals: story.Totals, bound: float, span: Range | None
+) -> PlanResult:
     prepared, request = built.prepared, built.prepared.request
     at = prepared.at
     today, plan = story.band(totals.today, totals.drivers), story.band(totals.plan, totals.drivers)
@@ -130,10 +141,9 @@ def _result(built: Built, chosen: dict[str, Single], totals: story.Totals, span:
     facts = story.facts_used(built, totals)
     stale = at.number("planning/facts", "stale_days")
     at_least = bool(prepared.today.unpriced)
-    bound = min(built.usd_per_month, built.solution.bound_usd + built.standing_bound_usd)
-    options = [story.ledger_line("today", "today", totals.today, totals, "")]
+    options = [story.today_line(built, totals)]
     options += [story.option_line(option, single, built, totals) for option, single in chosen.items()]
-    options.append(story.ledger_line("mix", "the plan", totals.plan, totals, ""))
+    options.append(story.plan_line(built, totals))
     return PlanResult(
         title=request.trace.title,
         version=version("isocost"),
@@ -186,7 +196,7 @@ def _detail(totals: story.Totals, at_least: bool) -> str:
     rest = totals.plan.where(option="people").total_usd
     then = totals.plan.total_usd - rest
     least = "at least " if at_least else ""
-    return f"Answers cost {money(then)}, not {least}{money(now)}; people and upkeep are {money(rest)} of the plan."
+    return f"Answers cost {money(then)}, not {least}{money(now)}; people and upkeep are {money(rest)} more."
 
 
 def _notes(built: Built) -> list[str]:

@@ -10,51 +10,15 @@ subject to sum_s l_sph f_sph + (more_p (1 + spare) - first_p) y_p <= more_p (R_p
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from isocost.errors import Infeasible
+from isocost.plan.milp import INF, Columns, Rows, minimise
 from isocost.plan.one_pool import allowed_on, one_pool, stranded
 from isocost.plan.problem import Floats, Problem, Solution, cost_of
-
-_INF = float("inf")
-
-
-@dataclass(slots=True)
-class _Rows:
-    """Rows of the constraint matrix as they are added."""
-
-    start: list[int] = field(default_factory=lambda: [0])
-    column: list[int] = field(default_factory=list)
-    value: list[float] = field(default_factory=list)
-    low: list[float] = field(default_factory=list)
-    high: list[float] = field(default_factory=list)
-
-    def add(self, terms: list[tuple[int, float]], low: float, high: float) -> None:
-        for column, value in terms:
-            if value != 0.0:
-                self.column.append(column)
-                self.value.append(value)
-        self.start.append(len(self.column))
-        self.low.append(low)
-        self.high.append(high)
-
-
-@dataclass(slots=True)
-class _Columns:
-    cost: list[float] = field(default_factory=list)
-    low: list[float] = field(default_factory=list)
-    high: list[float] = field(default_factory=list)
-    whole: list[bool] = field(default_factory=list)
-
-    def add(self, cost: float, high: float, whole: bool = False) -> int:
-        self.cost.append(cost)
-        self.low.append(0.0)
-        self.high.append(high)
-        self.whole.append(whole)
-        return len(self.cost) - 1
 
 
 def solve(problem: Problem, *, gap_frac: float, limit_s: float) -> Solution:
@@ -74,20 +38,27 @@ def solve(problem: Problem, *, gap_frac: float, limit_s: float) -> Solution:
     best = min(known, key=lambda start: start.usd_per_month) if known else None
     if len(problem.pools) <= 1 and best is not None and not _partly(problem):
         return best
-    columns, rows = _Columns(), _Rows()
+    columns, rows = Columns(), Rows()
     index = _build(problem, columns, rows)
     start = None if best is None else _encode(best, index, len(columns.cost))
-    status, values, bound = _run(problem, columns, rows, start, gap_frac, limit_s)
-    if values is not None:
-        found = _decode(problem, index, values)
+    answer = minimise(
+        columns,
+        rows,
+        offset_usd=float((np.nan_to_num(problem.api_usd_per_h).sum(axis=0) * problem.weight_h).sum()),
+        gap_frac=gap_frac,
+        limit_s=limit_s,
+        start=start,
+    )
+    if answer.values is not None:
+        found = _decode(problem, index, answer.values)
         found = replace(found, usd_per_month=cost_of(problem, found))
         if best is None or found.usd_per_month < best.usd_per_month:
             best = found
     if best is None:
-        raise Infeasible(f"the solver ended without a plan ({status})", fix="Relax a limit in slo.toml")
-    # A bound that is not a number of dollars (the search ended before it had one) proves nothing.
-    proven = bound if np.isfinite(bound) else 0.0
-    return replace(best, bound_usd=min(best.usd_per_month, max(0.0, proven)))
+        raise Infeasible(
+            f"the solver ended without a plan ({answer.status})", fix="Relax a limit in slo.toml"
+        )
+    return replace(best, bound_usd=min(best.usd_per_month, answer.bound_usd))
 
 
 def _partly(problem: Problem) -> bool:
@@ -125,7 +96,7 @@ def _api_only(problem: Problem) -> Solution:
     return replace(solution, usd_per_month=usd, bound_usd=usd)
 
 
-def _build(problem: Problem, columns: _Columns, rows: _Rows) -> dict[str, Any]:
+def _build(problem: Problem, columns: Columns, rows: Rows) -> dict[str, Any]:
     weight, hours = problem.weight_h, len(problem.weight_h)
     streams, spare = len(problem.api_usd_per_h), problem.spare
     api = problem.api_usd_per_h
@@ -142,12 +113,12 @@ def _build(problem: Problem, columns: _Columns, rows: _Rows) -> dict[str, Any]:
         )
         extra_month = pool.extra_usd_per_replica_h * whole_month
         y = columns.add(pool.fixed_usd_per_month + pool.held * extra_month, float(allowed.any()), True)
-        rows.add([(y, 1.0), (z, -1.0)], -_INF, 0.0)
+        rows.add([(y, 1.0), (z, -1.0)], -INF, 0.0)
         reserved_most = 0.0 if pool.reserved_usd_per_h is None else float(most.max())
         reserved = columns.add(
             (pool.reserved_usd_per_h or 0.0) * whole_month + extra_month, reserved_most, True
         )
-        rows.add([(reserved, 1.0), (y, -reserved_most)], -_INF, 0.0)
+        rows.add([(reserved, 1.0), (y, -reserved_most)], -INF, 0.0)
         allowed_streams = [int(s) for s in np.flatnonzero(allowed)]
         n, m = [], []
         for h in range(hours):
@@ -167,21 +138,21 @@ def _build(problem: Problem, columns: _Columns, rows: _Rows) -> dict[str, Any]:
                 column = columns.add(weight[h] * unit, 1.0)
                 frac[s, p, h] = column
                 terms.append((column, float(load[s, h])))
-                rows.add([(column, 1.0), (y, -1.0)], -_INF, 0.0)
-            rows.add([(n[h], 1.0), (m[h], 1.0), (y, -top)], -_INF, 0.0)
+                rows.add([(column, 1.0), (y, -1.0)], -INF, 0.0)
+            rows.add([(n[h], 1.0), (m[h], 1.0), (y, -top)], -INF, 0.0)
             replicas = [(reserved, 1.0), (y, float(pool.held)), (n[h], 1.0), (m[h], 1.0)]
             offset = pool.more_per_h * (1 + spare) - pool.first_per_h
             capacity = [(c, -pool.more_per_h * v) for c, v in replicas]
             capacity[1] = (y, capacity[1][1] + offset)
-            rows.add([*terms, *capacity], -_INF, 0.0)
+            rows.add([*terms, *capacity], -INF, 0.0)
             least = list(replicas)
             least[1] = (y, pool.held - (1.0 + spare))
-            rows.add(least, 0.0, _INF)
+            rows.add(least, 0.0, INF)
             if pool.spot_usd_per_h is not None:
                 q = problem.spot_frac
                 share = [(c, -q * v) for c, v in replicas]
                 share[3] = (m[h], 1.0 - q)
-                rows.add(share, -_INF, 0.0)
+                rows.add(share, -INF, 0.0)
         at["y"].append(y)
         at["R"].append(reserved)
         at["n"].append(n)
@@ -190,52 +161,8 @@ def _build(problem: Problem, columns: _Columns, rows: _Rows) -> dict[str, Any]:
         for h in range(hours):
             terms = [(frac[s, p, h], 1.0) for p in range(len(problem.pools)) if (s, p, h) in frac]
             if terms:
-                rows.add(terms, 1.0 if np.isnan(api[s, h]) else -_INF, 1.0)
+                rows.add(terms, 1.0 if np.isnan(api[s, h]) else -INF, 1.0)
     return {"frac": frac, **at}
-
-
-def _run(
-    problem: Problem,
-    columns: _Columns,
-    rows: _Rows,
-    start: Floats | None,
-    gap_frac: float,
-    limit_s: float,
-) -> tuple[str, Floats | None, float]:
-    import highspy
-
-    lp = highspy.HighsLp()
-    lp.num_col_, lp.num_row_ = len(columns.cost), len(rows.low)
-    lp.col_cost_ = np.array(columns.cost)
-    lp.col_lower_, lp.col_upper_ = np.array(columns.low), np.array(columns.high)
-    lp.row_lower_, lp.row_upper_ = np.array(rows.low), np.array(rows.high)
-    lp.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
-    lp.a_matrix_.start_ = np.array(rows.start)
-    lp.a_matrix_.index_ = np.array(rows.column)
-    lp.a_matrix_.value_ = np.array(rows.value)
-    kinds = (highspy.HighsVarType.kContinuous, highspy.HighsVarType.kInteger)
-    lp.integrality_ = [kinds[whole] for whole in columns.whole]
-    lp.offset_ = float((np.nan_to_num(problem.api_usd_per_h).sum(axis=0) * problem.weight_h).sum())
-    solver = highspy.Highs()  # type: ignore[no-untyped-call]
-    for option, value in (
-        ("output_flag", False),
-        ("mip_rel_gap", gap_frac),
-        ("time_limit", limit_s),
-        ("threads", 1),
-        ("random_seed", 0),
-    ):
-        solver.setOptionValue(option, value)
-    solver.passModel(lp)
-    if start is not None:
-        warm = highspy.HighsSolution()
-        warm.col_value = start.tolist()
-        solver.setSolution(warm)
-    solver.run()
-    info = solver.getInfo()
-    status = solver.modelStatusToString(solver.getModelStatus())
-    if info.primal_solution_status != highspy.SolutionStatus.kSolutionStatusFeasible:
-        return status, None, float(info.mip_dual_bound)
-    return status, np.array(solver.getSolution().col_value), float(info.mip_dual_bound)
 
 
 def _encode(solution: Solution, index: dict[str, Any], count: int) -> Floats:

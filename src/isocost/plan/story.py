@@ -185,13 +185,27 @@ def lines(built: Built) -> list[Line]:
         option, quality, same, ttft, latency = evidence[name]
         cost, frac = usd.get(name, 0.0), share / whole
         kind = cast(Option, option)
-        found.append(Line(name, name, kind, cost, frac, users[name], ttft, latency, quality, same))
+        said = named(name)
+        found.append(Line(name, said, kind, cost, frac, users[name], ttft, latency, quality, same))
     found.sort(key=lambda line: (line.option != "cache", -line.usd_per_month))
     rest = built.ledger.where(option="people").total_usd
     accounts = built.ledger.where(option="people").usd_by("account")
     words = ", ".join(sorted(accounts, key=lambda name: -accounts[name])[:4]).replace("-", " ")
     found.append(Line("people", words, "people", rest, 0.0, [], None, "", "", True))
     return found
+
+
+def named(deployment: str) -> str:
+    """A deployment's id as a person reads it.
+
+    >>> named("openai/gpt-4.1:batch"), named("openai/gpt-4.1:prefix")
+    ('openai/gpt-4.1, batch', 'openai/gpt-4.1, prompt cache used')
+    """
+    words = {"batch": ", batch", "prefix": ", prompt cache used"}
+    head, _, way = deployment.rpartition(":")
+    if way in words and head:
+        return head + words[way]
+    return "exact cache" if deployment == CACHE else deployment
 
 
 def _evidence(
@@ -226,6 +240,8 @@ def limits(built: Built) -> list[Limit]:
             found.append(Limit(workload, "wait", case.ask.wait_s, "s", None, "held", note))
             continue
         rows = np.sort(np.concatenate([draft.servings[i].case.stream.rows for i in members]))
+        cached = replayed.names.index(CACHE) if CACHE in replayed.names else -2
+        rows = rows[replayed.where[rows] != cached]
         known = rows[~np.isnan(replayed.ttft_s[rows])]
         for name in ("ttft", "tpot", "e2e"):
             target = limit(case, f"{name}_p95_s")
@@ -269,13 +285,31 @@ def option_line(option: str, single: Single, built: Built, totals: Totals) -> Op
     )
 
 
-def ledger_line(option: str, name: str, ledger: Ledger, totals: Totals, quality: str) -> OptionLine:
-    """Today or the mix as a row of the same table."""
-    found = band(ledger, totals.drivers)
-    pillars, accounts = ledger.usd_by("pillar"), ledger.usd_by("account")
-    return OptionLine(
-        cast(Option, option), name, name, True, "", found, pillars, accounts, None, quality, 0.0
-    )
+def today_line(built: Built, totals: Totals) -> OptionLine:
+    """Business as usual as a row of the table of options."""
+    note = trace_note(built).today
+    found = band(totals.today, totals.drivers)
+    pillars, accounts = totals.today.usd_by("pillar"), totals.today.usd_by("account")
+    table = built.prepared.table
+    known = None if table.ttft_s is None else table.ttft_s[~np.isnan(table.ttft_s)]
+    ttft = None if known is None or not len(known) else float(np.percentile(known, PERCENTILE))
+    label = f"today: {note}" if " models" in note else f"today: all on {note}"
+    return OptionLine("today", "today", label, True, "", found, pillars, accounts, ttft, "", 0.0)
+
+
+def plan_line(built: Built, totals: Totals) -> OptionLine:
+    """The plan as a row of the table of options; it is launched when its slowest new part is."""
+    found = band(totals.plan, totals.drivers)
+    pillars, accounts = totals.plan.usd_by("pillar"), totals.plan.usd_by("account")
+    there = {(c.today.provider, c.today.model) for c in built.planned if c.today is not None}
+    new = {api.option for api in built.draft.apis if (api.provider, api.model) not in there}
+    new |= {option.pool.option for option in built.draft.pools}
+    days = [days_to_launch(built.prepared.at, option) for option in new]
+    rows = np.concatenate([serving.case.stream.rows for serving in built.draft.servings])
+    seen = built.replayed.percentile(rows, built.prepared.table.output_tok, PERCENTILE)["ttft"]
+    launch = max((d for d in days if d is not None), default=0.0)
+    quality = "same model, or not worse on published scores"
+    return OptionLine("mix", "plan", "the plan", True, "", found, pillars, accounts, seen, quality, launch)
 
 
 def days_to_launch(at: CatalogAt, option: str) -> float | None:
@@ -355,6 +389,7 @@ def unproven(built: Built) -> list[Unproven]:
     saves: dict[str, float] = {}
     users: dict[str, list[str]] = {}
     reason: dict[str, str] = {}
+    model: dict[str, str] = {}
     for serving in built.draft.servings:
         paid = (
             float((serving.offer.usd_per_h * serving.api_frac) @ weight) if serving.offer is not None else 0.0
@@ -368,18 +403,22 @@ def unproven(built: Built) -> list[Unproven]:
             if gain > 0:
                 name = offer.api.id
                 saves[name] = saves.get(name, 0.0) + gain
-                users.setdefault(name, []).append(serving.case.stream.workload)
+                mine = users.setdefault(name, [])
+                if serving.case.stream.workload not in mine:
+                    mine.append(serving.case.stream.workload)
                 reason[name] = offer.why_not.removeprefix("quality: ")
+                model[name] = offer.api.model
     ranked = sorted(saves, key=lambda name: (-saves[name], name))
     seen: set[str] = set()
     found = []
     for name in ranked:
-        model = name.split("/")[-1].split(":")[0]
-        if model in seen:
+        if model[name] in seen:
             continue
-        seen.add(model)
+        seen.add(model[name])
         found.append(
-            Unproven(name, name, list(dict.fromkeys(users[name])), saves[name], reason[name], samples(built))
+            Unproven(
+                name, named(name), list(dict.fromkeys(users[name])), saves[name], reason[name], samples(built)
+            )
         )
         if len(found) == UNPROVEN_MOST:
             break

@@ -14,12 +14,13 @@ import numpy.typing as npt
 
 from isocost.errors import BadTrace
 from isocost.trace.schema import NS_PER_S, Chunk, Need, Outcome, Trace
-from isocost.trace.shape import HOUR_NS, hour_of_week
-from isocost.trace.shape import HOURS as WEEK_H
+from isocost.trace.shape import HOUR_NS, HOURS, hour_of_week
 
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
 
+WEEK_H = HOURS
+"""Hours of the week: the periods of a plan."""
 DEMAND = (Outcome.OK, Outcome.CANCELLED)
 """Calls that would be made again. Failed calls and repeats that failed again are no demand, though they
 may be billed today; duplicates are neither."""
@@ -78,8 +79,9 @@ class Stream:
 
     @property
     def id(self) -> str:
-        """``workload`` or ``workload:model`` as plans name it."""
-        return f"{self.workload}:{self.model}"
+        """``workload:model``, or ``workload:provider/model`` where the log says who answered: unique."""
+        model = f"{self.provider}/{self.model}" if self.provider else self.model
+        return f"{self.workload}:{model}"
 
 
 @dataclass(frozen=True, slots=True)

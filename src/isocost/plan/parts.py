@@ -1,0 +1,122 @@
+"""The cheapest way to serve by APIs alone, with everything counted: each provider must earn its keep.
+
+A stream's tokens are cheapest at its cheapest offer, but each provider brings a review of its terms, each
+kind its people, each new model its launch. Choosing which to use at all is a facility-location problem:
+
+minimise   sum_sk c_sk x_sk + r sum_p u_p + d v + sum_o g_o l_o
+subject to sum_k x_sk = 1,  x_sk <= u_p(k),  x_sk <= v (hosted k),  x_sk <= l_o(k) (new k),  u, v, l in {0, 1}
+
+with c a month of a stream's tokens, r a provider's review, d what hosted weights take in people beyond
+an API, and g the launch of something new. It is small, and HiGHS proves its optimum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from isocost.fleet import Fleet, Standing
+from isocost.plan.build import drafted
+from isocost.plan.draft import Draft, Serving
+from isocost.plan.milp import INF, Columns, Rows, minimise
+from isocost.plan.offers import Case, Offer
+from isocost.plan.prepare import Prepared
+from isocost.plan.standing import Standings
+
+PROOF_FRAC = 1e-6
+SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The cheapest API plan and a proven lower bound of any API plan with more than one deployment."""
+
+    draft: Draft
+    bound_usd: float
+
+
+def api_parts(prepared: Prepared, cases: tuple[Case, ...]) -> Parts | None:
+    """Solve with and without the exact cache; ``None`` where a stream has no allowed offer."""
+    found = [_solved(prepared, cases, cached=False)]
+    if any(case.cache_hit_frac.any() for case in cases):
+        found.append(_solved(prepared, cases, cached=True))
+    solved = [parts for parts in found if parts is not None]
+    if not solved:
+        return None
+    best = min(solved, key=lambda parts: parts[1])
+    return Parts(best[0], min(bound for _, _, bound in solved))
+
+
+def _solved(
+    prepared: Prepared, cases: tuple[Case, ...], *, cached: bool
+) -> tuple[Draft, float, float] | None:
+    """The draft, its cost by the model, and the bound."""
+    choices = [_choices(prepared, case, cached) for case in cases]
+    if not all(choices):
+        return None
+    lines, volume = Standings(prepared.at), prepared.volume
+    regions = tuple(sorted({region for case in cases for region in case.slo.regions or ()}))
+    review = _sum(lines.complying(1, regions)) - _sum(lines.complying(0, regions))
+    people = {kind: _sum(lines.people(kind, 1, 0.0, 0.0)) for kind in ("api", "hosted")}
+    always = (*lines.watching("api", volume), *lines.keeping("api", volume), *lines.gateway())
+    fixed = _sum(always) + people["api"] + _sum(lines.complying(0, regions))
+    columns, rows = Columns(), Rows()
+    provider = {
+        p: columns.add(review, 1.0, True) for p in sorted({o.api.provider for c in choices for o in c})
+    }
+    hosted = columns.add(people["hosted"] - people["api"], 1.0, True)
+    launch = {kind: columns.add(_sum(lines.launch(kind)), 1.0, True) for kind in ("api", "hosted")}
+    there = {(case.today.provider, case.today.model) for case in cases if case.today is not None}
+    x: list[list[int]] = []
+    for offers in choices:
+        mine = []
+        for offer in offers:
+            column = columns.add(offer.usd_per_month(prepared.weight_h), 1.0)
+            mine.append(column)
+            needs = [provider[offer.api.provider]]
+            needs += [hosted] if offer.api.option == "hosted" else []
+            needs += [launch[offer.api.option]] if _fresh(offer, there) else []
+            for need in needs:
+                rows.add([(column, 1.0), (need, -1.0)], -INF, 0.0)
+        rows.add([(column, 1.0) for column in mine], 1.0, 1.0)
+        x.append(mine)
+    answer = minimise(columns, rows, offset_usd=fixed, gap_frac=PROOF_FRAC, limit_s=SECONDS)
+    if answer.values is None:
+        return None
+    servings = []
+    for case, offers, mine in zip(cases, choices, x, strict=True):
+        chosen = offers[int(np.argmax(answer.values[mine]))]
+        served = _case(case, cached)
+        servings.append(Serving(served, chosen, {}, bool(served.cache_hit_frac.any())))
+    return drafted(prepared, servings, (), Fleet()), answer.usd, answer.bound_usd
+
+
+def _choices(prepared: Prepared, case: Case, cached: bool) -> list[Offer]:
+    """The cheapest allowed offer of each provider, kind and novelty: others are dominated."""
+    there = set() if case.today is None else {(case.today.provider, case.today.model)}
+    best: dict[tuple[str, str, bool], Offer] = {}
+    for offer in case.offers:
+        key = (offer.api.provider, offer.api.option, _fresh(offer, there))
+        if not offer.why_not and key not in best:
+            best[key] = offer
+    if cached or not case.cache_hit_frac.any():
+        return list(best.values())
+    whole = _case(case, cached)
+    return [again for offer in best.values() if (again := prepared.market.again(whole, offer)) is not None]
+
+
+def _case(case: Case, cached: bool) -> Case:
+    """The stream as it is without an exact cache, where there is to be none."""
+    if cached:
+        return case
+    return replace(case, rows=case.stream.rows, cache_hit_frac=np.zeros_like(case.cache_hit_frac))
+
+
+def _fresh(offer: Offer, there: set[tuple[str, str]]) -> bool:
+    return (offer.api.provider, offer.api.model) not in there
+
+
+def _sum(lines: Iterable[Standing]) -> float:
+    return sum(line.usd_per_month for line in lines)
