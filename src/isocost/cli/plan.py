@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from isocost.plan.prepare import Request
     from isocost.trace import Trace
 
-EXAMPLE_NOW = "anthropic/claude-opus-4-5"
+EXAMPLE_NOW = "anthropic/claude-opus-4-6"
 """Who answers the bundled example today."""
 
 Log = Annotated[

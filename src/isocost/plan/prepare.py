@@ -92,7 +92,7 @@ def prepare(request: Request) -> Prepared:
     market = Market(
         at,
         request.limits,
-        tuple(apis(at)),
+        _offered(at, today),
         margin,
         request.limits.confidence or confidence,
         week,
@@ -125,6 +125,15 @@ def default_slo(at: CatalogAt, input_p95_tok: float) -> Slo:
         tpot_p95_s=at.number(default, "tpot_p95_s"),
         spare_replicas=int(at.number("slo/redundancy", "spare_replicas")),
     )
+
+
+def _offered(at: CatalogAt, today: Today) -> tuple[Api, ...]:
+    """Every offering on the date, and today's own even where its provider withdraws it."""
+    found = {api.id: api for api in apis(at)}
+    for api in today.apis.values():
+        if api is not None:
+            found.setdefault(api.id, api)
+    return tuple(found.values())
 
 
 def _case(stream: Stream, today: Api | None, slo: Slo, table: Chunk, week: Week, ttl_s: float | None) -> Case:

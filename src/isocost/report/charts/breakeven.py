@@ -31,8 +31,10 @@ API_PRICED = ("api", "hosted", "batch", "today")
 _ROOM = 1.6
 """Space left at the ends of the cost axis, so that a curve that is priced again stays in sight."""
 
-_GPU_WORDS = ("gpu", "gpus", "idle", "redundancy", "inference", "headroom", "replica", "replicas")
-_API_WORDS = ("api", "tokens", "token")
+_GPU_ACCOUNTS = ("inference-compute", "idle-compute", "redundancy", "latency-headroom", "commitments")
+"""Accounts of the chart of accounts that move with the rent of a GPU."""
+_API_ACCOUNTS = ("api-tokens",)
+"""Accounts that move with the price of tokens."""
 
 
 def breakeven(result: PlanResult) -> Chart | Absent:
@@ -299,13 +301,9 @@ def _parts(option: str, line: OptionLine | None, least_usd: float) -> tuple[floa
     alone = (0.0, 0.0, 1.0) if option in POOLED else (0.0, 1.0, 0.0)
     if line is None:
         return alone
-    api = sum(usd for name, usd in line.by_account.items() if _has(name, _API_WORDS))
-    gpu = sum(usd for name, usd in line.by_account.items() if _has(name, _GPU_WORDS))
+    api = sum(usd for name, usd in line.by_account.items() if name in _API_ACCOUNTS)
+    gpu = sum(usd for name, usd in line.by_account.items() if name in _GPU_ACCOUNTS)
     if api + gpu <= 0:
         return alone
     fixed = max(0.0, min(sum(line.by_account.values()) - api - gpu, least_usd))
     return fixed, api / (api + gpu), gpu / (api + gpu)
-
-
-def _has(name: str, parts: tuple[str, ...]) -> bool:
-    return bool(set(name.replace("/", "_").replace(".", "_").replace("-", "_").split("_")) & set(parts))
