@@ -1,8 +1,8 @@
-"""Write facts/capabilities.csv from LiteLLM's table of models and from the offers that the catalog holds.
+"""Write facts/capabilities.csv from two tables of models and from the offers that the catalog holds.
 
-Run by hand when models change: ``python calibration/snapshot_capabilities.py TABLE``, where TABLE is
-``model_prices_and_context_window_backup.json`` of the litellm package; read the diff; commit it.
-Nothing of isocost imports this file or that package.
+Run by hand when models change: ``python calibration/snapshot_capabilities.py TABLE FOLDER``, where TABLE is
+``model_prices_and_context_window_backup.json`` of the litellm package and FOLDER a copy of the models.dev
+repository; read the diff; commit it. Nothing of isocost imports this file, that package or that folder.
 
 Rules of the snapshot, each stated so that it can be argued with:
 
@@ -12,14 +12,22 @@ Rules of the snapshot, each stated so that it can be argued with:
 2. A flag that is true states a capability (``FLAGS``), and so does an image or audio among the modalities
    listed; a flag that is false or absent does not. An entry without any flag says nothing, and one that is
    not for text (``MODES``) is left out.
-3. Entries of one offering that disagree count with what all of them state; the note says what some do.
-4. A model that models.csv does not speak of has what its maker's own offering has. Images and sound of
+3. Entries of one offering that disagree count with what all of them state and with the shortest context;
+   the note says what only some state.
+4. Of a maker's own offering that the table does not hold, models.dev speaks (``DEV_MAKERS``), by the
+   same rules and only where spelled as the id is. Of other hosts it does not: their files inherit from
+   the maker's.
+5. A model that models.csv does not speak of has what its maker's own offering has. Images and sound of
    weights that others serve too need more than half of those hosts to state them as well, because a
    maker's endpoint may route to a sibling.
-5. A maker's own offering has a row only where it differs from its model.
-6. ``open_weights`` where a card, a repository or the maker was read (``READ_OPEN``), or where ``ENOUGH``
-   hosts that are neither the maker nor in ``NOT_INDEPENDENT`` sell the model under the maker's name: a
-   maker does not lend closed weights to that many. A maker of ``NEVER`` is never judged by the count.
+6. A maker's own offering has a row only where it differs from its model.
+7. A context is written only where no other file of facts holds one; that of a model only where an
+   offering of it would have none.
+8. ``open_weights`` where the place of the weights was read (``READ_OPEN``; models.dev where the file is
+   named as the model is and gives the address of its weights), or where ``ENOUGH`` hosts that are neither
+   the maker nor in ``NOT_INDEPENDENT`` sell the model under the maker's name: a maker does not lend
+   closed weights to that many. A maker of ``NEVER`` is never judged by the count. Faster servings of a
+   model (``SERVINGS``) are no weights of their own, nor are names that move (``MOVING``).
 """
 
 from __future__ import annotations
@@ -28,8 +36,10 @@ import csv
 import json
 import re
 import sys
-from collections import defaultdict
-from dataclasses import dataclass
+import tomllib
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -42,6 +52,7 @@ FACTS = Path(__file__).resolve().parent.parent / "src" / "isocost" / "catalog" /
 FILE = "capabilities.csv"
 READ = date(2026, 11, 23)
 TABLE_SOURCE = "litellm-1.109.1-models"
+DEV_SOURCE = "models-dev-f3fc692"
 OFFERS_SOURCE = "genai-prices-0.2.3"
 HEADER = [
     "subject", "attribute", "when", "value", "unit", "low", "high", "valid_from", "valid_to",
@@ -68,6 +79,7 @@ HOSTS = {
     "xai": "x-ai",
     "cohere_chat": "cohere",
     "moonshot": "moonshotai",
+    "meta": "meta",
     "meta_llama": "meta",
     "together_ai": "together",
     "fireworks_ai": "fireworks",
@@ -77,6 +89,13 @@ HOSTS = {
     "azure_ai": "azure",
 }  # fmt: skip
 VERTEX = "vertex_ai"
+DEV_MAKERS = {
+    **{name: name for name in (
+        "openai", "anthropic", "google", "mistral", "deepseek", "cohere", "moonshotai", "zai", "minimax",
+        "perplexity",
+    )},
+    "xai": "x-ai",
+}  # fmt: skip
 
 ENOUGH = 3
 NOT_INDEPENDENT = frozenset(
@@ -87,67 +106,117 @@ NOT_INDEPENDENT = frozenset(
 )  # fmt: skip
 NEVER = frozenset(("openai", "anthropic", "google", "x-ai", "cohere", "perplexity", "voyageai"))
 
+# Names that move to the next weights are no weights.
+MOVING = frozenset(("deepseek-chat", "deepseek-reasoner"))
+NO_CHAT = re.compile(r"embed|image|tts")
+SERVINGS = re.compile(r"(highspeed|turbo|flashx|airx)$")
+
 # model: (source, note); what was read, not what is remembered.
-READ_OPEN: dict[str, tuple[str, str]] = {}
+READ_OPEN: dict[str, tuple[str, str]] = {
+    "glm-5.3": ("miles-3240", "names the weights as zai-org/GLM-5.3-BF16"),
+    "glm-5.3-flash": ("ds4-1040", "names the weights as zai-org/GLM-5.3-Flash"),
+    "kimi-k3": (
+        "xinference-5417",
+        "its registry calls the model open-weight and lists builds of the weights",
+    ),
+    "gpt-oss-safeguard-20b": ("gpt-oss-safeguard-card", "Apache-2.0"),
+}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of the table: its key, the last part of its name, and the words that it states."""
+    """One entry of a table: its key, the plain form of its name, the words it states, its context."""
 
     key: str
     name: str
     states: frozenset[str]
+    context_tok: int | None
 
 
-def main(table: Path) -> None:
+@dataclass(frozen=True)
+class Said:
+    """What the entries of one offering say together, where, and what to note."""
+
+    states: frozenset[str]
+    context_tok: int | None
+    source: str
+    note: str
+
+
+def main(table: Path, folder: Path) -> None:
     """Write the facts; say how many of each kind."""
     at = Catalog.load().at(READ)
-    taken = held_elsewhere(at)
-    entries = by_offering(at, json.loads(table.read_text()))
     makers = {subject: serves(at, subject) for subject in at.catalog.having("originator", "api/")}
+    said = {
+        subject: together(subject, here, DEV_SOURCE)
+        for subject, here in by_offering(at, of_folder(folder)).items()
+        if subject in makers and here[0].name == plain(subject.split("/", 2)[2])
+    }
+    for subject, here in by_offering(at, of_table(json.loads(table.read_text()))).items():
+        said[subject] = together(subject, here, TABLE_SOURCE)
     sellers = sold_by(at)
-    rows: list[list[str]] = []
-    of_model: dict[str, frozenset[str]] = {}
-    for subject, model in sorted(makers.items()):
-        if not model or f"model/{model}" in taken or subject not in entries or model in of_model:
-            continue
-        found, note = agreed(subject, entries[subject])
-        others = [
-            agreed(f"api/{host}/{name}", entries[f"api/{host}/{name}"])[0]
-            for host, name in sellers[model]
-            if f"api/{host}/{name}" in entries and f"api/{host}/{name}" not in makers
-        ]
-        for word in sorted(found & {"image", "audio"}):
-            if others and 2 * sum(word in other for other in others) <= len(others):
-                found -= {word}
-                note = "; ".join(
-                    filter(None, (note, f"the maker's endpoint takes {word}, most hosts' do not"))
-                )
-        of_model[model] = found
-        rows.append(row(f"model/{model}", "supports", text(found), TABLE_SOURCE, "published", note))
-    n_models = len(rows)
-    for subject, here in sorted(entries.items()):
+    models = of_models(said, makers, sellers)
+    rows = []
+    for name, what in sorted(models.items()):
+        offers = [f"api/{host}/{offer}" for host, offer in sellers[name]]
+        if all(held(at, o, "context_tok") or (o in said and said[o].context_tok) for o in offers):
+            what = replace(what, context_tok=None)
+        rows += rows_of(at, f"model/{name}", what, what.states)
+    for subject, what in sorted(said.items()):
         model = serves(at, subject)
-        found, note = agreed(subject, here)
-        if not model or (subject in makers and of_model.get(model) == found):
-            continue
-        rows.append(row(subject, "supports", text(found), TABLE_SOURCE, "published", note))
-    n_offers = len(rows) - n_models
-    rows += opened(at, sellers, makers)
+        if model:
+            own = subject in makers and model in models
+            same = own and models[model].states == what.states and not held(at, f"model/{model}", "supports")
+            rows += rows_of(at, subject, what, None if same else what.states)
+    rows += opened(at, sellers, makers, folder)
     with (FACTS / FILE).open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerows([HEADER, *rows])
-    print(f"{n_models} models, {n_offers} offerings, {len(rows) - n_models - n_offers} open weights")
+    counts = Counter((row[0].partition("/")[0], row[1], row[9]) for row in rows)
+    for (kind, attribute, source), count in sorted(counts.items()):
+        print(f"{count:4d} {kind} {attribute} {source}")
 
 
-def held_elsewhere(at: CatalogAt) -> frozenset[str]:
-    """Models of which another file says what they support."""
-    return frozenset(
-        row.fields[0]
-        for row in at.catalog.rows
-        if row.fields[1] == "supports" and row.file != FILE and row.fields[0].startswith("model/")
-    )
+def rows_of(at: CatalogAt, subject: str, what: Said, states: frozenset[str] | None) -> list[list[str]]:
+    """The rows of one subject that no other file holds; ``None`` leaves out what it supports."""
+    rows = []
+    if states is not None and not held(at, subject, "supports"):
+        rows.append(row(subject, "supports", text(states), what.source, "published", what.note))
+    if what.context_tok and not held(at, subject, "context_tok"):
+        context = row(subject, "context_tok", str(what.context_tok), what.source, "published", "")
+        context[HEADER.index("unit")] = "tok"
+        rows.append(context)
+    return rows
+
+
+def of_models(
+    said: dict[str, Said], makers: dict[str, str], sellers: dict[str, list[tuple[str, str]]]
+) -> dict[str, Said]:
+    """What each model takes, by rule 5."""
+    found: dict[str, Said] = {}
+    for subject, model in sorted(makers.items()):
+        if not model or subject not in said or model in found:
+            continue
+        own = said[subject]
+        offers = [f"api/{host}/{name}" for host, name in sellers[model]]
+        others = [said[offer].states for offer in offers if offer in said and offer not in makers]
+        states, notes = own.states, [own.note] if own.note else []
+        for word in sorted(states & {"image", "audio"}):
+            if others and 2 * sum(word in other for other in others) <= len(others):
+                states -= {word}
+                notes.append(f"the maker's endpoint takes {word}, most hosts' do not")
+        found[model] = Said(states, own.context_tok, own.source, "; ".join(notes))
+    return found
+
+
+def held(at: CatalogAt, subject: str, attribute: str) -> bool:
+    """Whether another file of facts speaks of it."""
+    return (subject, attribute) in at.catalog.once(elsewhere)
+
+
+def elsewhere(catalog: Catalog) -> frozenset[tuple[str, str]]:
+    """Subjects and attributes of the other files."""
+    return frozenset((row.fields[0], row.fields[1]) for row in catalog.rows if row.file != FILE)
 
 
 def serves(at: CatalogAt, subject: str) -> str:
@@ -165,9 +234,8 @@ def sold_by(at: CatalogAt) -> dict[str, list[tuple[str, str]]]:
     return found
 
 
-def by_offering(at: CatalogAt, table: dict[str, dict[str, Any]]) -> dict[str, list[Entry]]:
-    """The entries of each offering, by rules 1 and 2."""
-    found: dict[str, list[Entry]] = defaultdict(list)
+def of_table(table: dict[str, dict[str, Any]]) -> Iterator[tuple[str, str, Entry]]:
+    """Host, name and entry of each row of LiteLLM's table that says something."""
     for key, entry in table.items():
         family = str(entry.get("litellm_provider", ""))
         host = "google" if family.startswith(VERTEX) else HOSTS.get(family)
@@ -178,22 +246,48 @@ def by_offering(at: CatalogAt, table: dict[str, dict[str, Any]]) -> dict[str, li
         ):
             continue
         name = key.removeprefix(f"{family}/").removeprefix(f"{VERTEX}/").removeprefix("bedrock/")
+        states = {word for word, flag in FLAGS.items() if entry.get(flag) is True}
+        states |= {"image", "audio"} & set(entry.get("supported_modalities") or ())
+        context = entry.get("max_input_tokens")
+        tok = int(context) if isinstance(context, int | float) and context > 0 else None
+        yield host, name, Entry(key, plain(name), frozenset(states), tok)
+
+
+def of_folder(folder: Path) -> Iterator[tuple[str, str, Entry]]:
+    """Host, name and entry of each maker's own file of models.dev."""
+    for maker, host in DEV_MAKERS.items():
+        place = folder / "providers" / maker / "models"
+        for path in sorted(place.glob("**/*.toml")):
+            entry = tomllib.loads(path.read_text())
+            if "base_model" in entry:
+                base = tomllib.loads((folder / "models" / f"{entry['base_model']}.toml").read_text())
+                entry = base | entry
+            modalities = entry.get("modalities", {})
+            if NO_CHAT.search(path.stem) or "text" not in modalities.get("output", ()):
+                continue
+            states = {"image", "audio"} & set(modalities.get("input", ()))
+            states |= {"tools"} if entry.get("tool_call") else set()
+            states |= {"structured"} if entry.get("structured_output") else set()
+            limits = entry.get("limit", {})
+            name = path.relative_to(place).as_posix().removesuffix(".toml")
+            tok = limits.get("input") or limits.get("context") or None
+            yield host, name, Entry(f"{maker}/{name}", plain(name), frozenset(states), tok)
+
+
+def by_offering(at: CatalogAt, entries: Iterator[tuple[str, str, Entry]]) -> dict[str, list[Entry]]:
+    """The entries of each offering, by rule 1."""
+    found: dict[str, list[Entry]] = defaultdict(list)
+    for host, name, entry in entries:
         try:
             subject = resolve(at, name, host).subject
         except UnknownModel:
             continue
         if subject.split("/")[1] == host:
-            found[subject].append(Entry(key, plain(name), stated(entry)))
+            found[subject].append(entry)
     for subject, here in found.items():
         same = [entry for entry in here if entry.name == plain(subject.split("/", 2)[2])]
         found[subject] = same or here
     return found
-
-
-def stated(entry: dict[str, Any]) -> frozenset[str]:
-    """The words that an entry states: by a flag, or among the modalities of what it reads."""
-    flags = {word for word, flag in FLAGS.items() if entry.get(flag) is True}
-    return frozenset(flags | ({"image", "audio"} & set(entry.get("supported_modalities") or ())))
 
 
 def plain(name: str) -> str:
@@ -205,16 +299,17 @@ def plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", short)
 
 
-def agreed(subject: str, here: list[Entry]) -> tuple[frozenset[str], str]:
+def together(subject: str, here: list[Entry], source: str) -> Said:
     """What every entry of an offering states, and a note on what only some do (rule 3)."""
     every = frozenset.intersection(*(entry.states for entry in here))
     some = frozenset.union(*(entry.states for entry in here)) - every
     notes = []
-    if not any(entry.name == plain(subject.split("/", 2)[2]) for entry in here):
+    if here[0].name != plain(subject.split("/", 2)[2]):
         notes.append(f"read from {', '.join(sorted(entry.key for entry in here)[:3])}")
     if some:
         notes.append(f"entries disagree on {', '.join(word for word in FLAGS if word in some)}")
-    return every, "; ".join(notes)
+    contexts = [entry.context_tok for entry in here if entry.context_tok]
+    return Said(every, min(contexts, default=None), source, "; ".join(notes))
 
 
 def text(words: frozenset[str]) -> str:
@@ -223,17 +318,22 @@ def text(words: frozenset[str]) -> str:
 
 
 def opened(
-    at: CatalogAt, sellers: dict[str, list[tuple[str, str]]], makers: dict[str, str]
+    at: CatalogAt, sellers: dict[str, list[tuple[str, str]]], makers: dict[str, str], folder: Path
 ) -> list[list[str]]:
-    """Rows of ``open_weights``, by rule 6."""
-    known = {row.fields[0] for row in at.catalog.rows if row.fields[1] == "open_weights" and row.file != FILE}
+    """Rows of ``open_weights``, by rule 8."""
+    read = dict(READ_OPEN)
+    for path in sorted((folder / "models").glob("*/*.toml")):
+        entry = tomllib.loads(path.read_text())
+        addresses = [place["url"] for place in entry.get("weights", ()) if "url" in place]
+        if entry.get("open_weights") and addresses and not path.stem.endswith("-latest"):
+            read.setdefault(path.stem.lower(), (DEV_SOURCE, f"weights at {addresses[0]}"))
     maker_of = {model: subject.split("/")[1] for subject, model in makers.items()}
     rows = []
     for model in sorted(sellers):
-        if f"model/{model}" in known:
+        if held(at, f"model/{model}", "open_weights") or SERVINGS.search(model) or model in MOVING:
             continue
-        if model in READ_OPEN:
-            source, note = READ_OPEN[model]
+        if model in read:
+            source, note = read[model]
             rows.append(row(f"model/{model}", "open_weights", "true", source, "published", note))
             continue
         maker = maker_of.get(model, "")
@@ -250,4 +350,4 @@ def row(subject: str, attribute: str, value: str, source: str, kind: str, note: 
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
