@@ -34,12 +34,12 @@ START = date(2026, 10, 30)
 DAYS = 21
 
 WORKLOADS = (
-    Workload("support-faq", 130, "office", 55, 190, Spread(0.5, 0.5, 2.0), system_tok=5120, repeat_frac=0.6,
+    Workload("support-faq", 110, "office", 55, 190, Spread(0.5, 0.5, 2.0), system_tok=5120, repeat_frac=0.6,
              prompts=120, zipf=1.1),
     Workload("chat-assistant", 120, "office", 160, 420, Spread(0.9, 0.7, 2.0), system_tok=7168, turns=3.2,
              think_s=50),
-    Workload("extraction", 100, "office", 9500, 320, Spread(0.6, 0.4, 6.0), system_tok=1664, structured=True),
-    Workload("doc-summaries", 70, "night", 38_000, 900, Spread(0.5, 0.4, 4.0), system_tok=384),
+    Workload("extraction", 85, "office", 9500, 320, Spread(0.6, 0.4, 6.0), system_tok=1664, structured=True),
+    Workload("doc-summaries", 110, "night", 60_000, 1400, Spread(0.5, 0.4, 4.0), system_tok=384),
     Workload("coding-helper", 125, "office", 4200, 640, Spread(0.7, 0.9, 2.0), system_tok=22_016, turns=11,
              think_s=12, tools=True),
     Workload("sales-email", 35, "office", 2900, 380, Spread(0.5, 0.4, 2.0), system_tok=1536),
@@ -49,7 +49,7 @@ MODELS = {
     "support-faq": (("gpt-4.1-mini", 0.6), ("gpt-5-mini", 0.4)),
     "chat-assistant": (("gpt-6-sol", 0.5), ("gpt-4.1", 0.3), ("claude-sonnet-5", 0.2)),
     "extraction": (("claude-haiku-4-5", 0.5), ("gpt-5.4-mini", 0.5)),
-    "doc-summaries": (("claude-sonnet-4-5", 0.6), ("gpt-5.4", 0.4)),
+    "doc-summaries": (("claude-opus-4-5", 0.6), ("gpt-5.4", 0.4)),
     "coding-helper": (("claude-opus-5", 0.65), ("claude-sonnet-4-6", 0.35)),
     "sales-email": (("gpt-4o", 1.0),),
 }
@@ -76,7 +76,7 @@ def spend_logs() -> Chunk:
     shapes = example_parameters().shapes
     parameters = Parameters(
         "litellm example", SEED, DAYS, WORKLOADS, shapes, start=START, block_tok=64, tenants=9,
-        tenant_zipf=1.0, latency=Latency(0.42, 30e-6, 0.012, 0.4), cache=PromptCache(0.55, 1024, 128),
+        tenant_zipf=1.0, latency=Latency(0.42, 30e-6, 0.012, 0.4), cache=PromptCache(0.45, 1024, 128),
     )  # fmt: skip
     return generate(parameters).table()
 

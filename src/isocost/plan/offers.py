@@ -166,6 +166,22 @@ class Market:
     _ratios: dict[tuple[str, str], tuple[Interval, Interval]] = field(default_factory=dict)
     _usages: dict[tuple[str, str, float, float | None], Usage | None] = field(default_factory=dict)
     _reads: dict[tuple[str, CacheRule], ReadWrite | None] = field(default_factory=dict)
+    _prices: dict[tuple[str, str, int], UnitPrices | None] = field(default_factory=dict)
+    _rules: dict[tuple[str, str], CacheRule | None] = field(default_factory=dict)
+
+    def prices(self, api: Api, context_tok: int) -> UnitPrices | None:
+        """Prices of an offering for requests of a context length."""
+        key = (api.subject, api.tier, context_tok)
+        if key not in self._prices:
+            self._prices[key] = unit_prices(self.catalog_at, api, context_tok)
+        return self._prices[key]
+
+    def rule(self, api: Api) -> CacheRule | None:
+        """The prompt cache of an offering."""
+        key = (api.subject, api.tier)
+        if key not in self._rules:
+            self._rules[key] = cache_rule(self.catalog_at, api)
+        return self._rules[key]
 
     def verdict(self, candidate: str, today: str, margin: float) -> Verdict:
         """Whether a model may replace today's."""
@@ -266,7 +282,9 @@ class Market:
 
     def _replayed(self, case: Case, api: Api) -> Cached | None:
         """The provider's own cache over the trace's prefixes; ``None`` where either is unknown."""
-        rule = cache_rule(self.catalog_at, api)
+        if self.table.block_offsets is None:
+            return None
+        rule = self.rule(api)
         if rule is None:
             return None
         key = (case.stream.id, rule)
@@ -285,7 +303,7 @@ class Market:
         reached = [edge for edge in bands if edge <= case.ask.max_input_tok * ratio_in]
         parts = []
         for low, high in zip([0, *reached], [*reached, None], strict=True):
-            prices = unit_prices(self.catalog_at, api, low)
+            prices = self.prices(api, low)
             if prices is None:
                 return None
             usage = self._usage(case, cached, low / ratio_in, None if high is None else high / ratio_in)

@@ -187,7 +187,7 @@ def lines(built: Built) -> list[Line]:
         kind = cast(Option, option)
         said = named(name)
         found.append(Line(name, said, kind, cost, frac, users[name], ttft, latency, quality, same))
-    found.sort(key=lambda line: (line.option != "cache", -line.usd_per_month))
+    found.sort(key=lambda line: (line.option != "cache", not line.same_model, -line.usd_per_month))
     rest = built.ledger.where(option="people").total_usd
     accounts = built.ledger.where(option="people").usd_by("account")
     words = ", ".join(sorted(accounts, key=lambda name: -accounts[name])[:4]).replace("-", " ")
@@ -248,9 +248,23 @@ def limits(built: Built) -> list[Limit]:
             if not np.isfinite(target):
                 continue
             seen = replayed.percentile(known, table.output_tok, PERCENTILE)[name] if len(known) else None
-            status, evidence = _status(target, seen, len(known), len(rows))
+            told = _told(built, rows)
+            status, evidence = _status(target, seen, told, len(rows))
             found.append(Limit(workload, f"{name}_p95", target, "s", seen, status, evidence))
     return found
+
+
+def _told(built: Built, rows: np.ndarray) -> int:
+    """How many rows are answered where latency is known: by replayed pools, or as the log itself timed.
+
+    A log that times only some of its calls (streamed ones) still tells how fast that deployment is.
+    """
+    replayed, known = built.replayed, 0
+    for code in np.unique(replayed.where[rows]):
+        mine = rows[replayed.where[rows] == code]
+        if not np.isnan(replayed.ttft_s[mine]).all():
+            known += len(mine)
+    return known
 
 
 def _status(target: float, seen: float | None, known: int, rows: int) -> tuple[LimitStatus, str]:
