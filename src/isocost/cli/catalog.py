@@ -111,7 +111,7 @@ def show_(subject: str, /, *, on: On = None, facts: Facts = None, json: Json = F
             name, value, row.unit, since, row.kind, f"[{number}]", style="" if row.in_force else "dim"
         )
         if row.quote or row.note:
-            remarks[name] = " ".join(
+            remarks[f"{name} {since}".strip()] = " ".join(
                 part for part in (f'"{row.quote}"' if row.quote else "", row.note) if part
             )
     show(table, "")

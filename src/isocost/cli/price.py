@@ -96,6 +96,8 @@ def _elsewhere(
     at: CatalogAt, offering: Offering, usage: Usage, moment: datetime, tier: str
 ) -> list[tuple[str, Decimal]]:
     """Offerings of the same model and what they ask for the same request, cheapest first."""
+    from msgspec.structs import replace
+
     from isocost.bill import price as bill
     from isocost.catalog.names import deprecated
     from isocost.deployment import offering_of
@@ -107,6 +109,9 @@ def _elsewhere(
         if fact.value == offering.serves and not deprecated(at, fact.subject):
             other = offering_of(at, fact.subject)
             priced = bill(at.catalog, other, usage, moment, tier)
+            if priced.status == "partial" and usage.cached_tok:
+                # Who has no price for cached tokens has no cache: they cost as input does.
+                priced = bill(at.catalog, other, replace(usage, cached_tok=0), moment, tier)
             if priced.status == "priced":
                 found.append((other.id, priced.usd))
     return sorted(found, key=lambda pair: (pair[1], pair[0]))

@@ -40,7 +40,7 @@ NOT_BUILT: Mapping[str, str] = {
     "levers": "'isocost plan' shows the levers in report.html",
     "calibrate": "Use 'isocost validate perf FILE' to compare with measurements of your own",
     "develop": "'isocost plan' counts what a small model costs to make",
-    "claims": "",
+    "claims": "Use 'isocost why NAME' for the facts behind a number",
     "gateway": "Use 'isocost replay LOG --plan plan.toml' to see what the plan does",
 }
 """Commands of the design that do not exist yet, and what to use now."""

@@ -279,11 +279,12 @@ def with_config(catalog: Catalog, path: Path) -> tuple[Catalog, str]:
             "config.json", "", day, "published", "", str(path),
         )  # fmt: skip
 
-    facts = [fact("hf_id", called, ""), fact("weight_dtype", _dtype(config, path), "")]
+    facts = [fact("hf_id", called, "")]
     for name, value in shape_of_config(config).items():
         spec = catalog.attributes["model", name]
         flag = spec.type == "flag"
         facts.append(fact(name, ("true" if value else "false") if flag else value, spec.unit))
+    facts.append(fact("weight_dtype", _dtype(config, path), ""))
     longest = (config.get("text_config") or config).get("max_position_embeddings")
     if longest:
         facts.append(fact("context_tok", float(longest), "tok"))

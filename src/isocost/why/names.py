@@ -148,7 +148,8 @@ def _product(name: str, value: float, unit: str, facts: list[Fact]) -> Node:
     """A price as the product of a listed one and the rules that change it; one fact stands for itself."""
     if len(facts) == 1:
         return Node(name, value, unit, facts=(facts[0].id,))
-    names = [f"{fact.attribute}_{i}" if i else fact.attribute for i, fact in enumerate(facts)]
+    names = [f"listed_{name}", *(fact.attribute for fact in facts[1:])]
+    names = [one if one not in names[:i] else f"{one}_{i}" for i, one in enumerate(names)]
     nodes = tuple(fact_node(fact, called) for fact, called in zip(facts, names, strict=True))
     return Node(name, value, unit, " * ".join(names), "", nodes)
 
@@ -307,7 +308,9 @@ def _cache_capacity_tok(pool: _Pool) -> Node:
 def _decode_step_s(pool: _Pool) -> Node:
     rate, terms = _loaded(pool)
     steady = closed_form(terms, pool.asked.input_tok, pool.asked.output_tok, rate)
-    running = max(1.0, round(float(steady.running[0]), 1))
+    # At its goodput a replica may be full: then as many run as the line was laid for.
+    running = float(steady.running[0]) if np.isfinite(steady.running[0]) else float(terms.batch_high[0])
+    running = max(1.0, round(running, 1))
     return _physics(pool, decode_step_s, batch=running, context_tok=_mean_context_tok(pool))
 
 

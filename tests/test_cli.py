@@ -1,0 +1,319 @@
+"""The command line: a wrong input gets one line, nothing is half-written, output fits and can be piped."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import msgspec
+import pytest
+
+from golden import Golden
+from isocost.cli import app, main
+from isocost.cli.output import staged
+from isocost.cli.root import NOT_BUILT
+from isocost.errors import BadInput, Infeasible
+from isocost.ledger import Charge, Ledger, fusd
+from isocost.plan.result import PlanResult
+
+CASES = Path(__file__).parent / "cases"
+FACTS = str(CASES / "cli" / "facts")
+ACME = ("--facts", FACTS)
+SCRIPT = "import sys; from isocost.cli import main; sys.argv[0] = 'isocost'; sys.exit(main())"
+ERRORS = json.loads((CASES / "cli" / "errors.json").read_text())
+
+
+@pytest.fixture(autouse=True)
+def _plain_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+
+def ran(*argv: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """A command in a process of its own, its output piped."""
+    return subprocess.run(
+        [sys.executable, "-c", SCRIPT, *argv],
+        env={**os.environ, "PYTHONUTF8": "1", **(env or {})},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("case", ERRORS, ids=[" ".join(case["argv"]) for case in ERRORS])
+def test_wrong_input_gets_one_line_and_leaves_nothing(
+    case: dict[str, object], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    argv, says = case["argv"], case["says"]
+    assert isinstance(argv, list)
+    assert isinstance(says, str)
+    code = main([FACTS if word == "FACTS" else word for word in argv])
+    out, err = capsys.readouterr()
+    assert err.startswith(says), err
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", NOT_BUILT)
+def test_what_is_not_built_says_so_and_is_not_shown(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "x", "--json"]) == 2
+    assert f"'{name}' is not built yet." in capsys.readouterr().err
+    assert name not in list(app)
+
+
+def test_commands_in_not_built_advice_exist() -> None:
+    named = {word for text in NOT_BUILT.values() for word in re.findall(r"isocost (\w+)", text)}
+    assert named <= set(app)
+
+
+def test_infeasible_lists_conflict_and_ways_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def nothing_holds(request: object) -> None:
+        raise Infeasible(
+            "no plan meets the limits",
+            conflict=["TTFT p95 <= 0.05 s", "region eu"],
+            ways_out=[("TTFT p95 <= 0.40 s", "$310 a month")],
+        )
+
+    monkeypatch.setattr("isocost.plan.run.make_plan", nothing_holds)
+    assert main(["plan"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
+        "isocost: no plan meets the limits",
+        "  cannot hold together:",
+        "    TTFT p95 <= 0.05 s",
+        "    region eu",
+        "  ways out:",
+        "    TTFT p95 <= 0.40 s: $310 a month",
+    ]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_interrupt_exits_130_and_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def interrupted(request: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("isocost.plan.run.make_plan", interrupted)
+    assert main(["plan"]) == 130
+    assert capsys.readouterr().err == "isocost: interrupted; nothing was written\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_staged_files_appear_together_or_not_at_all(tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "er"
+
+    def half() -> None:
+        with staged(folder) as stage:
+            (stage / "plan.toml").write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        half()
+    assert list(folder.iterdir()) == []
+    (folder / "plan.toml").write_text("old")
+    with staged(folder) as stage:
+        (stage / "plan.toml").write_text("new")
+        (stage / "report.html").write_text("page")
+        assert (folder / "plan.toml").read_text() == "old"
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {
+        "plan.toml": "new",
+        "report.html": "page",
+    }
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadInput, match="--to DIR"), staged(tmp_path / "file" / "under"):
+        pass
+
+
+@pytest.fixture
+def outcome(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A plan made elsewhere, so that only what is printed and written is tested."""
+    result = msgspec.json.decode((CASES / "report" / "support.json").read_bytes(), type=PlanResult)
+    charge = Charge(
+        "mon 00h", "api", "d", "deployment", "tokens", "w", "t", "m", 1.0, "tok", "f", 1.0, fusd(1.0)
+    )
+    made = SimpleNamespace(result=result, toml="title = 'a plan'\n", ledger=Ledger([charge]))
+    monkeypatch.setattr("isocost.plan.run.make_plan", lambda request: made)
+    return made
+
+
+def test_plan_writes_and_says_so(
+    outcome: SimpleNamespace, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main([]) == 0
+    assert capsys.readouterr().out.rstrip().endswith("Wrote: plan.toml, ledger.parquet, report.html")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ledger.parquet", "plan.toml", "report.html"]
+    assert Ledger.read(tmp_path / "ledger.parquet").total_usd == 1.0
+    assert (tmp_path / "plan.toml").read_text() == outcome.toml
+    assert main(["plan", "--no-report", "--to", "there"]) == 0
+    assert capsys.readouterr().out.rstrip().endswith("Wrote: plan.toml, ledger.parquet in there")
+    assert sorted(path.name for path in (tmp_path / "there").iterdir()) == ["ledger.parquet", "plan.toml"]
+
+
+def test_plan_as_json_is_its_result(outcome: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--json"]) == 0
+    assert msgspec.json.decode(capsys.readouterr().out, type=PlanResult) == outcome.result
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("price", "acme/big", *ACME),
+        ("trace", "--example"),
+        ("catalog", "list"),
+        ("catalog", "list", "gpu/"),
+        ("catalog", "show", "gpu/h100-sxm"),
+        ("catalog", "check"),
+        ("size", "llama-3.1-8b", "--rate", "1", "--in", "500", "--out", "100", "--gpus", "l4"),
+        ("why", "self/llama-3.1-8b@1xl4.weight_bytes"),
+        ("why", "gpu/h100-sxm.memory_bytes"),
+    ],
+    ids=" ".join,
+)
+def test_json_is_one_document_and_nothing_else(
+    argv: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*argv, "--json"]) in (0, 1)
+    out, err = capsys.readouterr()
+    json.loads(out)
+    assert err == ""
+
+
+def test_price_prints_each_line_with_its_fact(capsys: pytest.CaptureFixture[str], golden: Golden) -> None:
+    words = ["price", "acme/big", "--in", "20k", "--cached", "8k", "--out", "500", "--at", "2026-01-01"]
+    assert main([*words, "--requests", "200k..5M/mo", *ACME]) == 0
+    golden.check("cli_price.txt", capsys.readouterr().out)
+    assert main(["price", "acme/big", "--tier", "batch", "--at", "2026-01-01", *ACME]) == 0
+    golden.check("cli_price_batch.txt", capsys.readouterr().out)
+
+
+def test_price_as_json_adds_up(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["price", "acme/big", "--in", "20k", "--cached", "8k", "--out", "500", "--at", "2026-01-01"]
+    assert main([*words, "--requests", "2M/mo", "--json", *ACME]) == 0
+    found = json.loads(capsys.readouterr().out)
+    # 12,000 x $2.50/M + 8,000 x $0.25/M + 500 x $10/M
+    assert float(found["usd"]) == 0.037
+    assert sum(float(line["amount_usd"]) for line in found["lines"]) == pytest.approx(0.037, abs=1e-15)
+    assert found["usd_per_month"] == pytest.approx([74_000.0, 74_000.0])
+    # Without a cache all 20,000 input tokens cost $2/M at the other host.
+    elsewhere = {each["offering"]: float(each["usd"]) for each in found["elsewhere"]}
+    assert elsewhere == {"acme/big": 0.037, "bolt/big": 0.0445}
+
+
+def test_catalog_show_cites(capsys: pytest.CaptureFixture[str], golden: Golden) -> None:
+    assert main(["catalog", "show", "api/acme/big", "--on", "2026-01-01", *ACME]) == 0
+    golden.check("cli_catalog_show.txt", capsys.readouterr().out)
+
+
+def test_catalog_check_finds_what_is_wrong(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "wrong").mkdir()
+    (tmp_path / "wrong" / "mine.csv").write_text(
+        "subject,attribute,value,unit,source,checked,kind\n"
+        "gpu/h100-sxm,memory_bytes,-1,GB,nobody,2026-01-01,measured\n"
+    )
+    assert main(["catalog", "check", "--facts", "wrong"]) == 1
+    out = capsys.readouterr().out
+    assert "mine.csv:2: source 'nobody' is not in sources.csv." in out
+    assert "mine.csv:2: unit 'GB', the attribute's is 'bytes'." in out
+
+
+def test_validate_bills_counts(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    head = (
+        "id,provider,model,at,tier,region,input_uncached,cache_read,cache_write_5m,cache_write_1h,output_total,"
+        "reasoning,audio_in,audio_cached,audio_out,web_searches,expected_usd\n"
+    )
+    row = "{},acme,big,2026-01-01T00:00:00,standard,,1000000,0,0,0,0,0,0,0,0,0,{}\n"
+    (tmp_path / "bills.csv").write_text(head + row.format("right", "2.5") + row.format("wrong", "2.4"))
+    assert main(["validate", "bills", "bills.csv", "--json", *ACME]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["rows"], found["passed"], found["failed"]) == (2, 1, ["wrong"])
+    assert main(["validate", "bills", "bills.csv", *ACME]) == 0
+    assert "failed: wrong" in capsys.readouterr().out
+
+
+def test_trace_says_what_a_log_holds(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    rows = "\n".join(f"2026-01-0{1 + i // 24}T{i % 24:02}:00:00Z,{100 + i},{10 + i}" for i in range(96))
+    (tmp_path / "log.csv").write_text(f"when,asked,said\n{rows}\n")
+    words = ["trace", "log.csv", "--map", "arrival=when,input_tok=asked,output_tok=said"]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("log: 96 requests in 4.0 days, read as generic\n")
+    for said in ("guessed", "cannot", "What does it cost today", "Mon |", "Next: isocost plan log.csv"):
+        assert said in out
+    assert max(len(line) for line in out.splitlines()) <= 100
+
+
+@pytest.mark.parametrize("words", [[], ["price", "acme/big", *ACME], ["catalog", "list", "api/acme", *ACME]])
+def test_piped_output_is_plain_and_without_trailing_space(
+    words: list[str], outcome: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert [line for line in out.splitlines() if line != line.rstrip()] == []
+
+
+def in_terminal(words: list[str], env: dict[str, str]) -> str:
+    """What a command prints to a terminal."""
+    leader, follower = pty.openpty()
+    done = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, *words],
+        env={**{k: v for k, v in os.environ.items() if k != "NO_COLOR"}, "TERM": "xterm-256color", **env},
+        stdin=subprocess.DEVNULL,
+        stdout=follower,
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(follower)
+    parts = []
+    while True:
+        try:
+            part = os.read(leader, 65536)
+        except OSError:
+            break
+        if not part:
+            break
+        parts.append(part)
+    os.close(leader)
+    assert done.wait() == 0
+    return b"".join(parts).decode()
+
+
+def test_colour_in_a_terminal_unless_refused() -> None:
+    words = ["price", "acme/big", "--at", "2025-02-01", *ACME]
+    assert "\x1b[1m" in in_terminal(words, {})
+    assert not re.search(r"\x1b\[[0-9;]*3\dm", in_terminal(words, {"NO_COLOR": "1"}))
+
+
+def test_help_loads_no_heavy_room() -> None:
+    code = (
+        "import sys, io, contextlib\nfrom isocost.cli import main\n"
+        "with contextlib.redirect_stdout(io.StringIO()):\n    main(['--help']); main(['plan', '--help'])\n"
+        "heavy = ('numpy', 'numba', 'duckdb', 'highspy', 'vl_convert', 'jinja2', 'msgspec')\n"
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    command = f'{sys.executable} -c "{SCRIPT}" catalog list api/ | head -1'
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("subject")
+    assert done.stderr == ""
+
+
+def test_version() -> None:
+    done = ran("--version")
+    assert done.returncode == 0
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", done.stdout)
