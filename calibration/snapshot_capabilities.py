@@ -28,6 +28,8 @@ Rules of the snapshot, each stated so that it can be argued with:
    the maker nor in ``NOT_INDEPENDENT`` sell the model under the maker's name: a maker does not lend
    closed weights to that many. A maker of ``NEVER`` is never judged by the count. Faster servings of a
    model (``SERVINGS``) are no weights of their own, nor are names that move (``MOVING``).
+9. ``regions`` only where a page says so of every offering of a provider (``REGIONS``): a wrong one would
+   send tokens where they may not go.
 """
 
 from __future__ import annotations
@@ -122,6 +124,9 @@ READ_OPEN: dict[str, tuple[str, str]] = {
     "gpt-oss-safeguard-20b": ("gpt-oss-safeguard-card", "Apache-2.0"),
 }
 
+# provider: (regions that all its offerings answer from, source, quote)
+REGIONS = {"ovhcloud": ("eu", "docker-agent-ovhcloud", "OpenAI-compatible API, hosted in the EU")}
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -169,6 +174,10 @@ def main(table: Path, folder: Path) -> None:
             same = own and models[model].states == what.states and not held(at, f"model/{model}", "supports")
             rows += rows_of(at, subject, what, None if same else what.states)
     rows += opened(at, sellers, makers, folder)
+    for provider, (regions, source, quote) in REGIONS.items():
+        place = row(f"provider/{provider}", "regions", regions, source, "published", "")
+        place[HEADER.index("quote")] = quote
+        rows.append(place)
     with (FACTS / FILE).open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerows([HEADER, *rows])

@@ -91,3 +91,18 @@ def test_no_closed_model_is_marked_open(at: CatalogAt) -> None:
         model = fact.subject.removeprefix("model/")
         assert not model.startswith(CLOSED_MAKERS) or model.startswith("gpt-oss"), model
     assert not open_weights(at, "gpt-4.1")
+
+
+def test_a_place_is_claimed_only_where_it_was_read(at: CatalogAt) -> None:
+    """Of a provider with a known region every offering may answer there, of another none."""
+    wanted = Ask(1000, 100, (), False, ("eu",), (), None)
+    refused = {api.provider: unfit(at, api, wanted) for api in apis(at) if api.tier == "standard"}
+    assert refused["ovhcloud"] == ""
+    assert refused["openai"] == "openai is not known to answer from eu"
+
+
+def test_no_offering_is_said_to_take_more_than_its_context(at: CatalogAt) -> None:
+    """Gemini 2.5 Pro, whose context the price snapshot lacks, is bounded by the table's."""
+    api = next(api for api in apis(at) if api.subject == "api/google/gemini-2.5-pro")
+    assert unfit(at, api, ask("tools")) == ""
+    assert unfit(at, api, ask("tools")._replace(max_input_tok=1_048_577)).startswith("context is 1,048,576")
