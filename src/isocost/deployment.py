@@ -137,15 +137,27 @@ def open_weights(catalog_at: CatalogAt, model: str) -> bool:
 
 def apis(catalog_at: CatalogAt) -> Iterator[Api]:
     """Every offering with a known model and price in force, then its batch tier where it has one."""
+    gone = withdrawn(catalog_at)
     for subject in catalog_at.catalog.subjects("api/"):
         offering = offering_of(catalog_at, subject)
         if not offering.serves or deprecated(catalog_at, subject):
             continue
         option = "hosted" if open_weights(catalog_at, offering.serves) else "api"
+        if option == "api" and offering.serves in gone:
+            continue
         for tier in ("standard", "batch"):
             if {"input", "output"} <= rates(catalog_at, offering, tier).meters.keys():
                 suffix = "" if tier == "standard" else ":batch"
                 yield Api(offering.id + suffix, subject, offering.provider, offering.serves, option, tier)
+
+
+def withdrawn(catalog_at: CatalogAt) -> frozenset[str]:
+    """Models that their makers withdraw: who resells a closed one has nothing to sell then."""
+    made: dict[str, bool] = {}
+    for fact in catalog_at.each("api/", "originator"):
+        model = offering_of(catalog_at, fact.subject).serves
+        made[model] = made.get(model, True) and deprecated(catalog_at, fact.subject)
+    return frozenset(model for model, gone in made.items() if gone and model)
 
 
 def unit_prices(catalog_at: CatalogAt, api: Api, context_tok: int) -> UnitPrices | None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import date
 from importlib.metadata import version
+from itertools import pairwise
 
 import msgspec
 import numpy as np
@@ -37,9 +38,9 @@ from isocost.plan.memo_ways import (
     ways_of,
 )
 from isocost.plan.prepare import DEFAULT_SHAPE, Request, default_slo, prepare, weekly_shape
-from isocost.plan.result import Band, FactUse
+from isocost.plan.result import Band
 from isocost.plan.run import solved
-from isocost.plan.standing import WEEKS_PER_YEAR
+from isocost.plan.standing import WEEKS_PER_YEAR, Standings
 from isocost.plan.streams import WEEK_H
 from isocost.plan.today import api_of
 from isocost.trace.schema import Trace
@@ -57,6 +58,7 @@ REQUESTS_MOST, REQUESTS_LEAST = 250_000, 20_000
 DAYS_MOST, DAYS_LEAST = 14.0, 7.0
 DAYS_PER_WEEK = 7.0
 OPTIONS: Mapping[str, str] = {
+    "today": "today's API",
     "api": "closed model by API",
     "hosted": "open weights by API",
     "selfhost": "own replicas",
@@ -65,6 +67,7 @@ OPTIONS: Mapping[str, str] = {
 }
 """Options in the order that they are shown, in words."""
 STAFF: Mapping[str, str] = {
+    "today": "",
     "api": "api",
     "hosted": "hosted-open",
     "selfhost": "self-hosted",
@@ -72,7 +75,9 @@ STAFF: Mapping[str, str] = {
     "mix": "self-hosted",
 }
 """Subject ``staff/...`` that says how long an option takes to launch."""
-FACTS_MOST = 8
+FACTS_MOST = 6
+SURE_FRAC = 0.8
+"""Share of scenarios below which two options are called as good as each other."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +95,8 @@ class MemoAsk:
     catalog: Catalog
     on: date
     now: str = ""
-    limits: Limits = Limits()
-    have: Have = Have()
+    limits: Limits = field(default_factory=Limits)
+    have: Have = field(default_factory=Have)
     shape: str = DEFAULT_SHAPE
     reference: str = ""
 
@@ -112,6 +117,7 @@ class OptionRow(msgspec.Struct, frozen=True):
     """An option over the volumes (``None``: it cannot serve there) and what it takes to launch.
 
     ``by_pillar`` and ``by_account`` are dollars a month at the middle volume; each sums to its cell.
+    ``why_not`` says why there is no cell at all.
     """
 
     option: str
@@ -122,6 +128,7 @@ class OptionRow(msgspec.Struct, frozen=True):
     days_to_launch: Band | None
     launch_usd: float | None
     quality: str
+    why_not: str
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -149,13 +156,14 @@ class Regret(msgspec.Struct, frozen=True):
     """Choosing an option for the middle volume: dollars a month above the best at low, middle and high.
 
     Replicas rented for a year for the middle volume are paid at every volume. ``None``: it cannot serve.
+    ``days_to_switch``: until the best option there serves instead, 0 where it is this one.
     """
 
     option: str
     label: str
     usd_per_month: list[float | None]
     reserved: int
-    days_to_leave: float | None
+    days_to_switch: list[float | None]
 
 
 class Tripwire(msgspec.Struct, frozen=True):
@@ -169,6 +177,22 @@ class Tripwire(msgspec.Struct, frozen=True):
     now: float | None
     at: float
     unit: str
+
+
+class Assumed(msgspec.Struct, frozen=True):
+    """A fact that the memo rests on; ``low`` to ``high`` is its central 80 %, ``source`` an id."""
+
+    id: str
+    subject: str
+    words: str
+    value: str
+    unit: str
+    low: float | None
+    high: float | None
+    kind: str
+    source: str
+    title: str
+    address: str
 
 
 class Memo(msgspec.Struct, frozen=True):
@@ -189,8 +213,8 @@ class Memo(msgspec.Struct, frozen=True):
     crossings: list[Crossing]
     regrets: list[Regret]
     tripwires: list[Tripwire]
-    assumed: list[FactUse]
-    facts: list[FactUse]
+    assumed: list[Assumed]
+    facts: list[Assumed]
     notes: list[str]
 
 
@@ -203,7 +227,7 @@ class _Study:
     built: Built
     ways: tuple[Way, ...]
     multiples: tuple[float, ...]
-    launched: frozenset[str]
+    running: bool
 
     @property
     def base(self) -> float:
@@ -212,12 +236,12 @@ class _Study:
 
     def best(self, multiple: float) -> dict[str, Costed]:
         """The best way of each option at a multiple."""
-        return best_of(self.built, self.ways, multiple, self.launched)
+        return best_of(self.built, self.ways, multiple, self.running)
 
     def winner(self, multiple: float) -> Costed:
         """The cheapest allowed way at a multiple."""
         allowed = [way for way in self.ways if not way.why_not]
-        return _winner(best_of(self.built, allowed, multiple, self.launched))
+        return _winner(best_of(self.built, allowed, multiple, self.running))
 
 
 def memo(ask: MemoAsk) -> Memo:
@@ -235,15 +259,16 @@ def memo(ask: MemoAsk) -> Memo:
     trace, planned_at = traffic(ask, at, reference, volumes[VOLUMES // 2])
     request = Request(trace, ask.catalog, ask.on, ask.limits, ask.have, named, ask.shape, exact_cache=False)
     built = solved(prepare(request))
-    launched = frozenset({reference.option}) if ask.now else frozenset[str]()
     base = built.prepared.volume.requests
-    study = _Study(ask, at, built, ways_of(built), tuple(v / base for v in volumes), launched)
-    found = [study.best(multiple) for multiple in study.multiples]
+    today = reference.id if ask.now else ""
+    multiples = tuple(volume / base for volume in volumes)
+    study = _Study(ask, at, built, ways_of(built, today), multiples, bool(today))
+    found = _without_idle_mix([study.best(multiple) for multiple in study.multiples])
     drivers = story.drivers_of(built, [one.ledger for by in found for one in by.values()])
     verdicts = [_verdict(v, by, drivers) for v, by in zip(volumes, found, strict=True)]
     crossings = _crossings(study, volumes)
     return Memo(
-        title=f"{_range(volumes)} requests a month of {ask.input_tok:,.0f} tokens in, {ask.output_tok:,.0f} out",
+        title=f"{_range(volumes)} requests a month of {ask.input_tok:,.0f} + {ask.output_tok:,.0f} tokens",
         version=version("isocost"),
         priced_on=ask.on.isoformat(),
         price_basis=ask.catalog.basis,
@@ -251,14 +276,14 @@ def memo(ask: MemoAsk) -> Memo:
         output_tok=ask.output_tok,
         now=ask.now,
         reference=reference.id,
-        headline=_headline(verdicts, crossings),
+        headline=_headline(verdicts, crossings, today),
         volumes=volumes,
         verdicts=verdicts,
-        options=[_row(study, option, found, drivers) for option in OPTIONS if _known(option, found)],
+        options=[_row(study, option, found, drivers) for option in OPTIONS if _shown(option, found)],
         crossings=crossings,
         regrets=_regrets(study, found),
         tripwires=_tripwires(study, found, crossings),
-        assumed=_assumed(study, reference),
+        assumed=_assumed(study),
         facts=_facts(study, found[VOLUMES // 2]),
         notes=_notes(study, trace, planned_at),
     )
@@ -321,7 +346,7 @@ def traffic(ask: MemoAsk, at: CatalogAt, reference: Api, middle: float) -> tuple
     most_tok = math.inf if context is None else float(context.value)
     if ask.input_tok + ask.output_tok > most_tok:
         raise BadInput(
-            f"a request of {ask.input_tok + ask.output_tok:,.0f} tokens is over the context of {reference.id}",
+            f"{ask.input_tok + ask.output_tok:,.0f} tokens a request are over the context of {reference.id}",
             where="--in",
             fix=f"Its context is {most_tok:,.0f} tokens: name another model with --now",
         )
@@ -330,8 +355,6 @@ def traffic(ask: MemoAsk, at: CatalogAt, reference: Api, middle: float) -> tuple
     ratio = min(longest, room)
     prompts = within(table.input_tok, ask.input_tok, ratio)
     answers = within(table.output_tok, ask.output_tok, ratio)
-    from dataclasses import replace
-
     return trace.of(replace(table, input_tok=prompts, output_tok=answers)), volume
 
 
@@ -351,9 +374,16 @@ def _winner(by: Mapping[str, Costed]) -> Costed:
     return min(allowed, key=lambda one: (round(one.usd, 6), one.way.option))
 
 
-def _known(option: str, found: Sequence[Mapping[str, Costed]]) -> bool:
-    """Whether an option has a row: a mix only where it is one."""
-    return option != "mix" or any(option in by for by in found)
+def _without_idle_mix(found: Sequence[dict[str, Costed]]) -> list[dict[str, Costed]]:
+    """The options by volume, less a mix that is the cheapest at no volume: it only repeats its parts."""
+    if any(_winner(by).way.option == "mix" for by in found):
+        return list(found)
+    return [{option: one for option, one in by.items() if option != "mix"} for by in found]
+
+
+def _shown(option: str, found: Sequence[Mapping[str, Costed]]) -> bool:
+    """Whether an option has a row: today and a mix only where there is one."""
+    return option not in ("today", "mix") or any(option in by for by in found)
 
 
 def _verdict(volume: float, by: Mapping[str, Costed], drivers: Mapping[str, risk.Driver]) -> Verdict:
@@ -395,7 +425,17 @@ def _row(
         days(study.at, option),
         launch_usd(study.at, option),
         "" if known is None else known.way.quality,
+        "" if known is not None else _why_none(study, option),
     )
+
+
+def _why_none(study: _Study, option: str) -> str:
+    """Why an option serves at no volume."""
+    fits = [fit for o in study.built.options if o.pool.option == option for fit in o.fits.values()]
+    reasons = [fit.why_not for fit in fits if fit.why_not and not fit.why_not.startswith("quality")]
+    if option in ("api", "hosted"):
+        return "no offering takes these requests"
+    return reasons[0] if reasons else "no replica carries this traffic within the limits"
 
 
 def _cell(one: Costed | None, drivers: Mapping[str, risk.Driver]) -> Cell | None:
@@ -418,6 +458,11 @@ def days(at: CatalogAt, option: str) -> Band | None:
     return Band(low * DAYS_PER_WEEK, middle * DAYS_PER_WEEK, high * DAYS_PER_WEEK)
 
 
+def _days(at: CatalogAt, option: str) -> float | None:
+    found = days(at, option)
+    return None if found is None else found.mid
+
+
 def launch_usd(at: CatalogAt, option: str) -> float | None:
     """What the engineering of a launch costs once."""
     weeks = at.find(f"staff/{STAFF[option]}", "launch_weeks")
@@ -434,7 +479,7 @@ def _crossings(study: _Study, volumes: Sequence[float]) -> list[Crossing]:
     grid = [float(v) for v in np.geomspace(low, high, steps + 1)]
     found: list[Crossing] = []
     before = study.winner(grid[0] / study.base).way.option
-    for left, right in zip(grid, grid[1:], strict=False):
+    for left, right in pairwise(grid):
         after = study.winner(right / study.base).way.option
         if after == before:
             continue
@@ -450,25 +495,42 @@ def _crossings(study: _Study, volumes: Sequence[float]) -> list[Crossing]:
     return found
 
 
-def _headline(verdicts: Sequence[Verdict], crossings: Sequence[Crossing]) -> str:
-    """The verdict by volume, in a sentence."""
+def _headline(verdicts: Sequence[Verdict], crossings: Sequence[Crossing], today: str) -> str:
+    """The verdict by volume, in two sentences at most."""
     first, last = verdicts[0], verdicts[-1]
     inside = [crossing for crossing in crossings if crossing.inside]
-    if not inside:
-        cost = f"{money(first.usd_per_month.mid)} to {money(last.usd_per_month.mid)} a month"
-        return f"Over the whole range the least cost is {OPTIONS[first.option]}: {cost}."
-    parts = [f"{OPTIONS[first.option]} up to {count(inside[0].requests_per_month)} requests a month"]
-    for one, after in zip(inside, [*inside[1:], None], strict=True):
-        upto = "" if after is None else f" up to {count(after.requests_per_month)}"
-        parts.append(f"{OPTIONS[one.after]}{upto or ' beyond'}")
     cost = f"{money(first.usd_per_month.mid)} to {money(last.usd_per_month.mid)} a month"
-    return f"Least cost: {', then '.join(parts)}: {cost}."
+    if inside:
+        parts = [f"{OPTIONS[first.option]} up to {count(inside[0].requests_per_month)} requests a month"]
+        for one, after in zip(inside, [*inside[1:], None], strict=True):
+            upto = " beyond" if after is None else f" up to {count(after.requests_per_month)}"
+            parts.append(f"{OPTIONS[one.after]}{upto}")
+        said = f"Least cost: {', then '.join(parts)} ({cost})."
+    elif first.option == "today":
+        said = f"Stay with {today} over the whole range: {cost}."
+    else:
+        said = f"Use {OPTIONS[first.option]} ({last.label}) over the whole range: {cost}."
+    beyond = [c for c in crossings if not c.inside and c.requests_per_month > last.requests_per_month]
+    if beyond:
+        then = beyond[0]
+        said += f" {sentence(OPTIONS[then.after])} cost less from {count(then.requests_per_month)} on."
+    close = [v for v in verdicts if v.sure_frac is not None and v.sure_frac < SURE_FRAC]
+    if close:
+        at = count(close[0].requests_per_month)
+        at = at if len(close) == 1 else f"{at} to {count(close[-1].requests_per_month)}"
+        said += f" At {at} {OPTIONS[close[0].runner_up]} may cost as little: choose by what you have."
+    return said
+
+
+def sentence(text: str) -> str:
+    """The same with a capital letter."""
+    return text[:1].upper() + text[1:]
 
 
 def _regrets(study: _Study, found: Sequence[Mapping[str, Costed]]) -> list[Regret]:
     """What each allowed option chosen for the middle volume costs above the best, volume by volume."""
     ends = (0, VOLUMES // 2, VOLUMES - 1)
-    best = [_winner(found[i]).usd for i in ends]
+    best = [_winner(found[i]) for i in ends]
     hours = float(study.built.prepared.weight_h.sum())
     rows = []
     for option, one in found[VOLUMES // 2].items():
@@ -476,14 +538,14 @@ def _regrets(study: _Study, found: Sequence[Mapping[str, Costed]]) -> list[Regre
             continue
         over: list[float | None] = []
         committed = commitment_usd(one.way, one.reserved, hours)
-        for i, least in zip(ends, best, strict=True):
+        for i, least in zip(ends, (other.usd for other in best), strict=True):
             if i == VOLUMES // 2:
                 over.append(one.usd - least)
                 continue
-            again = costed(study.built, one.way, study.multiples[i], study.launched, one.reserved)
+            again = costed(study.built, one.way, study.multiples[i], study.running, one.reserved)
             over.append(None if again is None else max(0.0, again.usd + committed - least))
-        away = days(study.at, option)
-        rows.append(Regret(option, label(one.way), over, one.reserved, None if away is None else away.mid))
+        away = [0.0 if other.way.option == option else _days(study.at, other.way.option) for other in best]
+        rows.append(Regret(option, label(one.way), over, one.reserved, away))
     return sorted(rows, key=lambda row: list(OPTIONS).index(row.option))
 
 
@@ -501,20 +563,18 @@ def _tripwires(
             )
             wires.append(Tripwire("volume", text, None, one.requests_per_month, "requests/month"))
     wires += _price_wires(study, found[-1])
+    wires += _people_wires(study, found[-1])
     wires += _proof_wires(study, found)
     return wires
 
 
 def _price_wires(study: _Study, by: Mapping[str, Costed]) -> list[Tripwire]:
-    """Prices of tokens and of accelerators at which the best API and the best own replicas tie, high volume."""
-    apis = [by[o] for o in ("api", "hosted") if o in by and not by[o].way.why_not]
-    owns = [by[o] for o in ("selfhost", "slm") if o in by and not by[o].way.why_not]
-    doubtful = [by[o] for o in ("selfhost", "slm") if o in by]
-    if not apis or not doubtful:
+    """Prices at which the best API and the best own replicas tie at the high volume."""
+    pair = _api_and_own(by)
+    if pair is None:
         return []
-    api = min(apis, key=lambda one: one.usd)
-    own = min(owns or doubtful, key=lambda one: one.usd)
-    proof = "" if owns else ", once its quality is proven"
+    api, own = pair
+    proof = "" if not own.way.why_not else ", once its quality is proven"
     volume = f"at {count(study.multiples[-1] * study.base)} requests a month"
     wires = []
     case = study.built.planned[0].stream
@@ -527,10 +587,10 @@ def _price_wires(study: _Study, by: Mapping[str, Costed]) -> list[Tripwire]:
         turn = "rises above" if above else "falls below"
         then = "own replicas cost less" if above else "the API costs less again"
         text = (
-            f"If {label(api.way)} {turn} {money(tie)} a million tokens, in and out together (now {money(price)}), "
-            f"{then} {volume}{proof}."
+            f"If {label(api.way)} {turn} {money(tie)} a million tokens, in and out together "
+            f"(now {money(price)}), {then} {volume}{proof}."
         )
-        wires.append(Tripwire("api price", text, price, tie, "USD/Mtok"))
+        wires.append(Tripwire("api price", text, float(price), float(tie), "USD/Mtok"))
     rent, hours = rent_of(own)
     now = rent / hours if hours else 0.0
     gpu = own.way.pool.pool.gpu if own.way.pool is not None else ""
@@ -539,15 +599,41 @@ def _price_wires(study: _Study, by: Mapping[str, Costed]) -> list[Tripwire]:
         turn = "falls under" if above else "rises over"
         then = "own replicas cost less" if above else "the API costs less again"
         text = f"If {gpu} {turn} {money(tie)} an hour (now {money(now)}), {then} {volume}{proof}."
-        wires.append(Tripwire("accelerator price", text, now, tie, "USD/h"))
+        wires.append(Tripwire("accelerator price", text, float(now), float(tie), "USD/h"))
     elif above:
         rest = money(own.usd - rent)
         text = (
             f"No price of accelerators makes own replicas cheaper {volume}: people and the rest alone are "
             f"{rest}, the API with its people {money(api.usd)}."
         )
-        wires.append(Tripwire("accelerator price", text, now, 0.0, "USD/h"))
+        wires.append(Tripwire("accelerator price", text, float(now), 0.0, "USD/h"))
     return wires
+
+
+def _api_and_own(by: Mapping[str, Costed]) -> tuple[Costed, Costed] | None:
+    """The cheapest allowed API and the cheapest own replicas, unproven ones only where no other are."""
+    apis = [by[o] for o in ("today", "api", "hosted") if o in by and not by[o].way.why_not]
+    owns = [by[o] for o in ("selfhost", "slm") if o in by]
+    if not apis or not owns:
+        return None
+    return min(apis, key=lambda one: one.usd), min(owns, key=lambda one: (bool(one.way.why_not), one.usd))
+
+
+def _people_wires(study: _Study, by: Mapping[str, Costed]) -> list[Tripwire]:
+    """How few people must run the replicas for them to cost less than the best API, high volume."""
+    pair = _api_and_own(by)
+    if pair is None or pair[1].usd <= pair[0].usd:
+        return []
+    api, own = pair
+    people = own.ledger.where(account="operations-staff").total_usd
+    base = study.at.number("staff/self-hosted", "fte")
+    usd_per_fte = sum(i.usd_per_month for i in Standings(study.at).people("selfhost", 1, 0.0, 0.0)) / base
+    now, most = people / usd_per_fte, (people - (own.usd - api.usd)) / usd_per_fte
+    if most <= 0:
+        return []
+    volume = f"at {count(study.multiples[-1] * study.base)} requests a month"
+    text = f"If no more than {most:.1f} people run the replicas (assumed {now:.1f}), they cost less {volume}."
+    return [Tripwire("people", text, now, most, "FTE")]
 
 
 def _proof_wires(study: _Study, found: Sequence[Mapping[str, Costed]]) -> list[Tripwire]:
@@ -559,14 +645,15 @@ def _proof_wires(study: _Study, found: Sequence[Mapping[str, Costed]]) -> list[T
         return []
     one = min(lacking, key=lambda other: other.usd)
     samples = story.samples(study.built)
+    volume = f"at {count(study.base * study.multiples[VOLUMES // 2])} requests a month"
     text = (
         f"Grade {samples:,} samples of {label(one.way)} on your own task: if it is not worse it saves "
-        f"{money(best.usd - one.usd)} a month at {count(study.base * study.multiples[VOLUMES // 2])} requests."
+        f"{money(best.usd - one.usd)} a month {volume}."
     )
     return [Tripwire("proof", text, None, float(samples), "sample")]
 
 
-def _assumed(study: _Study, reference: Api) -> list[FactUse]:
+def _assumed(study: _Study) -> list[Assumed]:
     """The defaults that stand in for what a log would have said."""
     ask, at = study.ask, study.at
     names = [(MEMO, name) for name in ("input_sigma", "output_sigma", "dispersion", "longest_ratio")]
@@ -584,7 +671,7 @@ def _assumed(study: _Study, reference: Api) -> list[FactUse]:
     if stated.quality_margin_points is None:
         found.append(at.fact("slo/quality", "quality_margin_frac"))
     found.append(at.fact(MEMO, "trip_months"))
-    return [_use(fact, ask) for fact in found]
+    return [_named(fact, ask.catalog) for fact in found]
 
 
 def _slo_facts(study: _Study, ttft: bool, tpot: bool) -> list[Fact]:
@@ -604,18 +691,23 @@ def _slo_facts(study: _Study, ttft: bool, tpot: bool) -> list[Fact]:
     return found
 
 
-def _facts(study: _Study, by: Mapping[str, Costed]) -> list[FactUse]:
-    """Facts behind the options at the middle volume, those that carry most money first."""
-    whole = Ledger(charge for one in by.values() for charge in one.ledger)
-    return story.facts_used(study.built, story.Totals(Ledger(), whole, {}))[:FACTS_MOST]
+def _facts(study: _Study, by: Mapping[str, Costed]) -> list[Assumed]:
+    """Facts behind the allowed options at the middle volume, those that carry most money first."""
+    whole = Ledger(charge for one in by.values() if not one.way.why_not for charge in one.ledger)
+    used = story.facts_used(study.built, story.Totals(Ledger(), whole, {}))[:FACTS_MOST]
+    names = [use.id for use in used]
+    subjects = {name.split("@")[0].split("[")[0].rpartition(".")[0] for name in names}
+    facts = {fact.id: fact for subject in sorted(subjects) for fact in study.ask.catalog.about(subject)}
+    return [_named(facts[name], study.ask.catalog) for name in names if name in facts]
 
 
-def _use(fact: Fact, ask: MemoAsk) -> FactUse:
-    source = ask.catalog.sources.get(fact.source)
+def _named(fact: Fact, catalog: Catalog) -> Assumed:
+    source = catalog.sources[fact.source]
     value = fact.value if isinstance(fact.value, str) else f"{fact.value:g}"
-    return FactUse(
-        fact.id, value, fact.unit, fact.low, fact.high, fact.kind, source.title if source else fact.source,
-        source.address if source else "", fact.checked.isoformat(), fact.quote, (ask.on - fact.checked).days,
+    words = catalog.attributes[fact.subject.partition("/")[0], fact.attribute].description
+    return Assumed(
+        fact.id, fact.subject, words, value, fact.unit, fact.low, fact.high, fact.kind, source.id,
+        source.title, source.address,
     )  # fmt: skip
 
 
@@ -632,8 +724,21 @@ def _notes(study: _Study, trace: Trace, planned_at: float) -> list[str]:
             f"Nothing serves today: launch is counted for every option. Only models proven not worse than "
             f"{reference_name(study)} count as allowed."
         )
+    doubtful = [
+        offer.api.id
+        for way in study.ways
+        for offer in way.offers
+        if way.option in ("api", "hosted", "today") and not way.why_not and offer.latency == "unverified"
+    ]
+    if doubtful:
+        notes.append(
+            f"No published time to first token for {', '.join(dict.fromkeys(doubtful))}: "
+            f"the limit on it is unverified there. Measure it first."
+        )
     for miss in built.misses:
-        notes.append(f"{miss.name} p95 {miss.found_s:.2f} s on {miss.pool} misses {miss.limit_s:g} s in replay.")
+        notes.append(
+            f"{miss.name} p95 {miss.found_s:.2f} s on {miss.pool} misses {miss.limit_s:g} s in replay."
+        )
     unknown = [finding.text for finding in trace.findings if finding.level == "doubt"]
     return [*notes, *unknown]
 

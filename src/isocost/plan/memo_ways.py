@@ -62,14 +62,22 @@ class Costed:
         return self.ledger.total_usd
 
 
-def ways_of(built: Built) -> tuple[Way, ...]:
-    """Every way worth a row: the cheapest API of each kind, allowed and not, each pool, and mixes."""
+def ways_of(built: Built, today: str = "") -> tuple[Way, ...]:
+    """Every way worth a row: the cheapest APIs of each kind, allowed and not, each pool, and mixes.
+
+    ``today``: the offering that serves now, which is its own option; blank where nothing does.
+    """
     found = []
+    now = [next((o for o in case.offers if o.api.id == today), None) for case in built.planned]
+    if today and all(offer is not None for offer in now):
+        offers = tuple(offer for offer in now if offer is not None)
+        found.append(Way("today", today, offers[0].api.model, offers, None, "", offers[0].verdict.reason))
     for option in ("api", "hosted"):
-        for _, offers, why_not in api_singles(built, option, 1):
+        for _, offers, why_not in api_singles(built, option, 2):
             verdict = min((offer.verdict for offer in offers), key=lambda v: v.passes)
             api = offers[0].api
-            found.append(Way(option, api.id, api.model, offers, None, why_not, verdict.reason))
+            if api.id != today:
+                found.append(Way(option, api.id, api.model, offers, None, why_not, verdict.reason))
     for pool in built.options:
         single = pool_single(built, pool)
         if single is not None:
@@ -84,12 +92,10 @@ def ways_of(built: Built) -> tuple[Way, ...]:
     return tuple(found)
 
 
-def costed(
-    built: Built, way: Way, multiple: float, launched: frozenset[str], committed: int = 0
-) -> Costed | None:
+def costed(built: Built, way: Way, multiple: float, running: bool, committed: int = 0) -> Costed | None:
     """A way at a multiple of the planned volume; ``None`` where it cannot be.
 
-    ``launched``: options that run already, so that nothing is paid to launch them. ``committed``: replicas
+    ``running``: the reference serves today, so that nothing is paid to launch it. ``committed``: replicas
     already rented for a year, paid whether they are used or not (and not in the ledger's charges).
     """
     prepared = replace(built.prepared, volume=Volume(*(part * multiple for part in built.prepared.volume)))
@@ -97,7 +103,7 @@ def costed(
     offers = [scaled_offer(offer, multiple) for offer in way.offers]
     if way.pool is None:
         servings = [Serving(case, offer, {}, False) for case, offer in zip(cases, offers, strict=True)]
-        draft = _launching(prepared, drafted(prepared, servings, (), Fleet()), launched)
+        draft = _launching(prepared, drafted(prepared, servings, (), Fleet()), running)
         return Costed(way, draft, month_ledger(prepared, draft), api_frac=1.0)
     if way.option == "mix":
         cases = [replace(case, offers=(offer,)) for case, offer in zip(cases, offers, strict=True)]
@@ -115,7 +121,7 @@ def costed(
         for s, (case, offer) in enumerate(zip(cases, fallback, strict=True))
     ]
     fleet = Fleet(tuple(schedules(solution, (way.pool,), {})))
-    draft = _launching(prepared, drafted(prepared, servings, (way.pool,), fleet), launched)
+    draft = _launching(prepared, drafted(prepared, servings, (way.pool,), fleet), running)
     reserved, rent = int(solution.reserved[0]), way.pool.rents.get("reserved_1y")
     month = rent.usd_per_gpu_h * way.pool.pool.gpus * float(prepared.weight_h.sum()) if rent else 0.0
     return Costed(way, draft, month_ledger(prepared, draft), reserved, reserved * month, rest)
@@ -129,16 +135,14 @@ def commitment_usd(way: Way, replicas: int, hours_per_month: float) -> float:
     return replicas * rent.usd_per_gpu_h * way.pool.pool.gpus * hours_per_month
 
 
-def best_of(
-    built: Built, ways: Iterable[Way], multiple: float, launched: frozenset[str]
-) -> dict[str, Costed]:
+def best_of(built: Built, ways: Iterable[Way], multiple: float, running: bool) -> dict[str, Costed]:
     """The cheapest allowed way of each option at a volume, else the cheapest that only lacks proof."""
     found: dict[str, Costed] = {}
     for way in ways:
         held = found.get(way.option)
         if held is not None and way.why_not and not held.way.why_not:
             continue
-        one = costed(built, way, multiple, launched)
+        one = costed(built, way, multiple, running)
         if one is None:
             continue
         if held is None or _rank(one) < _rank(held):
@@ -174,16 +178,18 @@ def _rest(cases: Iterable[Case], solution: Solution) -> float:
     return rest / whole if whole else 0.0
 
 
-def _launching(prepared: Prepared, draft: Draft, launched: frozenset[str]) -> Draft:
-    """A draft with the launch of every option that does not run yet.
+def _launching(prepared: Prepared, draft: Draft, running: bool) -> Draft:
+    """A draft with the launch of the reference's own offering, where it does not run either.
 
-    Drafts leave out the launch of today's option; where nothing runs yet it is counted too.
+    Drafts take the reference for what serves today, and leave its launch out.
     """
-    lines = Standings(prepared.at)
-    already = {case.today.option for case in prepared.cases if case.today is not None}
+    if running:
+        return draft
+    there = {(case.today.provider, case.today.model) for case in prepared.cases if case.today is not None}
+    counted = {api.option for api in draft.apis if (api.provider, api.model) not in there}
     more: list[Standing] = []
-    for option in sorted((draft.options & already) - launched):
-        more += lines.launch(option)
+    for option in sorted({api.option for api in draft.apis} - counted):
+        more += Standings(prepared.at).launch(option)
     return replace(draft, fleet=Fleet(draft.fleet.pools, (*draft.fleet.standing, *more)))
 
 

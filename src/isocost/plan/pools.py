@@ -119,6 +119,9 @@ def pool_options(
 
 def _spread(options: list[PoolOption], keep: int) -> list[PoolOption]:
     """Of unproven pools the cheapest whose model is not shown to be worse, and the cheapest small one."""
+    # One that a limit rules out would never serve, however good it proved to be.
+    able = [o for o in options if any(fit.why_not.startswith("quality") for fit in o.fits.values())]
+    options = able or options
     close = [o for o in options if any(fit.verdict.n_benchmarks for fit in o.fits.values())]
     close.sort(key=lambda o: -max(f.verdict.difference for f in o.fits.values() if f.verdict.n_benchmarks))
     small = [o for o in close if o.pool.option == "slm"] or [o for o in options if o.pool.option == "slm"]
