@@ -164,10 +164,13 @@ def problem_of(
     more = sum(item.usd_per_month for item in lines.people("selfhost", 2, 0.0, 1e9))
     pools: list[PoolChoice] = []
     held_left = {held.gpu: held.count for held in have.on(prepared.request.on).gpus}
-    for option in options:
-        held = held_left.pop(option.pool.gpu, 0) // option.pool.gpus
-        pools.append(choice(option, tables[option.pool.id], held, more, care * option.pool.gpus))
     spare = max((case.slo.spare_replicas or 0) for case in cases)
+    for p, option in enumerate(options):
+        pool = choice(option, tables[option.pool.id], 0, more, care * option.pool.gpus)
+        # What is held beyond the need stays off: it would only take care.
+        useful = int(pool.needed(np.nansum(load[:, p], axis=0), spare).max())
+        held = min(held_left.pop(option.pool.gpu, 0) // option.pool.gpus, useful)
+        pools.append(replace(pool, held=held))
     spot = prepared.at.number("planning/spot", "most_frac")
     ids = tuple(case.stream.id for case in cases)
     return Problem(
