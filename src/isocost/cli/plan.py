@@ -1,8 +1,7 @@
-"""``isocost plan`` and ``isocost replay``: from a log to the least-cost plan, and a plan over a log."""
+"""``isocost plan``: from a log, or a few numbers, to the least-cost way to serve it."""
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -163,23 +162,4 @@ def _request(catalog: Catalog, log: Path | None, reading: Reading, terms: Terms)
         have=read_have(terms.have) if terms.have else Have(),
         now=reading.now if log is not None else "",
         shape=terms.shape,
-    )
-
-
-@app.command(sort_key=5)
-def replay(
-    log: Log = None,
-    /,
-    *,
-    plan_: Annotated[
-        Path, Parameter(name="--plan", help="A plan.toml that 'isocost plan' wrote.", show_default=True)
-    ] = (Path("plan.toml")),
-    reading: Annotated[Reading, Parameter(name="*")] = Reading(),
-    facts: Facts = None,
-    json: Json = False,
-) -> None:
-    """Run a plan over a log in simulated time: what it costs there, and whether the limits hold."""
-    raise NotBuilt(
-        "'replay' is not built yet",
-        fix=f"'isocost plan {shlex.quote(str(log or 'LOG'))}' replays its own plan",
     )

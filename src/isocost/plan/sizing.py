@@ -21,6 +21,8 @@ from isocost.deployment import Rent, rent
 from isocost.errors import BadInput
 from isocost.perf import Candidates, StepTerms, candidates, gpu_id_of, interval_of, model_id_of
 from isocost.perf.arch import shape_of_config
+from isocost.plan.limits import Slo
+from isocost.plan.prepare import default_slo
 from isocost.replay.queue import BatchLimits, Terms, serve
 
 PS_PER_S = 10**12
@@ -100,9 +102,7 @@ def sizing(
     if not (need.rate_per_s > 0 and need.input_tok > 0 and need.output_tok > 0 and top > 0):
         raise BadInput("rate, lengths and --top must be above zero", fix="Type --rate 5 --in 2000 --out 300")
     model_id = model_id_of(at, model)
-    default = next(fact.subject for fact in at.each("slo/", "default") if fact.value == "true")
-    ttft = at.number(default, "ttft_p95_s") if need.ttft_p95_s is None else need.ttft_p95_s
-    tpot = at.number(default, "tpot_p95_s") if need.tpot_p95_s is None else need.tpot_p95_s
+    ttft, tpot = limits_of(at, need)
     kinds = None if gpus is None else tuple(gpu_id_of(at, gpu) for gpu in gpus)
     every = candidates(at, model_id, kinds, context_tok=float(need.input_tok + need.output_tok))
     rate, terms = every.goodput(need.input_tok, need.output_tok, ttft, tpot)
@@ -128,6 +128,16 @@ def sizing(
         tuple(_notes(at, model_id, found[:top], unquoted, term)),
         _why_none(rate, order, found, ttft, tpot),
     )  # fmt: skip
+
+
+def limits_of(at: CatalogAt, need: Need) -> tuple[float, float]:
+    """Limits on p95 of TTFT and of TPOT, s: those stated, else those that a plan takes for such prompts."""
+    slo = Slo(ttft_p95_s=need.ttft_p95_s, tpot_p95_s=need.tpot_p95_s).over(
+        default_slo(at, float(need.input_tok))
+    )
+    assert slo.ttft_p95_s is not None
+    assert slo.tpot_p95_s is not None
+    return slo.ttft_p95_s, slo.tpot_p95_s
 
 
 def _sized(

@@ -157,17 +157,26 @@ def _unproven(result: PlanResult, width: int) -> list[RenderableType]:
 
 
 def _limits(result: PlanResult, width: int) -> list[RenderableType]:
+    table = limit_rows(result.limits, width)
+    if result.verdict == "infeasible":
+        return [table]
+    within = f"at most {percent(result.gap_frac)} above the least possible, {money(result.bound_usd)}"
+    rounds = f"{result.rounds} round{'s' if result.rounds != 1 else ''} of replay"
+    return [table, _labelled("gap", f"{within}, given the capacities; {rounds}", width)]
+
+
+def limit_rows(limits: Sequence[Limit], width: int) -> Table:
     """Each limit, by what became of it and on what evidence; missed ones first."""
     groups: dict[tuple[str, str], dict[str, list[Limit]]] = {}
     for status in STATUSES:
-        for limit in result.limits:
+        for limit in limits:
             if limit.status == status:
                 targets = groups.setdefault((status, limit.evidence), {})
                 targets.setdefault(_target(limit), []).append(limit)
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(width=8)
     table.add_column(no_wrap=True)
-    table.add_column()
+    table.add_column(max_width=width - 22)
     last = ""
     for (status, evidence), targets in groups.items():
         said = "; ".join(f"{target}: {_where(members)}" for target, members in targets.items())
@@ -177,11 +186,7 @@ def _limits(result: PlanResult, width: int) -> list[RenderableType]:
         last = status
     if not groups:
         table.add_row("  limits", "none set", "--slo slo.toml states them")
-    if result.verdict == "infeasible":
-        return [table]
-    within = f"at most {percent(result.gap_frac)} above the least possible, {money(result.bound_usd)}"
-    rounds = f"{result.rounds} round{'s' if result.rounds != 1 else ''} of replay"
-    return [table, _labelled("gap", f"{within}, given the capacities; {rounds}", width)]
+    return table
 
 
 def _where(members: Sequence[Limit]) -> str:
@@ -203,7 +208,10 @@ def _target(limit: Limit) -> str:
 
 
 def _found(limit: Limit) -> str:
-    return limit.workload if limit.found is None else f"{limit.workload} {_amount(limit.found, limit.unit)}"
+    if limit.found is None:
+        return limit.workload
+    seen = round(limit.found, 2 if limit.found >= 0.1 else 3)
+    return f"{limit.workload} {_amount(seen, limit.unit)}"
 
 
 def _amount(value: float, unit: str) -> str:

@@ -27,6 +27,7 @@ from isocost.perf import Candidates, StepTerms, candidates, closed_form, gpu_id_
 from isocost.perf.arch import SHAPE
 from isocost.perf.memory import cache_bytes_per_tok, cache_capacity_tok, weight_bytes
 from isocost.perf.roofline import decode_step_s, prefill_s
+from isocost.plan.sizing import Need, limits_of
 from isocost.plan.standing import STAFF, Standings
 from isocost.why.formula import Leaf, Node, explain, fact_node
 
@@ -203,11 +204,8 @@ def _of_pool(at: CatalogAt, subject: str, quantity: str, asked: Asked) -> Node:
     if not wanted.any():
         known = ", ".join(sorted(every.name(i) for i in range(every.size)))
         raise UnknownFact("no such layout fits", where=subject, fix=f"Those that fit: {known}")
-    default = next(fact.subject for fact in at.each("slo/", "default") if fact.value == "true")
-    pool = _Pool(at, every.select(np.flatnonzero(wanted)[:1]), gpu, model, asked, (
-        at.number(default, "ttft_p95_s") if asked.ttft_p95_s is None else asked.ttft_p95_s,
-        at.number(default, "tpot_p95_s") if asked.tpot_p95_s is None else asked.tpot_p95_s,
-    ))  # fmt: skip
+    need = Need(0.0, asked.input_tok, asked.output_tok, asked.ttft_p95_s, asked.tpot_p95_s)
+    pool = _Pool(at, every.select(np.flatnonzero(wanted)[:1]), gpu, model, asked, limits_of(at, need))
     build = QUANTITIES.get(quantity)
     if build is None:
         raise UnknownFact(f"no quantity {quantity!r} of a replica", fix=f"Known: {', '.join(QUANTITIES)}")

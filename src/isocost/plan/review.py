@@ -1,0 +1,119 @@
+"""What a plan came to on a log: cost by deployment, latency against the limits, as plain data."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import msgspec
+import numpy as np
+
+from isocost.catalog import Catalog, CatalogAt
+from isocost.ledger import FEMTO_PER_USD
+from isocost.plan.file import PlanFile
+from isocost.plan.prepare import default_slo
+from isocost.plan.rerun import Rerun, rerun
+from isocost.plan.result import Limit, LimitStatus
+from isocost.trace.schema import Trace
+
+SECONDS_PER_H = 3600.0
+LATENCIES = (("ttft_p95_s", "ttft"), ("tpot_p95_s", "tpot"), ("e2e_p95_s", "e2e"))
+"""Field of a limit and the measure that it is on."""
+
+
+class Served(msgspec.Struct, frozen=True):
+    """What one deployment answered. ``busy_frac``: of rented time, ``None`` where nothing is rented."""
+
+    deployment: str
+    requests: int
+    share_frac: float
+    usd: float
+    ttft_p95_s: float | None
+    overflowed: int
+    busy_frac: float | None
+
+
+class Review(msgspec.Struct, frozen=True):
+    """A replayed log. ``usd`` is what its own span cost in tokens and rent.
+
+    ``usd_per_month`` scales that to a mean month and adds what stands beside it; ``planned_usd_per_month``
+    is what the plan expected. ``at_least`` where rows could not be priced.
+    """
+
+    title: str
+    requests: int
+    span_s: float
+    priced_on: str
+    usd: float
+    standing_usd_per_month: float
+    usd_per_month: float
+    planned_usd_per_month: float
+    at_least: bool
+    served: list[Served]
+    limits: list[Limit]
+
+
+def review(trace: Trace, plan: PlanFile, catalog: Catalog) -> Review:
+    """Replay a log under a plan and set it against its limits.
+
+    Raises:
+        BadLimits: a stream of the log that no route of the plan covers.
+    """
+    found = rerun(trace, plan, catalog)
+    at = catalog.at(date.fromisoformat(plan.basis.priced_on))
+    hours = at.number("finance/any", "hours_per_month")
+    usd = found.replayed.ledger.total_usd
+    standing = plan.fleet.standing_usd_per_month
+    return Review(
+        title=trace.title,
+        requests=int(sum(len(stream.rows) for stream in found.streams)),
+        span_s=found.span_s,
+        priced_on=plan.basis.priced_on,
+        usd=usd,
+        standing_usd_per_month=standing,
+        usd_per_month=usd * hours * SECONDS_PER_H / found.span_s + standing,
+        planned_usd_per_month=plan.basis.plan_usd_per_month,
+        at_least=found.replayed.unpriced > 0,
+        served=_served(found),
+        limits=_limits(found, plan, at),
+    )
+
+
+def _served(found: Rerun) -> list[Served]:
+    replayed = found.replayed
+    costs = {key[0]: amount / FEMTO_PER_USD for key, amount in replayed.ledger.by("deployment").items()}
+    demand = np.concatenate([stream.rows for stream in found.streams])
+    rows = []
+    for code, name in enumerate(replayed.names):
+        mine = demand[replayed.where[demand] == code]
+        ttft = replayed.percentile(mine, found.table.output_tok, 95.0)["ttft"]
+        usd = costs.get(name, 0.0)
+        if len(mine) or usd:
+            share = len(mine) / max(1, len(demand))
+            over = replayed.overflowed.get(name, 0)
+            rows.append(Served(name, len(mine), share, usd, ttft, over, replayed.busy_frac.get(name)))
+    return sorted(rows, key=lambda row: -row.usd)
+
+
+def _limits(found: Rerun, plan: PlanFile, at: CatalogAt) -> list[Limit]:
+    """Each latency limit of each workload; requests that may wait have none."""
+    waits = {route.workload for route in plan.routes if route.wait_s is not None}
+    rows: dict[str, list[np.ndarray]] = {}
+    for stream in found.streams:
+        rows.setdefault(stream.workload, []).append(stream.rows)
+    limits = []
+    for workload, parts in rows.items():
+        if workload in waits:
+            continue
+        mine = np.concatenate(parts)
+        longest = float(np.percentile(found.table.input_tok[mine], 95.0))
+        slo = plan.limits.of(workload).over(default_slo(at, longest))
+        seen = found.replayed.percentile(mine, found.table.output_tok, 95.0)
+        for field, measure in LATENCIES:
+            target, value = getattr(slo, field), seen[measure]
+            if target is not None:
+                status: LimitStatus = (
+                    "unverified" if value is None else "held" if value <= target else "missed"
+                )
+                why = "latency of some of its requests is not known" if value is None else "replayed"
+                limits.append(Limit(workload, field.removesuffix("_s"), target, "s", value, status, why))
+    return limits
