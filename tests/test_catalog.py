@@ -163,3 +163,7 @@ def test_listing(catalog: Catalog) -> None:
         show(at, "api/openai/o33")
     with pytest.raises(UnknownFact, match="Near"):
         subjects(at, "openai/gpt-4o")
+
+
+def test_what_ships_is_sound(catalog: Catalog) -> None:
+    assert [problem.line() for problem in check(catalog)] == []

@@ -67,7 +67,8 @@ class Attribute(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     ``subject`` is the first path part it belongs to (``model``, ``gpu``, ``api`` …), ``type`` one
     of number, integer, text, flag; ``unit`` the one unit that its facts must state; ``used_by``
-    the dotted module that reads it.
+    the dotted module that reads it, ``people`` for words that only explain, or ``unbuilt:`` and the
+    room of the design that will.
     """
 
     subject: str
