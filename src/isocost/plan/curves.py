@@ -175,10 +175,10 @@ def isoquant(built: Built) -> Isoquant | None:
     whole = float(tokens.sum(axis=0) @ weight) / 1e6
     price = float(api.sum(axis=0) @ weight) / whole if whole else 0.0
     chosen = min(range(len(points)), key=lambda i: points[i].usd_per_month)
-    apis = " and ".join(dict.fromkeys(case.best.api.id for case in built.planned if case.best is not None))
-    return Isoquant(
-        pool.pool.id, apis, points, chosen, pool.pool.usd_per_gpu_h, price, problem.fixed_usd_per_month
-    )
+    best = [case.best for case in built.planned if case.best is not None]
+    apis = " and ".join(dict.fromkeys(offer.api.subject.removeprefix("api/") for offer in best))
+    fixed = problem.fixed_usd_per_month if points[chosen].replicas else 0.0
+    return Isoquant(pool.pool.id, apis, points, chosen, pool.pool.usd_per_gpu_h, price, fixed)
 
 
 def _cheapest(built: Built) -> PoolOption | None:
