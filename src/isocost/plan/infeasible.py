@@ -112,7 +112,9 @@ def _budget(
             saved = now - choice.usd_per_month
             conflict += [typed(prepared, case, name) for name in choice.against]
             less = "" if math.isinf(saved) else f", {money(saved)} less than now"
-            ways.append((-saved, _words(prepared, case, choice), _price(choice) + less))
+            over = usd_per_month is not None and usd_per_month - saved > budget
+            short = " but still over the budget" if over else ""
+            ways.append((-saved, _words(prepared, case, choice), _price(choice) + less + short))
     ways.sort(key=lambda way: way[0])
     return Infeasible(
         error.what,

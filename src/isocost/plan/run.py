@@ -42,6 +42,7 @@ def make_plan(request: Request) -> Outcome:
     stays = today_draft(prepared, built.planned)
     parts = api_parts(prepared, built.planned)
     built, bound = cheapest(trimmed(built), chosen, stays, parts)
+    _within_budget(built)
     today = story.today_ledger(built, stays)
     drivers = story.drivers_of(built, (built.ledger, *(s.ledger for s in chosen.values() if s.ledger)))
     totals = story.Totals(today, built.ledger, drivers)
@@ -57,15 +58,19 @@ def solved(prepared: Prepared) -> Built:
         from isocost.plan.infeasible import explain
 
         raise explain(prepared, error) from None
-    budget = prepared.request.limits.budget_usd_per_month
+    return built
+
+
+def _within_budget(built: Built) -> None:
+    """Refuse a plan that costs more than its budget, when all that could be cheaper was tried."""
+    budget = built.prepared.request.limits.budget_usd_per_month
     if budget is not None and built.usd_per_month > budget:
         from isocost.plan.infeasible import explain
 
         over = Infeasible(
             f"the least-cost plan is {money(built.usd_per_month)} a month, over {money(budget)}"
         )
-        raise explain(prepared, over)
-    return built
+        raise explain(built.prepared, over, built.usd_per_month)
 
 
 def cheapest(
