@@ -76,6 +76,8 @@ STAFF: Mapping[str, str] = {
 }
 """Subject ``staff/...`` that says how long an option takes to launch."""
 FACTS_MOST = 6
+FTE_LEAST = 0.2
+"""A part of a person too small to run replicas: no trip-wire hangs on it."""
 SURE_FRAC = 0.8
 """Share of scenarios below which two options are called as good as each other."""
 
@@ -265,6 +267,7 @@ def memo(ask: MemoAsk) -> Memo:
     study = _Study(ask, at, built, ways_of(built, today), multiples, bool(today))
     found = _without_idle_mix([study.best(multiple) for multiple in study.multiples])
     drivers = story.drivers_of(built, [one.ledger for by in found for one in by.values()])
+    shown = [one for by in found for one in by.values() if not one.way.why_not]
     verdicts = [_verdict(v, by, drivers) for v, by in zip(volumes, found, strict=True)]
     crossings = _crossings(study, volumes)
     return Memo(
@@ -285,7 +288,7 @@ def memo(ask: MemoAsk) -> Memo:
         tripwires=_tripwires(study, found, crossings),
         assumed=_assumed(study),
         facts=_facts(study, found[VOLUMES // 2]),
-        notes=_notes(study, trace, planned_at),
+        notes=_notes(study, trace, planned_at, shown),
     )
 
 
@@ -517,8 +520,9 @@ def _headline(verdicts: Sequence[Verdict], crossings: Sequence[Crossing], today:
     close = [v for v in verdicts if v.sure_frac is not None and v.sure_frac < SURE_FRAC]
     if close:
         at = count(close[0].requests_per_month)
-        at = at if len(close) == 1 else f"{at} to {count(close[-1].requests_per_month)}"
-        said += f" At {at} {OPTIONS[close[0].runner_up]} may cost as little: choose by what you have."
+        at = f"At {at}" if len(close) == 1 else f"From {at} to {count(close[-1].requests_per_month)}"
+        pair = f"{OPTIONS[close[0].option]} and {OPTIONS[close[0].runner_up]}"
+        said += f" {at} {pair} are within the uncertainty: choose by what you already run."
     return said
 
 
@@ -587,8 +591,8 @@ def _price_wires(study: _Study, by: Mapping[str, Costed]) -> list[Tripwire]:
         turn = "rises above" if above else "falls below"
         then = "own replicas cost less" if above else "the API costs less again"
         text = (
-            f"If {label(api.way)} {turn} {money(tie)} a million tokens, in and out together "
-            f"(now {money(price)}), {then} {volume}{proof}."
+            f"If {label(api.way)} {turn} {_price(tie)} a million tokens, in and out together "
+            f"(now {_price(price)}), {then} {volume}{proof}."
         )
         wires.append(Tripwire("api price", text, float(price), float(tie), "USD/Mtok"))
     rent, hours = rent_of(own)
@@ -598,7 +602,7 @@ def _price_wires(study: _Study, by: Mapping[str, Costed]) -> list[Tripwire]:
     if tie > 0:
         turn = "falls under" if above else "rises over"
         then = "own replicas cost less" if above else "the API costs less again"
-        text = f"If {gpu} {turn} {money(tie)} an hour (now {money(now)}), {then} {volume}{proof}."
+        text = f"If {gpu} {turn} {_price(tie)} an hour (now {_price(now)}), {then} {volume}{proof}."
         wires.append(Tripwire("accelerator price", text, float(now), float(tie), "USD/h"))
     elif above:
         rest = money(own.usd - rent)
@@ -619,6 +623,11 @@ def _api_and_own(by: Mapping[str, Costed]) -> tuple[Costed, Costed] | None:
     return min(apis, key=lambda one: one.usd), min(owns, key=lambda one: (bool(one.way.why_not), one.usd))
 
 
+def _price(usd: float) -> str:
+    """A unit price, to the cent where that says something."""
+    return f"${usd:,.2f}" if usd >= 0.05 else money(usd)
+
+
 def _people_wires(study: _Study, by: Mapping[str, Costed]) -> list[Tripwire]:
     """How few people must run the replicas for them to cost less than the best API, high volume."""
     pair = _api_and_own(by)
@@ -629,7 +638,7 @@ def _people_wires(study: _Study, by: Mapping[str, Costed]) -> list[Tripwire]:
     base = study.at.number("staff/self-hosted", "fte")
     usd_per_fte = sum(i.usd_per_month for i in Standings(study.at).people("selfhost", 1, 0.0, 0.0)) / base
     now, most = people / usd_per_fte, (people - (own.usd - api.usd)) / usd_per_fte
-    if most <= 0:
+    if most < FTE_LEAST:
         return []
     volume = f"at {count(study.multiples[-1] * study.base)} requests a month"
     text = f"If no more than {most:.1f} people run the replicas (assumed {now:.1f}), they cost less {volume}."
@@ -711,42 +720,26 @@ def _named(fact: Fact, catalog: Catalog) -> Assumed:
     )  # fmt: skip
 
 
-def _notes(study: _Study, trace: Trace, planned_at: float) -> list[str]:
+def _notes(study: _Study, trace: Trace, planned_at: float, shown: Sequence[Costed]) -> list[str]:
     built, ask = study.built, study.ask
     week = built.prepared.week
     notes = [
-        f"Traffic: {len(built.prepared.table):,} generated requests, {week.span_s / 86400:.0f} days at "
-        f"{count(planned_at)} a month, replayed there; other volumes are sized from the same capacity table. "
-        f"Bursts relative to traffic are as there: own replicas look a little cheap below, dear above."
+        f"Traffic is generated: {len(built.prepared.table):,} requests, {week.span_s / 86400:.0f} days at "
+        f"{count(planned_at)} a month, replayed. Other volumes use the same capacity and the same bursts: "
+        f"own replicas look a little cheap below, dear above."
     ]
     if not ask.now:
-        notes.append(
-            f"Nothing serves today: launch is counted for every option. Only models proven not worse than "
-            f"{reference_name(study)} count as allowed."
-        )
-    doubtful = [
-        offer.api.id
-        for way in study.ways
-        for offer in way.offers
-        if way.option in ("api", "hosted", "today") and not way.why_not and offer.latency == "unverified"
-    ]
+        notes.append("Nothing serves today: launch is counted for every option.")
+    doubtful = [offer.api.id for one in shown for offer in one.way.offers if offer.latency == "unverified"]
     if doubtful:
-        notes.append(
-            f"No published time to first token for {', '.join(dict.fromkeys(doubtful))}: "
-            f"the limit on it is unverified there. Measure it first."
-        )
+        names = ", ".join(dict.fromkeys(doubtful))
+        notes.append(f"No published time to first token for {names}: measure it, the limit is unverified.")
     for miss in built.misses:
         notes.append(
             f"{miss.name} p95 {miss.found_s:.2f} s on {miss.pool} misses {miss.limit_s:g} s in replay."
         )
     unknown = [finding.text for finding in trace.findings if finding.level == "doubt"]
     return [*notes, *unknown]
-
-
-def reference_name(study: _Study) -> str:
-    """Today's or the reference's offering, as a person would type it."""
-    today = study.built.planned[0].today
-    return "" if today is None else today.id
 
 
 def _range(volumes: Sequence[float]) -> str:
