@@ -120,9 +120,10 @@ def _range(request: Request, built: Built) -> Range | None:
         return None
     flat = build(prepare(replace(request, shape="flat")))
     low, high = sorted((flat.usd_per_month, built.usd_per_month))
-    days = built.prepared.week.span_s / 86400
+    hours = built.prepared.week.span_s / 3600
+    span = f"{hours:.1f} hours" if hours < 48 else f"{hours / 24:.1f} days"
     text = (
-        f"The trace covers {days:.1f} days: the week is filled by the {request.shape!r} shape; "
+        f"The trace covers {span}: the week is filled by the {request.shape!r} shape; "
         f"a flat week gives {money(low)} to {money(high)}. No commitment rests on the flat week alone."
     )
     return Range(flat.usd_per_month, built.usd_per_month, request.shape, text)
@@ -201,6 +202,8 @@ def _detail(totals: story.Totals, at_least: bool) -> str:
     rest = totals.plan.where(option="people").total_usd
     then = totals.plan.total_usd - rest
     least = "at least " if at_least else ""
+    if abs(then - now) < 0.005 * max(now, 1.0):
+        return f"Answers cost {least}{money(now)}; people and upkeep are {money(rest)} more."
     return f"Answers cost {money(then)}, not {least}{money(now)}; people and upkeep are {money(rest)} more."
 
 
