@@ -18,9 +18,14 @@ from golden import Golden
 from isocost.cli import app, main
 from isocost.cli.output import staged
 from isocost.cli.root import NOT_BUILT
+from isocost.deployment import Api
 from isocost.errors import BadInput, Infeasible
+from isocost.fleet import Fleet
 from isocost.ledger import Charge, Ledger, fusd
+from isocost.plan.file import Basis, PlanFile, dumps
+from isocost.plan.limits import Limits, Slo
 from isocost.plan.result import PlanResult
+from isocost.policy.route import Route, Share
 
 CASES = Path(__file__).parent / "cases"
 FACTS = str(CASES / "cli" / "facts")
@@ -141,7 +146,7 @@ def outcome(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A plan made elsewhere, so that only what is printed and written is tested."""
     result = msgspec.json.decode((CASES / "report" / "support.json").read_bytes(), type=PlanResult)
     charge = Charge(
-        "mon 00h", "api", "d", "deployment", "tokens", "w", "t", "m", 1.0, "tok", "f", 1.0, fusd(1.0)
+        "mon 00h", "api", "d", "deployment", "tokens", "w", "t", "m", 1.0, "tok", "", 1.0, fusd(1.0)
     )
     made = SimpleNamespace(result=result, toml="title = 'a plan'\n", ledger=Ledger([charge]))
     monkeypatch.setattr("isocost.plan.run.make_plan", lambda request: made)
@@ -226,6 +231,58 @@ def test_catalog_check_finds_what_is_wrong(capsys: pytest.CaptureFixture[str], t
     out = capsys.readouterr().out
     assert "mine.csv:2: source 'nobody' is not in sources.csv." in out
     assert "mine.csv:2: unit 'GB', the attribute's is 'bytes'." in out
+
+
+def test_catalog_show_of_one_fact(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["catalog", "show", "gpu/h100-sxm.memory_bytes", "--json"]) == 0
+    assert {row["attribute"] for row in json.loads(capsys.readouterr().out)} == {"memory_bytes"}
+
+
+def test_no_log_gives_a_memo(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = ["plan", "--requests", "50k..200k/mo", "--in", "600", "--out", "150"]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert out.rstrip().endswith("Wrote: memo.md")
+    assert max(len(line) for line in out.splitlines()) <= 100
+    (page,) = tmp_path.iterdir()
+    assert page.read_text().startswith("# 50k to 200k requests a month")
+
+
+PLAN = PlanFile(
+    Basis("a log", "0", "2026-01-01", "0", "", 10.0, 5.0),
+    Limits(default=Slo(ttft_p95_s=1.0)),
+    (Api("acme/big", "api/acme/big", "acme", "acme-big", "api"),),
+    (Route("log", "*", (Share("acme/big", (1.0,)),)),),
+    Fleet(),
+)
+
+
+def test_replay_prices_a_plan_on_another_log(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "plan.toml").write_text(dumps(PLAN))
+    rows = "\n".join(f"2026-01-0{1 + i // 24}T{i % 24:02}:00:00Z,acme/big,1000,100,0.5" for i in range(96))
+    (tmp_path / "log.csv").write_text(f"timestamp,model,input_tokens,output_tokens,ttft_s\n{rows}\n")
+    assert main(["replay", "log.csv", "--json", *ACME]) == 0
+    found = json.loads(capsys.readouterr().out)
+    # 96 requests of 1,000 x $2.50/M + 100 x $10/M
+    assert found["usd"] == pytest.approx(96 * 0.0035)
+    assert found["requests"] == 96
+    assert found["served"][0]["deployment"] == "acme/big"
+    ttft = next(limit for limit in found["limits"] if limit["name"] == "ttft_p95")
+    assert (ttft["target"], ttft["found"], ttft["status"]) == (1.0, 0.5, "held")
+    assert main(["replay", "log.csv", *ACME]) == 0
+    out = capsys.readouterr().out
+    assert "planned $5.00" in out
+    assert "TTFT p95 <= 1.00 s: log 0.50 s" in out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log.csv", "plan.toml"]
+
+
+def test_why_of_a_plan_adds_up_its_ledger(
+    outcome: SimpleNamespace, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(["plan", "--no-report"]) == 0
+    capsys.readouterr()
+    assert main(["why", "plan", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["why"]["value"] == 1.0
 
 
 def test_validate_bills_counts(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -90,12 +90,18 @@ def show_(subject: str, /, *, on: On = None, facts: Facts = None, json: Json = F
     Parameters
     ----------
     subject
-        As ``isocost catalog list`` prints it: ``gpu/h100-sxm``, ``api/openai/gpt-4o``.
+        As ``isocost catalog list`` prints it: ``gpu/h100-sxm``, ``api/openai/gpt-4o``; or the name of one
+        of its facts: ``gpu/h100-sxm.memory_bytes``.
     """
     from isocost.catalog import listing
 
     catalog = load(facts)
-    rows = listing.show(catalog.at(on or newest(catalog)), subject)
+    known = catalog.subjects()
+    whole = next((one for one in known if subject.startswith(f"{one}.")), "") if subject not in known else ""
+    attribute = subject.removeprefix(f"{whole}.").partition("[")[0].partition("@")[0] if whole else ""
+    rows = listing.show(catalog.at(on or newest(catalog)), whole or subject)
+    if attribute in {row.attribute for row in rows}:
+        rows = [row for row in rows if row.attribute == attribute]
     if json:
         return show_json(rows)
     table = grid((subject, "l"), ("value", "r"), ("unit", "l"), ("in force", "l"), ("kind", "l"), ("", "r"))

@@ -13,7 +13,8 @@ from isocost.cli.catalog import load, newest
 from isocost.cli.output import columns, show, show_json, staged, working
 from isocost.cli.root import Facts, InTok, Json, OutTok, app
 from isocost.cli.trace import Format, Map, WorkloadBy, opened
-from isocost.errors import BadInput, NotBuilt
+from isocost.errors import BadInput
+from isocost.units import tokens, volume_per_month
 
 if TYPE_CHECKING:
     from isocost.catalog import Catalog
@@ -98,12 +99,7 @@ def plan(
     Writes plan.toml (the plan), ledger.parquet (every charge) and report.html (one offline page).
     """
     if guess.requests is not None:
-        if log is not None:
-            raise BadInput("a log and --requests", fix="Give one of the two: a log, or numbers instead of it")
-        raise NotBuilt(
-            "planning from a few numbers is not built yet",
-            fix="Use 'isocost price MODEL --requests ...' and 'isocost size MODEL --rate ...', or plan a log",
-        )
+        return _memo(log, guess, reading.now, terms, written.to, load(facts), json)
     if guess.in_ is not None or guess.out is not None:
         raise BadInput(
             "--in and --out are tokens of a request, for a plan without a log",
@@ -139,6 +135,42 @@ def plan(
     show(text(outcome.result, columns(), stale))
     there = "" if written.to == Path() else f" in {written.to}"
     show(f"  Wrote: {', '.join(names)}{there}")
+    return None
+
+
+def _memo(
+    log: Path | None, guess: Guess, now: str, terms: Terms, to: Path, catalog: Catalog, json: bool
+) -> None:
+    """Plan from a few numbers: print the memo, and write it as memo.md."""
+    from isocost.plan.limits import Have, Limits, read_have, read_limits
+    from isocost.plan.memo import MemoAsk, memo
+    from isocost.report.memo import markdown, text
+
+    if log is not None:
+        raise BadInput("a log and --requests", fix="Give one of the two: a log, or numbers instead of it")
+    if guess.requests is None or guess.in_ is None or guess.out is None:
+        raise BadInput(
+            "no lengths", fix="Add --in and --out, the tokens of a mean request: --in 1500 --out 500"
+        )
+    volume = volume_per_month(guess.requests)
+    ask = MemoAsk(
+        (volume.low, volume.high),
+        tokens(guess.in_),
+        tokens(guess.out),
+        catalog,
+        terms.on or newest(catalog),
+        now,
+        read_limits(terms.slo) if terms.slo else Limits(),
+        read_have(terms.have) if terms.have else Have(),
+        terms.shape,
+    )
+    with staged(to) as stage:
+        with working("planning"):
+            found = memo(ask)
+        (stage / "memo.md").write_text(markdown(found), encoding="utf-8")
+    if json:
+        return show_json(found)
+    show(text(found, columns()), f"  Wrote: {to / 'memo.md'}")
     return None
 
 

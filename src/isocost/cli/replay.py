@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from rich.text import Text
 
 from isocost.cli.catalog import load
-from isocost.cli.output import columns, grid, show, show_json, working, wrapped
+from isocost.cli.output import grid, show, show_json, working, wrapped
 from isocost.cli.plan import EXAMPLE_NOW, Log
 from isocost.cli.root import Facts, Json, app
 from isocost.cli.trace import Format, Map, WorkloadBy, opened
@@ -81,4 +81,4 @@ def _show(found: Review, plan: Path) -> None:
         away = f"{row.overflowed:,}" if row.busy_frac is not None else "-"
         cells = (f"{row.requests:,}", percent(row.share_frac), f"{row.usd:,.2f}", ttft, busy, away)
         table.add_row(f"  {row.deployment}", *cells)
-    show(table, "", limit_rows(found.limits, columns()))
+    show(table, "", limit_rows(found.limits))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -12,6 +13,7 @@ from rich.text import Text
 from isocost.cli.catalog import load, newest
 from isocost.cli.output import show, show_json, wrapped
 from isocost.cli.root import Facts, InTok, Json, OutTok, app
+from isocost.errors import BadInput
 from isocost.units import tokens
 
 if TYPE_CHECKING:
@@ -44,6 +46,9 @@ def why(
     request: Annotated[Request, Parameter(name="*")] = Request(),
     today: Annotated[str, Parameter(help="What a model's quality is compared with: openai/gpt-4o.")] = "",
     depth: Annotated[int, Parameter(help="How deep formulas are followed.", show_default=True)] = 3,
+    ledger: Annotated[
+        Path, Parameter(help="The plan that plan.NAME is a part of.", show_default=True)
+    ] = Path("ledger.parquet"),
     on: Annotated[date | None, Parameter(help="The date of facts (default: the newest).")] = None,
     facts: Facts = None,
     json: Json = False,
@@ -54,7 +59,8 @@ def why(
     ----------
     name
         openai/gpt-4o.usd_per_request, self/llama-3.3-70b@4xh100-sxm.usd_per_mtok, llama-3.3-70b.quality,
-        selfhost.staff_usd_per_month, or a fact: gpu/h100-sxm.memory_bytes.
+        selfhost.staff_usd_per_month, a part of the plan in this folder (plan, plan.api-tokens), or a fact:
+        gpu/h100-sxm.memory_bytes.
     """
     from isocost.why import Asked
     from isocost.why import why as explained
@@ -70,7 +76,8 @@ def why(
         request.ttft_p95,
         request.tpot_p95,
     )
-    node = explained(at, name, asked)
+    whole = name == "plan" or name.startswith("plan.")
+    node = _of_plan(ledger, name) if whole else explained(at, name, asked)
     if json:
         cited = [_cited(at, ident) for ident in node.all_facts()]
         return show_json({"on": at.on, "asked": asked._asdict(), "why": node, "facts": cited})
@@ -82,6 +89,17 @@ def why(
     _show_inputs(node, 1, depth, shown, at)
     _show_facts(node, at)
     return None
+
+
+def _of_plan(path: Path, name: str) -> Node:
+    from isocost.ledger import Ledger
+    from isocost.why import of_ledger
+
+    if not path.exists():
+        raise BadInput(
+            "no such file", where=str(path), fix="Type 'isocost plan LOG', or name another: --ledger FILE"
+        )
+    return of_ledger(Ledger.read(path), name)
 
 
 def printed(value: float) -> str:
@@ -116,10 +134,9 @@ def _show_inputs(node: Node, level: int, depth: int, shown: set[str], at: Catalo
         if again:
             continue
         shown.add(key)
-        if level >= depth and one.inputs:
-            continue
         _show_formula(one, level + 2)
-        _show_inputs(one, level + 1, depth, shown, at)
+        if level < depth:
+            _show_inputs(one, level + 1, depth, shown, at)
 
 
 def _source(node: Node, again: bool) -> str:

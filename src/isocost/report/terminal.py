@@ -157,7 +157,7 @@ def _unproven(result: PlanResult, width: int) -> list[RenderableType]:
 
 
 def _limits(result: PlanResult, width: int) -> list[RenderableType]:
-    table = limit_rows(result.limits, width)
+    table = limit_rows(result.limits)
     if result.verdict == "infeasible":
         return [table]
     within = f"at most {percent(result.gap_frac)} above the least possible, {money(result.bound_usd)}"
@@ -165,7 +165,7 @@ def _limits(result: PlanResult, width: int) -> list[RenderableType]:
     return [table, _labelled("gap", f"{within}, given the capacities; {rounds}", width)]
 
 
-def limit_rows(limits: Sequence[Limit], width: int) -> Table:
+def limit_rows(limits: Sequence[Limit]) -> Table:
     """Each limit, by what became of it and on what evidence; missed ones first."""
     groups: dict[tuple[str, str], dict[str, list[Limit]]] = {}
     for status in STATUSES:
@@ -176,7 +176,7 @@ def limit_rows(limits: Sequence[Limit], width: int) -> Table:
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(width=8)
     table.add_column(no_wrap=True)
-    table.add_column(max_width=width - 22)
+    table.add_column()
     last = ""
     for (status, evidence), targets in groups.items():
         said = "; ".join(f"{target}: {_where(members)}" for target, members in targets.items())

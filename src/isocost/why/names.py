@@ -34,7 +34,7 @@ from isocost.why.formula import Leaf, Node, explain, fact_node
 SECONDS_PER_H = 3600.0
 FORMS = (
     "openai/gpt-4o.usd_per_request, self/llama-3.3-70b@4xh100-sxm.usd_per_mtok, llama-3.3-70b.quality, "
-    "selfhost.staff_usd_per_month, or a fact as 'isocost catalog show' names it"
+    "selfhost.staff_usd_per_month, plan.api-tokens, or a fact as 'isocost catalog show' names it"
 )
 
 
