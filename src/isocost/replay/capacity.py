@@ -210,7 +210,8 @@ def _work_ps(sample: Sample, terms: Terms, limits: BatchLimits) -> float:
     decodes = (sample.output_tok - 1).astype(np.float64)
     held = decodes * (sample.input_tok + 0.5 * sample.output_tok)
     work = terms.prefill_ps_per_tok * prefill.sum() + terms.seq_ps * decodes.sum()
-    work += terms.kv_ps_per_tok * held.sum() + terms.base_ps * sample.output_tok.sum() / batch
+    # In floats: a sample of long answers has more picoseconds of steps than 64 bits count.
+    work += terms.kv_ps_per_tok * held.sum() + terms.base_ps * float(sample.output_tok.sum()) / batch
     return float(max(1.0, work))
 
 
