@@ -8,6 +8,7 @@ output_sigma, dispersion, longest_ratio, reference_model, trip_months, range_rat
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -76,6 +77,10 @@ STAFF: Mapping[str, str] = {
 }
 """Subject ``staff/...`` that says how long an option takes to launch."""
 FACTS_MOST = 6
+REPLICAS_MANY = 200
+"""Replicas from which whole numbers no longer matter: a replica more is half a percent."""
+PRICE_MOST = 100.0
+"""A price must be within this factor of today's for a trip-wire to hang on it."""
 FTE_LEAST = 0.2
 """A part of a person too small to run replicas: no trip-wire hangs on it."""
 SURE_FRAC = 0.8
@@ -240,10 +245,14 @@ class _Study:
         """The best way of each option at a multiple."""
         return best_of(self.built, self.ways, multiple, self.running)
 
+    def allowed(self, multiple: float) -> dict[str, Costed]:
+        """The best allowed way of each option at a multiple."""
+        ways = [way for way in self.ways if not way.why_not]
+        return best_of(self.built, ways, multiple, self.running)
+
     def winner(self, multiple: float) -> Costed:
         """The cheapest allowed way at a multiple."""
-        allowed = [way for way in self.ways if not way.why_not]
-        return _winner(best_of(self.built, allowed, multiple, self.running))
+        return _winner(self.allowed(multiple))
 
 
 def memo(ask: MemoAsk) -> Memo:
@@ -288,7 +297,7 @@ def memo(ask: MemoAsk) -> Memo:
         tripwires=_tripwires(study, found, crossings),
         assumed=_assumed(study),
         facts=_facts(study, found[VOLUMES // 2]),
-        notes=_notes(study, trace, planned_at, shown),
+        notes=_notes(study, trace, planned_at, shown, verdicts),
     )
 
 
@@ -437,7 +446,9 @@ def _why_none(study: _Study, option: str) -> str:
     fits = [fit for o in study.built.options if o.pool.option == option for fit in o.fits.values()]
     reasons = [fit.why_not for fit in fits if fit.why_not and not fit.why_not.startswith("quality")]
     if option in ("api", "hosted"):
-        return "no offering takes these requests"
+        offers = [offer for case in study.built.planned for offer in case.offers]
+        said = Counter(offer.why_not for offer in offers if offer.api.option == option and offer.why_not)
+        return said.most_common(1)[0][0] if said else "no offering takes these requests"
     return reasons[0] if reasons else "no replica carries this traffic within the limits"
 
 
@@ -483,8 +494,11 @@ def _crossings(study: _Study, volumes: Sequence[float]) -> list[Crossing]:
     found: list[Crossing] = []
     before = study.winner(grid[0] / study.base).way.option
     for left, right in pairwise(grid):
-        after = study.winner(right / study.base).way.option
+        by = study.allowed(right / study.base)
+        after = _winner(by).way.option
         if after == before:
+            if left > volumes[-1] and _far_enough(by):
+                break
             continue
         near, far = left, right
         while far / near > 1.01:
@@ -498,11 +512,17 @@ def _crossings(study: _Study, volumes: Sequence[float]) -> list[Crossing]:
     return found
 
 
+def _far_enough(by: Mapping[str, Costed]) -> bool:
+    """Whether more traffic changes no verdict: own replicas win already, or they are many and still lose."""
+    return _winner(by).way.pool is not None or any(replicas_of(one)[1] > REPLICAS_MANY for one in by.values())
+
+
 def _headline(verdicts: Sequence[Verdict], crossings: Sequence[Crossing], today: str) -> str:
     """The verdict by volume, in two sentences at most."""
     first, last = verdicts[0], verdicts[-1]
     inside = [crossing for crossing in crossings if crossing.inside]
-    cost = f"{money(first.usd_per_month.mid)} to {money(last.usd_per_month.mid)} a month"
+    ends = list(dict.fromkeys(money(verdict.usd_per_month.mid) for verdict in (first, last)))
+    cost = f"{' to '.join(ends)} a month"
     if inside:
         parts = [f"{OPTIONS[first.option]} up to {count(inside[0].requests_per_month)} requests a month"]
         for one, after in zip(inside, [*inside[1:], None], strict=True):
@@ -519,11 +539,22 @@ def _headline(verdicts: Sequence[Verdict], crossings: Sequence[Crossing], today:
         said += f" {sentence(OPTIONS[then.after])} cost less from {count(then.requests_per_month)} on."
     close = [v for v in verdicts if v.sure_frac is not None and v.sure_frac < SURE_FRAC]
     if close:
-        at = count(close[0].requests_per_month)
-        at = f"At {at}" if len(close) == 1 else f"From {at} to {count(close[-1].requests_per_month)}"
-        pair = f"{OPTIONS[close[0].option]} and {OPTIONS[close[0].runner_up]}"
-        said += f" {at} {pair} are within the uncertainty: choose by what you already run."
+        said += f" {_where(close, verdicts)} are within the uncertainty: choose by what you already run."
     return said
+
+
+def _where(close: Sequence[Verdict], verdicts: Sequence[Verdict]) -> str:
+    """At which volumes, and which two options."""
+    ats = [count(verdict.requests_per_month) for verdict in close]
+    start = verdicts.index(close[0])
+    whole = list(verdicts[start : start + len(close)]) == list(close)
+    at = f"At {' and '.join((', '.join(ats[:-1]), ats[-1]) if len(ats) > 1 else ats)}"
+    if whole and len(close) > 1:
+        at = f"From {ats[0]} to {ats[-1]}"
+    pairs = {frozenset((verdict.option, verdict.runner_up)) for verdict in close}
+    if len(pairs) > 1:
+        return f"{at} the two cheapest options"
+    return f"{at} {OPTIONS[close[0].option]} and {OPTIONS[close[0].runner_up]}"
 
 
 def sentence(text: str) -> str:
@@ -587,7 +618,7 @@ def _price_wires(study: _Study, by: Mapping[str, Costed]) -> list[Tripwire]:
     price = paid / (mtok * study.multiples[-1])
     tie = (own.usd - (api.usd - paid)) / paid * price
     above = own.usd > api.usd
-    if tie > 0:
+    if 0 < tie < price * PRICE_MOST:
         turn = "rises above" if above else "falls below"
         then = "own replicas cost less" if above else "the API costs less again"
         text = (
@@ -720,7 +751,13 @@ def _named(fact: Fact, catalog: Catalog) -> Assumed:
     )  # fmt: skip
 
 
-def _notes(study: _Study, trace: Trace, planned_at: float, shown: Sequence[Costed]) -> list[str]:
+def _notes(
+    study: _Study,
+    trace: Trace,
+    planned_at: float,
+    shown: Sequence[Costed],
+    verdicts: Sequence[Verdict],
+) -> list[str]:
     built, ask = study.built, study.ask
     week = built.prepared.week
     notes = [
@@ -730,6 +767,12 @@ def _notes(study: _Study, trace: Trace, planned_at: float, shown: Sequence[Coste
     ]
     if not ask.now:
         notes.append("Nothing serves today: launch is counted for every option.")
+    budget = ask.limits.budget_usd_per_month
+    over = [] if budget is None else [v for v in verdicts if v.usd_per_month.mid > budget]
+    if budget is not None and over:
+        notes.append(
+            f"Over the budget of {money(budget)} from {count(over[0].requests_per_month)} requests on."
+        )
     doubtful = [offer.api.id for one in shown for offer in one.way.offers if offer.latency == "unverified"]
     if doubtful:
         names = ", ".join(dict.fromkeys(doubtful))
