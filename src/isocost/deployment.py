@@ -194,7 +194,8 @@ def unfit(catalog_at: CatalogAt, deployment: Api | Pool, ask: Ask) -> str:
     return _lacks(catalog_at, deployment, ask)
 
 
-def _unfit_api(catalog_at: CatalogAt, api: Api, ask: Ask) -> str:
+def misplaced(catalog_at: CatalogAt, api: Api, ask: Ask) -> str:
+    """Why tokens may not go to an API, in words: limits on place hold for today's as for any other."""
     if ask.own_place:
         return "tokens must stay on replicas of one's own"
     if api.provider in ask.not_providers:
@@ -204,6 +205,12 @@ def _unfit_api(catalog_at: CatalogAt, api: Api, ask: Ask) -> str:
         offered = str(known.value).split() if known else []
         if not set(ask.regions) & set(offered):
             return f"{api.provider} is not known to answer from {' or '.join(ask.regions)}"
+    return ""
+
+
+def _unfit_api(catalog_at: CatalogAt, api: Api, ask: Ask) -> str:
+    if why_not := misplaced(catalog_at, api, ask):
+        return why_not
     if api.tier == "batch":
         turnaround = catalog_at.find(f"provider/{api.provider}", "batch_turnaround_h")
         if ask.wait_s is None:

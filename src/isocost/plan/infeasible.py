@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import msgspec
 import numpy as np
 
-from isocost.deployment import Ask, unfit
+from isocost.deployment import Ask, misplaced
 from isocost.errors import Infeasible
 from isocost.plan.limits import Slo
 from isocost.plan.offers import Case, Offer, ask_of
@@ -201,8 +201,7 @@ def _speaks(prepared: Prepared, case: Case, offer: Offer, name: str) -> bool:
     if name == "place":
         return True
     if name == "regions":
-        bare = Ask(0, 0, (), False, case.ask.regions, (), math.inf)
-        return unfit(prepared.at, offer.api, bare).endswith(" or ".join(case.ask.regions))
+        return bool(misplaced(prepared.at, offer.api, Ask(0, 0, (), False, case.ask.regions, (), None)))
     if name == "not_providers":
         return offer.api.provider in case.ask.not_providers
     if name == "ttft_p95_s":

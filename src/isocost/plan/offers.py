@@ -29,6 +29,7 @@ from isocost.deployment import (
     UnitPrices,
     api_ttft_p95_s,
     cache_rule,
+    misplaced,
     offering_of,
     unfit,
     unit_prices,
@@ -219,9 +220,9 @@ class Market:
             needs=() if api.model == today else case.ask.needs,
         )
         same = case.today is not None and api.subject == case.today.subject
-        why_not = "" if same and api.tier == "standard" else unfit(self.catalog_at, api, asked)
-        if same and api.tier == "standard" and (case.ask.own_place or api.provider in case.ask.not_providers):
-            why_not = unfit(self.catalog_at, api, asked)
+        # Today's API has shown what it takes; where its tokens may go is another question.
+        fits = misplaced if same and api.tier == "standard" else unfit
+        why_not = fits(self.catalog_at, api, asked)
         margin = (
             self.margin if case.slo.quality_margin_points is None else case.slo.quality_margin_points / 100
         )
