@@ -105,7 +105,7 @@ def _lines(result: PlanResult, width: int) -> Table:
     table.add_column("TTFT p95", justify="right", no_wrap=True)
     table.add_column("quality evidence", min_width=16)
     table.add_column("share", justify="right", no_wrap=True)
-    bar = 20 if width >= WIDE else 8
+    bar = 20 if width >= WIDEST else 10 if width >= WIDE else 6
     table.add_column("", no_wrap=True)
     cents = max((abs(line.usd_per_month) for line in result.lines), default=0.0) < 10
     today, plan = _option(result, "today"), _option(result, "mix")
