@@ -162,7 +162,7 @@ def test_plan_writes_and_says_so(
     assert Ledger.read(tmp_path / "ledger.parquet").total_usd == 1.0
     assert (tmp_path / "plan.toml").read_text() == outcome.toml
     assert main(["plan", "--no-report", "--to", "there"]) == 0
-    assert capsys.readouterr().out.rstrip().endswith("Wrote: plan.toml, ledger.parquet in there")
+    assert capsys.readouterr().out.rstrip().endswith("Wrote: there/plan.toml, there/ledger.parquet")
     assert sorted(path.name for path in (tmp_path / "there").iterdir()) == ["ledger.parquet", "plan.toml"]
 
 

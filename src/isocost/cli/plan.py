@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from isocost.plan.prepare import Request
     from isocost.trace import Trace
 
+FILES = ("plan.toml", "ledger.parquet", "report.html")
 EXAMPLE_NOW = "anthropic/claude-opus-4-6"
 """Who answers the bundled example today."""
 
@@ -112,29 +113,26 @@ def plan(
         request = _request(catalog, log, reading, terms)
         with working("planning"):
             outcome = make_plan(request)
-        names = ["plan.toml", "ledger.parquet"]
-        (stage / names[0]).write_text(outcome.toml, encoding="utf-8")
-        outcome.ledger.write(stage / names[1])
+        (stage / "plan.toml").write_text(outcome.toml, encoding="utf-8")
+        outcome.ledger.write(stage / "ledger.parquet")
         if written.report:
             from isocost.report import render
 
             with working("drawing the report"):
                 (stage / "report.html").write_text(render(outcome.result), encoding="utf-8")
-            names.append("report.html")
+    names = [str(written.to / name) for name in FILES[: 3 if written.report else 2]]
     if written.png is not None:
         from isocost.report import pngs
 
         with working("drawing pictures"), staged(written.png) as stage:
-            pictures = [path.name for path in pngs(outcome.result, stage)]
-        names += [str(written.png / name) for name in pictures]
+            names.append(f"{len(pngs(outcome.result, stage))} pictures in {written.png}")
     if json:
         return show_json(outcome.result)
     from isocost.report.terminal import render as text
 
     stale = catalog.at(request.on).number("planning/facts", "stale_days")
     show(text(outcome.result, columns(), stale))
-    there = "" if written.to == Path() else f" in {written.to}"
-    show(f"  Wrote: {', '.join(names)}{there}")
+    show(f"  Wrote: {', '.join(names)}")
     return None
 
 

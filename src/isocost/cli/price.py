@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 DEFAULT_TOK = "1000"
 MOST_OTHERS = 12
+HEADS: Mapping[str, str] = {"web_search": "USD/search", "request": "USD/request"}
+"""Meters that are not priced by the million tokens."""
 
 
 @dataclass(frozen=True)
@@ -166,13 +169,19 @@ def _show_history(catalog: Catalog, offering: Offering, on: date) -> None:
     for row in rows:
         span = (row["from"], row["until"], row["when"], row["kind"])
         spans.setdefault(span, {})[row["meter"]] = row["usd"]
-    table = grid(("  from", "l"), ("until", "l"), ("", "l"), *((meter, "r") for meter in meters), ("", "l"))
+    table = grid(
+        ("  from", "l"),
+        ("until", "l"),
+        ("", "l"),
+        *((HEADS.get(meter, meter), "r") for meter in meters),
+        ("", "l"),
+    )
     for (since, until, when, kind), usd in spans.items():
         early, late = since > on.isoformat(), bool(until) and until <= on.isoformat()
         note = "announced" if kind == "expected" else "to come" if early else "past" if late else ""
         cells = [usd.get(meter, "-") for meter in meters]
         table.add_row(f"  {since or '...'}", until or "...", when, *cells, note, style="dim" if note else "")
-    show("", Text("  prices, USD/Mtok (web_search and request: USD each)", "bold"), table)
+    show("", Text("  prices, USD/Mtok", "bold"), table)
 
 
 def _history(catalog: Catalog, offering: Offering) -> list[dict[str, str]]:

@@ -9,11 +9,14 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from isocost.cli.catalog import load
-from isocost.cli.output import grid, show, show_json, working
+from isocost.cli.output import grid, show, show_json, working, wrapped
 from isocost.cli.root import Facts, Json, app
 from isocost.errors import BadInput
 
-MOST_FAILED = 10
+MOST_FAILED = 6
+SHOWN = frozenset({"kind", "file", "rows", "left_out", "passed", "failed", "by", "wrong", "compared"})
+"""Parts of a report that have a place of their own in what is printed."""
+FRACTIONS = frozenset({"mape", "median", "covered"})
 
 
 @app.command(sort_key=8)
@@ -39,13 +42,17 @@ def validate(
         found = _compared(kind, file, facts)
     if json:
         return show_json(found)
-    table = grid(("", "l"), ("", "l"))
+    table = grid(("", "l"), ("", "w"))
     rows, passed = int(str(found["rows"])), int(str(found["passed"]))
+    left_out = found.get("left_out")
+    kept = rows - sum(left_out.values()) if isinstance(left_out, Mapping) else rows
     table.add_row("rows", f"{rows:,}")
-    table.add_row("passed", f"{passed:,} ({passed / rows:.1%})" if rows else "0")
+    if kept != rows:
+        table.add_row("left out", _words(left_out))
+    table.add_row("passed", f"{passed:,} of {kept:,} ({passed / kept:.1%})" if kept else "0")
     for name, value in found.items():
-        if name not in ("kind", "file", "rows", "passed", "failed", "by") and value not in ({}, (), []):
-            table.add_row(name, _words(value))
+        if name not in SHOWN and value not in ({}, (), []):
+            table.add_row(name, _words(value, name in FRACTIONS))
     show(f"{kind}: {file}", table)
     _show_groups(found.get("by"))
     failed = found["failed"]
@@ -54,7 +61,7 @@ def validate(
         more = (
             f" and {len(failed) - MOST_FAILED} more (--json lists all)" if len(failed) > MOST_FAILED else ""
         )
-        show(f"failed: {', '.join(str(one) for one in failed[:MOST_FAILED])}{more}")
+        show("", wrapped(f"{', '.join(str(one) for one in failed[:MOST_FAILED])}{more}", "failed: ", 0))
     return None
 
 
@@ -105,11 +112,11 @@ def _show_groups(by: object) -> None:
     show("", table)
 
 
-def _words(value: object) -> str:
+def _words(value: object, frac: bool = False) -> str:
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return f"{value:.1%}" if frac else f"{value:.4g}"
     if isinstance(value, Mapping):
-        return "; ".join(f"{key} {_words(item)}" for key, item in value.items())
+        return "; ".join(f"{key} {_words(item, frac)}" for key, item in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(_words(item) for item in value) if len(value) <= 6 else f"{len(value)} (--json)"
     return f"{value:,}" if isinstance(value, int) else str(value)
