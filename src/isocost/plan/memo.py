@@ -378,7 +378,8 @@ def within(tokens: np.ndarray, mean: float, ratio: float) -> np.ndarray:
     for _ in range(8):
         capped = np.clip(tokens * scale, 1.0, most)
         scale *= mean / float(capped.mean())
-    return np.maximum(1, np.rint(capped)).astype(tokens.dtype)
+    # Each is rounded up or down so that the running sum stays whole: rounding one by one would drift.
+    return np.diff(np.floor(np.cumsum(capped) + 1e-6), prepend=0.0).astype(tokens.dtype)
 
 
 def _winner(by: Mapping[str, Costed]) -> Costed:

@@ -12,6 +12,8 @@ from isocost.units import count, money, money_range, percent
 
 UNPROVEN = "†"
 """Marks a cost that the quality evidence does not allow yet."""
+SAME = "same model"
+"""The evidence of the model that quality is held to."""
 CHEAPEST = "*"
 """Marks the least cost in plain text, where nothing is bold."""
 PILLARS = ("development", "deployment", "sustainability")
@@ -60,11 +62,13 @@ def markdown(memo: Memo) -> str:
         if part.table is not None:
             heads = part.table.heads
             lines.append(f"| {' | '.join(heads)} |")
-            lines.append(f"|{'---|' * 1}{'---:|' * (len(heads) - 1)}")
+            lines.append(f"|---|{'---:|' * (len(heads) - 1)}")
             lines += [f"| {' | '.join(row)} |" for row in part.table.rows]
         if part.table is not None and (part.lines or part.below):
             lines.append("")
         lines += [f"- {line}" for line in part.lines]
+        if part.lines and part.below:
+            lines.append("")
         lines += part.below
     return "\n".join(lines) + "\n"
 
@@ -135,7 +139,10 @@ def _who(row: OptionRow) -> str:
         return row.why_not
     names = listed(list(dict.fromkeys(cell.label for cell in cells)))
     doubt = next((cell.why_not for cell in cells if not cell.feasible), "")
-    proof = f"{UNPROVEN} not proven ({doubt.removeprefix('quality: ')})" if doubt else row.quality
+    same = row.quality == SAME
+    proof = (
+        f"{UNPROVEN} not proven ({doubt.removeprefix('quality: ')})" if doubt else "" if same else row.quality
+    )
     return f"{names}; {proof}" if proof else names
 
 
@@ -147,7 +154,7 @@ def _by_pillar(memo: Memo) -> Part:
         rows.append([pillar, *(_amount(row.by_pillar.get(pillar, 0.0)) for row in shown)])
         for words, accounts in ACCOUNTS if pillar == "deployment" else ():
             sums = [sum(row.by_account.get(account, 0.0) for account in accounts) for row in shown]
-            rows.append([f"- {words}", *(_amount(total) for total in sums)])
+            rows.append([f"· {words}", *(_amount(total) for total in sums)])
     rows.append(["total", *(_amount(sum(row.by_pillar.values())) for row in shown)])
     rows.append(["days to launch", *(_days(row) for row in shown)])
     rows.append(
@@ -202,6 +209,7 @@ def _rests(memo: Memo) -> Part:
     if carry:
         lines.append(f"Most money rests on: {carry}.")
     show = "isocost catalog show NAME says why. Put in your own numbers with --facts DIR, or plan a log."
+    show += f" Made by isocost {memo.version} with facts {memo.price_basis}."
     return Part("What was assumed", None, [*lines, *memo.notes, show], [])
 
 
