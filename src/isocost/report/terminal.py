@@ -128,9 +128,10 @@ def _lines(result: PlanResult, width: int) -> Table:
         "",
         "",
     )
+    most = max((line.share_frac for line in result.lines), default=1.0) or 1.0
     for line in result.lines:
         share = percent(line.share_frac) if line.share_frac > 0 else "-"
-        drawn = "#" * max(1, round(bar * line.share_frac)) if line.share_frac > 0 else ""
+        drawn = "#" * max(1, round(bar * line.share_frac / most)) if line.share_frac > 0 else ""
         table.add_row(
             Padding(Text(line.label, overflow="fold"), (0, 0, 0, INDENT)),
             _usd(line.usd_per_month, cents),
