@@ -330,8 +330,24 @@ def test_a_log_longer_than_the_kernel_counts_is_refused(catalog: Catalog) -> Non
 def test_percentiles_are_unknown_where_any_request_is(catalog: Catalog) -> None:
     table = chunk(100)
     found = run(catalog, table, route((GPT.id, 1.0)), (GPT,))
-    assert found.percentile(np.arange(100), table.output_tok, 95.0) == {
+    assert found.percentile(np.arange(100), 95.0) == {
         "ttft": None,
         "tpot": None,
         "e2e": None,
     }
+
+
+def test_time_per_token_is_per_token_of_the_model_that_answers(catalog: Catalog) -> None:
+    # A model that says the same in ten times the tokens is not ten times as slow at each.
+    table = chunk(60, days=2.0)
+    table = replace(table, output_tok=np.full(60, 20, np.int32))
+    pools = (pool_schedule(on_demand=1),)
+    rule = route((POOL.id, 1.0))
+    one = run(catalog, table, rule, (POOL,), pools).percentile(np.arange(60), 50.0)
+    wordy = run(catalog, table, rule, (POOL,), pools, {POOL.id: Ratio(1.0, 10.0)}).percentile(
+        np.arange(60), 50.0
+    )
+    assert wordy["tpot"] == pytest.approx(one["tpot"], rel=0.05)
+    assert wordy["e2e"] is not None
+    assert one["e2e"] is not None
+    assert wordy["e2e"] > 5 * one["e2e"]

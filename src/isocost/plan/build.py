@@ -92,7 +92,7 @@ def build(prepared: Prepared) -> Built:
         solution = solve(problem, gap_frac=GAP_FRAC, limit_s=SOLVE_S)
         draft = _draft(prepared, planned, usable, tables, solution)
         replayed = replay_draft(prepared, draft)
-        misses = _misses(prepared, draft, replayed)
+        misses = _misses(draft, replayed)
         if not misses or attempt == ROUNDS:
             break
         for miss in misses:
@@ -245,7 +245,7 @@ def replay_draft(prepared: Prepared, draft: Draft) -> Replayed:
     return replay(prepared.table, routed, situation, workloads)
 
 
-def _misses(prepared: Prepared, draft: Draft, replayed: Replayed) -> tuple[Miss, ...]:
+def _misses(draft: Draft, replayed: Replayed) -> tuple[Miss, ...]:
     """Limits that pools did not hold, by workload."""
     found = []
     for option in draft.pools:
@@ -257,7 +257,7 @@ def _misses(prepared: Prepared, draft: Draft, replayed: Replayed) -> tuple[Miss,
             rows = rows[replayed.where[rows] == code]
             if not len(rows):
                 continue
-            seen = replayed.percentile(rows, prepared.table.output_tok, PERCENTILE)
+            seen = replayed.percentile(rows, PERCENTILE)
             for name in ("ttft", "tpot"):
                 most, value = limit(serving.case, f"{name}_p95_s"), seen[name]
                 if value is not None and value > most:

@@ -85,7 +85,7 @@ def _served(found: Rerun) -> list[Served]:
     rows = []
     for code, name in enumerate(replayed.names):
         mine = demand[replayed.where[demand] == code]
-        ttft = replayed.percentile(mine, found.table.output_tok, 95.0)["ttft"]
+        ttft = replayed.percentile(mine, 95.0)["ttft"]
         usd = costs.get(name, 0.0)
         if len(mine) or usd:
             share = len(mine) / max(1, len(demand))
@@ -107,7 +107,7 @@ def _limits(found: Rerun, plan: PlanFile, at: CatalogAt) -> list[Limit]:
         mine = np.concatenate(parts)
         longest = float(np.percentile(found.table.input_tok[mine], 95.0))
         slo = plan.limits.of(workload).over(default_slo(at, longest))
-        seen = found.replayed.percentile(mine, found.table.output_tok, 95.0)
+        seen = found.replayed.percentile(mine, 95.0)
         for field, measure in LATENCIES:
             target, value = getattr(slo, field), seen[measure]
             if target is not None:

@@ -220,7 +220,7 @@ def _evidence(
     pool = next(option for option in built.draft.pools if option.pool.id == name)
     code = built.replayed.names.index(name)
     rows = case.stream.rows[built.replayed.where[case.stream.rows] == code]
-    seen = built.replayed.percentile(rows, built.prepared.table.output_tok, PERCENTILE)["ttft"]
+    seen = built.replayed.percentile(rows, PERCENTILE)["ttft"]
     verdict = pool.fits[case.stream.id].verdict
     same = verdict.passes and verdict.n_benchmarks == 0
     return pool.pool.option, verdict.reason, same, seen, "held in replay"
@@ -229,7 +229,7 @@ def _evidence(
 def limits(built: Built) -> list[Limit]:
     """Each limit of each workload, what was seen, and whether it held; unknown is never passed."""
     found: list[Limit] = []
-    draft, replayed, table = built.draft, built.replayed, built.prepared.table
+    draft, replayed = built.draft, built.replayed
     by_workload: dict[str, list[int]] = {}
     for i, serving in enumerate(draft.servings):
         by_workload.setdefault(serving.case.stream.workload, []).append(i)
@@ -247,7 +247,7 @@ def limits(built: Built) -> list[Limit]:
             target = limit(case, f"{name}_p95_s")
             if not np.isfinite(target):
                 continue
-            seen = replayed.percentile(known, table.output_tok, PERCENTILE)[name] if len(known) else None
+            seen = replayed.percentile(known, PERCENTILE)[name] if len(known) else None
             told = _told(built, rows)
             status, evidence = _status(target, seen, told, len(rows))
             found.append(Limit(workload, f"{name}_p95", target, "s", seen, status, evidence))
@@ -320,7 +320,7 @@ def plan_line(built: Built, totals: Totals) -> OptionLine:
     new |= {option.pool.option for option in built.draft.pools}
     days = [days_to_launch(built.prepared.at, option) for option in new]
     rows = np.concatenate([serving.case.stream.rows for serving in built.draft.servings])
-    seen = built.replayed.percentile(rows, built.prepared.table.output_tok, PERCENTILE)["ttft"]
+    seen = built.replayed.percentile(rows, PERCENTILE)["ttft"]
     launch = max((d for d in days if d is not None), default=0.0)
     quality = "same model, or not worse on published scores"
     return OptionLine("mix", "plan", "the plan", True, "", found, pillars, accounts, seen, quality, launch)

@@ -33,7 +33,7 @@ from isocost.trace.shape import HOUR_NS, hour_of_week
 PS_PER_NS = 1000
 PS_PER_S = 10**12
 LONGEST_NS = 50 * 24 * HOUR_NS
-"""Longest log that replicas replay: the kernel counts 53 days of picoseconds, and the last answers end later."""
+"""Longest log that replicas replay: the kernel counts 53 days of picoseconds, and answers end later."""
 UNSERVED = -1
 Rows = npt.NDArray[np.int64]
 
@@ -88,12 +88,16 @@ class Replayed:
     overflowed: dict[str, int]
     busy_frac: dict[str, float]
     unpriced: int
+    output_tok: npt.NDArray[np.int64]
+    """Output tokens of each row as the model that answered counts them: (n,)."""
 
-    def percentile(self, rows: Rows, output_tok: npt.NDArray[np.int32], q: float) -> dict[str, float | None]:
-        """Percentiles of TTFT, TPOT and e2e over rows, in seconds; ``None`` where any is not known."""
-        ttft, e2e = self.ttft_s[rows], self.e2e_s[rows]
-        more = np.maximum(output_tok[rows].astype(np.float64) - 1.0, 1.0)
-        tpot = ((e2e - ttft) / more)[output_tok[rows] > 1]
+    def percentile(self, rows: Rows, q: float) -> dict[str, float | None]:
+        """Percentiles of TTFT, TPOT and e2e over rows, in seconds; ``None`` where any is not known.
+
+        Time per token is per token of the model that answered, as its user sees them come.
+        """
+        ttft, e2e, tok = self.ttft_s[rows], self.e2e_s[rows], self.output_tok[rows]
+        tpot = ((e2e - ttft) / np.maximum(tok - 1.0, 1.0))[tok > 1]
         found = {"ttft": ttft, "tpot": tpot, "e2e": e2e}
         return {
             name: None if not len(values) or np.isnan(values).any() else float(np.percentile(values, q))
@@ -164,18 +168,31 @@ def replay(
         if isinstance(deployment, Api):
             rows = np.flatnonzero(state.where == code[name])
             unpriced += _bill(deployment, table, rows, state, workloads, situation, ledger)
-    return Replayed(ledger, names, state.where, state.ttft_s, state.e2e_s, overflowed, busy, unpriced)
+    return Replayed(
+        ledger,
+        names,
+        state.where,
+        state.ttft_s,
+        state.e2e_s,
+        overflowed,
+        busy,
+        unpriced,
+        state.tokens["output_tok"],
+    )
 
 
 def _logged(table: Chunk) -> dict[str, npt.NDArray[np.int64]]:
     """Tokens as the log has them: those of today's model."""
-    zero = np.zeros(len(table), np.int64)
+    read, written = (
+        np.zeros(len(table), np.int64) if column is None else column.astype(np.int64)
+        for column in (table.cached_tok, table.cache_write_tok)
+    )
     return {
         "input_tok": table.input_tok.astype(np.int64),
-        "cached_tok": zero if table.cached_tok is None else table.cached_tok.astype(np.int64),
-        "cache_write_tok": zero.copy() if table.cache_write_tok is None else table.cache_write_tok.astype(np.int64),
+        "cached_tok": read,
+        "cache_write_tok": written,
         "output_tok": table.output_tok.astype(np.int64),
-    }  # fmt: skip
+    }
 
 
 def _start(table: Chunk) -> _State:
@@ -323,8 +340,15 @@ def _serve(
         )  # fmt: skip
         return Served(found.ttft_ps, found.e2e_ps, found.replica, found.status, found.busy_ps, found.steps)
     return serve(
-        arrival, prompt, output, terms, limits, n_replicas=most, schedule=switches, overflow_outstanding=overflow
-    )  # fmt: skip
+        arrival,
+        prompt,
+        output,
+        terms,
+        limits,
+        n_replicas=most,
+        schedule=switches,
+        overflow_outstanding=overflow,
+    )
 
 
 def _rent(
