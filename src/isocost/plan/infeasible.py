@@ -267,7 +267,7 @@ def _pool(prepared: Prepared, case: Case, option: PoolOption, given_up: tuple[st
 
 
 def _pool_usd(prepared: Prepared, case: Case, option: PoolOption) -> float:
-    """Rent of the cheapest schedule that carries a stream by closed form, and the people who run it."""
+    """Rent of the cheapest schedule that carries a stream by closed form, people and making a model."""
     reserved, spot = option.rents.get("reserved_1y"), option.rents.get("spot")
     gpus, rate_per_h = option.pool.gpus, option.goodput_per_s * SECONDS_PER_H
     kind = PoolChoice(
@@ -297,8 +297,12 @@ def _pool_usd(prepared: Prepared, case: Case, option: PoolOption) -> float:
     if found is None:
         return math.inf
     mean = float(found.replicas[0] @ prepared.weight_h / prepared.weight_h.sum()) * gpus
-    people = Standings(prepared.at).people("selfhost", 1, mean, prepared.request.have.platform_fte)
-    return found.usd_per_month + sum(item.usd_per_month for item in people)
+    lines, volume = Standings(prepared.at), prepared.volume
+    standing = lines.people("selfhost", 1, mean, prepared.request.have.platform_fte)
+    standing += lines.launch(option.pool.option)
+    if option.pool.option == "slm":
+        standing += lines.making((volume.input_tok + volume.output_tok) / max(volume.requests, 1.0))
+    return found.usd_per_month + sum(item.usd_per_month for item in standing)
 
 
 def _blocked(choice: Choice, active: tuple[str, ...]) -> Choice:
