@@ -126,7 +126,8 @@ def test_staged_files_appear_together_or_not_at_all(tmp_path: Path) -> None:
 
     with pytest.raises(RuntimeError):
         half()
-    assert list(folder.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [], "not even the folders that were made for it"
+    folder.mkdir(parents=True)
     (folder / "plan.toml").write_text("old")
     with staged(folder) as stage:
         (stage / "plan.toml").write_text("new")

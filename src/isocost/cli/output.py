@@ -8,7 +8,7 @@ import sys
 import tempfile
 import textwrap
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from rich.console import Console, RenderableType
@@ -106,6 +106,7 @@ def staged(folder: Path) -> Iterator[Path]:
         BadInput: the folder cannot be made or written.
         KeyboardInterrupt: with what had been written, where the moves are interrupted.
     """
+    new = [one for one in (folder, *folder.parents) if not one.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         stage = Path(tempfile.mkdtemp(prefix=".isocost-", suffix=".part", dir=folder))
@@ -123,3 +124,6 @@ def staged(folder: Path) -> Iterator[Path]:
         raise KeyboardInterrupt(f"wrote {', '.join(moved)}" if moved else "nothing was written") from None
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+        for one in new if not moved else ():
+            with suppress(OSError):
+                one.rmdir()
