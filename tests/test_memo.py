@@ -16,7 +16,8 @@ from golden import Golden
 from isocost.catalog import Catalog
 from isocost.errors import BadInput, BadLimits, UnknownModel
 from isocost.plan.limits import Limits, Slo
-from isocost.plan.memo import Memo, MemoAsk, memo, within
+from isocost.plan.memo import Memo, MemoAsk, memo
+from isocost.plan.memo.traffic import within
 from isocost.report.memo import markdown, text
 
 ON = date(2026, 11, 22)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from isocost.plan.memo import OPTIONS, Assumed, Cell, Memo, OptionRow, sentence
+from isocost.plan.memo.result import OPTIONS, Assumed, Cell, Memo, OptionRow, sentence
 from isocost.report.words import DASH, listed
 from isocost.units import count, money, money_range, percent
 
@@ -24,7 +24,7 @@ ACCOUNTS: Sequence[tuple[str, tuple[str, ...]]] = (
     ("people who run it", ("operations-staff",)),
 )
 """Accounts that are shown by name, in words."""
-SHORT = {
+SHORT: Mapping[str, str] = {
     "today": "today",
     "api": "closed API",
     "hosted": "open, by API",

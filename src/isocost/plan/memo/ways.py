@@ -213,3 +213,12 @@ def replicas_of(one: Costed) -> tuple[int, int]:
     """Fewest and most replicas over the hours of the week."""
     counts = [s.replicas(h) for s in one.draft.fleet.pools for h in range(WEEK_H)]
     return (min(counts), max(counts)) if counts else (0, 0)
+
+
+def label(way: Way) -> str:
+    """A way in words: ``google/gemini-2.0-flash``, ``qwen3-32b on 1x h100-sxm``."""
+    if way.pool is None:
+        return way.id
+    pool = way.pool.pool
+    own = f"{pool.model} on {pool.gpus}x {pool.gpu}"
+    return f"{own} + {way.offers[0].api.id}" if way.option == "mix" else own
