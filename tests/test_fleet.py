@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from isocost.catalog import Catalog
 from isocost.fleet import Fleet, PoolSchedule, Standing
+from isocost.plan.build import build
+from isocost.plan.limits import Have, HeldGpus, Limits, Slo
+from isocost.plan.prepare import Request, prepare
+from isocost.trace.workload import Spread, from_numbers
 
 weeks = st.lists(st.integers(0, 9), min_size=168, max_size=168).map(tuple)
 
@@ -37,3 +44,20 @@ def test_terms_that_are_not_on_offer_have_no_price() -> None:
 def test_a_typo_is_refused(kind: type[msgspec.Struct]) -> None:
     with pytest.raises(msgspec.ValidationError, match="colour"):
         msgspec.convert({"colour": 1}, kind)
+
+
+def test_two_lots_of_one_accelerator_are_held_together(catalog: Catalog) -> None:
+    trace = from_numbers(30_000, 600, 150, spread=Spread(0.4, 0.4), days=8, seed=7)
+    limits = Limits(default=Slo(place="own", quality_margin_points=10.0, spare_replicas=1))
+
+    def held(*lots: HeldGpus) -> list[int]:
+        request = Request(trace, catalog, date(2026, 11, 22), limits, Have(lots), now="openai/gpt-4.1")
+        return [pool.held for pool in build(prepare(request)).problem.pools]
+
+    kinds = ("l4", "l40s", "a100-80-sxm", "h100-sxm", "mi300x")
+    one = tuple(HeldGpus(gpu, 8, 1.0, date(2027, 1, 1)) for gpu in kinds)
+    two = tuple(HeldGpus(gpu, 4, price, date(2027, 1, 1)) for gpu in kinds for price in (1.0, 1.1))
+    assert held(*one) == held(*two)
+    assert any(held(*one))
+    ended = tuple(HeldGpus(gpu, 8, 1.0, date(2026, 11, 1)) for gpu in kinds)
+    assert not any(held(*ended))

@@ -163,7 +163,9 @@ def problem_of(
     care = sum(item.usd_per_month for item in lines.people("selfhost", 1, 1.0, 1e9)) / hours
     more = sum(item.usd_per_month for item in lines.people("selfhost", 2, 0.0, 1e9))
     pools: list[PoolChoice] = []
-    held_left = {held.gpu: held.count for held in have.on(prepared.request.on).gpus}
+    held_left: dict[str, int] = {}
+    for lot in have.on(prepared.request.on).gpus:
+        held_left[lot.gpu] = held_left.get(lot.gpu, 0) + lot.count
     spare = max((case.slo.spare_replicas or 0) for case in cases)
     for p, option in enumerate(options):
         pool = choice(option, tables[option.pool.id], 0, more, care * option.pool.gpus)
@@ -258,7 +260,7 @@ def _misses(draft: Draft, replayed: Replayed) -> tuple[Miss, ...]:
             if not len(rows):
                 continue
             seen = replayed.percentile(rows, PERCENTILE)
-            for name in ("ttft", "tpot"):
+            for name in ("ttft", "tpot", "e2e"):
                 most, value = limit(serving.case, f"{name}_p95_s"), seen[name]
                 if value is not None and value > most:
                     found.append(Miss(option.pool.id, serving.case.stream.workload, name, most, value))
