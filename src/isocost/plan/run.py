@@ -143,7 +143,8 @@ def _result(
     same = all(line.same_model for line in story.lines(built))
     bill = prepared.today_usd
     saving = (today.mid - plan.mid) / bill if bill else 0.0
-    verdict: Verdict = "switch" if saving >= least else "stay"
+    may_stay = _allowed(today_draft(prepared, built.planned))
+    verdict: Verdict = "switch" if saving >= least or not may_stay else "stay"
     facts = story.facts_used(built, totals)
     stale = at.number("planning/facts", "stale_days")
     at_least = bool(prepared.today.unpriced)
@@ -156,7 +157,7 @@ def _result(
         priced_on=request.on.isoformat(),
         price_basis=request.catalog.basis,
         verdict=verdict,
-        headline=_headline(verdict, totals, same, at_least),
+        headline=_headline(verdict, totals, same, may_stay, at_least),
         trace=story.trace_note(built),
         today_usd=today,
         plan_usd=plan,
@@ -186,12 +187,14 @@ def _result(
     )
 
 
-def _headline(verdict: Verdict, totals: story.Totals, same: bool, at_least: bool) -> str:
+def _headline(verdict: Verdict, totals: story.Totals, same: bool, may_stay: bool, at_least: bool) -> str:
     """The answer in a sentence."""
     now, then = totals.today.total_usd, totals.plan.total_usd
     least = "at least " if at_least else ""
     if verdict == "stay":
         return f"Stay as you are, at {least}{money(now)} a month: nothing proven saves enough to change."
+    if not may_stay:
+        return f"Within the limits this costs {money(then)} a month; today's {least}{money(now)} breaks them."
     kept = "and keep every model" if same else "with no change of model that is not proven"
     return f"Serve this for {money(then)} a month, not {least}{money(now)}, {kept}."
 
