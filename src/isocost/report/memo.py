@@ -214,7 +214,7 @@ def _rests(memo: Memo) -> Part:
 
 
 def _name(fact: Assumed) -> str:
-    return fact.id.split("@")[0].split("[")[0]
+    return fact.id.split("@")[0]
 
 
 def _value(fact: Assumed) -> str:

@@ -197,11 +197,14 @@ def _notes(
     verdicts: Sequence[Verdict],
 ) -> list[str]:
     built, ask = study.built, study.ask
+    today = built.planned[0].today
+    reference = ask.now if today is None else today.id
     week = built.prepared.week
     notes = [
         f"Traffic is generated: {len(built.prepared.table):,} requests, {week.span_s / 86400:.0f} days at "
         f"{count(planned_at)} a month, replayed. Other volumes use the same capacity and the same bursts: "
-        f"own replicas look a little cheap below, dear above."
+        f"own replicas look a little cheap below, dear above. Tokens are those of "
+        f"{reference}: other models' counts are converted."
     ]
     if not ask.now:
         notes.append("Nothing serves today: launch is counted for every option.")

@@ -32,6 +32,8 @@ def assumed_of(study: Study) -> list[Assumed]:
         names.append((MEMO, "range_ratio"))
     stated = ask.limits.of(study.built.planned[0].stream.workload)
     found = [fact for subject, name in names if (fact := at.find(subject, name)) is not None]
+    noon = at.find(f"shape/{ask.shape}", "hour_weight", "hour=12")
+    found += [noon] if noon is not None and ask.shape != "flat" else []
     found += _slo_facts(study, stated.ttft_p95_s is None, stated.tpot_p95_s is None)
     if stated.spare_replicas is None:
         found.append(at.fact("slo/redundancy", "spare_replicas"))
