@@ -78,6 +78,9 @@ METERS = {
     "cache_audio_read_mtok": ("audio_cache_read_usd_per_mtok", "USD/Mtok", 1),
     "output_audio_mtok": ("audio_output_usd_per_mtok", "USD/Mtok", 1),
     "requests_kcount": ("usd_per_request", "USD/request", 1000),
+    "input_image_mtok": ("image_input_usd_per_mtok", "USD/Mtok", 1),
+    "cache_image_read_mtok": ("image_cache_read_usd_per_mtok", "USD/Mtok", 1),
+    "output_image_mtok": ("image_output_usd_per_mtok", "USD/Mtok", 1),
     "web_searches_kcount": ("usd_per_web_search", "USD/search", 1000),
 }
 TOKEN_METERS = {"input_mtok", "output_mtok", "input_audio_mtok", "output_audio_mtok"}

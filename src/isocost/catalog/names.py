@@ -25,13 +25,15 @@ class Offering(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ``subject`` holds the prices (``api/openai/gpt-4.1``); ``provider`` is who bills, whose rules apply: the
     same as in the subject, save where a cloud sells a maker's offering at the maker's list price
     (``azure`` and ``api/openai/gpt-4.1``). ``serves`` is the id of the model that answers, blank where
-    unknown. ``region`` is a place that the name itself stated (``azure/eu/gpt-4o``).
+    unknown. ``region`` is a place, ``tier`` a service tier that the name itself stated
+    (``azure/eu/gpt-4o``, ``anthropic/claude-opus-5.5:batch``).
     """
 
     subject: str
     provider: str
     serves: str = ""
     region: str = ""
+    tier: str = ""
 
     @property
     def id(self) -> str:
@@ -94,6 +96,8 @@ _ROUTES = frozenset(
         "deployments",
     }
 )
+# How OpenRouter names the batch tier of a model.
+_BATCH = ":batch"
 _PLACE = re.compile(r"^(us|eu|apac|global|[a-z]{2}(-gov)?-[a-z]+-?\d+)$")
 _LITERAL = re.compile(r"(?:[^\\.+*?()\[\]{}|^$]|\\[^a-zA-Z0-9])+")
 _ESCAPED = re.compile(r"\\(.)")
@@ -119,12 +123,14 @@ def resolve(catalog_at: CatalogAt, name: str, provider: str = "") -> Offering:
             where=name,
             fix=_near(provider.lower(), index.aliases, "provider"),
         )
-    for spelling in _spellings(clean):
+    plain = clean.removesuffix(_BATCH)
+    tier = "batch" if plain != clean else ""
+    for spelling in _spellings(plain):
         found = _at_host(index, host, spelling) if host else _anywhere(index, spelling, name)
         if found is not None:
             subject, billed_by, place = found
             serves = catalog_at.find(subject, "serves")
-            return Offering(subject, billed_by, str(serves.value) if serves else "", place)
+            return Offering(subject, billed_by, str(serves.value) if serves else "", place, tier)
     known = (
         index.hosts[host].exact if host else {n: s for h in index.hosts.values() for n, s in h.exact.items()}
     )

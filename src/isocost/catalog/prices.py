@@ -39,8 +39,13 @@ PRICES: Mapping[str, tuple[str, int]] = {
     "audio_output": ("audio_output_usd_per_mtok", MTOK),
     "request": ("usd_per_request", 1),
     "web_search": ("usd_per_web_search", 1),
+    "image_input": ("image_input_usd_per_mtok", MTOK),
+    "image_cache_read": ("image_cache_read_usd_per_mtok", MTOK),
+    "image_output": ("image_output_usd_per_mtok", MTOK),
+    "cache_storage": ("cache_storage_usd_per_mtok_h", MTOK),
 }
-"""Meter to (attribute of the offering, units that its price is stated for)."""
+"""Meter to (attribute of the offering, units that its price is stated for). Units are tokens, requests and
+searches; of ``cache_storage`` token-hours: tokens held in an explicit cache times hours."""
 
 METERS = tuple(PRICES)
 STANDARD = ("", "standard", "default", "auto")
@@ -112,15 +117,18 @@ def rates(
     """The price of every meter of an offering that has one.
 
     ``context_tok`` is all input of the request, cached included: it picks the context band (none: the
-    base). ``minute`` of the UTC day picks a daily window (none: the price outside windows). ``region``
-    blank or ``global`` is the provider's default place.
+    base). ``minute`` of the UTC day picks a daily window (none: the price outside windows); on a public
+    holiday of the provider's calendar no window holds. ``region`` blank or ``global`` is the provider's
+    default place. A tier or a place that the logged name stated holds where none is given.
 
     Raises:
         BadFact: a ``when`` of the offering's rows that cannot be read.
     """
     book = catalog_at.catalog.once(_Books).of(offering.subject)
-    tier = "standard" if tier in STANDARD else tier
+    tier = (offering.tier or "standard") if tier in STANDARD else tier
     region = region or offering.region
+    if book.windows and _holiday(catalog_at, offering.provider):
+        minute = None
     found: dict[str, Rate] = {}
     for meter in METERS:
         rate = _rate(catalog_at, book, offering, meter, tier, context_tok or 0, minute)
@@ -150,10 +158,19 @@ def edges(catalog: Catalog, offering: Offering) -> tuple[frozenset[date], tuple[
     """
     book = catalog.once(_Books).of(offering.subject)
     days = set()
-    for subject in (offering.subject, f"provider/{offering.provider}"):
+    subjects = [offering.subject, f"provider/{offering.provider}"]
+    if book.windows:
+        subjects += catalog.subjects("calendar/")
+    for subject in subjects:
         for fact in catalog.about(subject):
             days |= {day for day in (fact.valid_from, fact.valid_to) if day}
     return frozenset(days), book.bands, book.windows
+
+
+def _holiday(catalog_at: CatalogAt, provider: str) -> bool:
+    """Whether the day is a public holiday of the calendar that a provider's daily windows keep."""
+    kept = catalog_at.find(f"provider/{provider}", "window_calendar")
+    return kept is not None and catalog_at.find(f"calendar/{kept.value}", "holiday") is not None
 
 
 def _rate(
