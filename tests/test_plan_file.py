@@ -16,10 +16,14 @@ from isocost.deployment import Api, ExactCache, Pool
 from isocost.errors import BadLimits
 from isocost.fleet import Fleet, PoolSchedule, Standing
 from isocost.plan.file import Basis, PlanFile, dumps, loads, read
-from isocost.plan.limits import Limits, Slo
+from isocost.plan.limits import Have, Limits, Slo
+from isocost.plan.prepare import Request
+from isocost.plan.rerun import rerun
+from isocost.plan.run import make_plan
 from isocost.policy.route import Route, RoutePolicy, Share
 from isocost.replay.run import Routed, Situation, replay
 from isocost.trace.schema import NS_PER_S, Chunk
+from isocost.trace.workload import Spread, from_numbers
 
 BY_HAND = Path(__file__).parent / "cases" / "plan.toml"
 
@@ -198,3 +202,37 @@ def test_a_pool_without_reserved_or_spot_prices_is_read_back() -> None:
     bare = msgspec.structs.replace(pool, reserved_usd_per_h=None, spot_usd_per_h=None)
     plan = msgspec.structs.replace(plan, fleet=Fleet((bare,)))
     assert loads(dumps(plan)).fleet.pools == (bare,)
+
+
+RENT = ("inference-compute", "idle-compute", "redundancy")
+
+
+@pytest.mark.parametrize("slo", [Slo(), Slo(place="own", quality_margin_points=30.0), Slo(wait="48h")])
+def test_a_plan_adds_up_and_run_again_on_its_own_log_costs_what_it_said(catalog: Catalog, slo: Slo) -> None:
+    trace = from_numbers(100_000, 900, 200, spread=Spread(0.5, 0.5), days=14, seed=1)
+    request = Request(trace, catalog, date(2026, 11, 22), Limits(default=slo), Have(), now="openai/gpt-4.1")
+    made = make_plan(request)
+    again = rerun(trace, loads(made.toml), catalog)
+    assert (again.replayed.where >= 0).all()
+    assert again.replayed.unpriced == 0
+    months = again.span_s / (catalog.at(request.on).number("finance/any", "hours_per_month") * 3600)
+    for accounts in (("api-tokens",), RENT):
+        said, ran = (
+            sum(charge.usd for charge in ledger if charge.account in accounts)
+            for ledger in (made.ledger, again.replayed.ledger)
+        )
+        assert ran / months == pytest.approx(said, rel=0.005, abs=1e-9)
+    result = made.result
+    assert made.ledger.total_usd == pytest.approx(result.plan_usd.mid, abs=0.01)
+    assert result.bound_usd <= result.plan_usd.mid + 0.01
+    assert result.plan_usd.low <= result.plan_usd.mid <= result.plan_usd.high
+    assert sum(line.usd_per_month for line in result.lines) == pytest.approx(result.plan_usd.mid, abs=0.05)
+    steps = sum(lever.delta_usd for lever in result.levers)
+    assert result.today_usd.mid + steps == pytest.approx(result.plan_usd.mid, abs=0.05)
+    for option in result.options:
+        assert (
+            not option.feasible
+            or option.option == "today"
+            or option.usd_per_month.mid >= result.plan_usd.mid - 0.01
+        )
+        assert sum(option.by_pillar.values()) == pytest.approx(sum(option.by_account.values()), abs=0.02)
