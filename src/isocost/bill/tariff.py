@@ -1,0 +1,346 @@
+"""Rates by offering, tier, region, day, context band and window: a table that rows look up and fill.
+
+The first row of a kind asks the catalog; every other row of that kind reads one line of the table. The table
+stays from chunk to chunk, so that a log of any length is priced in the memory of one chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from isocost.bill import kernel
+from isocost.bill.kernel import FIRST_EXTRA, NS_PER_DAY, NS_PER_MINUTE
+from isocost.catalog import Catalog
+from isocost.catalog.names import Offering
+from isocost.catalog.prices import FUSD_PER_USD, METERS, Rates, Slot, edges, rates
+from isocost.errors import BadInput
+
+Ints = npt.NDArray[np.int64]
+
+SLOTS: tuple[str, ...] = (
+    *("input", "output", "cache_read", "cache_write", "request"),
+    *(meter for meter in METERS if meter not in ("input", "output", "cache_read", "cache_write", "request")),
+)
+"""Meters in the order of a line of rates."""
+
+EXTRA_COLUMNS: Mapping[str, str] = {
+    "cache_write_1h_tok": "cache_write_1h",
+    "audio_input_tok": "audio_input",
+    "audio_cached_tok": "audio_cache_read",
+    "audio_output_tok": "audio_output",
+    "web_searches": "web_search",
+}
+"""Columns that few logs have, and the meter of each."""
+
+_INSIDE = ("cache_write_1h_tok", "audio_input_tok", "audio_cached_tok")
+_EPOCH = date(1970, 1, 1)
+_DAYS = (1 << 63) // NS_PER_DAY + 1
+_NO_BAND = np.iinfo(np.int64).max
+_NOON = 12 * 60
+
+
+class Chunk(NamedTuple):
+    """The bill of one chunk: a row's ``amount_fusd`` (int64), ``status`` (int8) and ``line`` of rates
+    (int32; of length 0 where not asked for)."""
+
+    amount_fusd: Ints
+    status: npt.NDArray[np.int8]
+    line: npt.NDArray[np.int32]
+
+
+class Origin(NamedTuple):
+    """What a line of rates is for: codes as the columns gave them, and the first day that asked."""
+
+    offering: int
+    tier: int
+    region: int
+    day: date
+
+
+class Tariff:
+    """Rates of ``offerings`` at ``tiers`` and ``regions``, and what was billed under each of them.
+
+    A row without a tier or a region takes the last of ``tiers`` and ``regions``. With ``on``, every row is
+    priced at noon of that day, whatever its own date. By line of the table, which is what one set of rates
+    is: ``sums`` are quantities by ``SLOTS``, ``missing`` the rows that lacked a price by ``SLOTS``,
+    ``doubts`` the rows that the rates' doubt touched. Line 0 is for rows whose offering is not known.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        offerings: Sequence[Offering | None],
+        tiers: Sequence[str] = ("standard",),
+        regions: Sequence[str] = ("",),
+        on: date | None = None,
+    ) -> None:
+        self.catalog, self.offerings, self.on = catalog, tuple(offerings), on
+        self.tiers, self.regions = tuple(tiers), tuple(regions)
+        self.tally = np.zeros(5, np.int64)
+        self.lines: list[tuple[Origin, Rates] | None] = [None]
+        known = [edges(catalog, one) if one else (frozenset(), (), ()) for one in self.offerings]
+        self._days = [np.array(sorted((d - _EPOCH).days for d in days), np.int64) for days, _, _ in known]
+        self._cuts = np.unique(np.concatenate([np.zeros(0, np.int64), *self._days]))
+        if on is not None:
+            self._cuts = self._cuts[:0]
+        self._segment = np.zeros(_DAYS, np.int32)
+        if len(self._cuts):
+            self._segment = np.searchsorted(self._cuts, np.arange(_DAYS), side="right").astype(np.int32)
+        n = max(1, len(self.offerings))
+        self._n_bands = max((len(bands) for _, bands, _ in known), default=0)
+        self._bands = np.full(n * self._n_bands, _NO_BAND, np.int64)
+        self._patterns = np.tile(np.array([-1, 1], np.int64), (n, 1))
+        tables: dict[tuple[Slot, ...], tuple[int, Ints]] = {}
+        for code, (_, bands, windows) in enumerate(known):
+            self._bands[code * self._n_bands : code * self._n_bands + len(bands)] = bands
+            if windows:
+                kinds, minutes = tables.setdefault(windows, _minutes(windows))
+                self._patterns[code] = list(tables).index(windows), kinds
+                assert len(minutes) == 7 * 1440
+        self._minutes = np.array([minutes for _, minutes in tables.values()], np.int64).reshape(-1, 7 * 1440)
+        skus = n * len(self.tiers) * len(self.regions)
+        self._start = np.full(skus * (len(self._cuts) + 1), -1, np.int32)
+        for code, one in enumerate(self.offerings):
+            if one is None:
+                size = len(self._start) // n
+                self._start[code * size : (code + 1) * size] = 0
+        self._rates, self.sums, self.missing = (np.zeros((1, len(SLOTS)), np.int64) for _ in range(3))
+        self.doubts, self._flags = np.zeros(1, np.int64), np.array([kernel.UNKNOWN], np.int64)
+        self._grow(64)
+
+    @property
+    def total_fusd(self) -> int:
+        """The exact sum of all rows priced so far."""
+        return int(self.tally[kernel.LOW_SUM]) + (int(self.tally[kernel.HIGH_SUM]) << 32)
+
+    def price(
+        self, columns: Mapping[str, npt.NDArray[Any]], *, lines: bool = False, into: Chunk | None = None
+    ) -> Chunk:
+        """Price one chunk of rows; ``into`` takes the answer, where arrays of its length are at hand.
+
+        Columns as :func:`isocost.bill.price_columns` takes them.
+
+        Raises:
+            BadInput: a column is missing, a code is out of range, or an amount exceeds 64 bits.
+        """
+        codes, counts, slots = self._columns(columns)
+        n = len(codes[0])
+        out = into or Chunk(
+            np.empty(n, np.int64), np.empty(n, np.int8), np.empty(n if lines else 0, np.int32)
+        )
+        if any(len(part) not in (n, 0) for part in (*codes, *counts)) or len(out.amount_fusd) != n:
+            raise BadInput("columns differ in length", where="bill", fix="Give one value a row in each")
+        meters = {*range(FIRST_EXTRA), *(int(slot) for slot in slots)} - {kernel.REQUEST}
+        special = kernel.UNFILLED | kernel.UNKNOWN | kernel.EMPTY | kernel.DOUBT
+        used = np.int64(special | sum(1 << slot for slot in meters))
+        self.tally[kernel.AT] = 0
+        if self._is_flat(codes, counts, lines):
+            self._price_flat(codes, counts, slots, out, used)
+        else:
+            self._price(codes, counts, slots, out, used)
+        return out
+
+    def _price(self, codes: Any, counts: Any, slots: Ints, out: Chunk, used: np.int64) -> None:
+        while True:
+            shape = np.array(
+                [
+                    len(self.offerings), len(self.tiers), len(self.regions), len(self._cuts) + 1,
+                    self._n_bands, *self._limits(), used, self._noon(),
+                ],
+                np.int64,
+            )  # fmt: skip
+            table = (
+                self._start, self._segment, self._bands, self._patterns, self._minutes,
+                self._rates, self._flags, slots, shape,
+            )  # fmt: skip
+            why = kernel.compiled(kernel.price_rows)(
+                codes, counts, table, (*out, self.sums, self.missing, self.doubts), self.tally
+            )
+            row = int(self.tally[kernel.AT])
+            if why == kernel.DONE:
+                return
+            if why == kernel.STOPPED_UNFILLED:
+                self._fill(codes, int(counts[0][row]), row)
+            elif why == kernel.STOPPED_OVERFLOW:
+                raise BadInput(
+                    f"one request costs more than {kernel.MOST / FUSD_PER_USD:,.0f} USD",
+                    where=f"row {row}",
+                    fix="Check the unit of its token counts",
+                )
+            else:
+                raise BadInput("a code without a name", where=f"row {row}", fix="Check the columns' names")
+
+    def _price_flat(self, codes: Any, counts: Any, slots: Ints, out: Chunk, used: np.int64) -> None:
+        n = len(codes[0])
+        while int(self.tally[kernel.AT]) < n:
+            shape = np.array([len(self.offerings), self._limits()[0], used], np.int64)
+            each = len(self.tiers) * len(self.regions)
+            # An offering without a line yet, or without a name, stands at an empty line: the block is then
+            # priced the long way.
+            start = np.where(self._start[each - 1 :: each] >= 0, self._start[each - 1 :: each], 0)
+            table = (start.astype(np.int32), self._rates, self._flags, shape)
+            done = kernel.compiled(kernel.price_flat)(
+                (codes[0],), counts[:3], table, (*out[:2], self.sums), self.tally
+            )
+            if done == kernel.DONE:
+                return
+            # One block the long way: it fills lines that are empty and says what a row lacks.
+            lo = int(self.tally[kernel.AT])
+            rows = slice(lo, min(n, lo + 2048))
+            self.tally[kernel.AT] = 0
+            piece = Chunk(out.amount_fusd[rows], out.status[rows], out.line)
+            self._price(
+                tuple(part[rows] for part in codes), tuple(part[rows] for part in counts), slots, piece, used
+            )
+            self.tally[kernel.AT] = rows.stop
+
+    def _is_flat(self, codes: Any, counts: Any, lines: bool) -> bool:
+        """Whether the rates of every row hang on its offering alone."""
+        _, tier, region, _ = codes
+        _, _, _, written, inside, extras = counts
+        others = any(len(part) for part in (tier, region, written, inside, extras))
+        changes = len(self._cuts) or self._n_bands or len(self._minutes)
+        return not (others or changes or lines)
+
+    def _columns(self, columns: Mapping[str, npt.NDArray[Any]]) -> tuple[Any, Any, Ints]:
+        """Codes and counts as the kernel takes them, and the slots of the extra meters."""
+        need = ("offering", "input_tok", "output_tok", *(("arrival_ns",) if self.on is None else ()))
+        for name in need:
+            if name not in columns:
+                raise BadInput(f"no column {name!r}", where="bill", fix=f"It has: {', '.join(columns)}")
+        none = np.zeros(0, np.int32)
+        codes = [
+            _plain(columns[name], np.int32) if name in columns else none
+            for name in ("offering", "tier", "region")
+        ]
+        timed = self.on is None and (len(self._cuts) > 0 or len(self._minutes) > 0)
+        arrival = _plain(columns["arrival_ns"], np.int64) if timed else np.zeros(0, np.int64)
+        counts, slots = counted(columns)
+        return (*codes, arrival), counts, slots
+
+    def _fill(self, codes: Any, context_tok: int, row: int) -> None:
+        """Ask the catalog for the rates of a row, and write their line."""
+        offering, tier, region, arrival = codes
+        code = int(offering[row])
+        t = int(tier[row]) if len(tier) and tier[row] >= 0 else len(self.tiers) - 1
+        r = int(region[row]) if len(region) and region[row] >= 0 else len(self.regions) - 1
+        number, moment = 0, 0
+        if len(arrival):
+            moment = int(arrival[row])
+            number = max(0, moment // NS_PER_DAY)
+        day, minute = _EPOCH + timedelta(days=number), moment % NS_PER_DAY // NS_PER_MINUTE
+        if not len(arrival):
+            day, minute = self.on or day, _NOON
+        part = int(self._segment[number])
+        first = ((code * len(self.tiers) + t) * len(self.regions) + r) * (len(self._cuts) + 1)
+        kinds = int(self._patterns[code, 1])
+        if self._start[first + part] < 0:
+            self._reserve(code, first, part, (self._n_bands + 1) * kinds)
+        bands = self._bands[code * self._n_bands : (code + 1) * self._n_bands]
+        at = int(self._start[first + part])
+        band = int((context_tok >= bands).sum())
+        if self._patterns[code, 0] >= 0:
+            of_week = day.weekday() * 1440 + minute
+            band = band * kinds + int(self._minutes[self._patterns[code, 0], of_week])
+        at += band
+        one = self.offerings[code]
+        assert one is not None
+        found = rates(self.catalog.at(day), one, self.tiers[t], self.regions[r], context_tok, minute)
+        self.lines[at] = (Origin(code, t, r, day), found)
+        flags = kernel.DOUBT if found.doubt else 0
+        flags |= 0 if found.meters else kernel.EMPTY
+        for slot, meter in enumerate(SLOTS):
+            rate = found.meters.get(meter)
+            if rate is None:
+                flags |= 1 << slot
+            elif rate.fusd < 0:
+                raise BadInput(f"a price below zero for {meter}", where=one.id, fix="Mend the fact")
+            else:
+                self._rates[at, slot] = rate.fusd
+        self._flags[at] = flags
+
+    def _reserve(self, code: int, first: int, part: int, size: int) -> None:
+        """Give the bands and windows of a SKU their lines, in all segments between two of its own edges."""
+        at = len(self.lines)
+        self.lines += [None] * size
+        if len(self.lines) > len(self._flags):
+            self._grow(2 * len(self.lines))
+        lo, hi = 0, len(self._cuts) + 1
+        for day in self._days[code] if len(self._cuts) else ():
+            segment = int(np.searchsorted(self._cuts, day, side="right"))
+            lo, hi = (segment, hi) if segment <= part else (lo, min(hi, segment))
+        self._start[first + lo : first + hi] = at
+
+    def _grow(self, size: int) -> None:
+        """Make room for lines of rates, with what is there kept."""
+        more = size - len(self._flags)
+        wide = np.zeros((more, len(SLOTS)), np.int64)
+        self._rates = np.concatenate([self._rates, wide])
+        self.sums = np.concatenate([self.sums, wide])
+        self.missing = np.concatenate([self.missing, wide])
+        self.doubts = np.concatenate([self.doubts, wide[:, 0]])
+        self._flags = np.concatenate([self._flags, np.full(more, kernel.UNFILLED, np.int64)])
+
+    def _limits(self) -> tuple[int, int]:
+        """Counts under which no row can exceed 64 bits: of tokens, and of the rarer meters."""
+        dearest = [int(rate) for rate in self._rates[: len(self.lines)].max(axis=0)]
+        tokens = sum(dearest[slot] for slot in range(FIRST_EXTRA) if slot != kernel.REQUEST)
+        rare = sum(dearest[FIRST_EXTRA:])
+        spare = kernel.MOST - dearest[kernel.REQUEST]
+        return _power(spare // 2 // max(1, tokens)), _power(spare // 2 // max(1, rare))
+
+    def _noon(self) -> int:
+        """The minute of the week at which rows without a time of their own are priced."""
+        return self.on.weekday() * 1440 + _NOON if self.on else _NOON
+
+
+def _power(most: int) -> int:
+    """The largest power of two up to ``most``, and at most 2^62."""
+    return 1 << min(62, max(0, most.bit_length() - 1))
+
+
+def counted(columns: Mapping[str, npt.NDArray[Any]]) -> tuple[Any, Ints]:
+    """Counts as the kernel takes them (input, output, cached, written, inside, extras), and extras' slots.
+
+    Audio leaves the cached and the output tokens that it is counted in, as it has prices of its own.
+    """
+    names = ("input_tok", "output_tok", "cached_tok", "cache_write_tok")
+    given = [name for name in EXTRA_COLUMNS if name in columns]
+    small = all(columns[name].dtype == np.int32 for name in names if name in columns)
+    kind: Any = np.int32 if small and not given else np.int64
+    tokens = [_plain(columns[name], kind) if name in columns else np.zeros(0, kind) for name in names]
+    if not given:
+        return (*tokens, np.zeros(0, np.int64), np.zeros((0, 0), np.int64)), np.zeros(0, np.int64)
+    extras = np.column_stack([columns[name].astype(np.int64) for name in given])
+    inside = np.zeros(len(extras), np.int64)
+    for name in _INSIDE:
+        if name in given:
+            inside += columns[name]
+    if "audio_cached_tok" in given:
+        read = tokens[2] if len(tokens[2]) else np.zeros(len(extras), np.int64)
+        tokens[2] = read - columns["audio_cached_tok"]
+    if "audio_output_tok" in given:
+        tokens[1] = tokens[1] - columns["audio_output_tok"]
+    slots = np.array([SLOTS.index(EXTRA_COLUMNS[name]) for name in given], np.int64)
+    return (*tokens, inside, extras), slots
+
+
+def _plain(values: npt.NDArray[Any], kind: Any) -> npt.NDArray[Any]:
+    """Values in one type, end to end and writable: a kernel is compiled once for each layout."""
+    found = np.ascontiguousarray(values, dtype=kind)
+    return found if found.flags.writeable else found.copy()
+
+
+def _minutes(windows: tuple[Slot, ...]) -> tuple[int, Ints]:
+    """For each minute of the week (Monday first) a number of the set of windows that it falls into."""
+    code = np.zeros(7 * 1440, np.int64)
+    for bit, window in enumerate(windows):
+        inside = [window.covers(0, minute // 1440, minute % 1440) for minute in range(7 * 1440)]
+        code += np.array(inside, np.int64) << bit
+    patterns, number = np.unique(code, return_inverse=True)
+    return len(patterns), number.astype(np.int64)
