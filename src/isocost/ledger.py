@@ -129,7 +129,8 @@ class Ledger:
             db.execute(
                 "COPY (SELECT * EXCLUDE (amount), "
                 "CAST(CAST(amount AS HUGEINT) AS DECIMAL(38, 0)) "
-                "* CAST('0.000000000000001' AS DECIMAL(16, 15)) AS amount_usd FROM charges) TO ? (FORMAT parquet, COMPRESSION zstd)",
+                "* CAST('0.000000000000001' AS DECIMAL(16, 15)) AS amount_usd FROM charges) "
+                "TO ? (FORMAT parquet, COMPRESSION zstd)",
                 [str(part)],
             )
         part.replace(path)
