@@ -1,7 +1,8 @@
 """Our bill against bills that are known to be right.
 
 A file has the columns of ``COLUMNS``: one usage record a row with its right amount and the rule that it
-tests. A row passes where our amount is the same to the digit and is not a lower bound.
+tests. A row passes where our amount is the same to the digit and is not a lower bound; where the right
+answer is that there is no price, or only a lower bound, where ours says just that.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from isocost.bill import Usage, price
+from isocost.bill import Status, Usage, price
 from isocost.catalog import Catalog
 from isocost.catalog.names import resolve
 from isocost.errors import BadInput, UnknownFact
@@ -24,14 +25,22 @@ COLUMNS = (
     "expected_usd",
 )  # fmt: skip
 """Columns that are read. Counts are of tokens; audio input is beside the other input, audio output
-inside the output; ``at`` is an ISO moment; ``expected_usd`` the right bill."""
+inside the output; ``at`` is an ISO moment; ``expected_usd`` the right bill: an amount, ``>=`` and an amount
+where some of the usage has no price, or ``unpriced`` where none of it has one."""
+
+UNPRICED = "unpriced"
 
 
 class Case(msgspec.Struct, frozen=True):
-    """One row compared: ``ours_usd`` is ``None`` where nothing is priced; ``why`` says what is wrong."""
+    """One row compared: ``ours_usd`` is ``None`` where nothing is priced; ``why`` says what is wrong.
+
+    ``expected`` says how much of the usage has a price, ``expected_usd`` what that costs: ``None`` where
+    nothing has one.
+    """
 
     id: str
-    expected_usd: Decimal
+    expected: Status
+    expected_usd: Decimal | None
     ours_usd: Decimal | None
     passed: bool
     why: str = ""
@@ -46,6 +55,11 @@ class Result(msgspec.Struct, frozen=True):
     def passed(self) -> int:
         """How many rows are right."""
         return sum(case.passed for case in self.cases)
+
+    @property
+    def passed_ids(self) -> tuple[str, ...]:
+        """The ids of the rows that are right."""
+        return tuple(case.id for case in self.cases if case.passed)
 
     @property
     def failed_ids(self) -> tuple[str, ...]:
@@ -72,7 +86,7 @@ def bills(catalog: Catalog, file: Path) -> Result:
 def _case(catalog: Catalog, row: dict[str, str], where: str) -> Case:
     try:
         at = datetime.fromisoformat(row["at"])
-        expected = Decimal(row["expected_usd"])
+        expected, amount = _expected(row["expected_usd"])
         count = {name: int(row[name] or 0) for name in COLUMNS[6:16]}
     except (ValueError, InvalidOperation) as wrong:
         raise BadInput(str(wrong), where=where) from None
@@ -90,10 +104,26 @@ def _case(catalog: Catalog, row: dict[str, str], where: str) -> Case:
     try:
         offering = resolve(catalog.at(at.date()), row["model"], row["provider"])
     except UnknownFact as unknown:
-        return Case(row["id"], expected, None, False, unknown.line())
+        said = "" if expected == UNPRICED else unknown.line()
+        return Case(row["id"], expected, amount, None, expected == UNPRICED, said)
     priced = price(catalog, offering, usage, at, row["tier"], row["region"])
-    if priced.status == "unpriced":
-        return Case(row["id"], expected, None, False, priced.why)
-    right = priced.status == "priced" and priced.usd == expected
-    why = "" if right else priced.why or f"{offering.subject}: {priced.usd} is not {expected}"
-    return Case(row["id"], expected, priced.usd, right, why)
+    ours = None if priced.status == UNPRICED else priced.usd
+    right = priced.status == expected and ours == amount
+    why = "" if right else f"{offering.subject}: {_said(priced.status, ours)}, not {_said(expected, amount)}"
+    return Case(
+        row["id"], expected, amount, ours, right, f"{why}; {priced.why}" if why and priced.why else why
+    )
+
+
+def _expected(text: str) -> tuple[Status, Decimal | None]:
+    if text == UNPRICED:
+        return "unpriced", None
+    if text.startswith(">="):
+        return "partial", Decimal(text[2:])
+    return "priced", Decimal(text)
+
+
+def _said(status: Status, usd: Decimal | None) -> str:
+    if usd is None:
+        return "unpriced"
+    return f"at least {usd}" if status == "partial" else str(usd)
