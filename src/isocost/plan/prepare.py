@@ -80,7 +80,7 @@ def weekly_shape(at: CatalogAt, name: str) -> Floats:
 def prepare(request: Request) -> Prepared:
     """Lay a trace out: read it whole, split it, price today, and price every offering for every stream."""
     at = request.catalog.at(request.on)
-    table = request.trace.table()
+    table = request.trace.requests()
     shape = np.ones(WEEK_H) if request.shape == "flat" else weekly_shape(at, request.shape)
     week = week_of(table, shape, request.shape)
     weight_h = np.full(WEEK_H, at.number("finance/any", "hours_per_month") / WEEK_H)

@@ -40,7 +40,7 @@ def rerun(trace: Trace, plan: PlanFile, catalog: Catalog, *, at_arrival: bool = 
     """
     priced_on = date.fromisoformat(plan.basis.priced_on)
     at = catalog.at(priced_on)
-    table = trace.table()
+    table = trace.requests()
     week = week_of(table, np.ones(168), "flat")
     streams = streams_of(trace, table, week, plan.basis.now)
     policy = RoutePolicy(plan.routes)

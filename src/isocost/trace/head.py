@@ -14,7 +14,8 @@ import msgspec
 
 from isocost.errors import BadTrace
 
-Kind = Literal["csv", "jsonl", "json", "parquet"]
+Kind = Literal["csv", "jsonl", "json", "parquet", "metrics"]
+"""``metrics``: a page of counters in Prometheus' text format, a line a sample."""
 
 SAMPLE_ROWS = 200
 _SEPARATORS = ",;\t|"
@@ -32,6 +33,8 @@ class Head:
     columns: Mapping[str, str]
     sample: tuple[Mapping[str, Any], ...]
     separator: str = ","
+    whole: bool = False
+    """A JSON file that is one object over many lines (a page of an API), not an array of rows."""
 
     def has(self, *names: str) -> bool:
         """Whether every one of the columns is there, whatever its case."""
@@ -78,10 +81,29 @@ def look(path: Path) -> Head:
         raise BadTrace("the file is empty", where=str(path), fix="Give a log with at least one row")
     first = lines[0].lstrip()
     if first.startswith("{"):
-        return _json_lines(path, lines)
+        return _one_object(path, lines[0]) or _json_lines(path, lines)
+    if first.startswith(("# HELP ", "# TYPE ", "vllm:")):
+        return Head(path, "metrics", {"sample": "VARCHAR"}, tuple({"sample": line.strip()} for line in lines))
     if first.startswith("["):
         return _json_array(path)
     return _csv(path, lines)
+
+
+def _one_object(path: Path, first: str) -> Head | None:
+    """The file as one object over many lines, or ``None`` where its first line is an object by itself."""
+    try:
+        msgspec.json.decode(first)
+    except msgspec.DecodeError:
+        pass
+    else:
+        return None
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rb") as file:
+        try:
+            row = msgspec.json.decode(file.read().removeprefix(b"\xef\xbb\xbf"))
+        except msgspec.DecodeError:
+            return None
+    return Head(path, "json", _keys([row]), (row,), whole=True) if isinstance(row, dict) else None
 
 
 def _json_lines(path: Path, lines: list[str]) -> Head:

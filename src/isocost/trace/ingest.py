@@ -17,6 +17,7 @@ from isocost.errors import BadTrace
 from isocost.trace.clock import clock_findings
 from isocost.trace.head import Head
 from isocost.trace.kernels import chain, compiled, unroll
+from isocost.trace.parts import split
 from isocost.trace.schema import NAMED, Chunk, Clock, Finding, Trace
 
 if TYPE_CHECKING:
@@ -33,7 +34,21 @@ BAD_SHARE = 0.01
 RETRY_WINDOW_NS = 600 * 1_000_000_000
 """A call of the same session this soon after a failed one counts as its repeat."""
 
-COUNTS = ("cached_tok", "cache_write_tok", "reasoning_tok")
+INPUT_PARTS = ("cached_tok", "cache_write_tok", "cache_write_1h_tok", "audio_input_tok")
+COUNTS = (
+    *INPUT_PARTS,
+    "reasoning_tok",
+    "audio_cached_tok",
+    "audio_output_tok",
+    "web_searches",
+    "context_tok",
+)
+_WHOLE: Mapping[str, str] = {
+    **dict.fromkeys(INPUT_PARTS, "input_tok"),
+    "audio_cached_tok": "coalesce(cached_tok, 0)",
+    **dict.fromkeys(("reasoning_tok", "audio_output_tok"), "output_tok"),
+}
+"""What a count is part of, and is capped at."""
 TIMES = ("deadline_s", "ttft_s", "e2e_s")
 
 
@@ -44,12 +59,12 @@ _UNUSABLE = "arrival_ns IS NULL OR input_tok IS NULL OR output_tok IS NULL"
 class Scan:
     """How one format becomes requests: a SQL expression over the file's columns for each of ours.
 
-    ``columns`` may name: arrival_ns (BIGINT), input_tok, output_tok, cached_tok, cache_write_tok,
-    reasoning_tok (DOUBLE), the texts of ``NAMED``, needs, prompt_key, deadline_s, ttft_s, e2e_s, billed_usd,
-    request_id (text), failed (0 ok, 1 error, 2 cancelled), blocks (BIGINT[]), shared (BIGINT: ``blocks``
-    follow the first ``shared`` blocks of the same ``chain_key``'s last request). ``source`` replaces the
-    file as the relation, with ``{file}`` standing for it. ``chained``: block ids already name whole
-    prefixes.
+    ``columns`` may name: arrival_ns (BIGINT), input_tok, output_tok and ``COUNTS`` (DOUBLE), ``count``
+    (BIGINT: the rows of a usage report), the texts of ``NAMED``, needs, prompt_key, deadline_s, ttft_s,
+    e2e_s, billed_usd, request_id (text), failed (0 ok, 1 error, 2 cancelled), blocks (BIGINT[]), shared
+    (BIGINT: ``blocks`` follow the first ``shared`` blocks of the same ``chain_key``'s last request).
+    ``source`` replaces the file as the relation, with ``{file}`` standing for it. ``chained``: block ids
+    already name whole prefixes.
     """
 
     columns: Mapping[str, str]
@@ -98,6 +113,13 @@ def relation(head: Head) -> str:
         return f"read_parquet({path})"
     if head.kind == "jsonl":
         return f"read_ndjson_objects({path}, ignore_errors=true, maximum_object_size=67108864)"
+    if head.whole:
+        return f"read_json_objects({path}, format='unstructured', maximum_object_size=536870912)"
+    if head.kind == "metrics":
+        return (
+            f"read_csv({path}, columns={{'sample': 'VARCHAR'}}, delim='\\x01', quote='', escape='', "
+            "header=false, auto_detect=false, max_line_size=67108864)"
+        )
     if head.kind == "json":
         return f"read_json_objects({path}, format='array', maximum_object_size=67108864)"
     columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in head.columns)
@@ -127,7 +149,8 @@ def ingest(head: Head, scan: Scan, *, reader: str, title: str) -> Trace:
     table.stage()
     findings = [*scan.findings, *table.check()]
     findings += table.settle()
-    findings += clock_findings(table.arrivals(), scan.clock)
+    if "count" not in table.present:
+        findings += clock_findings(table.arrivals(), scan.clock)
     if "cached_tok" in table.present:
         text = "billed cache reads are evidence of reuse at that provider, not of a self-hosted hit rate"
         findings.append(Finding("found", "billed_cache", text))
@@ -177,8 +200,11 @@ class _Table:
         columns = {"failed": "0", **self.scan.columns} if "failed" in self.scan.columns else self.scan.columns
         tests = {f"is_{code}": test for code, (test, _) in self.scan.doubts.items()}
         select = ", ".join(f"{expression} AS {name}" for name, expression in {**columns, **tests}.items())
+        rows = f"SELECT {select} FROM {source}"
+        if "count" in columns:
+            rows = split(rows, columns)
         try:
-            self.con.execute(f"CREATE TABLE staged AS SELECT {select} FROM {source}")
+            self.con.execute(f"CREATE TABLE staged AS {rows}")
         except duckdb.Error as error:
             first = str(error).splitlines()[0]
             raise BadTrace(f"cannot be read ({first})", where=str(self.head.path)) from None
@@ -358,12 +384,18 @@ class _Table:
             "input_tok": "round(input_tok)::INTEGER",
             "output_tok": "round(output_tok)::INTEGER",
             "outcome": f"(CASE WHEN {duplicate} THEN 4 ELSE {failed} END)::TINYINT",
-            "line": "s.rowid",
+            "line": "s.place" if "count" in has else "s.rowid",
         }
         for name in COUNTS:
             if name in has:
-                whole = "output_tok" if name == "reasoning_tok" else "input_tok"
-                columns[name] = f"round(least(coalesce({name}, 0), {whole}))::INTEGER"
+                most = (
+                    f"least(coalesce({name}, 0), {_WHOLE[name]})"
+                    if name in _WHOLE
+                    else f"coalesce({name}, 0)"
+                )
+                columns[name] = f"round({most})::INTEGER"
+        if "count" in has:
+            columns["count"] = "coalesce(count, -1)::BIGINT"
         for name in [*NAMED, "chain_key"]:
             if name in has:
                 columns[name] = f"coalesce(enum_code({name}::e_{name})::INTEGER, -1)"
@@ -417,7 +449,8 @@ class _Table:
         """The rows as chunks, in order of arrival."""
         has = self.present
         plain = ["arrival_ns", "input_tok", "output_tok", "outcome", "line"]
-        plain += [n for n in (*COUNTS, *NAMED, *TIMES, "needs", "prompt_key", "billed_usd") if n in has]
+        plain += [n for n in (*COUNTS, *NAMED, *TIMES, "needs", "prompt_key", "billed_usd", "count")
+                  if n in has]  # fmt: skip
         with_suffix = "shared" in has
         extra = ["len(blocks)::BIGINT AS n_blocks"] if "blocks" in has else []
         extra += ["shared", "chain_key"] if with_suffix else []
@@ -473,6 +506,8 @@ class _Table:
         return int((self.con.execute(query).fetchone() or (0,))[0])
 
     def _line(self, row: int) -> int:
+        if "count" in self.present:
+            row = self._int(f"SELECT place FROM staged WHERE rowid = {row}")
         return int(self._lines(np.array([row]))[0])
 
     def _lines(self, rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

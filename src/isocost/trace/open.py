@@ -11,17 +11,26 @@ from isocost.trace.head import Head, look
 from isocost.trace.ingest import Scan, ingest, relation
 from isocost.trace.readers import (
     Reader,
+    anthropic_usage,
     azure,
+    azure_monitor,
     bailian,
+    bedrock,
     burstgpt,
     coding,
     generic,
+    helicone,
+    langfuse,
     litellm,
     mooncake,
     names,
     openai,
+    openai_usage,
+    openrouter,
+    otel,
     ragpulse,
     servegen,
+    vllm,
 )
 from isocost.trace.schema import Finding, Trace
 
@@ -34,6 +43,15 @@ READERS: tuple[Reader, ...] = (
     servegen.READER,
     ragpulse.READER,
     coding.READER,
+    vllm.READER,
+    openai_usage.READER,
+    anthropic_usage.READER,
+    bedrock.READER,
+    azure_monitor.READER,
+    langfuse.READER,
+    otel.READER,
+    openrouter.READER,
+    helicone.READER,
     openai.READER,
     generic.READER,
 )

@@ -56,13 +56,23 @@ class Chunk:
     """At most a million requests, sorted by arrival; every array is of length n or ``None``.
 
     ``arrival_ns`` int64 since 1970 UTC. ``input_tok`` counts all input, cached included;
-    ``cached_tok`` and ``cache_write_tok`` are parts of it as billed by the provider;
-    ``output_tok`` includes ``reasoning_tok``. Codes are int32 into ``Trace.names``, -1 missing.
+    ``cached_tok``, ``cache_write_tok`` (kept for the provider's short life) and
+    ``cache_write_1h_tok`` (kept an hour) are separate parts of it as billed by the provider;
+    ``output_tok`` includes ``reasoning_tok``. ``audio_input_tok`` is audio in the plain input,
+    ``audio_cached_tok`` audio in ``cached_tok``, ``audio_output_tok`` audio in the output;
+    ``web_searches`` are searches that the provider ran. Codes are int32 into ``Trace.names``, -1 missing.
     ``needs`` is a :class:`Need` bit set. Prefix blocks of request i are
     ``block_ids[block_offsets[i]:block_offsets[i+1]]`` (hash of the whole prefix up to and with
     that block). ``prompt_key`` identifies the whole prompt (-1 unknown). ``deadline_s``: how long
     the answer may take (NaN: interactive). ``ttft_s`` and ``e2e_s`` as measured, NaN missing.
-    ``line`` is the row's place in its file. In a count column that the log has, a row without the
+    ``line`` is the row's place in its file.
+
+    A row of a usage report stands for several requests: ``count`` (int64) says for how many, -1
+    where the report does not; a log of requests has no such column, and each row is one request.
+    The tokens of such a row are sums, and its arrival is the start of its span. ``context_tok``
+    is the length that price bands by length go by, where that is not ``input_tok``: always so
+    in a usage report. Reports are billed as they are; a plan or a replay needs requests
+    (:meth:`Trace.requests`). In a count column that the log has, a row without the
     count holds 0 (the reader's findings say how many).
     """
 
@@ -72,7 +82,14 @@ class Chunk:
     outcome: npt.NDArray[np.int8]
     cached_tok: Int32 | None = None
     cache_write_tok: Int32 | None = None
+    cache_write_1h_tok: Int32 | None = None
     reasoning_tok: Int32 | None = None
+    audio_input_tok: Int32 | None = None
+    audio_cached_tok: Int32 | None = None
+    audio_output_tok: Int32 | None = None
+    web_searches: Int32 | None = None
+    count: Int64 | None = None
+    context_tok: Int32 | None = None
     workload: Int32 | None = None
     model: Int32 | None = None
     provider: Int32 | None = None
@@ -157,6 +174,25 @@ class Trace:
     def table(self) -> Chunk:
         """The whole trace as one chunk in memory."""
         return concat(tuple(self.chunks()))
+
+    @property
+    def aggregated(self) -> bool:
+        """Whether rows stand for several requests each (a usage report)."""
+        return "count" in self.columns
+
+    def requests(self) -> Chunk:
+        """The whole trace as one chunk in memory, for what needs single requests.
+
+        Raises:
+            BadTrace: rows are sums over several requests.
+        """
+        if self.aggregated:
+            raise BadTrace(
+                "a usage report: its rows are sums over many requests, and a plan needs each request",
+                where=self.title,
+                fix="Give a log of requests (a gateway's, a tracer's, spans); this report can be billed",
+            )
+        return self.table()
 
     def of(self, chunk: Chunk) -> Trace:
         """This trace with other rows (a selection already in memory)."""

@@ -1,0 +1,95 @@
+"""Rows inside JSON documents: pages of buckets of results, as usage APIs answer, and fields of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from isocost.trace.head import Head
+from isocost.trace.ingest import ident, literal
+from isocost.trace.schema import Finding
+
+
+def get(*path: str, of: str = "json") -> str:
+    """SQL: the text at a path of a JSON column, NULL where it is absent."""
+    steps = "".join(f'."{step}"' for step in path)
+    return f"({of}->>{literal('$' + steps)})"
+
+
+def each(path: str, of: str = "json") -> str:
+    """SQL: the elements of a JSON array, a row each; none where there is no array."""
+    return f"unnest(TRY_CAST({of}->{literal(path)} AS JSON[]))"
+
+
+def dicts(value: Any) -> list[Mapping[str, Any]]:
+    """The objects of a list, or none."""
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def buckets(head: Head) -> Iterator[Mapping[str, Any]]:
+    """The sample's time buckets: of pages, or bare."""
+    for row in head.sample if head.kind in ("jsonl", "json") else ():
+        yield from dicts(row.get("data")) if "data" in row else (row,)
+
+
+def results(head: Head) -> list[Mapping[str, Any]]:
+    """The sample's results, of all buckets."""
+    return [one for bucket in buckets(head) for one in dicts(bucket.get("results"))]
+
+
+def results_source(head: Head) -> str:
+    """SQL: the file's results as ``json``, each beside its ``bucket``."""
+    paged = any("data" in row for row in head.sample)
+    inner = (
+        f"SELECT {each('$.data')} AS bucket FROM {{file}}" if paged else "SELECT json AS bucket FROM {file}"
+    )
+    return f"(SELECT bucket, {each('$.results', 'bucket')} AS json FROM ({inner}))"
+
+
+def field(head: Head, *spellings: str) -> str:
+    """SQL: the text of the first of these columns or keys that a row has, NULL where it has none."""
+    if head.kind not in ("csv", "parquet"):
+        return f"coalesce({', '.join(get(one) for one in spellings)})"
+    mine = [ident(name) for one in spellings if (name := head.column(one)) is not None]
+    return (
+        f"coalesce({', '.join(f'nullif(CAST({one} AS VARCHAR), {chr(39) * 2})' for one in mine)})"
+        if mine
+        else "NULL"
+    )
+
+
+def rows(head: Head) -> list[Mapping[str, Any]]:
+    """The sample's rows: of ``{"data": [...]}`` pages, of ``{"data": {...}}`` answers, or bare."""
+    found: list[Mapping[str, Any]] = []
+    for row in head.sample:
+        data = row.get("data")
+        found += [data] if isinstance(data, dict) else dicts(data) if isinstance(data, list) else [row]
+    return found
+
+
+def rows_source(head: Head) -> str:
+    """SQL: the rows of :func:`rows` as ``json``."""
+    if any(isinstance(row.get("data"), list) for row in head.sample):
+        return f"(SELECT {each('$.data')} AS json FROM {{file}})"
+    if any(isinstance(row.get("data"), dict) for row in head.sample):
+        return "(SELECT json->'$.data' AS json FROM {file})"
+    return "{file}"
+
+
+def cut_off(head: Head) -> tuple[Finding, ...]:
+    """A doubt where the last page of the sample says that more pages follow."""
+    pages = [row for row in head.sample if "has_more" in row]
+    if not pages or pages[-1]["has_more"] is not True:
+        return ()
+    text = "the last page says that more follow (has_more): usage is missing at the end"
+    return (Finding("doubt", "cut_off", text),)
+
+
+def key(*parts: str) -> str:
+    """SQL: one text of several, as the id of a row; a part that is absent counts as empty."""
+    return " || '|' || ".join(f"coalesce({part}, '')" for part in parts)
+
+
+REPORT = Finding(
+    "found", "usage_report", "rows are sums over requests: they can be billed, not planned or replayed on"
+)
