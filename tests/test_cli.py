@@ -322,6 +322,33 @@ def test_piped_output_is_plain_and_without_trailing_space(
     assert [line for line in out.splitlines() if line != line.rstrip()] == []
 
 
+@pytest.mark.parametrize("width", ["40", "80", "100"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("catalog", "show", "rental/aws/h100-sxm"),
+        ("catalog", "show", "api/anthropic/claude-sonnet-4-5"),
+        ("price", "anthropic/claude-sonnet-4-5"),
+        ("trace", "--example"),
+        ("size", "llama-3.3-70b", "--rate", "5", "--in", "1000", "--out", "200", "--gpus", "h100-sxm"),
+    ],
+    ids=" ".join,
+)
+def test_no_number_is_cut_where_it_is_narrow(
+    words: tuple[str, ...], width: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every number of the widest print is in the narrow one, but for columns that are left out."""
+    monkeypatch.setenv("COLUMNS", "120")
+    assert main(list(words)) == 0
+    wide = capsys.readouterr().out
+    monkeypatch.setenv("COLUMNS", width)
+    assert main(list(words)) == 0
+    narrow = capsys.readouterr().out
+    assert "…" not in narrow
+    number = re.compile(r"[$\d][\d,.]*\d")
+    assert set(number.findall(narrow)) <= set(number.findall(wide))
+
+
 def in_terminal(words: list[str], env: dict[str, str]) -> str:
     """What a command prints to a terminal."""
     leader, follower = pty.openpty()

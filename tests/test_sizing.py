@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from isocost.catalog import Catalog, CatalogAt
+from isocost.cli import main
 from isocost.cli.catalog import newest
 from isocost.errors import BadInput
 from isocost.perf import arch_of, candidates
@@ -93,3 +98,38 @@ def test_a_config_that_is_none(catalog: Catalog, tmp_path: Path, text: str, says
 def test_a_format_that_is_not_known(catalog: Catalog, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="torch_dtype is 'int3'"):
         with_config(catalog, config(tmp_path, torch_dtype="int3"))
+
+
+def test_printed_with_a_command_that_can_be_copied(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    words = [
+        "size",
+        "llama-3.3-70b",
+        "--rate",
+        "5",
+        "--in",
+        "1000",
+        "--out",
+        "200",
+        "--gpus",
+        "h100-sxm,h200",
+    ]
+    assert main(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert re.match(r"\d+ replicas? on \d x h\d00\S* in \w+: \$\S+ a month$", lines[0])
+    assert lines[1].startswith("  80% band $")
+    assert lines[-1].startswith("  vllm serve meta-llama/Llama-3.3-70B-Instruct ")
+    assert lines[-1].endswith("--gpu-memory-utilization 0.90")
+    rows = [line for line in lines if re.match(r"  \d x h", line)]
+    assert 2 <= len(rows) <= 10
+    assert all(re.search(r" \$[\d.]+k-\$[\d.]+k +\d+\.\d\d$", row) for row in rows), "nothing is cut"
+
+
+def test_output_fits_any_encoding() -> None:
+    code = "import sys; from isocost.cli import main; sys.exit(main(['price', 'openai/gpt-4o']))"
+    env = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(b"$")

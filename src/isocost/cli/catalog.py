@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +16,9 @@ from isocost.cli.root import Facts, Json, app
 
 if TYPE_CHECKING:
     from isocost.catalog import Catalog
+
+LONGEST_VALUE = 40
+"""Columns that a value of text may take before it goes on in the next line."""
 
 On = Annotated[date | None, Parameter(help="The date whose facts are meant (default: the newest).")]
 
@@ -97,7 +101,8 @@ def show_(subject: str, /, *, on: On = None, facts: Facts = None, json: Json = F
 
     catalog = load(facts)
     known = catalog.subjects()
-    whole = next((one for one in known if subject.startswith(f"{one}.")), "") if subject not in known else ""
+    inside = [one for one in known if subject.startswith(f"{one}.")] if subject not in known else []
+    whole = max(inside, key=len, default="")
     attribute = subject.removeprefix(f"{whole}.").partition("[")[0].partition("@")[0] if whole else ""
     rows = listing.show(catalog.at(on or newest(catalog)), whole or subject)
     if attribute in {row.attribute for row in rows}:
@@ -113,9 +118,10 @@ def show_(subject: str, /, *, on: On = None, facts: Facts = None, json: Json = F
         since = f"{row.since or '...'} to {row.until or '...'}" if row.since or row.until else ""
         cited = f"{row.source}, checked {row.checked}: {row.address}" if row.address else row.source
         number = sources.setdefault(cited, len(sources) + 1)
-        table.add_row(
-            name, value, row.unit, since, row.kind, f"[{number}]", style="" if row.in_force else "dim"
-        )
+        told = "\n".join([row.attribute, *(f"  {part}" for part in row.when.split(";") if part)])
+        value = "\n".join(textwrap.wrap(value, LONGEST_VALUE, break_on_hyphens=False)) or value
+        style = "" if row.in_force else "dim"
+        table.add_row(told, value, row.unit, since, row.kind, f"[{number}]", style=style)
         if row.quote or row.note:
             remarks[f"{name} {since}".strip()] = " ".join(
                 part for part in (f'"{row.quote}"' if row.quote else "", row.note) if part

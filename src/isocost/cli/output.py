@@ -11,18 +11,24 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
-from rich.console import Console, RenderableType
+from rich.console import Console, JustifyMethod, RenderableType
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from isocost.errors import BadInput
 
 PIPED_COLUMNS = 100
-NARROWEST, WIDEST = 60, 120
+NARROWEST, WIDEST = 72, 120
+ENDLESS = 10_000
+LONGEST_LEAD = 32
+"""Columns of a label beside which its text is set; under a longer one it goes on indented."""
+LEAST_WRAPPED = 20
+"""Columns below which a cell that may wrap is not squeezed."""
 
 
 def columns() -> int:
-    """Columns to print in: ``COLUMNS``, else the terminal's, else 100; between 60 and 120."""
+    """Columns to print in: ``COLUMNS``, else the terminal's, else 100; between 72 and 120."""
     stated = os.environ.get("COLUMNS", "")
     if stated.isdecimal():
         width = int(stated)
@@ -36,13 +42,28 @@ def columns() -> int:
 def show(*parts: RenderableType) -> None:
     """Print to stdout: styled in a terminal, plain where piped, no space at the end of lines.
 
-    Text is printed as it is (:func:`wrapped` breaks it), so that an address is never broken.
+    Text is printed as it is (:func:`wrapped` breaks it), so that an address is never broken; a table that
+    does not fit is printed wider than the terminal, so that a number is never cut.
     """
-    console = Console(file=sys.stdout, width=columns(), highlight=False, markup=False, emoji=False)
-    with console.capture() as captured:
-        for part in parts:
+    for part in parts:
+        width = columns()
+        if isinstance(part, Table):
+            width = max(width, _needed(part))
+        console = Console(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False)
+        with console.capture() as captured:
             console.print(part, soft_wrap=isinstance(part, str | Text))
-    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+        sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+
+
+def _needed(table: Table) -> int:
+    """Columns below which a table would lose characters."""
+    console = Console(width=ENDLESS)
+    total = 2 * (len(table.columns) - 1)
+    for column in table.columns:
+        cells = [column.header, *column.cells]
+        most = max(Measurement.get(console, console.options, cell).maximum for cell in cells)
+        total += most if column.no_wrap else min(most, LEAST_WRAPPED)
+    return total
 
 
 def wrapped(text: str, label: str = "", indent: int = 2) -> str:
@@ -52,7 +73,7 @@ def wrapped(text: str, label: str = "", indent: int = 2) -> str:
         text,
         columns(),
         initial_indent=lead,
-        subsequent_indent=" " * len(lead),
+        subsequent_indent=" " * (len(lead) if len(lead) <= LONGEST_LEAD else indent + 4),
         break_long_words=False,
         break_on_hyphens=False,
     )
@@ -85,7 +106,9 @@ def grid(*heads: tuple[str, str], title: str = "") -> Table:
     table.title_justify, table.title_style = "left", "bold"
     table.show_header = any(head for head, _ in heads)
     for head, how in heads:
-        table.add_column(head, justify="right" if how == "r" else "left", no_wrap=how != "w", overflow="fold")
+        least = LEAST_WRAPPED if how == "w" else None
+        justify: JustifyMethod = "right" if how == "r" else "left"
+        table.add_column(head, justify=justify, no_wrap=how != "w", overflow="fold", min_width=least)
     return table
 
 

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from rich.text import Text
 
 from isocost.cli.catalog import load, newest
-from isocost.cli.output import grid, show, show_json, wrapped
+from isocost.cli.output import columns, grid, show, show_json, wrapped
 from isocost.cli.root import Facts, InTok, Json, OutTok, app
 from isocost.errors import BadInput, UnknownPrice
 from isocost.units import exact_usd, money, money_range, tokens, volume_per_month
@@ -169,18 +169,25 @@ def _show_history(catalog: Catalog, offering: Offering, on: date) -> None:
     for row in rows:
         span = (row["from"], row["until"], row["when"], row["kind"])
         spans.setdefault(span, {})[row["meter"]] = row["usd"]
-    table = grid(
-        ("  from", "l"),
-        ("until", "l"),
-        ("", "l"),
-        *((HEADS.get(meter, meter), "r") for meter in meters),
-        ("", "l"),
-    )
+    dates = 10 if any(row["until"] for row in rows) else 3
+    longest = max(len(row["when"]) for row in rows)
+    across = 14 + dates + longest + sum(max(8, len(HEADS.get(meter, meter))) + 2 for meter in meters)
+    if across > columns():
+        table = grid(("  from", "l"), ("until", "l"), ("meter", "l"), ("", "l"), ("USD/Mtok", "r"), ("", "l"))
+    else:
+        named = [(HEADS.get(meter, meter), "r") for meter in meters]
+        table = grid(("  from", "l"), ("until", "l"), ("", "l"), *named, ("", "l"))
     for (since, until, when, kind), usd in spans.items():
         early, late = since > on.isoformat(), bool(until) and until <= on.isoformat()
         note = "announced" if kind == "expected" else "to come" if early else "past" if late else ""
-        cells = [usd.get(meter, "-") for meter in meters]
-        table.add_row(f"  {since or '...'}", until or "...", when, *cells, note, style="dim" if note else "")
+        style = "dim" if note else ""
+        head = (f"  {since or '...'}", until or "...")
+        if across > columns():
+            for meter, price in usd.items():
+                unit = HEADS.get(meter, "")
+                table.add_row(*head, meter, when, f"{price} {unit}".strip(), note, style=style)
+        else:
+            table.add_row(*head, when, *(usd.get(meter, "-") for meter in meters), note, style=style)
     show("", Text("  prices, USD/Mtok", "bold"), table)
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 WIDE = 112
 """Columns from which memory is shown beside cost."""
+NARROW = 92
+"""Columns below which what one replica carries is left out."""
 
 
 @dataclass(frozen=True)
@@ -113,16 +115,17 @@ def _counted(row: Sized) -> str:
 
 
 def _table(rows: tuple[Sized, ...]) -> Table:
-    wide = columns() >= WIDE
-    heads = [("  replica", "l"), ("replicas", "r"), ("req/s each", "r"), ("TTFT p95", "r"), ("TPOT p95", "r")]
-    if wide:
-        heads += [("GB weights", "r"), ("cache tok", "r")]
+    wide, narrow = columns() >= WIDE, columns() < NARROW
+    heads = [("  replica", "l"), ("n" if narrow else "replicas", "r")]
+    heads += [] if narrow else [("req/s each", "r")]
+    heads += [("TTFT p95", "r"), ("TPOT p95", "r")]
+    heads += [("GB weights", "r"), ("cache tok", "r")] if wide else []
     table = grid(*heads, ("$/month", "r"), ("80% band", "r"), ("$/Mtok", "r"))
     for row in rows:
-        cells = [f"  {row.name}", str(row.replicas), f"{row.goodput_per_s:.2f}"]
+        cells = [f"  {row.name}", str(row.replicas)]
+        cells += [] if narrow else [f"{row.goodput_per_s:.2f}"]
         cells += [f"{row.ttft_p95_s:.2f} s", f"{row.tpot_p95_s * 1000:.0f} ms"]
-        if wide:
-            cells += [f"{row.weight_gb:.0f}", f"{row.cache_tok:,}"]
+        cells += [f"{row.weight_gb:.0f}", f"{row.cache_tok:,}"] if wide else []
         band = f"{money(row.usd_low)}-{money(row.usd_high)}"
         table.add_row(*cells, f"{row.usd_per_month:,.0f}", band, f"{row.usd_per_mtok:.2f}")
     return table

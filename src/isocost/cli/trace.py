@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from rich.text import Text
 
-from isocost.cli.output import grid, show, show_json, working, wrapped
+from isocost.cli.output import columns, grid, show, show_json, working, wrapped
 from isocost.cli.root import Json, app
 from isocost.errors import BadInput
 from isocost.units import count, percent
@@ -30,6 +30,8 @@ LEVELS = " .:-=+*#%@"
 """Shades of the week's shape, from no requests to the busiest hour."""
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 MOST_GROUPS = 12
+WIDE = 92
+"""Columns from which the 99th percentile is shown."""
 
 
 def opened(log: Path, mapping: str | None, workload_by: str | None, reader: str | None) -> Trace:
@@ -121,10 +123,10 @@ def _show(seen: Profile) -> None:
 
 
 def _show_groups(seen: Profile) -> None:
-    table = grid(
-        ("", "l"), ("requests", "r"), ("input p50", "r"), ("p95", "r"), ("p99", "r"), ("output p50", "r"),
-        ("p95", "r"), ("p99", "r"), ("Mtok in", "r"), ("out", "r"),
-    )  # fmt: skip
+    wide = columns() >= WIDE
+    quantiles = ("p95", "p99") if wide else ("p95",)
+    heads = ["requests", "input p50", *quantiles, "output p50", *quantiles, "Mtok in", "out"]
+    table = grid(("", "l"), *((head, "r") for head in heads))
     table.add_row(*_cells("all", seen.requests, seen.input, seen.output, (seen.input_tok, seen.output_tok)))
     for heading, groups in (("by workload", seen.workloads), ("by model", seen.models)):
         if len(groups) > 1:
@@ -144,7 +146,7 @@ def _group(group: Group) -> tuple[str, ...]:
 def _cells(
     name: str, requests: int, in_: Quantiles, out: Quantiles, tokens: tuple[int, int]
 ) -> tuple[str, ...]:
-    numbers = (in_.p50, in_.p95, in_.p99, out.p50, out.p95, out.p99)
+    numbers = [n for one in (in_, out) for n in (one.p50, one.p95, one.p99)[: 3 if columns() >= WIDE else 2]]
     name = name if len(name) <= 26 else f"{name[:25]}~"
     return (name, f"{requests:,}", *(f"{n:,.0f}" for n in numbers), *(f"{n / 1e6:,.1f}" for n in tokens))
 
