@@ -27,13 +27,13 @@ OTHER = "litellm-1.109.1-models"
 RULES: Mapping[str, str] = {
     "dated": "the catalog's price has a first day, the table has no dates: dated goes before undated",
     "window": "the price differs by the hour and the table holds one of them: the whole goes before a part",
-    "place": "the difference is the premium of a place, which is a rule of the provider here",
     "maker": "the maker's own price list, read model by model with its reasons, goes before a general table",
-    "host": "nothing tells which of two undated prices of a host is the newer: held until a refresh settles it",
+    "host": "nothing tells which of two undated prices of a host is newer: held until a refresh settles it",
 }
 """Why the catalog's price is believed; the first that fits. A price of one's own facts goes before both."""
 
-PREMIUM = Decimal("1.1")
+ROUNDED = Decimal("0.005")
+"""Share of a price below which a difference is one of rounding, and no disagreement."""
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -61,11 +61,13 @@ class Difference(msgspec.Struct, frozen=True):
 class Disagreements(msgspec.Struct, frozen=True):
     """All differences under a prefix, among ``offerings`` shared ones with ``prices`` shared prices.
 
-    ``one_sided`` counts prices of shared offerings that only the other source states.
+    ``rounded`` counts those that differ by rounding alone, ``one_sided`` prices of offerings of the catalog
+    that only the other source states.
     """
 
     offerings: int
     prices: int
+    rounded: int
     one_sided: int
     differ: tuple[Difference, ...]
 
@@ -92,7 +94,7 @@ def disagreements(catalog: Catalog, on: date, prefix: str = "", file: Path = CRO
     at = catalog.at(on)
     shared: dict[str, bool] = {}
     differ: list[Difference] = []
-    prices = one_sided = 0
+    prices = one_sided = rounded = 0
     for subject, attribute, when, theirs in _table(file):
         if not subject.startswith(start):
             continue
@@ -104,12 +106,15 @@ def disagreements(catalog: Catalog, on: date, prefix: str = "", file: Path = CRO
         prices += 1
         ours = Decimal(repr(held.value))
         if ours != theirs:
-            rule = _rule(at, held, ours, theirs)
-            differ.append(Difference(subject, attribute, when, ours, theirs, held.source, rule))
-    return Disagreements(len(shared), prices, one_sided, tuple(differ))
+            found = Difference(subject, attribute, when, ours, theirs, held.source, _rule(at, held))
+            if abs(found.share) < ROUNDED:
+                rounded += 1
+            else:
+                differ.append(found)
+    return Disagreements(len(shared), prices, rounded, one_sided, tuple(differ))
 
 
-def _rule(at: CatalogAt, held: Fact, ours: Decimal, theirs: Decimal) -> str:
+def _rule(at: CatalogAt, held: Fact) -> str:
     """The first of ``RULES`` that fits."""
     catalog = at.catalog
     for key in catalog.keys(held.subject):
@@ -117,8 +122,6 @@ def _rule(at: CatalogAt, held: Fact, ours: Decimal, theirs: Decimal) -> str:
             return "window"
     if held.valid_from is not None:
         return "dated"
-    if ours and theirs and (theirs / ours == PREMIUM or ours / theirs == PREMIUM):
-        return "place"
     return "maker" if at.find(held.subject, "originator") is not None else "host"
 
 

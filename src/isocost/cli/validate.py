@@ -14,7 +14,9 @@ from isocost.cli.root import Facts, Json, app
 from isocost.errors import BadInput
 
 MOST_FAILED = 6
-SHOWN = frozenset({"kind", "file", "rows", "left_out", "passed", "failed", "by", "wrong", "compared"})
+SHOWN = frozenset(
+    {"kind", "file", "rows", "left_out", "passed", "failed", "passed_ids", "by", "wrong", "compared"}
+)
 """Parts of a report that have a place of their own in what is printed."""
 FRACTIONS = frozenset({"mape", "median", "covered"})
 
@@ -57,7 +59,9 @@ def validate(
     _show_groups(found.get("by"))
     failed = found["failed"]
     assert isinstance(failed, list | tuple)
-    if failed:
+    if kind == "bills":
+        _show_bills(found)
+    elif failed:
         more = (
             f" and {len(failed) - MOST_FAILED} more (--json lists all)" if len(failed) > MOST_FAILED else ""
         )
@@ -80,7 +84,7 @@ def _compared(kind: str, file: Path, facts: Path | None) -> dict[str, object]:
             if not case.passed
         ]
         counts = {"rows": len(result.cases), "passed": result.passed, "failed": result.failed_ids}
-        return {**head, **counts, "wrong": wrong}
+        return {**head, **counts, "passed_ids": result.passed_ids, "wrong": wrong}
     if kind == "perf":
         from datetime import date
 
@@ -99,6 +103,20 @@ def _compared(kind: str, file: Path, facts: Path | None) -> dict[str, object]:
         report = {**msgspec.structs.asdict(found), "compared": found.rows, "rows": len(found.rows)}
     report.pop("path", None)
     return {**head, **report}
+
+
+def _show_bills(found: Mapping[str, object]) -> None:
+    """Every id, and of the wrong bills what we say instead."""
+    passed, failed, wrong = found["passed_ids"], found["failed"], found["wrong"]
+    assert isinstance(passed, tuple)
+    assert isinstance(failed, tuple)
+    assert isinstance(wrong, list)
+    if passed:
+        show("", wrapped(", ".join(passed), "passed: ", 0))
+    if failed:
+        show(wrapped(", ".join(failed), "failed: ", 0))
+    for case in wrong:
+        show(wrapped(case["why"], f"{case['id']}: "))
 
 
 def _show_groups(by: object) -> None:
