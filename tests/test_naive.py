@@ -101,9 +101,10 @@ def test_tokens_of_another_model_are_never_silently_todays(catalog: Catalog, tra
     for offer in case.offers:
         if offer.api.model == "gpt-4.1":
             assert offer.ratio == (1.0, 1.0)
-            assert ratio_drivers(offer) == ("", "")
+            assert ratio_drivers(case, offer) == ("", "")
             continue
-        for ratio, name in zip((offer.input_ratio, offer.output_ratio), ratio_drivers(offer), strict=True):
+        ratios = (offer.input_ratio, offer.output_ratio)
+        for ratio, name in zip(ratios, ratio_drivers(case, offer), strict=True):
             if ratio.low == ratio.high:
                 # Exactly one only where both read text with one tokenizer; verbosity is never exact.
                 assert ratio is offer.input_ratio
@@ -130,7 +131,8 @@ def test_an_unknown_ratio_makes_the_plan_dearer_and_is_named(
     asked = sum(part.usage.output_tok.sum() for part in offer.parts)
     assert asked == pytest.approx(case.stream.usage.output_tok.sum() * offer.output_ratio.high)
     assert asked > 1.2 * case.stream.usage.output_tok.sum()
-    assert ratio_drivers(offer) == ("ratio/input/bait", "ratio/output/bait")
+    names = ratio_drivers(case, offer)
+    assert names == ("ratio/input/gpt-4.1>bait", "ratio/output/gpt-4.1>bait")
 
 
 def test_an_unknown_latency_is_unverified_and_never_held(

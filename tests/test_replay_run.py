@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from isocost.bill import Usage, price
 from isocost.catalog import Catalog
-from isocost.deployment import Api, Deployment, ExactCache, Pool, offering_of
+from isocost.deployment import Api, Deployment, ExactCache, Pool, offering_of, work_s
 from isocost.errors import BadLimits, BadTrace
 from isocost.fleet import Fleet, PoolSchedule
 from isocost.policy.route import Route, Share
@@ -190,7 +190,10 @@ def test_rent_is_replicas_times_hours_times_price(catalog: Catalog) -> None:
     quantity = sum(charge.quantity for charge in found.ledger)
     assert quantity == pytest.approx(5 * hours, rel=1e-9)
     used = sum(c.quantity for c in found.ledger if c.account == "inference-compute")
-    assert used == pytest.approx(found.busy_frac[POOL.id] * 5 * hours, rel=1e-9)
+    prompt, answer = table.input_tok.astype(np.float64), np.maximum(1.0, table.output_tok.astype(np.float64))
+    own = work_s(POOL, prompt, np.zeros_like(prompt), answer).sum() / 3600
+    assert used == pytest.approx(own, rel=1e-9)
+    assert used <= found.busy_frac[POOL.id] * 5 * hours
     accounts = found.ledger.by("account")
     assert set(accounts) == {("inference-compute",), ("idle-compute",)}
     assert sum(accounts.values()) == found.ledger.total_fusd

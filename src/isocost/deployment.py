@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import msgspec
 
@@ -17,6 +17,13 @@ from isocost.catalog.names import Offering, deprecated
 from isocost.catalog.prices import Rates, parse_when, rates
 from isocost.errors import UnknownFact
 
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+PS_PER_S = 10**12
+Amount = TypeVar("Amount", float, "npt.NDArray[np.float64]")
+"""A number, or an array of them."""
 QUOTE_LIFE = timedelta(days=365)
 """A rental quote older than this is used only where no newer one exists."""
 
@@ -133,6 +140,16 @@ def open_weights(catalog_at: CatalogAt, model: str) -> bool:
     """Whether a model's weights can be had."""
     found = catalog_at.find(f"model/{model}", "open_weights")
     return found is not None and found.value == "true"
+
+
+def work_s(pool: Pool, input_tok: Amount, cached_tok: Amount, output_tok: Amount) -> Amount:
+    """Replica time of a request's own work: its prefill, and its share of the steps that it decodes in.
+
+    The base of a step is left out: it is paid whether or not the request is there. What replicas are
+    rented for beyond this is idle: steps that run part-empty, and no steps at all.
+    """
+    token_ps = pool.seq_ps + pool.kv_ps_per_tok * (input_tok + 0.5 * output_tok)
+    return ((input_tok - cached_tok) * pool.prefill_ps_per_tok + output_tok * token_ps) / PS_PER_S
 
 
 def apis(catalog_at: CatalogAt) -> Iterator[Api]:

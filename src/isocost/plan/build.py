@@ -85,7 +85,9 @@ def build(prepared: Prepared) -> Built:
         if (table := tabulate(option, planned, prepared.table, prepared.request.trace.block_tok, PERCENTILE))
     }
     options = tuple(option for option in found if option.pool.id in tables)
-    usable = tuple(o for o in options if any(not fit.why_not for fit in o.fits.values()))[:POOLS_MOST]
+    # An own small model is a fine-tuned one: nothing speaks for it before it is made and graded.
+    proven = [o for o in options if o.pool.option != "slm" and any(not f.why_not for f in o.fits.values())]
+    usable = tuple(proven[:POOLS_MOST])
     derate: dict[str, float] = {}
     for attempt in range(1, ROUNDS + 1):
         problem = problem_of(prepared, planned, usable, tables).derated(derate)
@@ -95,8 +97,8 @@ def build(prepared: Prepared) -> Built:
         misses = _misses(draft, replayed)
         if not misses or attempt == ROUNDS:
             break
-        for miss in misses:
-            derate[miss.pool] = derate.get(miss.pool, 1.0) * DERATE
+        for pool in {miss.pool for miss in misses}:
+            derate[pool] = derate.get(pool, 1.0) * DERATE
     ledger = month_ledger(prepared, draft)
     return Built(
         prepared, planned, kept, options, tables, draft, ledger, solution, problem, replayed, misses, attempt

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from isocost.deployment import Pool
+from isocost.deployment import PS_PER_S, Pool, work_s
 from isocost.plan.offers import Case
-from isocost.plan.pools import PS_PER_S, PoolOption, limit, work_s
+from isocost.plan.pools import PoolOption, limit
 from isocost.plan.problem import PoolChoice
 from isocost.replay.capacity import capacity
 from isocost.replay.prefix import blocks

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from isocost.catalog import CatalogAt
-from isocost.deployment import Api, Deployment, ExactCache
+from isocost.deployment import Api, Deployment, ExactCache, work_s
 from isocost.fleet import Fleet, PoolSchedule, Standing
 from isocost.ledger import Charge, Ledger, fusd
 from isocost.plan.offers import Case, Offer
@@ -100,6 +100,7 @@ def _route(serving: Serving) -> Route:
         CACHE if serving.cached else "",
         api if serving.pool_frac else "",
         case.ask.wait_s,
+        case.stream.provider,
     )
 
 
@@ -220,9 +221,10 @@ def pillar_of(at: CatalogAt) -> dict[str, str]:
     return {f.subject.removeprefix("account/"): str(f.value) for f in at.each("account/", "pillar")}
 
 
-def ratio_drivers(offer: Offer) -> tuple[str, str]:
+def ratio_drivers(case: Case, offer: Offer) -> tuple[str, str]:
     """Names of the token ratios that an offer's quantities are proportional to; blank where exact."""
-    model = offer.api.model
+    today = case.stream.model if case.today is None else case.today.model
+    model = f"{today}>{offer.api.model}"
     exact = offer.input_ratio.low == offer.input_ratio.high, offer.output_ratio.low == offer.output_ratio.high
     return ("" if exact[0] else f"ratio/input/{model}", "" if exact[1] else f"ratio/output/{model}")
 
@@ -232,7 +234,7 @@ def _api_charges(
 ) -> None:
     api, stream = offer.api, serving.case.stream
     option = "batch" if api.tier == "batch" else api.option
-    ratio_in, ratio_out = ratio_drivers(offer)
+    ratio_in, ratio_out = ratio_drivers(serving.case, offer)
     share = serving.api_frac * weight_h
     for part in offer.parts:
         p, u = part.prices, part.usage
@@ -326,8 +328,6 @@ def _pool_charges(
 
 def used_frac(draft: Draft, option: PoolOption, schedule: PoolSchedule) -> Floats:
     """Share of a pool's replica time that its mean load takes, by hour: (168,)."""
-    from isocost.plan.pools import work_s
-
     work = np.zeros(WEEK_H)
     for serving in draft.servings:
         frac = serving.pool_frac.get(option.pool.id)

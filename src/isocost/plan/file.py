@@ -57,8 +57,8 @@ def dumps(plan: PlanFile) -> str:
         "deployment": [_known(msgspec.to_builtins(each)) for each in plan.deployments],
         "route": [
             {
-                **_known({"workload": r.workload, "model": r.model, "cache": r.cache or None}),
-                **_known({"fallback": r.fallback or None, "wait_s": r.wait_s}),
+                **_known({"workload": r.workload, "model": r.model, "provider": r.provider or None}),
+                **_known({"cache": r.cache or None, "fallback": r.fallback or None, "wait_s": r.wait_s}),
                 "share": [{"deployment": s.deployment, "frac": _runs(s.frac)} for s in r.shares],
             }
             for r in plan.routes

@@ -160,6 +160,7 @@ class Market:
     apis: tuple[Api, ...]
     margin: float
     confidence: float
+    supposed: bool
     week: Week
     trace: Trace
     table: Chunk
@@ -220,8 +221,9 @@ class Market:
             needs=() if api.model == today else case.ask.needs,
         )
         same = case.today is not None and api.subject == case.today.subject
-        # Today's API has shown what it takes; where its tokens may go is another question.
-        fits = misplaced if same and api.tier == "standard" else unfit
+        # Today's API, where it is not only supposed, has shown what it takes; not where tokens may go.
+        shown = same and api.tier == "standard" and not self.supposed
+        fits = misplaced if shown else unfit
         why_not = fits(self.catalog_at, api, asked)
         margin = (
             self.margin if case.slo.quality_margin_points is None else case.slo.quality_margin_points / 100

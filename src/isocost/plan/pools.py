@@ -233,9 +233,3 @@ def _fit(at: CatalogAt, market: Market, case: Case, pool: Pool) -> Fit:
     if not why_not and not verdict.passes:
         why_not = f"quality: {verdict.reason}"
     return Fit(why_not, verdict, ratio_in, ratio_out)
-
-
-def work_s(pool: Pool, isl: float, cached_tok: float, osl: float) -> float:
-    """Replica time of one request: its prefill and its share of the steps that it decodes in."""
-    token = pool.seq_ps + pool.kv_ps_per_tok * (isl + 0.5 * osl)
-    return float((isl - cached_tok) * pool.prefill_ps_per_tok + osl * token) / PS_PER_S

@@ -95,6 +95,7 @@ def prepare(request: Request) -> Prepared:
         _offered(at, today),
         margin,
         request.limits.confidence or confidence,
+        bool(request.now),
         week,
         request.trace,
         table,

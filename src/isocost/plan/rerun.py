@@ -53,7 +53,7 @@ def rerun(trace: Trace, plan: PlanFile, catalog: Catalog, *, at_arrival: bool = 
 
 
 def _routed(at: CatalogAt, stream: Stream, policy: RoutePolicy, deployments: dict[str, Deployment]) -> Routed:
-    route = policy.route(stream.workload, stream.model)
+    route = policy.route(stream.workload, stream.model, stream.provider)
     if route is None:
         raise BadLimits(
             f"no route for workload {stream.workload!r} and model {stream.model!r}",

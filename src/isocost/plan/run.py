@@ -241,7 +241,7 @@ def _unknown(built: Built) -> set[str]:
 
 def _next(request: Request) -> list[str]:
     mine = request.trace.reader in ("", "example")
-    return ["isocost plan YOUR_LOG" if mine else "isocost plan LOG --slo slo.toml", "isocost why NAME"]
+    return ["isocost plan YOUR_LOG" if mine else "isocost plan LOG --slo slo.toml", "isocost why plan"]
 
 
 def _rebuild(request: Request) -> dict[str, str]:

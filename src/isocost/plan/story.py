@@ -81,7 +81,7 @@ def drivers_of(built: Built, ledgers: Iterable[Ledger]) -> dict[str, risk.Driver
     for case in built.planned:
         for offer in case.offers:
             for driver, ratio in zip(
-                ratio_drivers(offer), (offer.input_ratio, offer.output_ratio), strict=True
+                ratio_drivers(case, offer), (offer.input_ratio, offer.output_ratio), strict=True
             ):
                 if driver in names:
                     mid = planned(ratio)
@@ -94,7 +94,9 @@ def drivers_of(built: Built, ledgers: Iterable[Ledger]) -> dict[str, risk.Driver
     quotes = {option.rents[t].fact.id: option.rents[t] for option in built.options for t in option.rents}
     for name, quote in quotes.items():
         if name in names and quote.median_usd_per_gpu_h > quote.usd_per_gpu_h:
-            found[name] = risk.Driver(name, 1.0, quote.median_usd_per_gpu_h / quote.usd_per_gpu_h)
+            own = found.get(name, risk.Driver(name, 1.0, 1.0))
+            high = max(own.high_ratio, quote.median_usd_per_gpu_h / quote.usd_per_gpu_h)
+            found[name] = risk.Driver(name, own.low_ratio, high)
     return found
 
 
@@ -121,7 +123,8 @@ def label(driver: str, at: CatalogAt) -> str:
     head, _, rest = driver.partition("/")
     if head == "ratio":
         kind, _, model = rest.partition("/")
-        return f"{'prompt' if kind == 'input' else 'answer'} tokens of {model} for one of today's"
+        now, _, then = model.partition(">")
+        return f"{'prompt' if kind == 'input' else 'answer'} tokens of {then} for one of {now}"
     if head == "perf":
         return f"speed of {rest}"
     subject, _, attribute = driver.split("@")[0].split("[")[0].rpartition(".")

@@ -27,6 +27,7 @@ class Request(msgspec.Struct, frozen=True):
     model: str
     sequence: int
     hour: int
+    provider: str = ""
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -62,7 +63,7 @@ class Share(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The rule of one workload and one of today's models.
+    """The rule of one workload and one of today's models (and, where it is named, its provider).
 
     ``cache`` is tried first where it is named; then the deployment that the shares pick; then, on
     overflow or failure, ``fallback``.
@@ -74,6 +75,7 @@ class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cache: str = ""
     fallback: str = ""
     wait_s: float | None = None
+    provider: str = ""
 
 
 class RoutePolicy:
@@ -81,7 +83,7 @@ class RoutePolicy:
 
     def __init__(self, routes: Sequence[Route]) -> None:
         self.routes = tuple(routes)
-        self._by_key = {(route.workload, route.model): route for route in routes}
+        self._by_key = {(route.workload, route.model, route.provider): route for route in routes}
         for route in routes:
             for hour in range(168):
                 whole = sum(share.at(hour) for share in route.shares)
@@ -92,14 +94,14 @@ class RoutePolicy:
                         fix="Make them sum to 1",
                     )
 
-    def route(self, workload: str, model: str) -> Route | None:
-        """The rule that applies: of the workload and model, else of the workload (model ``*``)."""
-        found = self._by_key.get((workload, model))
-        return found if found is not None else self._by_key.get((workload, "*"))
+    def route(self, workload: str, model: str, provider: str = "") -> Route | None:
+        """The rule that applies: of workload, model and provider, else of fewer of them (model ``*``)."""
+        keys = ((workload, model, provider), (workload, model, ""), (workload, "*", ""))
+        return next((self._by_key[key] for key in keys if key in self._by_key), None)
 
     def next(self, request: Request, attempts: Sequence[Attempt]) -> Action:
         """Given what was tried and how it went, what next?"""
-        route = self.route(request.workload, request.model)
+        route = self.route(request.workload, request.model, request.provider)
         if route is None or (attempts and attempts[-1].ended == "served"):
             return Stop()
         tried = {attempt.deployment for attempt in attempts}

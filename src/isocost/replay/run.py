@@ -18,7 +18,7 @@ import numpy.typing as npt
 from isocost.bill import STATUS, PricedColumns, price_columns
 from isocost.catalog import Catalog
 from isocost.catalog.prices import METERS
-from isocost.deployment import Api, Deployment, ExactCache, Pool, cache_rule, offering_of
+from isocost.deployment import Api, Deployment, ExactCache, Pool, cache_rule, offering_of, work_s
 from isocost.errors import BadLimits, BadTrace
 from isocost.fleet import Fleet, PoolSchedule
 from isocost.ledger import Charge, Ledger, fusd
@@ -146,14 +146,14 @@ def replay(
                 fix=f"Pools among the deployments are: {', '.join(known) or 'none'}",
             )
         rows = np.flatnonzero(state.where == code[pool.id])
-        served = _serve(table, rows, pool, schedule, state.tokens, situation.block_tok)
+        served, worked_s = _serve(table, rows, pool, schedule, state.tokens, situation.block_tok)
         ok = served.status == 0
         state.ttft_s[rows[ok]] = served.ttft_ps[ok] / PS_PER_S
         state.e2e_s[rows[ok]] = served.e2e_ps[ok] / PS_PER_S
         overflowed[pool.id] = int((~ok).sum())
         state.where[rows[~ok]] = state.fallback[rows[~ok]]
         _recount(table, routed, rows[~ok], state, situation, code)
-        rented_s, charges = _rent(pool, schedule, table, served.busy_ps)
+        rented_s, charges = _rent(pool, schedule, table, worked_s)
         busy[pool.id] = float(served.busy_ps.sum()) / PS_PER_S / rented_s if rented_s else 0.0
         ledger.extend(charges)
     unpriced = 0
@@ -313,7 +313,8 @@ def _serve(
     schedule: PoolSchedule,
     tokens: Mapping[str, npt.NDArray[np.int64]],
     block_tok: int,
-) -> Served:
+) -> tuple[Served, float]:
+    """What the pool's replicas did with its rows, and the replica-seconds that the rows' own work took."""
     start = int(table.arrival_ns[0]) // HOUR_NS * HOUR_NS
     if int(table.arrival_ns[-1]) - start > LONGEST_NS:
         days = (int(table.arrival_ns[-1]) - start) / HOUR_NS / 24
@@ -338,8 +339,9 @@ def _serve(
             arrival, prompt, output, prompts, terms, limits,
             n_replicas=most, schedule=switches, overflow_outstanding=overflow,
         )  # fmt: skip
-        return Served(found.ttft_ps, found.e2e_ps, found.replica, found.status, found.busy_ps, found.steps)
-    return serve(
+        served = Served(found.ttft_ps, found.e2e_ps, found.replica, found.status, found.busy_ps, found.steps)
+        return served, _work_s(pool, prompt, np.maximum(0, found.cached_tok), output, served)
+    served = serve(
         arrival,
         prompt,
         output,
@@ -349,12 +351,24 @@ def _serve(
         schedule=switches,
         overflow_outstanding=overflow,
     )
+    return served, _work_s(pool, prompt, np.zeros_like(prompt), output, served)
 
 
-def _rent(
-    pool: Pool, schedule: PoolSchedule, table: Chunk, busy_ps: npt.NDArray[np.int64]
-) -> tuple[float, list[Charge]]:
-    """Replica-seconds rented over the trace's span, and the charges: time in steps apart from idle time."""
+def _work_s(
+    pool: Pool,
+    prompt: npt.NDArray[np.int64],
+    cached: npt.NDArray[np.int64],
+    output: npt.NDArray[np.int64],
+    served: Served,
+) -> float:
+    """Replica-seconds of the served requests' own work."""
+    ok = served.status == 0
+    columns = [np.asarray(column[ok], dtype=np.float64) for column in (prompt, cached, output)]
+    return float(work_s(pool, *columns).sum())
+
+
+def _rent(pool: Pool, schedule: PoolSchedule, table: Chunk, worked_s: float) -> tuple[float, list[Charge]]:
+    """Replica-seconds rented over the trace's span, and the charges: requests' work apart from idle time."""
     first, last = int(table.arrival_ns[0]), int(table.arrival_ns[-1])
     hours = np.arange(first // HOUR_NS, last // HOUR_NS + 1)
     length = np.ones(len(hours))
@@ -376,7 +390,7 @@ def _rent(
                 fix=f"Write {kind}_usd_per_h, the rent of one replica",
             )
     rented_h = sum(float(count @ length) for _, count, _, _ in kinds)
-    used = min(1.0, float(busy_ps.sum()) / PS_PER_S / 3600 / rented_h) if rented_h else 0.0
+    used = min(1.0, worked_s / 3600 / rented_h) if rented_h else 0.0
     charges = []
     for h in range(len(hours)):
         period = _utc(int(hours[h]) * HOUR_NS)
