@@ -7,19 +7,20 @@ import importlib
 import json
 import sys
 import time
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from golden import Golden
+from isocost.bill import Usage, price
 from isocost.catalog import Catalog
 from isocost.catalog.catalog import COLUMNS, FACTS_DIR
 from isocost.catalog.disagree import CROSSCHECK, RULES, disagreements
 from isocost.catalog.genai import Stated
 from isocost.catalog.names import resolve
-from isocost.catalog.prices import rates
+from isocost.catalog.prices import provisioned, rates
 from isocost.catalog.refresh import compare, from_file, from_package, rows, write
 from isocost.cli import main
 from isocost.errors import BadFact, BadInput
@@ -178,6 +179,30 @@ def test_meters_that_no_request_counts_have_prices(catalog: Catalog) -> None:
         "cache_storage"
         not in rates(catalog.at(date(2027, 1, 1)), resolve(at, "gemini-3.8-flash", "google")).meters
     )
+
+
+def test_a_request_with_images_and_a_held_cache(catalog: Catalog) -> None:
+    at = datetime(2026, 11, 20, tzinfo=UTC)
+    image = resolve(catalog.at(at.date()), "gpt-image-1.5", "openai")
+    used = Usage(input_tok=3000, image_input_tok=2000, image_output_tok=4000, output_tok=4000)
+    bill = price(catalog, image, used, at)
+    assert (bill.status, bill.usd) == ("priced", Decimal(1000 * 5 + 2000 * 8 + 4000 * 32) / 1_000_000)
+    flash = resolve(catalog.at(at.date()), "gemini-3.8-flash", "google")
+    held = price(catalog, flash, Usage(cache_storage_tok_h=2 * 300_000), at)
+    assert (held.status, held.usd) == ("priced", Decimal("0.3"))
+    assert price(catalog, image, Usage(cache_storage_tok_h=1), at).status == "unpriced"
+
+
+def test_provisioned_throughput(catalog: Catalog) -> None:
+    at = catalog.at(date(2026, 11, 20))
+    unit = provisioned(at, "aws", "1-month", "anthropic.claude-v2:1", "us-east-1")
+    assert unit is not None
+    assert unit.usd == 63, "0.0175 USD a second"
+    azure = provisioned(at, "azure")
+    assert azure is not None
+    assert azure.usd == 2
+    assert provisioned(at, "openai") is None
+    assert provisioned(at, "aws", "hour", "anthropic.claude-v2:1", "us-east-1") is None
 
 
 def test_commands(capsys: pytest.CaptureFixture[str], tmp_path: Path, golden: Golden) -> None:

@@ -20,7 +20,9 @@ class Usage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ``input_tok`` counts all input: text and audio, read from the cache (``cached_tok``), written to it
     (``cache_write_tok`` for the provider's short life, ``cache_write_1h_tok`` for an hour) and plain.
     ``output_tok`` counts all output, reasoning and audio included. ``audio_input_tok`` is plain audio inside
-    the input, ``audio_cached_tok`` audio inside ``cached_tok``, ``audio_output_tok`` audio inside the output.
+    the input, ``audio_cached_tok`` audio inside ``cached_tok``, ``audio_output_tok`` audio inside the output;
+    ``image_input_tok``, ``image_cached_tok`` and ``image_output_tok`` the same of images, where the provider
+    counts them apart. ``cache_storage_tok_h`` are tokens held in an explicit cache times hours.
     """
 
     input_tok: int = 0
@@ -33,6 +35,10 @@ class Usage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     audio_output_tok: int = 0
     web_searches: int = 0
     requests: int = 1
+    image_input_tok: int = 0
+    image_cached_tok: int = 0
+    image_output_tok: int = 0
+    cache_storage_tok_h: int = 0
 
     def quantities(self) -> dict[str, int]:
         """Quantity of every meter.
@@ -45,16 +51,21 @@ class Usage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             - self.cached_tok
             - self.cache_write_tok
             - self.cache_write_1h_tok
-            - self.audio_input_tok,
-            "cache_read": self.cached_tok - self.audio_cached_tok,
+            - self.audio_input_tok
+            - self.image_input_tok,
+            "cache_read": self.cached_tok - self.audio_cached_tok - self.image_cached_tok,
             "cache_write": self.cache_write_tok,
             "cache_write_1h": self.cache_write_1h_tok,
-            "output": self.output_tok - self.audio_output_tok,
+            "output": self.output_tok - self.audio_output_tok - self.image_output_tok,
             "audio_input": self.audio_input_tok,
             "audio_cache_read": self.audio_cached_tok,
             "audio_output": self.audio_output_tok,
             "request": self.requests,
             "web_search": self.web_searches,
+            "image_input": self.image_input_tok,
+            "image_cache_read": self.image_cached_tok,
+            "image_output": self.image_output_tok,
+            "cache_storage": self.cache_storage_tok_h,
         }
         for meter, quantity in found.items():
             if quantity < 0:

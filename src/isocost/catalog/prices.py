@@ -150,6 +150,19 @@ def rates(
     return Rates({meter: rate for meter, rate in placed.items() if rate is not None})
 
 
+def provisioned(
+    catalog_at: CatalogAt, provider: str, term: str = "hour", model: str = "", region: str = ""
+) -> Rate | None:
+    """What a unit of provisioned throughput costs for an hour; ``None`` where it is not known.
+
+    ``term`` is for how long it is taken: ``hour``, ``1-month``, ``6-month``. It is a charge of the account,
+    by the hour and whether used or not, and so no part of a request's bill.
+    """
+    asked = {"term": (term,), "model": (model.lower(),), "region": (region,)}
+    fact = _nearest(catalog_at, f"provider/{provider}", "provisioned_usd_per_unit_h", asked)
+    return _made("provisioned", _exact(fact), 1, (fact.id,)) if fact is not None else None
+
+
 def edges(catalog: Catalog, offering: Offering) -> tuple[frozenset[date], tuple[int, ...], tuple[Slot, ...]]:
     """Where the price of an offering can change: (days, input lengths, daily windows).
 
@@ -234,9 +247,15 @@ def _rule(
     catalog_at: CatalogAt, offering: Offering, attribute: str, meter: str, tier: str, region: str
 ) -> Fact | None:
     """The most specific rule of the provider in force for a meter, tier, region and model."""
-    subject = f"provider/{offering.provider}"
     names = (offering.subject.split("/", 2)[2].lower(), offering.serves)
     asked = {"meter": (meter,), "tier": (tier,), "region": (region,), "model": names}
+    return _nearest(catalog_at, f"provider/{offering.provider}", attribute, asked)
+
+
+def _nearest(
+    catalog_at: CatalogAt, subject: str, attribute: str, asked: Mapping[str, tuple[str, ...]]
+) -> Fact | None:
+    """The fact in force whose ``when`` says most of what is asked, every part of it fitting."""
     best: tuple[int, Fact] | None = None
     for key in catalog_at.catalog.keys(subject):
         if key.attribute != attribute:
