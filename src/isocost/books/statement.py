@@ -43,6 +43,13 @@ _COUNTS: Mapping[str, str] = {
     "audio_input_tok": "audio_input",
     "web_searches": "web_search",
 }
+_PRICING: Mapping[str, str] = {
+    "audio_cached_tok": "audio_cached_tok",
+    "audio_output_tok": "audio_output_tok",
+    "context_tok": "context_tok",
+    "count": "requests",
+}
+"""Columns of a trace that change what a row costs, as the bill calls them."""
 _WITHIN_INPUT = ("cached_tok", "cache_write_tok", "cache_write_1h_tok", "audio_input_tok")
 
 
@@ -320,6 +327,10 @@ class _Sums:
             column = getattr(chunk, name, None)
             if column is not None:
                 columns[name] = column
+        for name, called in _PRICING.items():
+            column = getattr(chunk, name)
+            if column is not None:
+                columns[called] = column
         bucket: Bucket = "hour" if self.step_ns == _STEP_NS["hour"] else "day"
         bill = price_columns(self.catalog, offerings, columns, tiers=tiers, bucket=bucket)
         self.bad_rows += bill.bad_rows
@@ -448,7 +459,11 @@ class _Sums:
         key = (columns["offering"] * len(tiers) + columns["tier"]) * width + start - low
         key = key * len(STATUS) + bill.status
         dense, first = _dense(key, len(groups) * len(tiers) * width * len(STATUS))
-        for row, number in zip(first.tolist(), np.bincount(dense).tolist(), strict=True):
+        # A row of a usage report is as many calls as it says; one that does not say counts once.
+        calls = columns.get("requests")
+        weights = None if calls is None else np.where(calls < 0, 1, calls)
+        numbers = np.bincount(dense, weights=weights).astype(np.int64)
+        for row, number in zip(first.tolist(), numbers.tolist(), strict=True):
             who, what, subject, place, tenant, workload, _ = groups[int(columns["offering"][row])]
             tier = tiers[int(columns["tier"][row])]
             begun = int(start[row]) * self.step_ns

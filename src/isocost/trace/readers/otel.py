@@ -34,6 +34,13 @@ _BAGS = ("attributes", "SpanAttributes", "span_attributes")
 _STEPS = ("invoke_agent", "create_agent", "execute_tool", "invoke_workflow", "plan")
 """Operations that contain calls of a model: their usage is that of the calls inside, counted again."""
 
+_PROVIDERS: Mapping[str, str] = {
+    "aws.bedrock": "bedrock", "azure.ai.openai": "azure", "azure.ai.inference": "azure",
+    "gcp.gemini": "google", "gcp.gen_ai": "google", "gcp.vertex_ai": "google", "mistral_ai": "mistral",
+    "x_ai": "x-ai",
+}  # fmt: skip
+"""The convention's names of providers that the catalog calls otherwise."""
+
 Attribute = Callable[..., str]
 
 
@@ -89,7 +96,7 @@ def scan(head: Head, _mapping: Mapping[str, str]) -> Scan:
         "cache_write_tok": write,
         "reasoning_tok": number(attribute(*_REASONING)),
         "model": names.text(attribute("gen_ai.response.model", "gen_ai.request.model")),
-        "provider": names.text(attribute("gen_ai.provider.name", "gen_ai.system")),
+        "provider": _provider(attribute("gen_ai.provider.name", "gen_ai.system")),
         "tenant": names.text(attribute("tenant.id", "user.id", "enduser.id")),
         "session": names.text(attribute("gen_ai.conversation.id", "session.id")),
         "tier": names.tier(attribute("openai.response.service_tier", "gen_ai.openai.response.service_tier",
@@ -117,6 +124,11 @@ def scan(head: Head, _mapping: Mapping[str, str]) -> Scan:
     spelled = {"arrival_ns": "startTimeUnixNano", "input_tok": _INPUT[0], "output_tok": _OUTPUT[0]}
     found = (Finding("found", "inclusive_input", text),)
     return Scan(columns, source=source, findings=found, doubts=doubts, spelled=spelled)
+
+
+def _provider(sql: str) -> str:
+    cases = " ".join(f"WHEN {literal(one)} THEN {literal(ours)}" for one, ours in _PROVIDERS.items())
+    return f"CASE {sql} {cases} ELSE {names.text(sql)} END"
 
 
 def _of_map(*keys: str) -> str:
