@@ -87,6 +87,7 @@ def price_columns(
     ``columns`` holds ``offering`` (code into ``offerings``, -1 unknown), ``arrival_ns`` (UTC, ns from the
     epoch) and the counts ``input_tok`` (all input) and ``output_tok``; ``cached_tok``, ``cache_write_tok``,
     ``cache_write_1h_tok``, ``audio_input_tok``, ``audio_cached_tok``, ``audio_output_tok``, ``web_searches``,
+    ``requests`` (that a row stands for, -1 unknown; else one), ``context_tok`` (else all input) for bands,
     ``tier`` (code into ``tiers``, -1: the last; without the column the first) and ``region`` (code into
     ``regions``, -1: ``region``) may be left out. ``region`` applies where an offering names none. The same
     digits as :func:`isocost.bill.price`, row by row, because both ask the same rates.
@@ -101,9 +102,7 @@ def price_columns(
     step = _STEP_NS[bucket]
     number = arrays["arrival_ns"].astype(np.int64) // step if step else None
     grouped = _bucketed(tariff, chunk.line, number, step, arrays) if number is not None else whole(tariff)
-    return PricedColumns(
-        chunk.amount_fusd, chunk.status, grouped, int(tariff.tally[kernel.BAD]), reasons(tariff)
-    )
+    return PricedColumns(chunk.amount_fusd, chunk.status, grouped, tariff.bad_rows, reasons(tariff))
 
 
 def reasons(tariff: Tariff) -> tuple[tuple[str, int], ...]:
@@ -114,7 +113,9 @@ def reasons(tariff: Tariff) -> tuple[tuple[str, int], ...]:
         found[f"no offering is known for {unknown} rows"] = unknown
     for slot, meter in enumerate(SLOTS):
         rows = int(tariff.missing[:, slot].sum())
-        if rows:
+        if rows and meter == "request":
+            found["the log does not say for how many requests a row stands"] = rows
+        elif rows:
             found[f"no price of {meter}"] = rows
     for at, line in enumerate(tariff.lines):
         if line is not None and tariff.doubts[at]:
@@ -125,7 +126,7 @@ def reasons(tariff: Tariff) -> tuple[tuple[str, int], ...]:
 def whole(tariff: Tariff) -> Grouped:
     """Everything that a tariff priced, by line of its rates."""
     lines = np.array(_in_order(tariff), np.int64)
-    return _charges(tariff, lines, np.zeros(len(lines), np.int64), tariff.sums[lines])
+    return _charges(tariff, lines, np.zeros(len(lines), np.int64), tariff.sums()[lines])
 
 
 def _bucketed(
@@ -149,7 +150,7 @@ def _bucketed(
 
 def _quantities(columns: Mapping[str, Any], keep: Ints) -> list[tuple[int, Ints]]:
     """Quantity of every meter of the rows kept, by slot."""
-    (plain, output, cached, written, inside, extras), slots = counted(columns)
+    (plain, output, cached, written, _, requests, inside, extras), slots = counted(columns)
     plain = plain.astype(np.int64)
     found = [(kernel.OUTPUT, output[keep])]
     for slot, part in ((kernel.CACHE_READ, cached), (kernel.CACHE_WRITE, written), (-1, inside)):
@@ -158,7 +159,8 @@ def _quantities(columns: Mapping[str, Any], keep: Ints) -> list[tuple[int, Ints]
             if slot >= 0:
                 found.append((slot, part[keep]))
     found += [(int(slot), extras[keep, e]) for e, slot in enumerate(slots)]
-    return [(kernel.INPUT, plain[keep]), *found, (kernel.REQUEST, np.ones(len(keep), np.int64))]
+    asked = np.maximum(requests[keep], 0) if len(requests) else np.ones(len(keep), np.int64)
+    return [(kernel.INPUT, plain[keep]), *found, (kernel.REQUEST, asked)]
 
 
 def _added(dense: Ints, values: Ints, size: int) -> Ints:

@@ -15,16 +15,21 @@ from typing import Any, TypeVar, cast
 F = TypeVar("F", bound=Callable[..., Any])
 
 INPUT, OUTPUT, CACHE_READ, CACHE_WRITE, REQUEST, FIRST_EXTRA = 0, 1, 2, 3, 4, 5
-"""Places of the meters in a line of rates; rarer meters follow."""
+"""Slots of the meters; rarer meters follow."""
+
+FLAGS, WIDTH = 5, 8
+"""Where a line of rates has its flags, and its length: one line of the processor's cache. The rates of rarer
+meters stand in a table beside it."""
 
 UNFILLED, DOUBT, EMPTY, UNKNOWN = 1 << 62, 1 << 61, 1 << 60, 1 << 59
-"""Flags of a line of rates beside one bit for each meter without a price."""
+"""Flags of a line of rates beside one bit for each slot without a price."""
 
-DONE, STOPPED_UNFILLED, STOPPED_OVERFLOW, STOPPED_CODE = 0, 1, 2, 3
+DONE, STOPPED_UNFILLED, STOPPED_CODE = 0, 1, 2
 """Why a kernel stopped before the last row."""
 
-AT, LOW_SUM, HIGH_SUM, BAD, UNKNOWN_ROWS = 0, 1, 2, 3, 4
-"""Places in a tally: the row that a kernel stopped at, the amounts' sum in two halves, rows left out."""
+AT, LOW_SUM, HIGH_SUM, UNKNOWN_ROWS = 0, 1, 2, 3
+"""Places in a tally: the row that a kernel stopped at, the amounts' sum in two halves, rows of no known
+offering."""
 
 NS_PER_DAY = 86_400 * 10**9
 NS_PER_MINUTE = 60 * 10**9
@@ -47,182 +52,199 @@ def compiled(function: F) -> F:
         return cast(F, njit(**options)(function))
 
 
-def price_rows(
-    codes: tuple[Any, ...], counts: tuple[Any, ...], table: tuple[Any, ...], out: tuple[Any, ...], tally: Any
-) -> int:
-    """Price rows from ``tally[AT]`` on; says why it stopped.
+def find_lines(codes: tuple[Any, ...], length: Any, table: tuple[Any, ...], line: Any, tally: Any) -> int:
+    """Write the line of rates of every row from ``tally[AT]`` on; says why it stopped.
 
-    ``codes``: offering, tier, region (int32) and arrival_ns (int64). ``counts``: input, output, cached,
-    written (one integer type), ``inside`` (int64: input of rarer meters) and ``extras`` (int64, rows by
-    meters). All but offering, input and output may have length 0: the log has none. ``table``: what
-    :class:`isocost.bill.tariff.Tariff` holds. ``out``: amount (int64), status (int8), line (int32, may have
-    length 0); and by line of rates ``sums`` of quantities, ``missing`` and ``doubts`` of rows.
+    ``codes``: offering, tier, region (int32) and arrival_ns (int64); all but offering may have length 0: the
+    log has none. ``length`` is the count that context bands go by. ``table``: what
+    :class:`isocost.bill.tariff.Tariff` holds.
     """
     offering, tier, region, arrival_ns = codes
-    input_tok, output_tok, cached_tok, written_tok, inside_tok, extras = counts
-    start, segment, bands, patterns, minutes, rates, flags, extra_slots, shape = table
-    amount, status, line, sums, missing, doubts = out
+    start, segment, bands, patterns, minutes, rates, shape = table
     n_offerings, n_tiers, n_regions, n_segments, n_bands = shape[0], shape[1], shape[2], shape[3], shape[4]
-    limit, extra_limit, used = shape[5], shape[6], shape[7]
-    n, n_extras = len(offering), len(extra_slots)
-    has_tier, has_region, has_line = len(tier) > 0, len(region) > 0, len(line) > 0
-    has_time, has_cached, has_written = len(arrival_ns) > 0, len(cached_tok) > 0, len(written_tok) > 0
-    has_inside = len(inside_tok) > 0
-    fixed_minute = shape[8]
-    low, high = tally[LOW_SUM], tally[HIGH_SUM]
-    i = int(tally[AT])
-    while i < n:
-        stop = min(i + _BLOCK, n)
-        seen, seen_extra = 0, 0
-        for j in range(i, stop):
-            plain = int(input_tok[j])
-            seen |= plain | int(output_tok[j])
-            if has_cached:
-                seen |= int(cached_tok[j])
-                plain -= int(cached_tok[j])
-            if has_written:
-                seen |= int(written_tok[j])
-                plain -= int(written_tok[j])
-            if has_inside:
-                seen |= int(inside_tok[j])
-                plain -= int(inside_tok[j])
-            seen |= plain
-        for j in range(i, stop):
-            for e in range(n_extras):
-                seen_extra |= int(extras[j, e])
-        checked = seen < 0 or seen >= limit or seen_extra < 0 or seen_extra >= extra_limit
-        for j in range(i, stop):
-            code = int(offering[j])
-            at = 0
-            if code >= n_offerings:
-                tally[AT], tally[LOW_SUM], tally[HIGH_SUM] = j, low, high
-                return STOPPED_CODE
-            if code >= 0:
-                sku = code
-                if has_tier:
-                    other = int(tier[j])
-                    if other >= n_tiers:
-                        tally[AT], tally[LOW_SUM], tally[HIGH_SUM] = j, low, high
-                        return STOPPED_CODE
-                    sku = sku * n_tiers + (other if other >= 0 else n_tiers - 1)
-                else:
-                    sku = sku * n_tiers + n_tiers - 1
-                if has_region:
-                    other = int(region[j])
-                    if other >= n_regions:
-                        tally[AT], tally[LOW_SUM], tally[HIGH_SUM] = j, low, high
-                        return STOPPED_CODE
-                    sku = sku * n_regions + (other if other >= 0 else n_regions - 1)
-                else:
-                    sku = sku * n_regions + n_regions - 1
-                day, moment = 0, 0
-                part = 0
-                if has_time:
-                    moment = int(arrival_ns[j])
-                    day = moment // NS_PER_DAY
-                    part = int(segment[max(day, 0)])
-                at = int(start[sku * n_segments + part])
-                if at < 0:
-                    tally[AT], tally[LOW_SUM], tally[HIGH_SUM] = j, low, high
-                    return STOPPED_UNFILLED
-                if at > 0:
-                    band = 0
-                    for k in range(n_bands):
-                        band += int(input_tok[j]) >= bands[code * n_bands + k]
-                    window = int(patterns[code, 0])
-                    if window >= 0:
-                        minute = fixed_minute
-                        if has_time:
-                            minute = (day + 3) % 7 * 1440 + (moment - day * NS_PER_DAY) // NS_PER_MINUTE
-                        band = band * int(patterns[code, 1]) + int(minutes[window, minute])
-                    at += band
-            need = flags[at] & used
-            if need & UNFILLED:
-                tally[AT], tally[LOW_SUM], tally[HIGH_SUM] = j, low, high
-                return STOPPED_UNFILLED
-            plain, output = int(input_tok[j]), int(output_tok[j])
-            read, written = 0, 0
-            if has_cached:
-                read = int(cached_tok[j])
-            if has_written:
-                written = int(written_tok[j])
-            plain -= read + written
-            if has_inside:
-                plain -= int(inside_tok[j])
-            total = 0
-            if checked:
-                wrong = plain < 0 or output < 0 or read < 0 or written < 0
-                for e in range(n_extras):
-                    wrong = wrong or extras[j, e] < 0
-                if wrong:
-                    tally[BAD] += 1
-                    amount[j], status[j] = 0, 2
-                    if has_line:
-                        line[j] = 0
-                    continue
-                over = False
-                for m in range(FIRST_EXTRA + n_extras):
-                    quantity, slot = 1, m
-                    if m == INPUT:
-                        quantity = plain
-                    elif m == OUTPUT:
-                        quantity = output
-                    elif m == CACHE_READ:
-                        quantity = read
-                    elif m == CACHE_WRITE:
-                        quantity = written
-                    elif m >= FIRST_EXTRA:
-                        quantity, slot = int(extras[j, m - FIRST_EXTRA]), int(extra_slots[m - FIRST_EXTRA])
-                    rate = int(rates[at, slot])
-                    if rate > 0 and quantity > (MOST - total) // rate:
-                        over = True
-                        break
-                    total += quantity * rate
-                if over:
-                    tally[AT], tally[LOW_SUM], tally[HIGH_SUM] = j, low, high
-                    return STOPPED_OVERFLOW
-            else:
-                total = plain * int(rates[at, INPUT]) + output * int(rates[at, OUTPUT])
-                total += read * int(rates[at, CACHE_READ]) + written * int(rates[at, CACHE_WRITE])
-                total += int(rates[at, REQUEST])
-                for e in range(n_extras):
-                    total += int(extras[j, e]) * int(rates[at, extra_slots[e]])
-            sums[at, INPUT] += plain
-            sums[at, OUTPUT] += output
-            sums[at, CACHE_READ] += read
-            sums[at, CACHE_WRITE] += written
-            sums[at, REQUEST] += 1
-            for e in range(n_extras):
-                sums[at, extra_slots[e]] += extras[j, e]
-            state = 0
-            if need:
-                if need & UNKNOWN:
-                    tally[UNKNOWN_ROWS] += 1
-                    state = 2
-                else:
-                    here = 1 << REQUEST
-                    here |= (plain > 0) << INPUT | (output > 0) << OUTPUT
-                    here |= (read > 0) << CACHE_READ | (written > 0) << CACHE_WRITE
-                    for e in range(n_extras):
-                        here |= (extras[j, e] > 0) << extra_slots[e]
-                    lack = need & here & ~(1 << REQUEST)
-                    if need & DOUBT:
-                        doubts[at] += 1
-                        state = 1
-                    if lack:
-                        state = 1 if here & ~flags[at] else 2
-                        for slot in range(rates.shape[1]):
-                            missing[at, slot] += (lack >> slot) & 1
-                    if need & EMPTY:
-                        state = 2
-            amount[j], status[j] = total, state
-            if has_line:
-                line[j] = at
-            low += total & _HALF
-            high += total >> 32
-        i = stop
-    tally[AT], tally[LOW_SUM], tally[HIGH_SUM] = n, low, high
+    fixed_minute, has_windows = shape[5], shape[6]
+    has_tier, has_region, has_time = len(tier) > 0, len(region) > 0, len(arrival_ns) > 0
+    for j in range(int(tally[AT]), len(offering)):
+        code = int(offering[j])
+        if code < 0:
+            line[j] = 0
+            continue
+        t, r = n_tiers - 1, n_regions - 1
+        if has_tier and tier[j] >= 0:
+            t = int(tier[j])
+        if has_region and region[j] >= 0:
+            r = int(region[j])
+        if code >= n_offerings or t >= n_tiers or r >= n_regions:
+            tally[AT] = j
+            return STOPPED_CODE
+        day, moment, part = 0, 0, 0
+        if has_time:
+            moment = int(arrival_ns[j])
+            day = moment // NS_PER_DAY
+            part = int(segment[max(day, 0)])
+        at = int(start[((code * n_tiers + t) * n_regions + r) * n_segments + part])
+        if at > 0:
+            band = 0
+            for k in range(n_bands):
+                band += length[j] >= bands[code * n_bands + k]
+            if has_windows:
+                window = int(patterns[code, 0])
+                if window >= 0:
+                    minute = fixed_minute
+                    if has_time:
+                        minute = (day + 3) % 7 * 1440 + (moment - day * NS_PER_DAY) // NS_PER_MINUTE
+                    band = band * int(patterns[code, 1]) + int(minutes[window, minute])
+            at += band
+        if at < 0 or rates[at, FLAGS] & UNFILLED:
+            tally[AT] = j
+            return STOPPED_UNFILLED
+        line[j] = at
+    tally[AT] = len(offering)
     return DONE
+
+
+def survey(counts: tuple[Any, ...]) -> tuple[int, int]:
+    """All counts or-ed together, of tokens and of rarer meters: below zero where any is, else no less than
+    any."""
+    input_tok, output_tok, cached_tok, written_tok, requests, inside_tok, extras = counts
+    seen, rare = 0, 0
+    has_cached, has_written, has_inside = len(cached_tok) > 0, len(written_tok) > 0, len(inside_tok) > 0
+    for j in range(len(input_tok)):
+        plain = int(input_tok[j])
+        seen |= plain | int(output_tok[j])
+        if has_cached:
+            seen |= int(cached_tok[j])
+            plain -= int(cached_tok[j])
+        if has_written:
+            seen |= int(written_tok[j])
+            plain -= int(written_tok[j])
+        if has_inside:
+            seen |= int(inside_tok[j])
+            plain -= int(inside_tok[j])
+        seen |= plain
+    for j in range(len(requests)):
+        rare |= max(0, int(requests[j]))
+    for j in range(extras.shape[0]):
+        for e in range(extras.shape[1]):
+            rare |= int(extras[j, e])
+    return seen, rare
+
+
+def price_rows(
+    counts: tuple[Any, ...], line: Any, table: tuple[Any, ...], out: tuple[Any, ...], tally: Any
+) -> None:
+    """Amount and status of rows whose lines are known and none of which can exceed 64 bits.
+
+    ``counts``: input, output, cached, written (one integer type), ``requests`` (int64, -1 unknown),
+    ``inside`` (int64: input of rarer meters) and ``extras`` (int64, rows by meters); all but input and output
+    may have length 0. ``table``: rates, those of rarer meters, the extras' places among these, and the bits
+    of the meters in use. ``out``: amount (int64), status (int8); by line ``sums`` of quantities and of rarer
+    meters, and the rows that lacked a price (by slot) or are in doubt.
+    """
+    input_tok, output_tok, cached_tok, written_tok, requests, inside_tok, extras = counts
+    rates, extra_rates, places, used = table
+    amount, status, sums, extra_sums, missing, doubts = out
+    n_extras = len(places)
+    has_cached, has_written, has_inside = len(cached_tok) > 0, len(written_tok) > 0, len(inside_tok) > 0
+    has_requests = len(requests) > 0
+    low, high = tally[LOW_SUM], tally[HIGH_SUM]
+    for j in range(len(line)):
+        at = line[j]
+        plain, output, read, written, asked = int(input_tok[j]), int(output_tok[j]), 0, 0, 1
+        if has_cached:
+            read = int(cached_tok[j])
+        if has_written:
+            written = int(written_tok[j])
+        plain -= read + written
+        if has_inside:
+            plain -= int(inside_tok[j])
+        if has_requests:
+            asked = max(0, int(requests[j]))
+        total = plain * int(rates[at, INPUT]) + output * int(rates[at, OUTPUT])
+        total += read * int(rates[at, CACHE_READ]) + written * int(rates[at, CACHE_WRITE])
+        total += asked * int(rates[at, REQUEST])
+        sums[at, INPUT] += plain
+        sums[at, OUTPUT] += output
+        sums[at, CACHE_READ] += read
+        sums[at, CACHE_WRITE] += written
+        sums[at, REQUEST] += asked
+        for e in range(n_extras):
+            total += int(extras[j, e]) * int(extra_rates[at, places[e]])
+            extra_sums[at, places[e]] += extras[j, e]
+        state = 0
+        if has_requests and requests[j] < 0 and rates[at, REQUEST] > 0:
+            missing[at, REQUEST] += 1
+            state = 1
+        need = rates[at, FLAGS] & used
+        if need & UNKNOWN:
+            tally[UNKNOWN_ROWS] += 1
+            state = 2
+        elif need:
+            here = (plain > 0) << INPUT | (output > 0) << OUTPUT
+            here |= (read > 0) << CACHE_READ | (written > 0) << CACHE_WRITE
+            for e in range(n_extras):
+                here |= (extras[j, e] > 0) << (FIRST_EXTRA + places[e])
+            lack = need & here
+            if need & DOUBT:
+                doubts[at] += 1
+                state = 1
+            if lack:
+                state = 1 if (here | 1 << REQUEST) & ~rates[at, FLAGS] else 2
+                for slot in range(REQUEST):
+                    missing[at, slot] += (lack >> slot) & 1
+                for e in range(n_extras):
+                    slot = FIRST_EXTRA + places[e]
+                    missing[at, slot] += (lack >> slot) & 1
+            if need & EMPTY:
+                state = 2
+        amount[j], status[j] = total, state
+        low += total & _HALF
+        high += total >> 32
+    tally[LOW_SUM], tally[HIGH_SUM] = low, high
+
+
+def first_beyond(counts: tuple[Any, ...], line: Any, table: tuple[Any, ...], wrong: Any) -> int:
+    """Mark rows whose counts contradict each other in ``wrong``; the first row beyond 64 bits, else -1."""
+    input_tok, output_tok, cached_tok, written_tok, requests, inside_tok, extras = counts
+    rates, extra_rates, places, _ = table
+    for j in range(len(line)):
+        at = line[j]
+        plain, output, read, written, asked = int(input_tok[j]), int(output_tok[j]), 0, 0, 1
+        if len(cached_tok) > 0:
+            read = int(cached_tok[j])
+        if len(written_tok) > 0:
+            written = int(written_tok[j])
+        plain -= read + written
+        if len(inside_tok) > 0:
+            plain -= int(inside_tok[j])
+        if len(requests) > 0:
+            asked = max(0, int(requests[j]))
+        bad = plain < 0 or output < 0 or read < 0 or written < 0
+        for e in range(len(places)):
+            bad = bad or extras[j, e] < 0
+        wrong[j] = bad
+        if bad:
+            continue
+        total = 0
+        for m in range(FIRST_EXTRA + len(places)):
+            quantity = plain
+            if m == OUTPUT:
+                quantity = output
+            elif m == CACHE_READ:
+                quantity = read
+            elif m == CACHE_WRITE:
+                quantity = written
+            elif m == REQUEST:
+                quantity = asked
+            if m < FIRST_EXTRA:
+                rate = int(rates[at, m])
+            else:
+                quantity = int(extras[j, m - FIRST_EXTRA])
+                rate = int(extra_rates[at, places[m - FIRST_EXTRA]])
+            if rate > 0 and quantity > (MOST - total) // rate:
+                return j
+            total += quantity * rate
+    return -1
 
 
 def price_flat(
@@ -231,12 +253,12 @@ def price_flat(
     """The same for rows whose rates hang on the offering alone; says why it stopped.
 
     ``codes``: offering. ``counts``: input, output, cached (may have length 0). ``table``: the line of every
-    offering, rates, flags, shape (offerings, limit, used). ``out``: amount, status; ``sums`` by line.
-    It stops (``STOPPED_UNFILLED``) at a block with a row that needs :func:`price_rows`.
+    offering, rates, shape (offerings, limit, used). ``out``: amount, status; ``sums`` by line.
+    It stops (``STOPPED_UNFILLED``) at a block with a row that needs the longer way.
     """
     (offering,) = codes
     input_tok, output_tok, cached_tok = counts
-    start, rates, flags, shape = table
+    start, rates, shape = table
     amount, status, sums = out
     n_offerings, limit, used = shape[0], shape[1], shape[2]
     n, has_cached = len(offering), len(cached_tok) > 0
@@ -255,7 +277,7 @@ def price_flat(
         need = 0
         if not (seen < 0 or seen >= limit or least < 0 or most >= n_offerings):
             for j in range(i, stop):
-                need |= flags[start[offering[j]]]
+                need |= rates[start[offering[j]], FLAGS]
         if seen < 0 or seen >= limit or least < 0 or most >= n_offerings or need & used:
             tally[AT], tally[LOW_SUM], tally[HIGH_SUM] = i, low, high
             return STOPPED_UNFILLED

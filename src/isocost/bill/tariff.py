@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from isocost.bill import kernel
 from isocost.bill.kernel import FIRST_EXTRA, NS_PER_DAY, NS_PER_MINUTE
+from isocost.bill.usage import STATUS
 from isocost.catalog import Catalog
 from isocost.catalog.names import Offering
 from isocost.catalog.prices import FUSD_PER_USD, METERS, Rates, Slot, edges, rates
@@ -42,6 +43,7 @@ _EPOCH = date(1970, 1, 1)
 _DAYS = (1 << 63) // NS_PER_DAY + 1
 _NO_BAND = np.iinfo(np.int64).max
 _NOON = 12 * 60
+_PIECE = 1 << 15  # rows
 
 
 class Chunk(NamedTuple):
@@ -67,8 +69,8 @@ class Tariff:
 
     A row without a tier or a region takes the last of ``tiers`` and ``regions``. With ``on``, every row is
     priced at noon of that day, whatever its own date. By line of the table, which is what one set of rates
-    is: ``sums`` are quantities by ``SLOTS``, ``missing`` the rows that lacked a price by ``SLOTS``,
-    ``doubts`` the rows that the rates' doubt touched. Line 0 is for rows whose offering is not known.
+    is: ``sums()`` are quantities by ``SLOTS``, ``missing`` the rows that lacked a price by
+    ``SLOTS``, ``doubts`` the rows that the rates' doubt touched. Line 0 is for rows of no known offering.
     """
 
     def __init__(
@@ -81,7 +83,7 @@ class Tariff:
     ) -> None:
         self.catalog, self.offerings, self.on = catalog, tuple(offerings), on
         self.tiers, self.regions = tuple(tiers), tuple(regions)
-        self.tally = np.zeros(5, np.int64)
+        self.tally, self.bad_rows = np.zeros(4, np.int64), 0
         self.lines: list[tuple[Origin, Rates] | None] = [None]
         known = [edges(catalog, one) if one else (frozenset(), (), ()) for one in self.offerings]
         self._days = [np.array(sorted((d - _EPOCH).days for d in days), np.int64) for days, _, _ in known]
@@ -109,9 +111,17 @@ class Tariff:
             if one is None:
                 size = len(self._start) // n
                 self._start[code * size : (code + 1) * size] = 0
-        self._rates, self.sums, self.missing = (np.zeros((1, len(SLOTS)), np.int64) for _ in range(3))
-        self.doubts, self._flags = np.zeros(1, np.int64), np.array([kernel.UNKNOWN], np.int64)
+        self._rates, self._sums = (np.zeros((1, kernel.WIDTH), np.int64) for _ in range(2))
+        self._extra_rates, self._extra_sums = (
+            np.zeros((1, len(SLOTS) - FIRST_EXTRA), np.int64) for _ in range(2)
+        )
+        self.missing, self.doubts = np.zeros((1, len(SLOTS)), np.int64), np.zeros(1, np.int64)
+        self._rates[0, kernel.FLAGS] = kernel.UNKNOWN
         self._grow(64)
+
+    def sums(self) -> Ints:
+        """Quantities by line and ``SLOTS``."""
+        return np.column_stack([self._sums[:, :FIRST_EXTRA], self._extra_sums])
 
     @property
     def total_fusd(self) -> int:
@@ -146,34 +156,75 @@ class Tariff:
         return out
 
     def _price(self, codes: Any, counts: Any, slots: Ints, out: Chunk, used: np.int64) -> None:
+        """Piece by piece, so that what the kernels pass on to each other stays in the processor's cache."""
+        n = len(codes[0])
+        scratch = np.empty(0 if len(out.line) else min(n, _PIECE), np.int32)
+        for lo in range(0, n, _PIECE):
+            rows = slice(lo, min(n, lo + _PIECE))
+            line = out.line[rows] if len(out.line) else scratch[: rows.stop - lo]
+            piece = tuple(part[rows] for part in counts)
+            length = piece[4] if len(piece[4]) else piece[0]
+            self._find_lines(tuple(part[rows] for part in codes), length, line, lo)
+            piece = (*piece[:4], *piece[5:])
+            table = (self._rates, self._extra_rates, slots - FIRST_EXTRA, used)
+            seen, rare = kernel.compiled(kernel.survey)(piece)
+            limit, rare_limit = self._limits()
+            wrong = None
+            if not (0 <= seen < limit and 0 <= rare < rare_limit):
+                piece, wrong = self._checked(piece, line, table, lo)
+            sums = (self._sums, self._extra_sums, self.missing, self.doubts)
+            kernel.compiled(kernel.price_rows)(
+                piece, line, table, (out.amount_fusd[rows], out.status[rows], *sums), self.tally
+            )
+            if wrong is not None:
+                out.status[rows][wrong] = STATUS.index("unpriced")
+
+    def _find_lines(self, codes: Any, length: Any, line: npt.NDArray[np.int32], first: int) -> None:
+        """The line of every row of a piece; ``first`` is where the piece begins, for messages."""
+        self.tally[kernel.AT] = 0
         while True:
             shape = np.array(
                 [
                     len(self.offerings), len(self.tiers), len(self.regions), len(self._cuts) + 1,
-                    self._n_bands, *self._limits(), used, self._noon(),
+                    self._n_bands, self._noon(), len(self._minutes) > 0,
                 ],
                 np.int64,
             )  # fmt: skip
             table = (
-                self._start, self._segment, self._bands, self._patterns, self._minutes,
-                self._rates, self._flags, slots, shape,
+                self._start, self._segment, self._bands, self._patterns, self._minutes, self._rates, shape,
             )  # fmt: skip
-            why = kernel.compiled(kernel.price_rows)(
-                codes, counts, table, (*out, self.sums, self.missing, self.doubts), self.tally
-            )
+            why = kernel.compiled(kernel.find_lines)(codes, length, table, line, self.tally)
             row = int(self.tally[kernel.AT])
             if why == kernel.DONE:
                 return
-            if why == kernel.STOPPED_UNFILLED:
-                self._fill(codes, int(counts[0][row]), row)
-            elif why == kernel.STOPPED_OVERFLOW:
-                raise BadInput(
-                    f"one request costs more than {kernel.MOST / FUSD_PER_USD:,.0f} USD",
-                    where=f"row {row}",
-                    fix="Check the unit of its token counts",
-                )
-            else:
-                raise BadInput("a code without a name", where=f"row {row}", fix="Check the columns' names")
+            if why == kernel.STOPPED_CODE:
+                where = f"row {first + row}"
+                raise BadInput("a code without a name", where=where, fix="Check the columns' names")
+            self._fill(codes, int(length[row]), row)
+
+    def _checked(self, counts: Any, line: Any, table: Any, first: int) -> tuple[Any, npt.NDArray[np.bool_]]:
+        """Counts with rows that contradict themselves set to nothing, and these rows.
+
+        Raises:
+            BadInput: a row's amount does not fit in 64 bits.
+        """
+        wrong = np.zeros(len(line), np.bool_)
+        row = int(kernel.compiled(kernel.first_beyond)(counts, line, table, wrong))
+        if row >= 0:
+            raise BadInput(
+                f"one request costs more than {kernel.MOST / FUSD_PER_USD:,.0f} USD",
+                where=f"row {first + row}",
+                fix="Check the unit of its token counts",
+            )
+        if wrong.any():
+            self.bad_rows += int(wrong.sum())
+            line[wrong] = 0
+            self.tally[kernel.UNKNOWN_ROWS] -= int(wrong.sum())
+            counts = tuple(part.copy() for part in counts)
+            for part in counts:
+                if len(part):
+                    part[wrong] = 0
+        return counts, wrong
 
     def _price_flat(self, codes: Any, counts: Any, slots: Ints, out: Chunk, used: np.int64) -> None:
         n = len(codes[0])
@@ -183,9 +234,9 @@ class Tariff:
             # An offering without a line yet, or without a name, stands at an empty line: the block is then
             # priced the long way.
             start = np.where(self._start[each - 1 :: each] >= 0, self._start[each - 1 :: each], 0)
-            table = (start.astype(np.int32), self._rates, self._flags, shape)
+            table = (start.astype(np.int32), self._rates, shape)
             done = kernel.compiled(kernel.price_flat)(
-                (codes[0],), counts[:3], table, (*out[:2], self.sums), self.tally
+                (codes[0],), counts[:3], table, (*out[:2], self._sums), self.tally
             )
             if done == kernel.DONE:
                 return
@@ -202,8 +253,7 @@ class Tariff:
     def _is_flat(self, codes: Any, counts: Any, lines: bool) -> bool:
         """Whether the rates of every row hang on its offering alone."""
         _, tier, region, _ = codes
-        _, _, _, written, inside, extras = counts
-        others = any(len(part) for part in (tier, region, written, inside, extras))
+        others = any(len(part) for part in (tier, region, *counts[3:]))
         changes = len(self._cuts) or self._n_bands or len(self._minutes)
         return not (others or changes or lines)
 
@@ -261,14 +311,15 @@ class Tariff:
             elif rate.fusd < 0:
                 raise BadInput(f"a price below zero for {meter}", where=one.id, fix="Mend the fact")
             else:
-                self._rates[at, slot] = rate.fusd
-        self._flags[at] = flags
+                place = (self._rates, slot) if slot < FIRST_EXTRA else (self._extra_rates, slot - FIRST_EXTRA)
+                place[0][at, place[1]] = rate.fusd
+        self._rates[at, kernel.FLAGS] = flags
 
     def _reserve(self, code: int, first: int, part: int, size: int) -> None:
         """Give the bands and windows of a SKU their lines, in all segments between two of its own edges."""
         at = len(self.lines)
         self.lines += [None] * size
-        if len(self.lines) > len(self._flags):
+        if len(self.lines) > len(self._rates):
             self._grow(2 * len(self.lines))
         lo, hi = 0, len(self._cuts) + 1
         for day in self._days[code] if len(self._cuts) else ():
@@ -278,19 +329,17 @@ class Tariff:
 
     def _grow(self, size: int) -> None:
         """Make room for lines of rates, with what is there kept."""
-        more = size - len(self._flags)
-        wide = np.zeros((more, len(SLOTS)), np.int64)
-        self._rates = np.concatenate([self._rates, wide])
-        self.sums = np.concatenate([self.sums, wide])
-        self.missing = np.concatenate([self.missing, wide])
-        self.doubts = np.concatenate([self.doubts, wide[:, 0]])
-        self._flags = np.concatenate([self._flags, np.full(more, kernel.UNFILLED, np.int64)])
+        more = size - len(self._rates)
+        for name in ("_rates", "_sums", "_extra_rates", "_extra_sums", "missing", "doubts"):
+            held = getattr(self, name)
+            setattr(self, name, np.concatenate([held, np.zeros((more, *held.shape[1:]), np.int64)]))
+        self._rates[-more:, kernel.FLAGS] = kernel.UNFILLED
 
     def _limits(self) -> tuple[int, int]:
         """Counts under which no row can exceed 64 bits: of tokens, and of the rarer meters."""
         dearest = [int(rate) for rate in self._rates[: len(self.lines)].max(axis=0)]
-        tokens = sum(dearest[slot] for slot in range(FIRST_EXTRA) if slot != kernel.REQUEST)
-        rare = sum(dearest[FIRST_EXTRA:])
+        tokens = sum(dearest[: kernel.REQUEST])
+        rare = dearest[kernel.REQUEST] + int(self._extra_rates[: len(self.lines)].max(axis=0).sum())
         spare = kernel.MOST - dearest[kernel.REQUEST]
         return _power(spare // 2 // max(1, tokens)), _power(spare // 2 // max(1, rare))
 
@@ -305,17 +354,20 @@ def _power(most: int) -> int:
 
 
 def counted(columns: Mapping[str, npt.NDArray[Any]]) -> tuple[Any, Ints]:
-    """Counts as the kernel takes them (input, output, cached, written, inside, extras), and extras' slots.
+    """Counts as the kernel takes them (input, output, cached, written, context, requests, inside, extras),
+    and the slots of the extras.
 
     Audio leaves the cached and the output tokens that it is counted in, as it has prices of its own.
     """
-    names = ("input_tok", "output_tok", "cached_tok", "cache_write_tok")
+    names = ("input_tok", "output_tok", "cached_tok", "cache_write_tok", "context_tok")
     given = [name for name in EXTRA_COLUMNS if name in columns]
     small = all(columns[name].dtype == np.int32 for name in names if name in columns)
     kind: Any = np.int32 if small and not given else np.int64
     tokens = [_plain(columns[name], kind) if name in columns else np.zeros(0, kind) for name in names]
+    none = np.zeros(0, np.int64)
+    requests = _plain(columns["requests"], np.int64) if "requests" in columns else none
     if not given:
-        return (*tokens, np.zeros(0, np.int64), np.zeros((0, 0), np.int64)), np.zeros(0, np.int64)
+        return (*tokens, requests, none, np.zeros((0, 0), np.int64)), none
     extras = np.column_stack([columns[name].astype(np.int64) for name in given])
     inside = np.zeros(len(extras), np.int64)
     for name in _INSIDE:
@@ -327,7 +379,7 @@ def counted(columns: Mapping[str, npt.NDArray[Any]]) -> tuple[Any, Ints]:
     if "audio_output_tok" in given:
         tokens[1] = tokens[1] - columns["audio_output_tok"]
     slots = np.array([SLOTS.index(EXTRA_COLUMNS[name]) for name in given], np.int64)
-    return (*tokens, inside, extras), slots
+    return (*tokens, requests, inside, extras), slots
 
 
 def _plain(values: npt.NDArray[Any], kind: Any) -> npt.NDArray[Any]:
