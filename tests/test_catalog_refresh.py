@@ -181,7 +181,7 @@ def test_meters_that_no_request_counts_have_prices(catalog: Catalog) -> None:
     )
 
 
-def test_a_request_with_images_and_a_held_cache(catalog: Catalog) -> None:
+def test_a_request_with_images_a_held_cache_and_file_searches(catalog: Catalog) -> None:
     at = datetime(2026, 11, 20, tzinfo=UTC)
     image = resolve(catalog.at(at.date()), "gpt-image-1.5", "openai")
     used = Usage(input_tok=3000, image_input_tok=2000, image_output_tok=4000, output_tok=4000)
@@ -191,6 +191,8 @@ def test_a_request_with_images_and_a_held_cache(catalog: Catalog) -> None:
     held = price(catalog, flash, Usage(cache_storage_tok_h=2 * 300_000), at)
     assert (held.status, held.usd) == ("priced", Decimal("0.3"))
     assert price(catalog, image, Usage(cache_storage_tok_h=1), at).status == "unpriced"
+    sol = resolve(catalog.at(at.date()), "gpt-6-sol", "openai")
+    assert price(catalog, sol, Usage(file_searches=4), at).usd == Decimal("0.01")
 
 
 def test_provisioned_throughput(catalog: Catalog) -> None:

@@ -22,7 +22,8 @@ class Usage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ``output_tok`` counts all output, reasoning and audio included. ``audio_input_tok`` is plain audio inside
     the input, ``audio_cached_tok`` audio inside ``cached_tok``, ``audio_output_tok`` audio inside the output;
     ``image_input_tok``, ``image_cached_tok`` and ``image_output_tok`` the same of images, where the provider
-    counts them apart. ``cache_storage_tok_h`` are tokens held in an explicit cache times hours.
+    counts them apart. ``cache_storage_tok_h`` are tokens held in an explicit cache times hours,
+    ``file_searches`` searches of stored files that the model made.
     """
 
     input_tok: int = 0
@@ -39,6 +40,7 @@ class Usage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     image_cached_tok: int = 0
     image_output_tok: int = 0
     cache_storage_tok_h: int = 0
+    file_searches: int = 0
 
     def quantities(self) -> dict[str, int]:
         """Quantity of every meter.
@@ -65,6 +67,7 @@ class Usage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "image_input": self.image_input_tok,
             "image_cache_read": self.image_cached_tok,
             "image_output": self.image_output_tok,
+            "file_search": self.file_searches,
             "cache_storage": self.cache_storage_tok_h,
         }
         for meter, quantity in found.items():

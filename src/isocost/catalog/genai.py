@@ -62,6 +62,7 @@ METERS: Mapping[str, tuple[str, str, int]] = {
     "input_image_mtok": ("image_input_usd_per_mtok", "USD/Mtok", 1),
     "cache_image_read_mtok": ("image_cache_read_usd_per_mtok", "USD/Mtok", 1),
     "output_image_mtok": ("image_output_usd_per_mtok", "USD/Mtok", 1),
+    "storage_searches_kcount": ("usd_per_file_search", "USD/search", 1000),
     "web_searches_kcount": ("usd_per_web_search", "USD/search", 1000),
 }
 TOKEN_METERS = frozenset(

@@ -39,6 +39,7 @@ PRICES: Mapping[str, tuple[str, int]] = {
     "audio_output": ("audio_output_usd_per_mtok", MTOK),
     "request": ("usd_per_request", 1),
     "web_search": ("usd_per_web_search", 1),
+    "file_search": ("usd_per_file_search", 1),
     "image_input": ("image_input_usd_per_mtok", MTOK),
     "image_cache_read": ("image_cache_read_usd_per_mtok", MTOK),
     "image_output": ("image_output_usd_per_mtok", MTOK),
@@ -140,14 +141,16 @@ def rates(
             if rule is not None:
                 plain = found["input"]
                 found[meter] = _made(meter, plain.usd * _exact(rule), plain.per, (*plain.facts, rule.id))
+    unbilled = catalog_at.find(offering.subject, "unbilled")
+    doubt = str(unbilled.value) if unbilled is not None else ""
     if region in ("", "global"):
-        return Rates(found)
+        return Rates(found, doubt)
     placed = {meter: _placed(catalog_at, offering, rate, tier, region) for meter, rate in found.items()}
     if None in placed.values():
         return Rates(
             found, f"no price of {offering.provider} in region {region!r} is known: list price taken"
         )
-    return Rates({meter: rate for meter, rate in placed.items() if rate is not None})
+    return Rates({meter: rate for meter, rate in placed.items() if rate is not None}, doubt)
 
 
 def provisioned(
