@@ -29,10 +29,7 @@ OutTok = Annotated[
 ]
 
 NOT_BUILT: Mapping[str, str] = {
-    "bill": "Use 'isocost price MODEL' for one request; 'isocost plan LOG' prices a whole log",
     "reconcile": "'isocost trace LOG' says whether a log holds the provider's own amounts",
-    "close": "Use 'isocost plan LOG' on the month's log",
-    "diff": "Plan twice with --to and compare the two plan.toml",
     "check": "Use 'isocost plan LOG --slo slo.toml', or 'isocost catalog check' for facts",
     "export": "'isocost plan' writes ledger.parquet, which any database reads",
     "measure": "Grade samples of your own and give the scores as facts: --facts DIR",

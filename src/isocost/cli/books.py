@@ -1,0 +1,205 @@
+"""``isocost diff`` and ``isocost close``: why a total changed, and months that stay as they were."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+from rich.text import Text
+
+from isocost.cli.catalog import load
+from isocost.cli.output import grid, show, show_as_is, show_json, working, wrapped
+from isocost.cli.root import Facts, Json, app
+from isocost.cli.trace import Map, WorkloadBy, opened
+from isocost.errors import BadInput
+
+if TYPE_CHECKING:
+    from isocost.books.close import Closed, Restatement
+    from isocost.books.diff import Diff
+    from isocost.books.statement import Statement
+    from isocost.catalog import Catalog
+    from isocost.ledger import Ledger
+
+MOST_LINES = 12
+"""Lines of a restatement that are printed; its file has them all."""
+
+
+@app.command(sort_key=7)
+def diff(
+    before: Path,
+    after: Path,
+    /,
+    *,
+    format_: Annotated[
+        Literal["text", "github", "json"], Parameter(name="--format", help="text, github (Markdown) or json.")
+    ] = "text",
+    fail_above: Annotated[
+        str | None, Parameter(help="Exit with 1 where the total rises by more: 50 (dollars) or 5%.")
+    ] = None,
+    workload_by: WorkloadBy = None,
+    facts: Facts = None,
+    json: Json = False,
+) -> int:
+    """Split the change of a total into price, volume, mix and policy, and say because of what.
+
+    Parameters
+    ----------
+    before
+        A log, a closed month (books/2026-10) or a plan's ledger.parquet.
+    after
+        Another of the same kind.
+    """
+    from isocost.books.diff import above, bounds, headline, markdown, signed
+    from isocost.books.diff import diff as split
+
+    catalog = load(facts)
+    with working("pricing"):
+        one, two = (_side(path, catalog, workload_by) for path in (before, after))
+    found = split(one[1], two[1], (one[0], two[0]))
+    failed = fail_above is not None and above(found, fail_above)
+    if json or format_ == "json":
+        show_json({**_document(found), "failed": failed})
+    elif format_ == "github":
+        show_as_is(markdown(found))
+    else:
+        show(Text(headline(found), "bold"))
+        table = grid(("  ", "l"), ("change", "r"), ("because", "w"))
+        for part in found.parts:
+            causes = [f"{signed(cause.usd)} {cause.said}" for cause in part.because]
+            causes += [f"and {part.others} more"] if part.others else []
+            table.add_row(f"  {part.effect}", signed(part.usd), "\n".join(causes) or "-")
+        table.add_row("  total", signed(found.change_usd), "", style="bold")
+        show("", table)
+        if bounds(found):
+            show(Text(wrapped(bounds(found)), "yellow"))
+        if failed:
+            show(Text(f"  above the threshold of {fail_above}", "bold red"))
+    return int(failed)
+
+
+def _document(found: Diff) -> dict[str, object]:
+    import msgspec
+
+    return {**msgspec.structs.asdict(found), "change_usd": found.change_usd, "change_frac": found.change_frac}
+
+
+def _side(path: Path, catalog: Catalog, workload_by: str | None) -> tuple[str, Statement | Ledger]:
+    """What a path holds, and its name: a closed month, a plan's ledger, or a log to be priced."""
+    from isocost.books.close import MANIFEST, read_closed
+    from isocost.books.statement import statement
+    from isocost.ledger import Ledger
+
+    if path.is_dir():
+        if (path / MANIFEST).exists():
+            closed = read_closed(path)
+            return closed.manifest.month, closed.statement
+        if not (path / "ledger.parquet").exists():
+            raise BadInput(
+                "neither a closed month nor a plan", where=str(path), fix="Give a log, or a plan's folder"
+            )
+        path = path / "ledger.parquet"
+    if path.suffix == ".parquet" and _is_ledger(path):
+        return (path.parent.name or str(path)), Ledger.read(path)
+    return path.name, statement(opened(path, None, workload_by, None), catalog)
+
+
+def _is_ledger(path: Path) -> bool:
+    import duckdb
+
+    try:
+        with duckdb.connect() as db:
+            names = db.execute("SELECT name FROM parquet_schema(?)", [str(path)]).fetchall()
+    except duckdb.Error as wrong:
+        raise BadInput(
+            str(wrong).splitlines()[0], where=str(path), fix="Give a log, a closed month or a ledger.parquet"
+        ) from None
+    return {("price_fact",), ("amount_usd",)} <= set(names)
+
+
+@app.command(sort_key=6)
+def close(
+    month: str,
+    log: Path,
+    /,
+    *,
+    books: Annotated[Path, Parameter(help="The folder of closed months.")] = Path("books"),
+    overlay: Annotated[
+        Path | None, Parameter(help="The contract that applies, as TOML; kept with it.")
+    ] = None,
+    workload_by: WorkloadBy = None,
+    map_: Map = None,
+    facts: Facts = None,
+    json: Json = False,
+) -> int:
+    """Freeze a month; once it is closed, say what would be restated (exit code 1) and never change it.
+
+    Parameters
+    ----------
+    month
+        The UTC month: 2026-10.
+    log
+        The log that holds it.
+    """
+    from isocost.books.close import close as freeze
+    from isocost.books.close import read_closed, restate, write_restatement
+    from isocost.books.statement import month_of, statement
+
+    month_of(month)
+    contract = overlay.read_text(encoding="utf-8") if overlay is not None else ""
+    catalog = load(facts)
+    with working(f"pricing {log.name}"):
+        found = statement(opened(log, map_, workload_by, None), catalog)
+    if not (books / month).exists():
+        closed = freeze(found, catalog, month, books, overlay=contract, on=datetime.now(UTC).date())
+        if json:
+            show_json({"closed": True, **_manifest(closed)})
+        else:
+            _show_closed(closed, books / month)
+        return 0
+    restated = restate(read_closed(books / month), found, catalog, contract)
+    path, new = write_restatement(restated, books) if restated.lines else (None, False)
+    if json:
+        show_json({"closed": False, "restatement": restated, "file": path})
+    else:
+        _show_restated(restated, path, new)
+    return int(bool(restated.lines))
+
+
+def _manifest(closed: Closed) -> dict[str, object]:
+    import msgspec
+
+    return msgspec.structs.asdict(closed.manifest)
+
+
+def _show_closed(closed: Closed, folder: Path) -> None:
+    head = closed.manifest
+    least = "at least " if head.at_least else ""
+    show(
+        Text(f"{head.month} is closed at {least}${Decimal(head.total_usd):,.2f}", "bold"),
+        f"  {head.requests:,} requests, {len(closed.statement.lines):,} lines, {len(closed.facts)} facts,"
+        f" price basis {head.price_basis}",
+    )
+    for note in closed.statement.notes:
+        show(Text(wrapped(note), "yellow"))
+    show_as_is(f"  in {folder}")
+
+
+def _show_restated(found: Restatement, path: Path | None, new: bool) -> None:
+    from isocost.books.diff import signed
+
+    if path is None:
+        show(Text(f"{found.month} is as it was closed: ${found.closed_usd:,.2f}", "bold"))
+        return
+    said = f"{found.month} was closed at ${found.closed_usd:,.2f}; now it would be ${found.now_usd:,.2f}"
+    show(Text(f"{said} ({signed(found.change_usd)})", "bold"))
+    table = grid(("  ", "l"), ("change", "r"), ("because", "w"))
+    for line in found.lines[:MOST_LINES]:
+        table.add_row(f"  {line.kind}", signed(line.usd), line.said)
+    rest = found.lines[MOST_LINES:]
+    if rest:
+        table.add_row("", signed(sum((line.usd for line in rest), Decimal(0))), f"{len(rest)} more lines")
+    show("", table, "", "  The closed month is unchanged.")
+    show_as_is(f"  {'restated' if new else 'said before'} in {path}")
