@@ -15,10 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from isocost.books.statement import statement
+from isocost.catalog import Catalog
 from isocost.errors import BadInput, BadTrace
 from isocost.trace import open_trace
 from isocost.trace.invoices import InvoiceLine, read_invoice
 from isocost.trace.parts import PART_TOK, split
+from isocost.trace.profile import profile
 from isocost.trace.schema import Chunk, Trace
 
 CASES = Path(__file__).parent / "cases" / "usage"
@@ -65,6 +68,41 @@ def test_a_report_is_refused_where_requests_are_needed() -> None:
         trace.requests()
     log = open_trace(CASES / "bedrock.jsonl")
     assert len(log.requests()) == 5
+
+
+def test_profile_counts_the_requests_of_a_report() -> None:
+    seen = profile(open_trace(CASES / "openai_usage.json"))
+    assert (seen.requests, seen.outcomes) == (484, {"ok": 484})
+    assert (seen.input_tok, seen.output_tok) == (25_147_202, 9_949)
+    assert seen.input.p50 == 300
+    assert seen.input.mean == pytest.approx(25_147_202 / 484)
+    assert {one.name: one.requests for one in seen.models} == {
+        "gpt-4.1-2025-04-14": 477,
+        "gpt-4o-audio-preview": 2,
+        "(none)": 5,
+    }
+    assert seen.days == 3
+    assert seen.rate.mean_per_h == pytest.approx(484 / 72)
+    assert seen.cycle.daily is None
+    assert seen.burst.interarrival_cv is None
+
+
+def test_a_report_is_billed_by_its_sums_and_its_own_context() -> None:
+    """The parts of a large bucket, and its sum, are no long requests: the mean request sets the band."""
+    catalog = Catalog.load()
+    made = statement(open_trace(CASES / "openai_usage.json"), catalog)
+    assert made.n_requests == 484
+    quantities = {
+        (one.tier, one.meter): one.quantity for one in made.lines if one.offering.endswith("gpt-4.1")
+    }
+    assert quantities["batch", "cache_read"] == 25_000_000
+    assert quantities["batch", "input"] == 1
+    assert quantities["standard", "input"] == 141_201 - 8_448
+    windows = statement(open_trace(CASES / "anthropic_usage.json"), catalog)
+    assert {one.meter for one in windows.lines} == {
+        "input", "cache_read", "cache_write", "cache_write_1h", "output", "web_search",
+    }  # fmt: skip
+    assert windows.unpriced == ()
 
 
 def test_a_page_exported_twice_counts_once(tmp_path: Path) -> None:

@@ -161,13 +161,16 @@ class _Histogram:
         self.counts = np.zeros((groups, 0), np.int64)
         self.sums = np.zeros(groups)
 
-    def feed(self, group: Int64, number: npt.NDArray[np.integer]) -> None:
+    def feed(self, group: Int64, number: npt.NDArray[np.integer], requests: Int64 | None = None) -> None:
+        """Add numbers; with ``requests`` each is a sum over so many, counted at its mean."""
         if not len(number):
             return
-        cell = _bin(number.astype(np.int64))
+        each = number.astype(np.int64)
+        cell = _bin(each if requests is None else each // np.maximum(requests, 1))
         width = max(self.counts.shape[1], int(cell.max()) + 1)
         groups = len(self.counts)
-        counted = np.bincount(group * width + cell, minlength=groups * width).reshape(groups, width)
+        counted = np.bincount(group * width + cell, requests, groups * width).reshape(groups, width)
+        counted = counted.astype(np.int64)
         counted[:, : self.counts.shape[1]] += self.counts
         self.counts = counted
         self.sums += np.bincount(group, weights=number, minlength=groups)
@@ -202,6 +205,11 @@ def _unbin(cell: int) -> float:
     return float(np.floor(np.ldexp(0.5 + (step + 0.5) / (2 * _BINS_A_DOUBLING), exponent + 13)))
 
 
+def _requests(chunk: Chunk) -> Int64 | None:
+    """How many requests each row of a usage report stands for; a row that does not say counts as one."""
+    return None if chunk.count is None else np.where(chunk.count < 0, 1, chunk.count)
+
+
 class _Groups:
     """Totals and token histograms of one naming column."""
 
@@ -213,8 +221,10 @@ class _Groups:
 
     def feed(self, code: Int64, chunk: Chunk, served: npt.NDArray[np.bool_], hit_tok: Int64 | None) -> None:
         group = np.where(code < 0, len(self.names), np.minimum(code, len(self.names) - 1))[served]
-        self.input.feed(group, chunk.input_tok[served])
-        self.output.feed(group, chunk.output_tok[served])
+        requests = _requests(chunk)
+        of_each = None if requests is None else requests[served]
+        self.input.feed(group, chunk.input_tok[served], of_each)
+        self.output.feed(group, chunk.output_tok[served], of_each)
         n = len(self.cached)
         if chunk.cached_tok is not None:
             self.cached += np.bincount(group, weights=chunk.cached_tok[served], minlength=n)
@@ -250,10 +260,13 @@ class _Fold:
         self.first, self.last = 0, 0
         self.steps, self.steps_sum, self.steps_square = 0, 0.0, 0.0
         self.served = 0
+        self.bucket_ns = 24 * _HOUR_NS
         self.prefix_tok = 0
 
     def feed(self, chunk: Chunk) -> None:
-        self.outcomes += np.bincount(chunk.outcome, minlength=len(Outcome))[: len(Outcome)]
+        requests = _requests(chunk)
+        outcomes = np.bincount(chunk.outcome, requests, len(Outcome))[: len(Outcome)]
+        self.outcomes += outcomes.astype(np.int64)
         served = chunk.outcome == Outcome.OK
         arrival_ns = chunk.arrival_ns[served]
         hit_tok = None
@@ -277,10 +290,10 @@ class _Fold:
                 micro = np.rint(times[served & np.isfinite(times)] * 1e6).astype(np.int64)
                 histogram.feed(np.zeros(len(micro), np.int64), micro)
         if len(arrival_ns):
-            self._arrivals(arrival_ns)
+            self._arrivals(arrival_ns, None if requests is None else requests[served])
 
-    def _arrivals(self, arrival_ns: Int64) -> None:
-        if not self.served:
+    def _arrivals(self, arrival_ns: Int64, requests: Int64 | None) -> None:
+        if not self.by_hour:
             self.first = self.last = int(arrival_ns[0])
             steps = np.diff(arrival_ns)
         else:
@@ -290,8 +303,13 @@ class _Fold:
         self.steps_sum += float(steps_s.sum())
         self.steps_square += float(steps_s @ steps_s)
         self.last = int(arrival_ns[-1])
+        self.by_hour.append(_counts(arrival_ns, _HOUR_NS, requests))
+        if requests is not None:
+            self.served += int(requests.sum())
+            apart = steps[steps > 0]
+            self.bucket_ns = min(self.bucket_ns, int(apart.min())) if len(apart) else self.bucket_ns
+            return
         self.served += len(arrival_ns)
-        self.by_hour.append(_counts(arrival_ns, _HOUR_NS))
         self.by_second.append(_counts(arrival_ns, NS_PER_S))
 
     def result(self) -> Profile:
@@ -299,10 +317,19 @@ class _Fold:
         inputs, outputs = self.workloads.input.quantiles(), self.workloads.output.quantiles()
         if inputs is None or outputs is None:
             raise BadTrace("no request ended well", where=trace.title, fix="A plan needs requests to serve")
+        if trace.aggregated:
+            # The last bucket lasts as long as the others do.
+            self.last += self.bucket_ns
         days = (self.last - self.first) / NS_PER_S / 86_400
         hourly = _join(self.by_hour, self.first // _HOUR_NS, self.last // _HOUR_NS + 1)
+        hours = self.bucket_ns // _HOUR_NS if trace.aggregated else 1
+        if hours > 1:
+            # Of a bucket of several hours only the sum is known: its requests are taken as spread evenly.
+            hourly = np.rint(np.convolve(hourly, np.full(hours, 1 / hours))[: len(hourly)]).astype(np.int64)
         rate = self._rate(hourly)
         cycle = _cycle(hourly, days)
+        if hours > 1:
+            cycle = Cycle(None, None, f"a usage report of {hours}-hour buckets has no shape within the day")
         has_cached, has_prefix = "cached_tok" in trace.columns, "block_ids" in trace.columns
         input_tok = round(float(self.workloads.input.sums.sum()))
         reuse = Reuse(
@@ -342,6 +369,8 @@ class _Fold:
         return Rate(mean, peak, peak / mean, by_hour, tuple(float(one) for one in samples))
 
     def _burst(self) -> Burst:
+        if self.trace.aggregated:
+            return Burst(None, None, None, None)
         cv = None
         if self.steps > 1 and self.steps_sum > 0:
             mean = self.steps_sum / self.steps
@@ -358,11 +387,11 @@ class _Fold:
         return Burst(_dispersion(counts), _dispersion(minutes), within, cv)
 
 
-def _counts(arrival_ns: Int64, unit_ns: int) -> tuple[int, Int64]:
-    """Requests by unit of time: (first unit since 1970, counts)."""
+def _counts(arrival_ns: Int64, unit_ns: int, requests: Int64 | None = None) -> tuple[int, Int64]:
+    """Requests by unit of time: (first unit since 1970, counts); a row may stand for several requests."""
     unit = arrival_ns // unit_ns
     start = int(unit[0])
-    return start, np.bincount(unit - start)
+    return start, np.bincount(unit - start, requests).astype(np.int64)
 
 
 def _join(parts: list[tuple[int, Int64]], begin: int, end: int) -> Int64:

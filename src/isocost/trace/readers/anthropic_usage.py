@@ -14,6 +14,7 @@ from isocost.trace.head import Head
 from isocost.trace.ingest import Scan, number, utc_ns
 from isocost.trace.readers import Reader, names
 from isocost.trace.readers.nested import REPORT, cut_off, get, key, results, results_source
+from isocost.trace.schema import Finding
 
 
 def knows(head: Head) -> bool:
@@ -67,10 +68,11 @@ def scan(head: Head, _mapping: Mapping[str, str]) -> Scan:
             "results do not say their context window and are priced as short: group_by[]=context_window",
         ),
     }
+    text = "the report does not count requests: where requests are counted, a row counts as one"
     return Scan(
         columns,
         source=results_source(head),
-        findings=(REPORT, *cut_off(head)),
+        findings=(REPORT, Finding("doubt", "no_count", text), *cut_off(head)),
         doubts=doubts,
         spelled=spelled,
     )
