@@ -332,3 +332,26 @@ def test_bad_invoices_say_where_and_why(tmp_path: Path, text: str, provider: str
     path.write_text(text)
     with pytest.raises(BadInput, match=message):
         read_invoice(path, provider)
+
+
+def test_answers_keep_hour_long_writes_searches_and_audio_apart(tmp_path: Path) -> None:
+    rows = [
+        {"id": "m1", "created": 1793527200, "model": "claude-sonnet-4-5", "usage": {
+            "input_tokens": 3, "cache_read_input_tokens": 100, "cache_creation_input_tokens": 250,
+            "cache_creation": {"ephemeral_5m_input_tokens": 200, "ephemeral_1h_input_tokens": 50},
+            "output_tokens": 9, "server_tool_use": {"web_search_requests": 2}}},
+        {"id": "c1", "created": 1793527201, "model": "gpt-4o-audio-preview", "usage": {
+            "prompt_tokens": 300, "completion_tokens": 90,
+            "prompt_tokens_details": {"cached_tokens": 64, "audio_tokens": 120,
+                                      "cached_tokens_details": {"audio_tokens": 20}},
+            "completion_tokens_details": {"audio_tokens": 70}}},
+    ]  # fmt: skip
+    path = tmp_path / "answers.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    table = open_trace(path).table()
+    want = {
+        "input_tok": [353, 300], "cached_tok": [100, 64], "cache_write_tok": [200, 0],
+        "cache_write_1h_tok": [50, 0], "web_searches": [2, 0], "audio_input_tok": [0, 100],
+        "audio_cached_tok": [0, 20], "audio_output_tok": [0, 70],
+    }  # fmt: skip
+    assert {name: getattr(table, name).tolist() for name in want} == want

@@ -50,13 +50,14 @@ def scan(head: Head, _mapping: Mapping[str, str]) -> Scan:
     openai = f"{get('modelId')} LIKE '%openai.%'"
     whole = f"CASE WHEN {openai} THEN {plain} ELSE {plain} + {parts} END"
     kept = number(get(*_BODY, "usage", "cache_creation", "ephemeral_1h_input_tokens"))
+    brief = f"CASE WHEN {write} IS NOT NULL THEN greatest({write} - coalesce({kept}, 0), 0) END"
     failed = f"CASE WHEN {get('errorCode')} IS NOT NULL THEN 1 ELSE 0 END"
     columns = {
         "arrival_ns": utc_ns(get("timestamp")),
         "input_tok": f"CASE WHEN ({failed}) > 0 THEN coalesce({whole}, 0) ELSE {whole} END",
         "output_tok": f"CASE WHEN ({failed}) > 0 THEN coalesce({output}, 0) ELSE {output} END",
         "cached_tok": read,
-        "cache_write_tok": f"greatest({write} - coalesce({kept}, 0), 0)",
+        "cache_write_tok": brief,
         "cache_write_1h_tok": f"nullif({kept}, 0)",
         # An ARN of a profile or deployment ends in the model's id.
         "model": names.text(f"regexp_extract({get('modelId')}, '[^/]+$')"),

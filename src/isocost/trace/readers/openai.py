@@ -59,6 +59,13 @@ def scan(head: Head, _mapping: Mapping[str, str]) -> Scan:
         usage("prompt_tokens"), f"{usage('input_tokens')} + coalesce({read}, 0) + coalesce({write}, 0)"
     )
     output = _first(usage("completion_tokens"), usage("output_tokens"))
+    kept = usage("cache_creation", "ephemeral_1h_input_tokens")
+    # Audio has prices of its own; of the cached part only the details' own details say how much is audio.
+    ins = ("prompt_tokens_details", "input_tokens_details")
+    outs = ("completion_tokens_details", "output_tokens_details")
+    heard = _first(*(usage(one, "audio_tokens") for one in ins))
+    replayed = _first(*(usage(one, "cached_tokens_details", "audio_tokens") for one in ins))
+    spoken = _first(*(usage(one, "audio_tokens") for one in outs))
     status = names.failed(
         _first(_get(*place, "status"), _get("status"), _get("response", "status_code"), "'ok'")
     )
@@ -80,7 +87,16 @@ def scan(head: Head, _mapping: Mapping[str, str]) -> Scan:
             usage("input_tokens_details", "cached_tokens"),
             read,
         ),
-        "cache_write_tok": _first(write, usage("prompt_tokens_details", "cache_write_tokens")),
+        "cache_write_tok": _first(
+            f"CASE WHEN {write} IS NOT NULL THEN greatest({write} - coalesce({kept}, 0), 0) END",
+            usage("prompt_tokens_details", "cache_write_tokens"),
+            usage("input_tokens_details", "cache_write_tokens"),
+        ),
+        "cache_write_1h_tok": f"nullif({kept}, 0)",
+        "audio_input_tok": f"nullif(greatest({heard} - coalesce({replayed}, 0), 0), 0)",
+        "audio_cached_tok": f"nullif({replayed}, 0)",
+        "audio_output_tok": f"nullif({spoken}, 0)",
+        "web_searches": f"nullif({usage('server_tool_use', 'web_search_requests')}, 0)",
         "reasoning_tok": _first(
             usage("completion_tokens_details", "reasoning_tokens"),
             usage("output_tokens_details", "reasoning_tokens"),
