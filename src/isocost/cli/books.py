@@ -1,4 +1,4 @@
-"""``isocost diff`` and ``isocost close``: why a total changed, and months that stay as they were."""
+"""``isocost close``, ``check`` and ``diff``: months that stay, budgets, and why a total changed."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from isocost.cli.output import grid, show, show_as_is, show_json, working, wrapp
 from isocost.cli.root import Facts, Json, app
 from isocost.cli.trace import Map, WorkloadBy, opened
 from isocost.errors import BadInput
+from isocost.units import percent
 
 if TYPE_CHECKING:
+    from isocost.books.check import Check
     from isocost.books.close import Closed, Restatement
     from isocost.books.diff import Diff
     from isocost.books.statement import Statement
@@ -203,3 +205,70 @@ def _show_restated(found: Restatement, path: Path | None, new: bool) -> None:
         table.add_row("", signed(sum((line.usd for line in rest), Decimal(0))), f"{len(rest)} more lines")
     show("", table, "", "  The closed month is unchanged.")
     show_as_is(f"  {'restated' if new else 'said before'} in {path}")
+
+
+@app.command(sort_key=6)
+def check(
+    log: Path,
+    /,
+    *,
+    budget: Annotated[Path, Parameter(help="TOML: [[budget]] with usd_per_month, and tenant, model ...")],
+    workload_by: WorkloadBy = None,
+    map_: Map = None,
+    facts: Facts = None,
+    json: Json = False,
+) -> int:
+    """Forecast the month's end against budgets, flag unusual days; exit code 1 where one will not hold.
+
+    Parameters
+    ----------
+    log
+        A log of a week or more; its last row says which month.
+    """
+    from isocost.books.check import check as judge
+    from isocost.books.check import read_budgets
+    from isocost.books.statement import statement
+
+    budgets = read_budgets(budget)
+    catalog = load(facts)
+    with working(f"pricing {log.name}"):
+        found = judge(statement(opened(log, map_, workload_by, None), catalog, bucket="hour"), budgets)
+    if json:
+        show_json(found)
+    else:
+        _show_check(found)
+    return int(not found.held)
+
+
+def _show_check(found: Check) -> None:
+    from isocost.books.check import ROBUST_SIGMAS
+
+    wrong = [one.budget for one in found.outlooks if not one.held]
+    verdict = f"over budget: {'; '.join(wrong)}" if wrong else "all budgets hold"
+    show(Text(f"{found.month}: {verdict}", "bold red" if wrong else "bold"))
+    table = grid(
+        ("  budget", "w"),
+        ("a month", "r"),
+        ("spent", "r"),
+        ("month end", "r"),
+        ("80% band", "r"),
+        ("chance over", "r"),
+    )
+    for one in found.outlooks:
+        table.add_row(
+            f"  {one.budget}", f"${one.usd_per_month:,.2f}", f"${one.spent_usd:,.2f}",
+            f"${one.forecast_usd:,.2f}", f"${one.low_usd:,.2f} to ${one.high_usd:,.2f}",
+            percent(one.exceeds), style="" if one.held else "red",
+        )  # fmt: skip
+    show("", table, "")
+    weeks = "the last week" if found.weeks == 1 else f"the last {found.weeks} weeks, in every combination"
+    show(wrapped(f"until {found.until:%Y-%m-%d %H:%M} UTC; the rest as {weeks}, hour by hour of the week"))
+    for note in found.notes:
+        show(Text(wrapped(note), "yellow"))
+    if found.anomalies:
+        show("", Text(f"  days outside their median +- {ROBUST_SIGMAS:.0f} robust deviations", "bold"))
+        days = grid(("  day", "l"), ("", "w"), ("cost", "r"), ("band", "r"))
+        for day in found.anomalies:
+            band = f"${day.low_usd:,.2f} to ${day.high_usd:,.2f}"
+            days.add_row(f"  {day.day}", day.name, f"${day.usd:,.2f}", band)
+        show(days)
