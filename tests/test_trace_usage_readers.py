@@ -355,3 +355,11 @@ def test_answers_keep_hour_long_writes_searches_and_audio_apart(tmp_path: Path) 
         "audio_cached_tok": [0, 20], "audio_output_tok": [0, 70],
     }  # fmt: skip
     assert {name: getattr(table, name).tolist() for name in want} == want
+
+
+def test_a_plan_sees_all_cache_writes_as_one_kind() -> None:
+    trace = open_trace(CASES / "bedrock.jsonl")
+    assert trace.table().cache_write_tok.tolist() == [200, 0, 0, 0, 0]
+    planned = trace.requests()
+    assert planned.cache_write_1h_tok is None
+    assert planned.cache_write_tok.tolist() == [250, 0, 0, 0, 0]

@@ -183,6 +183,8 @@ class Trace:
     def requests(self) -> Chunk:
         """The whole trace as one chunk in memory, for what needs single requests.
 
+        A plan knows one kind of cache write, so those kept for an hour join the others here.
+
         Raises:
             BadTrace: rows are sums over several requests.
         """
@@ -192,7 +194,12 @@ class Trace:
                 where=self.title,
                 fix="Give a log of requests (a gateway's, a tracer's, spans); this report can be billed",
             )
-        return self.table()
+        table = self.table()
+        kept = table.cache_write_1h_tok
+        if kept is None:
+            return table
+        written = kept if table.cache_write_tok is None else table.cache_write_tok + kept
+        return replace(table, cache_write_tok=written, cache_write_1h_tok=None)
 
     def of(self, chunk: Chunk) -> Trace:
         """This trace with other rows (a selection already in memory)."""
