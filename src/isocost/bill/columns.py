@@ -87,7 +87,9 @@ def price_columns(
     ``columns`` holds ``offering`` (code into ``offerings``, -1 unknown), ``arrival_ns`` (UTC, ns from the
     epoch) and the counts ``input_tok`` (all input) and ``output_tok``; ``cached_tok``, ``cache_write_tok``,
     ``cache_write_1h_tok``, ``audio_input_tok``, ``audio_cached_tok``, ``audio_output_tok``, ``web_searches``,
-    ``requests`` (that a row stands for, -1 unknown; else one), ``context_tok`` (else all input) for bands,
+    ``image_input_tok``, ``image_cached_tok``, ``image_output_tok``, ``file_searches``,
+    ``cache_storage_tok_h``, ``requests`` (that a row stands for, -1 unknown; else one), ``context_tok`` (that
+    bands go by; else all input),
     ``tier`` (code into ``tiers``, -1: the last; without the column the first) and ``region`` (code into
     ``regions``, -1: ``region``) may be left out. ``region`` applies where an offering names none. The same
     digits as :func:`isocost.bill.price`, row by row, because both ask the same rates.

@@ -35,10 +35,15 @@ EXTRA_COLUMNS: Mapping[str, str] = {
     "audio_cached_tok": "audio_cache_read",
     "audio_output_tok": "audio_output",
     "web_searches": "web_search",
+    "file_searches": "file_search",
+    "image_input_tok": "image_input",
+    "image_cached_tok": "image_cache_read",
+    "image_output_tok": "image_output",
+    "cache_storage_tok_h": "cache_storage",
 }
 """Columns that few logs have, and the meter of each."""
 
-_INSIDE = ("cache_write_1h_tok", "audio_input_tok", "audio_cached_tok")
+_INSIDE = ("cache_write_1h_tok", "audio_input_tok", "audio_cached_tok", "image_input_tok", "image_cached_tok")
 _EPOCH = date(1970, 1, 1)
 _DAYS = (1 << 63) // NS_PER_DAY + 1
 _NO_BAND = np.iinfo(np.int64).max
@@ -357,7 +362,8 @@ def counted(columns: Mapping[str, npt.NDArray[Any]]) -> tuple[Any, Ints]:
     """Counts as the kernel takes them (input, output, cached, written, context, requests, inside, extras),
     and the slots of the extras.
 
-    Audio leaves the cached and the output tokens that it is counted in, as it has prices of its own.
+    Audio and images leave the cached and the output tokens that they are counted in, as they have prices of
+    their own.
     """
     names = ("input_tok", "output_tok", "cached_tok", "cache_write_tok", "context_tok")
     given = [name for name in EXTRA_COLUMNS if name in columns]
@@ -373,11 +379,14 @@ def counted(columns: Mapping[str, npt.NDArray[Any]]) -> tuple[Any, Ints]:
     for name in _INSIDE:
         if name in given:
             inside += columns[name]
-    if "audio_cached_tok" in given:
-        read = tokens[2] if len(tokens[2]) else np.zeros(len(extras), np.int64)
-        tokens[2] = read - columns["audio_cached_tok"]
-    if "audio_output_tok" in given:
-        tokens[1] = tokens[1] - columns["audio_output_tok"]
+    for place, parts in (
+        (1, ("audio_output_tok", "image_output_tok")),
+        (2, ("audio_cached_tok", "image_cached_tok")),
+    ):
+        for name in parts:
+            if name in given:
+                whole = tokens[place] if len(tokens[place]) else np.zeros(len(extras), np.int64)
+                tokens[place] = whole - columns[name]
     slots = np.array([SLOTS.index(EXTRA_COLUMNS[name]) for name in given], np.int64)
     return (*tokens, requests, inside, extras), slots
 

@@ -1,10 +1,11 @@
 """The command line: one thin function per command, each a caller of the Python below it."""
 
-from isocost.cli import books, catalog, plan, price, refresh, replay, size, trace, validate, why
+from isocost.cli import bill, books, catalog, plan, price, refresh, replay, size, trace, validate, why
 from isocost.cli.root import app, main
 
 __all__ = [
     "app",
+    "bill",
     "books",
     "catalog",
     "main",

@@ -34,8 +34,10 @@ WIDE = 92
 """Columns from which the 99th percentile is shown."""
 
 
-def opened(log: Path, mapping: str | None, workload_by: str | None, reader: str | None) -> Trace:
-    """A log as a trace.
+def opened(
+    log: Path, mapping: str | None, workload_by: str | None, reader: str | None, *, lenient: bool = False
+) -> Trace:
+    """A log as a trace; ``lenient`` leaves out every row that cannot be read.
 
     Raises:
         BadInput: ``mapping`` is not name=column pairs.
@@ -52,7 +54,7 @@ def opened(log: Path, mapping: str | None, workload_by: str | None, reader: str 
             )
         pairs[name.strip()] = column.strip()
     with working(f"reading {log.name}"):
-        return open_trace(log, mapping=pairs or None, workload_by=workload_by, fmt=reader)
+        return open_trace(log, mapping=pairs or None, workload_by=workload_by, fmt=reader, lenient=lenient)
 
 
 @app.command(sort_key=2)

@@ -18,7 +18,7 @@ from isocost.trace.clock import clock_findings
 from isocost.trace.head import Head
 from isocost.trace.kernels import chain, compiled, unroll
 from isocost.trace.parts import split
-from isocost.trace.schema import NAMED, Chunk, Clock, Finding, Trace
+from isocost.trace.schema import NAMED, Chunk, Clock, Finding, Trace, Unread
 
 if TYPE_CHECKING:
     import duckdb
@@ -52,7 +52,8 @@ _WHOLE: Mapping[str, str] = {
 TIMES = ("deadline_s", "ttft_s", "e2e_s")
 
 
-_UNUSABLE = "arrival_ns IS NULL OR input_tok IS NULL OR output_tok IS NULL"
+_NEEDED = ("arrival_ns", "input_tok", "output_tok")
+_UNUSABLE = " OR ".join(f"{name} IS NULL" for name in _NEEDED)
 
 
 @dataclass(frozen=True)
@@ -129,8 +130,10 @@ def relation(head: Head) -> str:
     )
 
 
-def ingest(head: Head, scan: Scan, *, reader: str, title: str) -> Trace:
+def ingest(head: Head, scan: Scan, *, reader: str, title: str, lenient: bool = False) -> Trace:
     """Read the file once into a sorted table; the trace reads its chunks from there.
+
+    ``lenient``: rows that cannot be requests are left out, however many, and listed in ``unread``.
 
     Raises:
         BadTrace: rows that cannot be requests, with the first line and what to do.
@@ -144,7 +147,7 @@ def ingest(head: Head, scan: Scan, *, reader: str, title: str) -> Trace:
     con.execute(f"SET temp_directory = {literal(spill)}")
     con.execute("SET preserve_insertion_order = true")
     con.execute("SET enable_progress_bar = false")
-    table = _Table(con, head, scan)
+    table = _Table(con, head, scan, lenient=lenient)
     weakref.finalize(table, shutil.rmtree, spill, ignore_errors=True)
     table.stage()
     findings = [*scan.findings, *table.check()]
@@ -163,6 +166,7 @@ def ingest(head: Head, scan: Scan, *, reader: str, title: str) -> Trace:
     return Trace(
         title=title, digest=_digest(head.path), names=names, columns=_public(columns), read=table.read,
         block_tok=scan.block_tok, findings=tuple(findings), reader=reader, clock=scan.clock,
+        unread=tuple(table.unread),
     )  # fmt: skip
 
 
@@ -191,6 +195,8 @@ class _Table:
     rows: int = 0
     chunk_rows: int = 0
     rejected: tuple[int, ...] = ()
+    lenient: bool = False
+    unread: list[Unread] = field(default_factory=list)
 
     def stage(self) -> None:
         """Load the file's rows, in its order, under our names; find out which columns hold anything."""
@@ -211,8 +217,11 @@ class _Table:
         counts = self._one(", ".join(f"count({name}) AS {name}" for name in columns))
         self.present = frozenset(name for name, n in counts.items() if n)
         if self.head.kind == "csv":
-            lines = self.con.execute("SELECT DISTINCT line FROM reject_errors ORDER BY 1").fetchall()
+            lines = self.con.execute(
+                "SELECT line, min(error_message) FROM reject_errors GROUP BY 1 ORDER BY 1"
+            ).fetchall()
             self.rejected = tuple(int(row[0]) for row in lines)
+            self.unread += [Unread(int(line), str(said).splitlines()[0]) for line, said in lines]
 
     def check(self) -> list[Finding]:
         """Look at every column once for what cannot be, then keep the rows that can.
@@ -228,6 +237,7 @@ class _Table:
                 f"no row has a readable value in {called}", where=str(self.head.path), fix=self._map_fix()
             )
         counted = [name for name in ("input_tok", "output_tok", *COUNTS) if name in self.present]
+        self._set_aside(counted)
         wrong = {
             **{f"neg_{n}": f"{n} < 0 OR isnan({n})" for n in counted},
             **{f"big_{n}": f"{n} > 2147483647" for n in counted},
@@ -269,6 +279,22 @@ class _Table:
             )
         return self._unusable(found, total) + self._odd(found)
 
+    def _set_aside(self, counted: list[str]) -> None:
+        """List rows that cannot be requests; where any number may be left out, blank what they hold."""
+        tests = {f"no readable {self._called(n)}": f"{n} IS NULL" for n in _NEEDED}
+        if self.lenient:
+            for n in counted:
+                tests[f"{self._called(n)} is below zero or no number"] = f"{n} < 0 OR isnan({n})"
+                tests[f"{self._called(n)} is above 2,147,483,647"] = f"{n} > 2147483647"
+            tests[f"{self._called('arrival_ns')} is before 1970"] = "arrival_ns < 0"
+        case = " ".join(f"WHEN {test} THEN {literal(text)}" for text, test in tests.items())
+        wrong = f"SELECT rowid AS r, CASE {case} END AS why FROM staged WHERE {' OR '.join(tests.values())}"
+        rows = self.con.execute(f"{wrong} ORDER BY 1").fetchall()
+        self.unread = sorted([*self.unread, *(Unread(self._line(int(row)), str(why)) for row, why in rows)])
+        if rows and self.lenient:
+            blank = ", ".join(f"{name} = NULL" for name in ("arrival_ns", *counted))
+            self.con.execute(f"UPDATE staged SET {blank} WHERE {' OR '.join(tests.values())}")
+
     def _unusable(self, found: Mapping[str, Any], total: int) -> list[Finding]:
         bad = int(found["n_unusable"]) + len(self.rejected)
         if not bad:
@@ -276,7 +302,7 @@ class _Table:
         usable = total - int(found["n_unusable"])
         rows = self.con.execute(f"SELECT rowid FROM staged WHERE {_UNUSABLE} LIMIT 5").fetchall()
         at = sorted([*(self._line(int(row[0])) for row in rows), *self.rejected[:5]])[:5]
-        if usable == 0 or bad > max(1.0, BAD_SHARE * (total + len(self.rejected))):
+        if usable == 0 or (not self.lenient and bad > max(1.0, BAD_SHARE * (total + len(self.rejected)))):
             raise BadTrace(
                 f"{bad:,} of {total + len(self.rejected):,} rows cannot be read as a request"
                 " (a time, input tokens and output tokens)",

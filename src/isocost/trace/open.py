@@ -67,6 +67,7 @@ def open_trace(
     mapping: Mapping[str, str] | None = None,
     workload_by: str | None = None,
     fmt: str | None = None,
+    lenient: bool = False,
 ) -> Trace:
     """Read a log as requests: CSV, JSONL or Parquet, its format found by its columns.
 
@@ -74,7 +75,8 @@ def open_trace(
     generic reader. ``workload_by`` is the column whose values are the workloads (``key_alias``, ``tag``,
     ``model``, ``tenant`` …, or a column of the file); without it a column made for that is taken, else the
     whole file is one workload. ``fmt`` forces a reader by name. The trace's findings say what was found,
-    guessed and doubted.
+    guessed and doubted. ``lenient`` leaves out every row that cannot be a request, where else more than one
+    in a hundred is taken for a misread log; ``Trace.unread`` lists them.
 
     Raises:
         BadTrace: in one line, where and what to type.
@@ -88,7 +90,7 @@ def open_trace(
         text = "times count from the log's start: date and weekday are unknown; taken to begin a Monday 00:00"
         findings.append(Finding("guessed", "relative_clock", text))
     scan = replace(scan, findings=(*scan.findings, *findings))
-    return ingest(head, scan, reader=reader.name, title=title)
+    return ingest(head, scan, reader=reader.name, title=title, lenient=lenient)
 
 
 def _reader(head: Head, fmt: str | None, mapped: bool) -> Reader:

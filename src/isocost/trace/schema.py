@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from enum import IntEnum, IntFlag
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -147,6 +147,13 @@ class Finding:
     rows: int = 0
 
 
+class Unread(NamedTuple):
+    """A row of a log that cannot be a request: its line in the file, and why."""
+
+    line: int
+    reason: str
+
+
 @dataclass(frozen=True)
 class Trace:
     """Requests of one log: a schema and a way to read its chunks, as often as is asked.
@@ -155,6 +162,7 @@ class Trace:
     block holds (0: no blocks). ``digest`` is a content hash of the file or of the parameters that
     generated it. ``columns`` are the optional columns that the log has. Arrivals of a trace whose
     ``clock`` is ``relative`` count from ``ANCHOR_NS``: they must not be used to look up a price.
+    ``unread`` are the rows that were left out, in order of their lines.
     """
 
     title: str
@@ -166,6 +174,7 @@ class Trace:
     findings: tuple[Finding, ...] = ()
     reader: str = ""
     clock: Clock = "utc"
+    unread: tuple[Unread, ...] = ()
 
     def chunks(self) -> Iterator[Chunk]:
         """Read the log again, a chunk at a time, in order of arrival."""

@@ -1,0 +1,260 @@
+"""``isocost bill``: what a log costs, every row at its own date, and what the amount leaves out."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from decimal import ROUND_HALF_EVEN, Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+from rich.text import Text
+
+from isocost.cli.catalog import load
+from isocost.cli.output import grid, show, show_json, staged, working, wrapped
+from isocost.cli.root import Facts, Json, app
+from isocost.cli.trace import Format, Map, WorkloadBy, opened
+from isocost.errors import BadInput
+from isocost.units import exact_usd
+
+if TYPE_CHECKING:
+    from isocost.bill.log import Logged
+    from isocost.books.statement import Statement
+    from isocost.trace import Trace
+    from isocost.trace.schema import Unread
+
+MOST_GROUPS = 40
+"""Groups that are printed; ``--json`` has them all."""
+
+BY = ("provider", "model", "offering", "tier", "region", "tenant", "workload", "hour", "day", "month")
+
+
+@dataclass(frozen=True)
+class Source:
+    """How the log is read, and by which facts it is priced."""
+
+    map_: Map = None
+    format_: Format = None
+    workload_by: WorkloadBy = None
+    facts: Facts = None
+
+
+@app.command(sort_key=3)
+def bill(
+    log: Annotated[Path, Parameter(help="A log or a usage report; its format is found by its columns.")],
+    /,
+    *,
+    by: Annotated[
+        str, Parameter(help="Groups: model, tenant, provider, workload, tier, region, day.")
+    ] = "model",
+    now: Annotated[
+        str | None, Parameter(help="Price every row at this model, at the row's own date.")
+    ] = None,
+    tier: Annotated[str, Parameter(help="The tier of rows that name none: batch, priority, flex.")] = "",
+    region: Annotated[str, Parameter(help="The region of rows that name none.")] = "",
+    quarantine: Annotated[
+        Path | None, Parameter(help="Write rows that cannot be read here, however many, as line,reason.")
+    ] = None,
+    source: Annotated[Source, Parameter(name="*")] = Source(),
+    json: Json = False,
+) -> None:
+    """Price a log exactly, each row at its own date, and say what is not priced and why."""
+    from isocost.bill.log import logged, stated
+    from isocost.books.statement import statement
+
+    keys = tuple(part.strip() for part in by.split(",") if part.strip())
+    wrong = [key for key in keys if key not in BY]
+    if wrong or not keys:
+        raise BadInput(f"{by!r} is no list of groups", where="--by", fix=f"Choose from {', '.join(BY)}")
+    catalog = load(source.facts)
+    trace = opened(log, source.map_, source.workload_by, source.format_, lenient=quarantine is not None)
+    said = logged(trace)
+    with working("pricing"):
+        found = statement(
+            stated(trace, model=now or "", tier=tier, region=region),
+            catalog,
+            bucket="hour" if "hour" in keys else "day",
+        )
+    if quarantine is not None:
+        _set_aside(quarantine, trace.unread)
+    keys = tuple("period" if key == "hour" else key for key in keys)
+    groups = _groups(found, keys)
+    if json:
+        return show_json(_document(found, said, trace, keys, groups))
+    _show(found, said, trace, keys, groups)
+    if quarantine is not None:
+        show(wrapped(f"{len(trace.unread):,} rows are set aside in {quarantine}"))
+    return None
+
+
+@dataclass
+class _Group:
+    """One line of the bill: calls, quantities by meter, and the exact amount."""
+
+    key: tuple[str, ...]
+    requests: int = 0
+    partial: int = 0
+    unpriced: int = 0
+    amount_fusd: int = 0
+    no_rate: bool = False
+
+    def __post_init__(self) -> None:
+        self.quantity: dict[str, int] = {}
+
+    @property
+    def usd(self) -> Decimal:
+        """The amount in dollars, exact."""
+        return Decimal(self.amount_fusd).scaleb(-15)
+
+    @property
+    def at_least(self) -> bool:
+        """Whether the amount is a lower bound."""
+        return bool(self.no_rate or self.partial or self.unpriced)
+
+
+def _groups(found: Statement, keys: tuple[str, ...]) -> list[_Group]:
+    """Groups of the statement, dearest first; days and months in their order."""
+    groups: dict[tuple[str, ...], _Group] = {}
+
+    def of(row: object) -> _Group:
+        key = tuple(str(getattr(row, name)) for name in keys)
+        return groups.setdefault(key, _Group(key))
+
+    for call in found.requests:
+        one = of(call)
+        one.requests += call.requests
+        one.partial += call.partial
+        one.unpriced += call.unpriced
+    for line in found.lines:
+        one = of(line)
+        one.quantity[line.meter] = one.quantity.get(line.meter, 0) + line.quantity
+        one.amount_fusd += line.amount_fusd
+        one.no_rate |= line.rate_fusd is None
+    if keys[0] in ("period", "day", "month"):
+        return sorted(groups.values(), key=lambda one: one.key)
+    return sorted(groups.values(), key=lambda one: (-one.amount_fusd, one.key))
+
+
+def _cents(usd: Decimal, at_least: bool = False) -> str:
+    """Dollars to the cent; what is less than half a cent, exactly."""
+    whole = usd.quantize(Decimal("0.01"), ROUND_HALF_EVEN)
+    said = f"${whole:,}" if whole or not usd else exact_usd(usd)
+    return f">= {said}" if at_least else said
+
+
+def _reasons(found: Statement, trace: Trace) -> list[str]:
+    """Why the total is a lower bound."""
+    unread = len(trace.unread)
+    said = [f"{unread:,} rows could not be read and are not in it"] if unread else []
+    twice = f"{found.duplicates:,} rows repeat"
+    return [*(note for note in found.notes if not note.startswith(twice)), *said]
+
+
+def _at_least(found: Statement, trace: Trace) -> bool:
+    return found.at_least or bool(found.bad_rows or trace.unread)
+
+
+def _counts(found: Statement) -> tuple[int, int, int]:
+    """Calls by status: priced, partial, unpriced."""
+    partial = sum(one.partial for one in found.requests)
+    unpriced = sum(one.unpriced for one in found.requests)
+    return found.n_requests - partial - unpriced, partial, unpriced
+
+
+def _show(found: Statement, said: Logged, trace: Trace, keys: tuple[str, ...], groups: list[_Group]) -> None:
+    least = "at least " if _at_least(found, trace) else ""
+    show(
+        Text(f"{least}{_cents(found.total_usd)} for {found.n_requests:,} requests", "bold"),
+        f"  {found.title}, {found.start:%Y-%m-%d} to {found.end:%Y-%m-%d} (UTC), each row at its own date",
+        "",
+    )
+    present = [meter for meter in _meters(groups) if meter != "request"]
+    heads = [(name, "l") for name in keys]
+    heads[0] = (f"  {heads[0][0]}", "l")
+    table = grid(*heads, ("requests", "r"), *((meter, "r") for meter in present), ("amount", "r"))
+    for one in groups[:MOST_GROUPS]:
+        names = [name or "(none)" for name in one.key]
+        amounts = [f"{one.quantity.get(meter, 0):,}" for meter in present]
+        usd = "unpriced" if one.requests and one.unpriced == one.requests else _cents(one.usd, one.at_least)
+        table.add_row(f"  {names[0]}", *names[1:], f"{one.requests:,}", *amounts, usd)
+    totals = [f"{sum(one.quantity.get(meter, 0) for one in groups):,}" for meter in present]
+    blank = [""] * (len(keys) - 1)
+    usd = _cents(found.total_usd, bool(least))
+    table.add_row("  total", *blank, f"{found.n_requests:,}", *totals, usd, style="bold")
+    show(table)
+    if len(groups) > MOST_GROUPS:
+        show(f"  and {len(groups) - MOST_GROUPS} more groups, in the total (all with --json)")
+    priced, partial, unpriced = _counts(found)
+    show("", wrapped(f"{priced:,} priced, {partial:,} partial, {unpriced:,} unpriced", "requests    "))
+    for at, reason in enumerate(_reasons(found, trace)):
+        show(wrapped(reason, "because     " if not at else " " * 12))
+    if said.failed or said.cancelled:
+        text = f"{said.failed:,} failed, {said.cancelled:,} cancelled; billed for what tokens they logged"
+        show(wrapped(text, "calls       "))
+    if said.duplicates:
+        show(wrapped(f"{said.duplicates:,} rows, not billed", "duplicates  "))
+    if said.billed_usd is not None:
+        difference = found.total_usd - said.billed_usd
+        sign = "-" if difference < 0 else "+"
+        text = (
+            f"{exact_usd(said.billed_usd)} on {said.billed_rows:,} rows; ours is {exact_usd(found.total_usd)}"
+            f" ({sign}{exact_usd(abs(difference))})"
+        )
+        show(wrapped(text, "in the log  "))
+    show(wrapped(found.basis, "price basis "))
+
+
+def _meters(groups: list[_Group]) -> list[str]:
+    """Meters that occur, in the order of the catalog."""
+    from isocost.catalog.prices import METERS
+
+    return [meter for meter in METERS if any(one.quantity.get(meter) for one in groups)]
+
+
+def _set_aside(path: Path, rows: tuple[Unread, ...]) -> None:
+    """Write the rows that cannot be read: the line in the log, and why."""
+    with staged(path.parent) as folder, (folder / path.name).open("w", encoding="utf-8", newline="") as file:
+        out = csv.writer(file, lineterminator="\n")
+        out.writerow(("line", "reason"))
+        out.writerows(rows)
+
+
+def _document(
+    found: Statement, said: Logged, trace: Trace, keys: tuple[str, ...], groups: list[_Group]
+) -> dict[str, Any]:
+    priced, partial, unpriced = _counts(found)
+    return {
+        "title": found.title,
+        "digest": found.digest,
+        "price_basis": found.basis,
+        "start": found.start,
+        "end": found.end,
+        "usd": format(found.total_usd, "f"),
+        "at_least": _at_least(found, trace),
+        "requests": found.n_requests,
+        "priced": priced,
+        "partial": partial,
+        "unpriced": unpriced,
+        "why": _reasons(found, trace),
+        "failed": said.failed,
+        "cancelled": said.cancelled,
+        "duplicates": said.duplicates,
+        "bad_rows": found.bad_rows,
+        "unread": len(trace.unread),
+        "billed_usd": None if said.billed_usd is None else format(said.billed_usd, "f"),
+        "billed_rows": said.billed_rows,
+        "difference_usd": None if said.billed_usd is None else format(found.total_usd - said.billed_usd, "f"),
+        "groups": [
+            {
+                **dict(zip(keys, one.key, strict=True)),
+                "requests": one.requests,
+                "partial": one.partial,
+                "unpriced": one.unpriced,
+                "quantity": one.quantity,
+                "usd": format(one.usd, "f"),
+                "at_least": one.at_least,
+            }
+            for one in groups
+        ],
+    }
