@@ -266,11 +266,12 @@ def price_flat(
     i = int(tally[AT])
     while i < n:
         stop = min(i + _BLOCK, n)
-        seen, least, most = 0, 0, 0
+        seen, least, most = 0, offering[i], offering[i]
         for j in range(i, stop):
             seen |= int(input_tok[j]) | int(output_tok[j])
-            least = min(least, int(offering[j]))
-            most = max(most, int(offering[j]))
+        for j in range(i, stop):
+            least = min(least, offering[j])
+            most = max(most, offering[j])
         if has_cached:
             for j in range(i, stop):
                 seen |= int(cached_tok[j]) | (int(input_tok[j]) - int(cached_tok[j]))
@@ -287,11 +288,11 @@ def price_flat(
             if has_cached:
                 read = int(cached_tok[j])
                 plain -= read
+                sums[at, CACHE_READ] += read
             total = plain * rates[at, INPUT] + output * rates[at, OUTPUT] + read * rates[at, CACHE_READ]
             total += rates[at, REQUEST]
             sums[at, INPUT] += plain
             sums[at, OUTPUT] += output
-            sums[at, CACHE_READ] += read
             sums[at, REQUEST] += 1
             amount[j], status[j] = total, 0
             low += total & _HALF

@@ -150,7 +150,8 @@ class Tariff:
         )
         if any(len(part) not in (n, 0) for part in (*codes, *counts)) or len(out.amount_fusd) != n:
             raise BadInput("columns differ in length", where="bill", fix="Give one value a row in each")
-        meters = {*range(FIRST_EXTRA), *(int(slot) for slot in slots)} - {kernel.REQUEST}
+        meters = {kernel.INPUT, kernel.OUTPUT, *(int(slot) for slot in slots)}
+        meters |= {slot for slot in (kernel.CACHE_READ, kernel.CACHE_WRITE) if len(counts[slot])}
         special = kernel.UNFILLED | kernel.UNKNOWN | kernel.EMPTY | kernel.DOUBT
         used = np.int64(special | sum(1 << slot for slot in meters))
         self.tally[kernel.AT] = 0
