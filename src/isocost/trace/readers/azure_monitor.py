@@ -17,7 +17,7 @@ from isocost.errors import BadTrace
 from isocost.trace.head import Head
 from isocost.trace.ingest import Scan, literal, number, utc_ns
 from isocost.trace.readers import Reader, names
-from isocost.trace.readers.nested import REPORT, dicts, each, field, get, key
+from isocost.trace.readers.nested import REPORT, dicts, field, get, key, spread
 from isocost.trace.schema import Finding
 
 _INPUT = ("processedprompttokens", "inputtokens")
@@ -125,21 +125,27 @@ def _answer_source() -> str:
         f"->>'$.value' AS {name}"
         for name, spellings in _DIMENSIONS.items()
     )
+    named = {
+        "metric": "lower(m->>'$.name.value')",
+        "resource": "regexp_extract(m->>'$.id', '/accounts/([^/]+)', 1)",
+    }
+    series = spread(spread("{file}", "$.value", "m"), "$.timeseries", "series", "m", named)
+    told = {
+        "metric": "metric",
+        "resource": "resource",
+        "dims": "TRY_CAST(series->'$.metadatavalues' AS JSON[])",
+    }
+    points = spread(series, "$.data", "point", "series", told)
     return (
-        "(SELECT lower(metric) AS metric, resource, "
-        f"{utc_ns(get('timeStamp', of='point'))} AS span_ns, {number(get('total', of='point'))} AS total, "
-        f"{dimensions} FROM (SELECT metric, resource, {each('$.data', 'series')} AS point, "
-        "TRY_CAST(series->'$.metadatavalues' AS JSON[]) AS dims FROM ("
-        "SELECT m->>'$.name.value' AS metric, "
-        "regexp_extract(m->>'$.id', '/accounts/([^/]+)', 1) AS resource, "
-        f"{each('$.timeseries', 'm')} AS series FROM (SELECT {each('$.value')} AS m FROM {{file}}))))"
+        f"(SELECT metric, resource, {utc_ns(get('timeStamp', of='point'))} AS span_ns, "
+        f"{number(get('total', of='point'))} AS total, {dimensions} FROM {points})"
     )
 
 
 def _records_source(head: Head) -> str:
     """SQL: records of a diagnostic setting or rows of AzureMetrics, a row a point."""
     enveloped = any(isinstance(row.get("records"), list) for row in head.sample)
-    inner = f"(SELECT {each('$.records')} AS json FROM {{file}})" if enveloped else "{file}"
+    inner = spread("{file}", "$.records", "json") if enveloped else "{file}"
 
     def read(*spellings: str) -> str:
         mine = [field(head, *spellings)]

@@ -16,9 +16,19 @@ def get(*path: str, of: str = "json") -> str:
     return f"({of}->>{literal('$' + steps)})"
 
 
-def each(path: str, of: str = "json") -> str:
-    """SQL: the elements of a JSON array, a row each; none where there is no array."""
-    return f"unnest(TRY_CAST({of}->{literal(path)} AS JSON[]))"
+def spread(table: str, path: str, name: str, of: str = "json", keep: Mapping[str, str] | None = None) -> str:
+    """SQL: a row for each element of a JSON array, called ``name``; no row where there is no array.
+
+    ``keep`` are expressions over the whole that each row carries along: never the whole itself, as a page
+    would then be held, and parsed, once for each of its rows.
+    """
+    kept = "".join(f", {sql} AS {alias}" for alias, sql in (keep or {}).items())
+    names = "".join(f", {alias}" for alias in keep or ())
+    elements = f"TRY_CAST({of}->{literal(path)} AS JSON[]) AS elements"
+    return (
+        f"(WITH whole AS MATERIALIZED (SELECT {elements}{kept} FROM {table}) "
+        f"SELECT unnest(elements) AS {name}{names} FROM whole)"
+    )
 
 
 def dicts(value: Any) -> list[Mapping[str, Any]]:
@@ -38,12 +48,12 @@ def results(head: Head) -> list[Mapping[str, Any]]:
 
 
 def results_source(head: Head) -> str:
-    """SQL: the file's results as ``json``, each beside its ``bucket``."""
+    """SQL: the file's results as ``json``, each beside the span of its ``bucket``."""
     paged = any("data" in row for row in head.sample)
-    inner = (
-        f"SELECT {each('$.data')} AS bucket FROM {{file}}" if paged else "SELECT json AS bucket FROM {file}"
-    )
-    return f"(SELECT bucket, {each('$.results', 'bucket')} AS json FROM ({inner}))"
+    table = spread("{file}", "$.data", "bucket") if paged else "(SELECT json AS bucket FROM {file})"
+    names = ("start_time", "end_time", "starting_at", "ending_at")
+    span = ", ".join(f"'{name}', bucket->'$.{name}'" for name in names)
+    return spread(table, "$.results", "json", "bucket", {"bucket": f"json_object({span})"})
 
 
 def field(head: Head, *spellings: str) -> str:
@@ -70,7 +80,7 @@ def rows(head: Head) -> list[Mapping[str, Any]]:
 def rows_source(head: Head) -> str:
     """SQL: the rows of :func:`rows` as ``json``."""
     if any(isinstance(row.get("data"), list) for row in head.sample):
-        return f"(SELECT {each('$.data')} AS json FROM {{file}})"
+        return spread("{file}", "$.data", "json")
     if any(isinstance(row.get("data"), dict) for row in head.sample):
         return "(SELECT json->'$.data' AS json FROM {file})"
     return "{file}"

@@ -14,7 +14,7 @@ from isocost.errors import BadTrace
 from isocost.trace.head import Head
 from isocost.trace.ingest import Scan, literal, number
 from isocost.trace.readers import Reader, names
-from isocost.trace.readers.nested import dicts, each, field, get
+from isocost.trace.readers.nested import dicts, field, get, spread
 from isocost.trace.schema import Finding
 
 _INPUT = ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens")
@@ -149,12 +149,13 @@ def _otlp_source() -> str:
             f"list_distinct([(a->>'$.key', coalesce({value})) for a in {listed} if a->>'$.key' IS NOT NULL])"
         )
 
-    own, resource = pairs("$.attributes", "span"), pairs("$.resource.attributes", "res")
+    own, resource = pairs("$.attributes", "span"), pairs("$.attributes", "resource")
+    resources = spread("{file}", "$.resourceSpans", "res")
+    scopes = spread(resources, "$.scopeSpans", "scope", "res", {"resource": "res->'$.resource'"})
+    spans = spread(scopes, "$.spans", "span", "scope", {"resource": "resource"})
     return (
-        f"(SELECT span, map_concat(map_from_entries({resource}), map_from_entries({own})) AS attr FROM ("
-        f"SELECT res, {each('$.spans', 'scope')} AS span FROM ("
-        f"SELECT res, {each('$.scopeSpans', 'res')} AS scope FROM ("
-        f"SELECT {each('$.resourceSpans')} AS res FROM {{file}}))))"
+        f"(SELECT span, map_concat(map_from_entries({resource}), map_from_entries({own})) AS attr "
+        f"FROM {spans} WHERE CAST(span AS VARCHAR) LIKE '%gen_ai.usage.%')"
     )
 
 
