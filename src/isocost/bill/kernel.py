@@ -253,14 +253,15 @@ def price_flat(
     """The same for rows whose rates hang on the offering alone; says why it stopped.
 
     ``codes``: offering. ``counts``: input, output, cached (may have length 0). ``table``: the line of every
-    offering, rates, shape (offerings, limit, used). ``out``: amount, status; ``sums`` by line.
+    offering, rates, shape (offerings, limit, used, whether no line is flagged). ``out``: amount, status;
+    ``sums`` by line.
     It stops (``STOPPED_UNFILLED``) at a block with a row that needs the longer way.
     """
     (offering,) = codes
     input_tok, output_tok, cached_tok = counts
     start, rates, shape = table
     amount, status, sums = out
-    n_offerings, limit, used = shape[0], shape[1], shape[2]
+    n_offerings, limit, used, clean = shape[0], shape[1], shape[2], shape[3]
     n, has_cached = len(offering), len(cached_tok) > 0
     low, high = tally[LOW_SUM], tally[HIGH_SUM]
     i = int(tally[AT])
@@ -276,7 +277,7 @@ def price_flat(
             for j in range(i, stop):
                 seen |= int(cached_tok[j]) | (int(input_tok[j]) - int(cached_tok[j]))
         need = 0
-        if not (seen < 0 or seen >= limit or least < 0 or most >= n_offerings):
+        if not (clean or seen < 0 or seen >= limit or least < 0 or most >= n_offerings):
             for j in range(i, stop):
                 need |= rates[start[offering[j]], FLAGS]
         if seen < 0 or seen >= limit or least < 0 or most >= n_offerings or need & used:

@@ -235,11 +235,12 @@ class Tariff:
     def _price_flat(self, codes: Any, counts: Any, slots: Ints, out: Chunk, used: np.int64) -> None:
         n = len(codes[0])
         while int(self.tally[kernel.AT]) < n:
-            shape = np.array([len(self.offerings), self._limits()[0], used], np.int64)
             each = len(self.tiers) * len(self.regions)
             # An offering without a line yet, or without a name, stands at an empty line: the block is then
             # priced the long way.
             start = np.where(self._start[each - 1 :: each] >= 0, self._start[each - 1 :: each], 0)
+            clean = not (self._rates[start, kernel.FLAGS] & used).any()
+            shape = np.array([len(self.offerings), self._limits()[0], used, clean], np.int64)
             table = (start.astype(np.int32), self._rates, shape)
             done = kernel.compiled(kernel.price_flat)(
                 (codes[0],), counts[:3], table, (*out[:2], self._sums), self.tally
