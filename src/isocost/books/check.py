@@ -1,9 +1,9 @@
 """Budgets against the month's end as the log forecasts it, and days that stand out.
 
 The forecast is seasonal-naive by hour of the week: each week to come costs, hour by hour, what one of the
-log's last weeks did. All combinations of them are equally likely: the forecast is their median, the band their
-central 80 %, the probability of exceeding a budget the share of them that does. A trend is not extrapolated; a
-log of one week has no band.
+log's last weeks did. All combinations of them are equally likely: the forecast is their median, the band
+their central 80 %, the probability of exceeding a budget the share of them that does. A trend is not
+extrapolated; a log of one week has no band.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from cyclopts import Parameter
+from cyclopts import App, Parameter
 from rich.text import Text
 
 from isocost.cli.catalog import load
@@ -272,3 +272,48 @@ def _show_check(found: Check) -> None:
             band = f"${day.low_usd:,.2f} to ${day.high_usd:,.2f}"
             days.add_row(f"  {day.day}", day.name, f"${day.usd:,.2f}", band)
         show(days)
+
+
+export = app.command(
+    App(name="export", help="Write what a log costs in formats that other tools read.", sort_key=8)
+)
+
+
+@export.command
+def focus(
+    log: Path,
+    /,
+    *,
+    out: Annotated[Path, Parameter(help="A .csv or a .parquet.")] = Path("focus.csv"),
+    workload_by: WorkloadBy = None,
+    map_: Map = None,
+    facts: Facts = None,
+    json: Json = False,
+) -> None:
+    """Write FOCUS 1.2 rows: one for each day, model, tier, tenant, workload and meter.
+
+    Parameters
+    ----------
+    log
+        The log; its usage without a price is left out and counted.
+    """
+    from isocost.books.focus import rows, write
+    from isocost.books.statement import statement
+
+    catalog = load(facts)
+    with working(f"pricing {log.name}"):
+        found = statement(opened(log, map_, workload_by, None), catalog)
+        charges = list(rows(found))
+        write(charges, out)
+    if json:
+        show_json({
+            "file": out, "rows": len(charges), "list_cost_usd": found.total_usd,
+            "unpriced_lines": len(found.unpriced), "at_least": found.at_least,
+        })  # fmt: skip
+        return
+    show(Text(f"{len(charges):,} rows, list cost ${found.total_usd:,.2f}", "bold"))
+    if found.at_least:
+        show(
+            Text(wrapped(f"{len(found.unpriced):,} lines of usage have no price: they are no rows"), "yellow")
+        )
+    show_as_is(f"  in {out}")
