@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -316,6 +317,7 @@ def test_missing_column_is_named(catalog: Catalog) -> None:
         price_columns(catalog, [], {"input_tok": np.zeros(1, int)})
 
 
+@pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT") == "1", reason="the kernels are not compiled")
 def test_a_million_rows_a_second(catalog: Catalog, priced_offerings: list[Offering]) -> None:
     rng = np.random.default_rng(1)
     n = 300_000

@@ -181,20 +181,20 @@ def test_a_code_without_a_name_is_named() -> None:
 
 
 def test_a_stream_needs_the_memory_of_one_chunk(catalog: Catalog, offerings: list[Offering]) -> None:
-    n = 50_000
+    n = 5_000
     columns = random_columns(n, len(offerings))
     columns = {k: v for k, v in columns.items() if k not in EXTRA_COLUMNS}
     tariff = Tariff(catalog, offerings, TIERS, (*REGIONS, ""))
     out = tariff.price(columns)
     once, lines = tariff.total_fusd, len(tariff.lines)
     tracemalloc.start()
-    for _ in range(20):
+    for _ in range(10):
         tariff.price(columns, into=out)
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert tariff.total_fusd == 21 * once
+    assert tariff.total_fusd == 11 * once
     assert len(tariff.lines) == lines
-    assert most < 8_000_000
+    assert most < 1_000_000
 
 
 def test_one_request_needs_no_arrays() -> None:
@@ -232,6 +232,7 @@ def test_uncompiled_is_the_same() -> None:
     assert said[0] == said[1] != ""
 
 
+@pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT") == "1", reason="the kernels are not compiled")
 def test_ten_million_rows_a_second(catalog: Catalog, offerings: list[Offering]) -> None:
     """A quarter of what ``benchmarks/bill.py`` measures, so that a busy machine passes too."""
     columns = random_columns(400_000, len(offerings))
