@@ -195,7 +195,7 @@ def test_a_table_that_promises_too_much_is_found_by_replay_and_derated(
     assert fooled.misses or fooled.usd_per_month >= 0.8 * honest.usd_per_month
     assert fooled.rounds <= building.ROUNDS
     # What a replay cannot fix within its rounds is said, never hidden.
-    again = building._misses(fooled.draft, fooled.replayed)
+    again = building.misses_of(fooled.draft, fooled.replayed)
     assert again == fooled.misses
 
 

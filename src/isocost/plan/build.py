@@ -94,7 +94,7 @@ def build(prepared: Prepared) -> Built:
         solution = solve(problem, gap_frac=GAP_FRAC, limit_s=SOLVE_S)
         draft = _draft(prepared, planned, usable, tables, solution)
         replayed = replay_draft(prepared, draft)
-        misses = _misses(draft, replayed)
+        misses = misses_of(draft, replayed)
         if not misses or attempt == ROUNDS:
             break
         for pool in {miss.pool for miss in misses}:
@@ -249,7 +249,7 @@ def replay_draft(prepared: Prepared, draft: Draft) -> Replayed:
     return replay(prepared.table, routed, situation, workloads)
 
 
-def _misses(draft: Draft, replayed: Replayed) -> tuple[Miss, ...]:
+def misses_of(draft: Draft, replayed: Replayed) -> tuple[Miss, ...]:
     """Limits that pools did not hold, by workload."""
     found = []
     for option in draft.pools:
@@ -297,4 +297,4 @@ def only_pool(
     return drafted(prepared, servings, (option,), fleet), proven
 
 
-__all__ = ["CACHE", "Built", "Miss", "build", "drafted", "only_api", "only_pool", "replay_draft"]
+__all__ = ["CACHE", "Built", "Miss", "build", "drafted", "misses_of", "only_api", "only_pool", "replay_draft"]

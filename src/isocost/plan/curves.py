@@ -22,7 +22,7 @@ from isocost.plan.result import (
     IsoquantPoint,
     Option,
 )
-from isocost.plan.singles import Single, api_singles, pool_single
+from isocost.plan.singles import Single, api_singles, pool_single, whole_offers
 from isocost.plan.standing import Volume
 from isocost.plan.streams import WEEK_H
 
@@ -203,9 +203,11 @@ def frontier(built: Built) -> list[FrontierPoint]:
     main = heaviest.today.model if heaviest.today is not None else ""
     rows: list[tuple[str, str, float, str, float | None, bool]] = []
     for option in ("api", "hosted"):
-        for usd, offers, why_not in api_singles(built, option, FRONTIER_MOST):
+        for _, offers, why_not in api_singles(built, option, FRONTIER_MOST):
             api = offers[0].api
-            beside = only_api(built.prepared, built.planned, offers, today=False).fleet
+            whole = whole_offers(built.prepared, built.planned, offers)
+            beside = only_api(built.prepared, built.planned, whole, today=False).fleet
+            usd = sum(offer.usd_per_month(weight) for offer in whole if offer is not None)
             total = usd + beside.standing_usd_per_month
             rows.append((api.id, option, total, api.model, offers[0].ttft_p95_s, not why_not))
     for pool in built.options:

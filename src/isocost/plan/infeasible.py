@@ -366,8 +366,8 @@ def _up(value: float) -> float:
 
 
 def _price(choice: Choice) -> str:
-    people = "" if choice.provider else ", people included,"
-    return f"{money(choice.usd_per_month)} a month{people} on {choice.id}"
+    what = " of tokens" if choice.provider else ", people included,"
+    return f"{money(choice.usd_per_month)} a month{what} on {choice.id}"
 
 
 def _needs(ask: Ask) -> str:

@@ -166,8 +166,8 @@ class Market:
     table: Chunk
     _verdicts: dict[tuple[str, str, float], Verdict] = field(default_factory=dict)
     _ratios: dict[tuple[str, str], tuple[Interval, Interval]] = field(default_factory=dict)
-    _usages: dict[tuple[str, str, float, float | None], Usage | None] = field(default_factory=dict)
-    _reads: dict[tuple[str, CacheRule], ReadWrite | None] = field(default_factory=dict)
+    _usages: dict[tuple[str, int, str, float, float | None], Usage | None] = field(default_factory=dict)
+    _reads: dict[tuple[str, int, CacheRule], ReadWrite | None] = field(default_factory=dict)
     _prices: dict[tuple[str, str, int], UnitPrices | None] = field(default_factory=dict)
     _rules: dict[tuple[str, str], CacheRule | None] = field(default_factory=dict)
 
@@ -290,7 +290,7 @@ class Market:
         rule = self.rule(api)
         if rule is None:
             return None
-        key = (case.stream.id, rule)
+        key = (case.stream.id, len(case.rows), rule)
         if key not in self._reads:
             self._reads[key] = provider_cache(self.table, case.rows, self.trace.block_tok, rule)
         found = self._reads[key]
@@ -316,7 +316,8 @@ class Market:
 
     def _usage(self, case: Case, cached: Cached, low: float, high: float | None) -> Usage | None:
         """Usage of the requests with at least ``low`` and less than ``high`` input; ``None``: no such."""
-        key = (case.stream.id, cached.name, low, high)
+        # A stream is priced with the requests that an exact cache leaves, and whole.
+        key = (case.stream.id, len(case.rows), cached.name, low, high)
         if key not in self._usages:
             length = self.table.input_tok[case.rows]
             within = (length >= low) & (length < (np.inf if high is None else high))

@@ -49,6 +49,48 @@ def api_parts(prepared: Prepared, cases: tuple[Case, ...]) -> Parts | None:
     return Parts(best[0], min(bound for _, _, bound in solved))
 
 
+def api_alone(prepared: Prepared, cases: tuple[Case, ...]) -> tuple[Draft, ...]:
+    """The cheapest single API of each kind and novelty for all streams, batch and kept prefixes among them.
+
+    One API for everything needs no gateway, so it may beat a mix whose tokens cost less.
+    """
+    allowed = [{o.api.id: o for o in case.offers if not o.why_not} for case in cases]
+    best: dict[tuple[str, bool], tuple[float, list[Offer]]] = {}
+    for name, first in allowed[0].items():
+        if not all(name in offers for offers in allowed):
+            continue
+        whole = [
+            prepared.market.again(_case(case, False), offers[name])
+            if case.cache_hit_frac.any()
+            else offers[name]
+            for case, offers in zip(cases, allowed, strict=True)
+        ]
+        found = [offer for offer in whole if offer is not None]
+        if len(found) < len(cases):
+            continue
+        fresh = any(_fresh(first, _there(case)) for case in cases)
+        usd = sum(offer.usd_per_month(prepared.weight_h) for offer in found)
+        key = (first.api.option, fresh)
+        if key not in best or usd < best[key][0]:
+            best[key] = (usd, found)
+    return tuple(
+        drafted(
+            prepared,
+            [
+                Serving(_case(case, False), offer, {}, False)
+                for case, offer in zip(cases, offers, strict=True)
+            ],
+            (),
+            Fleet(),
+        )
+        for _, offers in best.values()
+    )
+
+
+def _there(case: Case) -> set[tuple[str, str]]:
+    return set() if case.today is None else {(case.today.provider, case.today.model)}
+
+
 def _solved(
     prepared: Prepared, cases: tuple[Case, ...], *, cached: bool
 ) -> tuple[Draft, float, float] | None:
@@ -95,7 +137,7 @@ def _solved(
 
 def _choices(prepared: Prepared, case: Case, cached: bool) -> list[Offer]:
     """The cheapest allowed offer of each provider, kind and novelty: others are dominated."""
-    there = set() if case.today is None else {(case.today.provider, case.today.model)}
+    there = _there(case)
     best: dict[tuple[str, str, bool], Offer] = {}
     for offer in case.offers:
         key = (offer.api.provider, offer.api.option, _fresh(offer, there))

@@ -100,6 +100,8 @@ def pool_options(
     mix = mix_of(cases, weight_h)
     models = _models(at)
     rents = _rents(at)
+    if not models or not rents:
+        return ()
     try:
         every = candidates(at, models, tuple(rents), context_tok=float(mix.longest_tok))
     except DoesNotFit:

@@ -8,10 +8,10 @@ from importlib.metadata import version
 from isocost.errors import Infeasible
 from isocost.ledger import Ledger
 from isocost.plan import curves, story
-from isocost.plan.build import Built, build, pool_bound, replay_draft
+from isocost.plan.build import Built, build, misses_of, pool_bound, replay_draft
 from isocost.plan.draft import Draft, month_ledger
 from isocost.plan.file import Basis, PlanFile, dumps
-from isocost.plan.parts import Parts, api_parts
+from isocost.plan.parts import Parts, api_alone, api_parts
 from isocost.plan.prepare import Prepared, Request, prepare
 from isocost.plan.result import PlanResult, Range, Verdict
 from isocost.plan.singles import Single, singles, today_draft
@@ -36,18 +36,23 @@ def make_plan(request: Request) -> Outcome:
         Infeasible: no plan meets the limits; the error carries the smallest conflict and the ways out.
         BadTrace, BadLimits, UnknownModel, UnknownFact: as their messages say.
     """
-    prepared = prepare(request)
-    built = solved(prepared)
-    chosen = singles(built)
-    stays = today_draft(prepared, built.planned)
-    parts = api_parts(prepared, built.planned)
-    built, bound = cheapest(trimmed(built), chosen, stays, parts)
+    built, chosen, stays, bound = _least(prepare(request))
     _within_budget(built)
     today = story.today_ledger(built, stays)
     drivers = story.drivers_of(built, (built.ledger, *(s.ledger for s in chosen.values() if s.ledger)))
     totals = story.Totals(today, built.ledger, drivers)
     result = _result(built, chosen, totals, bound, _range(request, built))
     return Outcome(result, dumps(plan_file(built, totals)), built.ledger, built)
+
+
+def _least(prepared: Prepared) -> tuple[Built, dict[str, Single], Draft, float]:
+    """The least-cost plan, the best single deployments, business as usual, and what no plan beats."""
+    built = solved(prepared)
+    chosen = singles(built)
+    stays = today_draft(prepared, built.planned)
+    alone = (stays, *api_alone(prepared, built.planned))
+    built, bound = cheapest(trimmed(built), chosen, alone, api_parts(prepared, built.planned))
+    return built, chosen, stays, bound
 
 
 def solved(prepared: Prepared) -> Built:
@@ -74,11 +79,14 @@ def _within_budget(built: Built) -> None:
 
 
 def cheapest(
-    built: Built, chosen: dict[str, Single], stays: Draft, parts: Parts | None
+    built: Built, chosen: dict[str, Single], alone: tuple[Draft, ...], parts: Parts | None
 ) -> tuple[Built, float]:
-    """The cheapest of the mix, APIs alone, single deployments and today; and what no plan beats."""
+    """The cheapest of the mix, APIs alone, single deployments and today; and what no plan beats.
+
+    ``alone``: business as usual, and the cheapest single APIs.
+    """
     rivals = [single.draft for single in chosen.values() if single.feasible and single.draft is not None]
-    rivals.append(stays)
+    rivals.extend(alone)
     if parts is not None:
         rivals.append(parts.draft)
     costs = [(month_ledger(built.prepared, draft).total_usd, draft) for draft in rivals if _allowed(draft)]
@@ -86,10 +94,17 @@ def cheapest(
     bounds.append(pool_bound(built))
     if parts is not None:
         bounds.append(parts.bound_usd)
-    usd, draft = min(costs, key=lambda pair: pair[0], default=(built.usd_per_month, built.draft))
-    if usd < built.usd_per_month - 0.005:
-        ledger, replayed = month_ledger(built.prepared, draft), replay_draft(built.prepared, draft)
-        built = replace(built, draft=draft, ledger=ledger, replayed=replayed, misses=())
+    for usd, draft in sorted(costs, key=lambda pair: pair[0]):
+        if usd >= built.usd_per_month - 0.005:
+            break
+        replayed = replay_draft(built.prepared, draft)
+        misses = misses_of(draft, replayed)
+        if misses and not built.misses:
+            # It costs less because it is too small: replay shows that it breaks a limit.
+            continue
+        ledger = month_ledger(built.prepared, draft)
+        built = replace(built, draft=draft, ledger=ledger, replayed=replayed, misses=misses)
+        break
     return built, min(built.usd_per_month, *bounds)
 
 
@@ -118,13 +133,13 @@ def _range(request: Request, built: Built) -> Range | None:
     """The plan under a flat week beside the shaped one, where the trace is shorter than a week."""
     if not built.prepared.week.short or request.shape == "flat":
         return None
-    flat = build(prepare(replace(request, shape="flat")))
-    low, high = sorted((flat.usd_per_month, built.usd_per_month))
+    flat, _, _, _ = _least(prepare(replace(request, shape="flat")))
     hours = built.prepared.week.span_s / 3600
     span = f"{hours:.1f} hours" if hours < 48 else f"{hours / 24:.1f} days"
     text = (
-        f"The trace covers {span}: the week is filled by the {request.shape!r} shape; "
-        f"a flat week gives {money(low)} to {money(high)}. No commitment rests on the flat week alone."
+        f"The trace covers {span}: the rest of the week is supposed. The plan costs "
+        f"{money(built.usd_per_month)} a month with the {request.shape!r} shape and "
+        f"{money(flat.usd_per_month)} in a flat week. No commitment rests on the flat week alone."
     )
     return Range(flat.usd_per_month, built.usd_per_month, request.shape, text)
 
@@ -192,7 +207,8 @@ def _headline(verdict: Verdict, totals: story.Totals, same: bool, may_stay: bool
     now, then = totals.today.total_usd, totals.plan.total_usd
     least = "at least " if at_least else ""
     if verdict == "stay":
-        return f"Stay as you are, at {least}{money(now)} a month: nothing proven saves enough to change."
+        more = " or more" if at_least else ""
+        return f"Stay as you are, at {money(now)} a month{more}: nothing proven saves enough to change."
     if not may_stay:
         return f"Within the limits this costs {money(then)} a month; today's {least}{money(now)} breaks them."
     kept = "and keep every model" if same else "with no change of model that is not proven"

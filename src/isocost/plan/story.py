@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import date
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -12,10 +13,11 @@ import numpy as np
 from isocost import risk
 from isocost.catalog import Catalog, CatalogAt, Fact
 from isocost.finance import usd_per_mtok
+from isocost.fleet import Fleet
 from isocost.ledger import FEMTO_PER_USD, Charge, Ledger, fusd
 from isocost.perf import interval_of
-from isocost.plan.build import PERCENTILE, Built
-from isocost.plan.draft import CACHE, Draft, ratio_drivers, standing_charges
+from isocost.plan.build import PERCENTILE, Built, drafted
+from isocost.plan.draft import CACHE, Draft, Serving, ratio_drivers, standing_charges
 from isocost.plan.offers import Case, Offer, planned
 from isocost.plan.pools import limit
 from isocost.plan.result import (
@@ -36,10 +38,8 @@ from isocost.units import percent
 
 SWINGS_MOST = 8
 UNPROVEN_MOST = 3
-POWER_Z = 0.8416
-"""Normal quantile of a power of 80 %."""
-PASS_FRAC = 0.8
-"""Share of good answers that sample sizes are stated for."""
+LOOKED_AT = 24
+"""Unproven models whose whole saving is worked out, those that save most tokens first."""
 
 
 @dataclass(frozen=True)
@@ -233,11 +233,15 @@ def limits(built: Built) -> list[Limit]:
     """Each limit of each workload, what was seen, and whether it held; unknown is never passed."""
     found: list[Limit] = []
     draft, replayed = built.draft, built.replayed
-    by_workload: dict[str, list[int]] = {}
+    # Streams of one workload may have limits of their own: those of long prompts, or of what may wait.
+    alike: dict[tuple[object, ...], list[int]] = {}
     for i, serving in enumerate(draft.servings):
-        by_workload.setdefault(serving.case.stream.workload, []).append(i)
-    for workload, members in by_workload.items():
+        one = serving.case
+        bounds = (limit(one, f"{name}_p95_s") for name in ("ttft", "tpot", "e2e"))
+        alike.setdefault((one.stream.workload, one.ask.wait_s, *bounds), []).append(i)
+    for members in alike.values():
         case = draft.servings[members[0]].case
+        workload = case.stream.workload
         if case.ask.wait_s is not None:
             note = "answers may wait; batch interfaces state their longest time"
             found.append(Limit(workload, "wait", case.ask.wait_s, "s", None, "held", note))
@@ -298,7 +302,7 @@ def option_line(option: str, single: Single, built: Built, totals: Totals) -> Op
         single.ledger.usd_by("account"),
         None,
         single.quality,
-        days_to_launch(built.prepared.at, option),
+        _launch_days(built, single.draft),
     )
 
 
@@ -318,15 +322,22 @@ def plan_line(built: Built, totals: Totals) -> OptionLine:
     """The plan as a row of the table of options; it is launched when its slowest new part is."""
     found = band(totals.plan, totals.drivers)
     pillars, accounts = totals.plan.usd_by("pillar"), totals.plan.usd_by("account")
-    there = {(c.today.provider, c.today.model) for c in built.planned if c.today is not None}
-    new = {api.option for api in built.draft.apis if (api.provider, api.model) not in there}
-    new |= {option.pool.option for option in built.draft.pools}
-    days = [days_to_launch(built.prepared.at, option) for option in new]
     rows = np.concatenate([serving.case.stream.rows for serving in built.draft.servings])
     seen = built.replayed.percentile(rows, PERCENTILE)["ttft"]
-    launch = max((d for d in days if d is not None), default=0.0)
+    launch = _launch_days(built, built.draft)
     quality = "same model, or not worse on published scores"
     return OptionLine("mix", "plan", "the plan", True, "", found, pillars, accounts, seen, quality, launch)
+
+
+def _launch_days(built: Built, draft: Draft | None) -> float | None:
+    """Days until the slowest part of a draft that is not there today answers; 0 where nothing is new."""
+    if draft is None:
+        return None
+    there = {(c.today.provider, c.today.model) for c in built.planned if c.today is not None}
+    new = {api.option for api in draft.apis if (api.provider, api.model) not in there}
+    new |= {option.pool.option for option in draft.pools}
+    days = [days_to_launch(built.prepared.at, option) for option in sorted(new)]
+    return max((d for d in days if d is not None), default=0.0)
 
 
 def days_to_launch(at: CatalogAt, option: str) -> float | None:
@@ -349,17 +360,23 @@ def levers(built: Built, totals: Totals) -> list[Lever]:
     tokens = 0.0
     for serving in built.draft.servings:
         case = serving.case
-        own = next((o for o in case.offers if case.today is not None and o.api.id == case.today.id), None)
+        todays = case.today.id if case.today is not None else ""
+        offers = _offers(built, serving, partial(_keeps, todays))
+        own = next((o for o in offers if o.api.id == todays), None)
         if own is None:
             continue
         now, after = _bare(built, own, case), own.usd_per_month(weight)
         tokens += now
         steps["cache"] += after - now
-        same = [o for o in case.offers if o.same_model and not o.why_not]
-        kept = min((own, *same), key=lambda o: o.usd_per_month(weight))
+        same = [o for o in offers if o.same_model and not o.why_not]
+        offer = serving.offer
+        # Where the plan keeps the model, the step is the way it takes, cheapest or not.
+        if offer is not None and _keeps(todays, offer):
+            kept = offer
+        else:
+            kept = min((own, *same), key=lambda o: o.usd_per_month(weight))
         held = kept.usd_per_month(weight)
         steps[_kind(kept)] += held - after
-        offer = serving.offer
         swapped = held if offer is None else offer.usd_per_month(weight)
         steps["swap"] += swapped - held
         paid = 0.0 if offer is None else float((offer.usd_per_h * serving.api_frac) @ weight)
@@ -373,6 +390,22 @@ def levers(built: Built, totals: Totals) -> list[Lever]:
     drift = built.ledger.total_usd - totals.today.total_usd - sum(steps.values())
     steps["prices"] += drift
     return [Lever(name, LEVERS[name], delta) for name, delta in steps.items() if abs(delta) >= 0.5]
+
+
+def _offers(built: Built, serving: Serving, wanted: Callable[[Offer], bool]) -> list[Offer]:
+    """Offers of a stream that are wanted, priced for the requests that this serving leaves them."""
+    case = serving.case
+    found = [offer for offer in case.offers if wanted(offer)]
+    planned_as = next(c for c in built.planned if c.stream.id == case.stream.id)
+    if bool(case.cache_hit_frac.any()) == bool(planned_as.cache_hit_frac.any()):
+        return found
+    market = built.prepared.market
+    return [again for offer in found if (again := market.again(case, offer)) is not None]
+
+
+def _keeps(own: str, offer: Offer) -> bool:
+    """Whether an offer is today's own or keeps its model."""
+    return offer.same_model or offer.api.id == own
 
 
 def _kind(offer: Offer) -> str:
@@ -401,57 +434,73 @@ def _bare(built: Built, own: Offer, case: Case) -> float:
 
 
 def unproven(built: Built) -> list[Unproven]:
-    """Cheaper models that only lack proof, and about how many graded samples would settle it."""
+    """Cheaper models that only lack proof, and about how many graded samples would settle it.
+
+    The saving counts what comes with the move: people, a launch, the review of a provider's terms.
+    """
     weight = built.prepared.weight_h
-    saves: dict[str, float] = {}
-    users: dict[str, list[str]] = {}
-    reason: dict[str, str] = {}
-    model: dict[str, str] = {}
-    for serving in built.draft.servings:
-        paid = (
-            float((serving.offer.usd_per_h * serving.api_frac) @ weight) if serving.offer is not None else 0.0
-        )
-        for offer in serving.case.offers:
-            if not offer.why_not.startswith("quality") or not offer.verdict.n_benchmarks:
-                continue
-            if offer.verdict.upper < -built.prepared.market.margin or "proven loss" in offer.why_not:
-                continue
-            gain = paid - offer.usd_per_month(weight)
-            if gain > 0:
-                name = offer.api.id
-                saves[name] = saves.get(name, 0.0) + gain
-                mine = users.setdefault(name, [])
-                if serving.case.stream.workload not in mine:
-                    mine.append(serving.case.stream.workload)
-                reason[name] = offer.why_not.removeprefix("quality: ")
-                model[name] = offer.api.model
-    ranked = sorted(saves, key=lambda name: (-saves[name], name))
-    seen: set[str] = set()
-    found = []
-    for name in ranked:
-        if model[name] in seen:
+    gains: dict[str, float] = {}
+    moves: dict[str, dict[int, Offer]] = {}
+    for i, serving in enumerate(built.draft.servings):
+        if serving.offer is None:
             continue
-        seen.add(model[name])
-        found.append(
-            Unproven(
-                name, named(name), list(dict.fromkeys(users[name])), saves[name], reason[name], samples(built)
-            )
-        )
-        if len(found) == UNPROVEN_MOST:
-            break
+        share = serving.api_frac * weight
+        paid = float(serving.offer.usd_per_h @ share)
+        for offer in _offers(built, serving, partial(_only_unproven, built)):
+            gain = paid - float(offer.usd_per_h @ share)
+            if gain > 0:
+                gains[offer.api.id] = gains.get(offer.api.id, 0.0) + gain
+                moves.setdefault(offer.api.id, {})[i] = offer
+    first: dict[tuple[str, str], str] = {}
+    for name in sorted(gains, key=lambda name: (-gains[name], name)):
+        api = next(iter(moves[name].values())).api
+        first.setdefault((api.model, api.option), name)
+    saves = {
+        name: gains[name] - _stands_more(built, moves[name]) for name in list(first.values())[:LOOKED_AT]
+    }
+    found: list[Unproven] = []
+    seen: set[str] = set()
+    for name in sorted(saves, key=lambda name: (-saves[name], name)):
+        offers = moves[name]
+        one = next(iter(offers.values()))
+        if saves[name] <= 0 or one.api.model in seen or len(found) == UNPROVEN_MOST:
+            continue
+        seen.add(one.api.model)
+        users = list(dict.fromkeys(built.draft.servings[i].case.stream.workload for i in offers))
+        reason = list(offers.values())[-1].why_not.removeprefix("quality: ")
+        found.append(Unproven(name, named(name), users, saves[name], reason, samples(built)))
     return found
 
 
-def samples(built: Built) -> int:
-    """Graded pairs that would show a model of equal quality to be within the margin, power 80 %.
+def _only_unproven(built: Built, offer: Offer) -> bool:
+    """Whether an offer lacks proof alone, and what is published does not speak against it."""
+    if not offer.why_not.startswith("quality") or not offer.verdict.n_benchmarks:
+        return False
+    return offer.verdict.upper >= -built.prepared.market.margin and "proven loss" not in offer.why_not
 
-    ``2 p (1 - p) ((z_confidence + z_power) / margin)^2`` for unpaired grades.
+
+def _stands_more(built: Built, moved: Mapping[int, Offer]) -> float:
+    """What stands beside the plan, a month, if some servings moved to these offers: people, launch, terms."""
+    servings = [
+        replace(serving, offer=moved[i]) if i in moved else serving
+        for i, serving in enumerate(built.draft.servings)
+    ]
+    again = drafted(built.prepared, servings, built.draft.pools, Fleet(built.draft.fleet.pools))
+    return again.fleet.standing_usd_per_month - built.draft.fleet.standing_usd_per_month
+
+
+def samples(built: Built) -> int:
+    """Graded answers of each model that would show one of equal quality to be within the margin.
+
+    ``2 p (1 - p) ((z_confidence + z_power) / margin)^2`` for unpaired grades; share of good answers ``p``
+    and power are facts of ``planning/grading``.
     """
     from statistics import NormalDist
 
-    market = built.prepared.market
-    z = NormalDist().inv_cdf(market.confidence) + POWER_Z
-    return int(np.ceil(2 * PASS_FRAC * (1 - PASS_FRAC) * (z / market.margin) ** 2))
+    market, at = built.prepared.market, built.prepared.at
+    good, power = at.number("planning/grading", "good_frac"), at.number("planning/grading", "power_frac")
+    z = NormalDist().inv_cdf(market.confidence) + NormalDist().inv_cdf(power)
+    return int(np.ceil(2 * good * (1 - good) * (z / market.margin) ** 2))
 
 
 def facts_used(built: Built, totals: Totals) -> list[FactUse]:

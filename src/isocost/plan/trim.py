@@ -41,7 +41,8 @@ def trimmed(built: Built) -> Built:
     parts = Parts(
         frozenset(api.provider for api in apis),
         frozenset(api.option for api in apis),
-        any(serving.cached for serving in built.draft.servings),
+        # Pools are sized for what the cache leaves them: without it they would be too few.
+        any(serving.cached for serving in built.draft.servings) and not built.draft.pools,
     )
     best, usd = built.draft, built.usd_per_month
     improved = True
@@ -70,10 +71,11 @@ def _using(built: Built, parts: Parts) -> Draft | None:
         offer = next((o for o in case.offers if not o.why_not and _may_use(o, case, parts)), None)
         if offer is None and serving.offer is not None:
             return None
-        if serving.cached and not parts.cache:
+        cached = serving.cached and (parts.cache or bool(built.draft.pools))
+        if serving.cached and not cached:
             case = replace(case, rows=case.stream.rows, cache_hit_frac=np.zeros_like(case.cache_hit_frac))
             offer = None if offer is None else built.prepared.market.again(case, offer)
-        servings.append(Serving(case, offer, serving.pool_frac, serving.cached and parts.cache))
+        servings.append(Serving(case, offer, serving.pool_frac, cached))
     return drafted(built.prepared, servings, built.draft.pools, Fleet(built.draft.fleet.pools))
 
 
