@@ -46,7 +46,7 @@ def test_the_example_of_the_docs_is_read(tmp_path: Path) -> None:
     (tmp_path / "slo.toml").write_text(slo, encoding="utf-8")
     (tmp_path / "have.toml").write_text(have, encoding="utf-8")
     limits = read_limits(tmp_path / "slo.toml", ("reports",))
-    assert limits.of("reports").wait_s == 6 * 3600
+    assert limits.of("reports").wait_s == 24 * 3600
     assert limits.of("reports").ttft_p95_s == limits.default.ttft_p95_s == 0.8
     assert limits.of("other") == limits.default
     assert read_have(tmp_path / "have.toml").gpus[0].until == date(2027, 6, 30)

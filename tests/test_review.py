@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from isocost.catalog import Catalog
+from isocost.errors import BadLimits
 from isocost.ledger import FEMTO_PER_USD
 from isocost.plan import parts, run, story
 from isocost.plan.build import Built, Miss, drafted
 from isocost.plan.draft import month_ledger
-from isocost.plan.limits import Have, Limits, Slo
+from isocost.plan.limits import Have, HeldGpus, Limits, Slo
 from isocost.plan.parts import api_alone
 from isocost.plan.prepare import Request, prepare
 from isocost.plan.run import Outcome, make_plan
@@ -152,6 +153,24 @@ def test_a_date_before_any_rent_plans_without_replicas(catalog: Catalog) -> None
     own = next(o for o in found.result.options if o.option == "selfhost")
     assert not own.feasible
     assert own.why_not
+
+
+def test_replicas_already_held_are_used_before_others_are_rented(catalog: Catalog) -> None:
+    """Held accelerators cost no more cash, so a dearer kind that is held beats a cheaper one that is not."""
+    trace = open_trace(ROOT / "examples" / "azure_like.csv")
+    limits = Limits(default=Slo(place="own", quality_margin_points=30))
+    have = Have(gpus=(HeldGpus("h100-sxm", 8, 2.4, date(2027, 6, 30)),))
+    found = make_plan(Request(trace, catalog, ON, limits, have, "openai/gpt-4.1-nano"))
+    rent = sum(c.usd for c in found.ledger if c.option != "people")
+    assert rent == 0.0
+    assert {option.pool.gpu for option in found.built.draft.pools} == {"h100-sxm"}
+
+
+def test_an_accelerator_held_that_nobody_knows_is_refused(catalog: Catalog) -> None:
+    trace = open_trace(ROOT / "examples" / "azure_like.csv")
+    have = Have(gpus=(HeldGpus("h100-sxmm", 8, 2.4, date(2027, 6, 30)),))
+    with pytest.raises(BadLimits, match="h100-sxm"):
+        prepare(Request(trace, catalog, ON, Limits(), have, "openai/gpt-4.1-nano"))
 
 
 def test_sums_of_the_ledger_are_the_plan(outcome: Outcome) -> None:

@@ -78,7 +78,12 @@ def build(prepared: Prepared) -> Built:
         raise Infeasible(
             "no stream has a model that the catalog knows", fix="Say it with --now PROVIDER/MODEL"
         )
-    found = pool_options(prepared.at, prepared.market, planned, prepared.weight_h, keep=POOLS_TABULATED)
+    held: dict[str, int] = {}
+    for lot in prepared.request.have.on(prepared.request.on).gpus:
+        held[lot.gpu] = held.get(lot.gpu, 0) + lot.count
+    found = pool_options(
+        prepared.at, prepared.market, planned, prepared.weight_h, keep=POOLS_TABULATED, held=held
+    )
     tables = {
         option.pool.id: table
         for option in found

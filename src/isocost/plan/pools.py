@@ -7,7 +7,7 @@ Facts read: ``engine/vllm`` (max_num_seqs, max_num_batched_tokens), ``planning/*
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,8 @@ from isocost.replay.run import Ratio
 
 PS_PER_S = 10**12
 TERMS = ("on_demand", "spot", "reserved_1y")
+HELD_MOST = 2
+"""Kinds of replica on accelerators already held that are tabulated."""
 
 
 @dataclass(frozen=True)
@@ -89,13 +91,20 @@ def limit(case: Case, name: str) -> float:
 
 
 def pool_options(
-    at: CatalogAt, market: Market, cases: Sequence[Case], weight_h: Floats, *, keep: int
+    at: CatalogAt,
+    market: Market,
+    cases: Sequence[Case],
+    weight_h: Floats,
+    *,
+    keep: int,
+    held: Mapping[str, int] | None = None,
 ) -> tuple[PoolOption, ...]:
     """The replicas worth tabulating, cheapest per unit of work first.
 
     For each model: the cheapest per request within the limits, and the cheapest replica of all, which
-    wins where traffic is thin. Models that are proven for some stream come first; of the others
-    the few cheapest are kept, so that what proof would be worth can be said.
+    wins where traffic is thin. Models that are proven for some stream come first; of the others the few
+    cheapest are kept, so that what proof would be worth can be said. ``held`` are accelerators already
+    paid for, by id: the fastest replicas on them come before all others, whatever their rent would be.
     """
     mix = mix_of(cases, weight_h)
     models = _models(at)
@@ -116,7 +125,20 @@ def pool_options(
     options = [_option(at, market, cases, every, terms, i, float(rate[i])) for i in chosen]
     proven = [o for o in options if any(not fit.why_not for fit in o.fits.values())]
     other = [o for o in options if o not in proven]
-    return (*proven[:keep], *_spread(other, keep))
+    mine = _on_held(every, rate, held or {})
+    sunk = [_option(at, market, cases, every, terms, i, float(rate[i])) for i in mine]
+    sunk = [o for o in sunk if any(not fit.why_not for fit in o.fits.values())][:HELD_MOST]
+    first = list({o.pool.id: o for o in (*sunk, *proven)}.values())
+    return (*first[:keep], *_spread(other, keep))
+
+
+def _on_held(every: Candidates, rate: Floats, held: Mapping[str, int]) -> list[int]:
+    """The replica of each model that does most on each accelerator held, the most work first."""
+    best: dict[tuple[int, int], int] = {}
+    for i in np.argsort(-rate / every.gpus, kind="stable"):
+        if rate[i] > 0 and every.gpus[i] <= held.get(every.gpu_ids[every.gpu_type[i]], 0):
+            best.setdefault((int(every.model[i]), int(every.gpu_type[i])), int(i))
+    return list(best.values())
 
 
 def _spread(options: list[PoolOption], keep: int) -> list[PoolOption]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass, replace
 from datetime import date
 
@@ -80,6 +81,13 @@ def weekly_shape(at: CatalogAt, name: str) -> Floats:
 def prepare(request: Request) -> Prepared:
     """Lay a trace out: read it whole, split it, price today, and price every offering for every stream."""
     at = request.catalog.at(request.on)
+    for lot in request.have.gpus:
+        if at.find(f"gpu/{lot.gpu}", "memory_bytes") is None:
+            known = [s.removeprefix("gpu/") for s in request.catalog.subjects("gpu/")]
+            near = difflib.get_close_matches(lot.gpu, known, n=3, cutoff=0.3) or sorted(known)[:3]
+            raise BadLimits(
+                f"no accelerator {lot.gpu!r}", where="have.toml [[gpus]]", fix=f"Near: {', '.join(near)}"
+            )
     table = request.trace.requests()
     shape = np.ones(WEEK_H) if request.shape == "flat" else weekly_shape(at, request.shape)
     week = week_of(table, shape, request.shape)
