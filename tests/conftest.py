@@ -36,3 +36,10 @@ def data_dir() -> Path:
 def catalog() -> Catalog:
     """The facts that ship with isocost."""
     return Catalog.load()
+
+
+@pytest.fixture(autouse=True)
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts are compared at one width and without colour, wherever the tests run."""
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("NO_COLOR", "1")

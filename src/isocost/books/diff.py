@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from fractions import Fraction
 from math import factorial
 from typing import Literal, NamedTuple, TypeVar
@@ -400,7 +400,8 @@ def signed(usd: Decimal) -> str:
     if not usd:
         return "$0.00"
     size = abs(usd)
-    said = f"{size:,.2f}" if size >= Decimal("0.01") else f"{float(size):.2g}"
+    cents = size.quantize(Decimal("0.01"), ROUND_HALF_UP)
+    said = f"{cents:,}" if size >= Decimal("0.01") else f"{float(size):.2g}"
     return f"{'+' if usd > 0 else '-'}${said}"
 
 

@@ -21,6 +21,8 @@ from isocost.policy.route import Route, Share
 
 CACHE = "cache/exact"
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+VOLUME = "planning/volume.month_ratio"
+"""The fact that every token bought is proportional to: next month's traffic over the trace's."""
 ROUND = 6
 """Decimals of a share in plan.toml."""
 
@@ -248,7 +250,7 @@ def _api_charges(
             if price == 0.0 or not quantity.any():
                 continue
             facts = p.facts.get(meter, p.facts["input"])
-            drivers = " * ".join((*facts, *((ratio,) if ratio else ())))
+            drivers = " * ".join((*facts, *((ratio,) if ratio else ()), VOLUME))
             for h in np.flatnonzero(quantity * share).tolist():
                 amount = float(quantity[h] * share[h])
                 ledger.add(

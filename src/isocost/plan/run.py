@@ -222,8 +222,8 @@ def _detail(totals: story.Totals, at_least: bool) -> str:
     then = totals.plan.total_usd - rest
     least = "at least " if at_least else ""
     if abs(then - now) < 0.005 * max(now, 1.0):
-        return f"Answers cost {least}{money(now)}; people and upkeep are {money(rest)} more."
-    return f"Answers cost {money(then)}, not {least}{money(now)}; people and upkeep are {money(rest)} more."
+        return f"Answers cost {least}{money(now)}; people and upkeep add {money(rest)}."
+    return f"Answers cost {money(then)}, not {least}{money(now)}; people and upkeep add {money(rest)}."
 
 
 def _notes(built: Built) -> list[str]:

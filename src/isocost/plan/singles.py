@@ -82,8 +82,10 @@ def api_singles(built: Built, option: str, most: int) -> list[tuple[float, tuple
         elif all(reason.startswith("quality") for reason in reasons):
             other.append(row)
 
-    def rank(row: tuple[float, tuple[Offer, ...], str]) -> tuple[float, str]:
-        return round(row[0], 6), row[1][0].api.id
+    def rank(row: tuple[float, tuple[Offer, ...], str]) -> tuple[bool, float, str]:
+        # What is shown to be worse comes after what nobody has shown anything of.
+        worse = any(offer.verdict.upper < -built.prepared.market.margin for offer in row[1])
+        return worse, round(row[0], 6), row[1][0].api.id
 
     return sorted(allowed, key=rank)[:most] + sorted(other, key=rank)[:most]
 

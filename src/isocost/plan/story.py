@@ -17,7 +17,7 @@ from isocost.fleet import Fleet
 from isocost.ledger import FEMTO_PER_USD, Charge, Ledger, fusd
 from isocost.perf import interval_of
 from isocost.plan.build import PERCENTILE, Built, drafted
-from isocost.plan.draft import CACHE, Draft, Serving, ratio_drivers, standing_charges
+from isocost.plan.draft import CACHE, VOLUME, Draft, Serving, ratio_drivers, standing_charges
 from isocost.plan.offers import Case, Offer, planned
 from isocost.plan.pools import limit
 from isocost.plan.result import (
@@ -61,9 +61,6 @@ def today_ledger(built: Built, stays: Draft) -> Ledger:
     ledger.add(Charge(*bill, VOLUME, usd / tokens, fusd(usd)))
     ledger.extend(standing_charges(prepared.at, stays.fleet.standing))
     return ledger
-
-
-VOLUME = "planning/volume.month_ratio"
 
 
 def drivers_of(built: Built, ledgers: Iterable[Ledger]) -> dict[str, risk.Driver]:

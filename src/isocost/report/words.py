@@ -86,6 +86,15 @@ def points(value: float | None) -> str:
     return DASH if value is None or not math.isfinite(value) else f"{value:+.1f} pt".replace("-", "−")
 
 
+def span(days: float) -> str:
+    """A length of time: days, or hours where they are fewer than two days.
+
+    >>> span(14.0), span(0.0416)
+    ('14 days', '1.0 hours')
+    """
+    return f"{number(days)} days" if days >= 2 else f"{days * 24:.1f} hours"
+
+
 def number(value: float | None) -> str:
     """A number in about four digits, without an exponent where it can be read without.
 
