@@ -232,6 +232,10 @@ def _notes(built: Built) -> list[str]:
     if today.unpriced:
         why = "; ".join(why for why, _ in today.bill.why[:2])
         notes.append(f"{today.unpriced:,} rows have no full price, so today's bill is at least this: {why}.")
+    for case in built.planned:
+        own = next((o for o in case.offers if case.today is not None and o.api.id == case.today.id), None)
+        if own is not None and own.why_not:
+            notes.append(f"{case.stream.workload}: today's {own.api.id} breaks a limit: {own.why_not}.")
     for case in built.kept:
         notes.append(f"{case.stream.workload}: {case.stream.model!r} is not in the catalog: left alone.")
     if today.cache_supposed:

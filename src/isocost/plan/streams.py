@@ -60,7 +60,8 @@ class Stream:
     """Requests of one workload that go to one model today.
 
     ``rows`` index the trace's table (demand only); ``usage`` is what they used by hour of the
-    week; ``peak`` is the busiest sample of each hour over its mean (>= 1).
+    week; ``peak`` is the busiest sample of each hour over its mean (>= 1). ``max_input_tok`` is the
+    longest prompt, ``max_output_tok`` what the longest request, prompt and answer, has beyond that.
     """
 
     workload: str
@@ -232,6 +233,7 @@ def _name(trace: Trace, column: str, code: int, missing: str) -> str:
 def _stream(table: Chunk, rows: Rows, week: Week, workload: str, model: str, provider: str) -> Stream:
     arrival = table.arrival_ns[rows]
     how = hour_of_week(arrival)
+    longest = int((table.input_tok[rows].astype(np.int64) + table.output_tok[rows]).max())
     needs = Need.NONE if table.needs is None else Need(int(np.bitwise_or.reduce(table.needs[rows])))
     deadline: float | None = None
     if table.deadline_s is not None and not np.isnan(table.deadline_s[rows]).any():
@@ -245,7 +247,7 @@ def _stream(table: Chunk, rows: Rows, week: Week, workload: str, model: str, pro
         peak_over_mean(arrival, how, week),
         float(np.percentile(table.input_tok[rows], 95)),
         int(table.input_tok[rows].max()),
-        int(table.output_tok[rows].max()),
+        longest - int(table.input_tok[rows].max()),
         needs,
         deadline,
         _p95(table.ttft_s, rows),
