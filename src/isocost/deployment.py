@@ -15,7 +15,6 @@ import msgspec
 from isocost.catalog import CatalogAt, Fact
 from isocost.catalog.names import Offering, deprecated
 from isocost.catalog.prices import Rates, parse_when, rates
-from isocost.errors import UnknownFact
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
 PS_PER_S = 10**12
 Amount = TypeVar("Amount", float, "npt.NDArray[np.float64]")
 """A number, or an array of them."""
-QUOTE_LIFE = timedelta(days=365)
-"""A rental quote older than this is used only where no newer one exists."""
 
 
 class Api(msgspec.Struct, frozen=True, tag="api", forbid_unknown_fields=True):
@@ -262,7 +259,7 @@ def rent(catalog_at: CatalogAt, gpu: str, term: str, gpus: int) -> Rent | None:
     """The cheapest quote for ``gpus`` of an accelerator on a term; ``None`` where nobody quotes one.
 
     Each provider counts with its cheapest quote that can be rented in that number; quotes older than
-    ``QUOTE_LIFE`` count only where there is no newer one.
+    ``planning/rental.quote_life_days`` count only where there is no newer one.
     """
     by_provider: dict[str, Fact] = {}
     for fact in catalog_at.each("rental/", "usd_per_gpu_h"):
@@ -279,7 +276,8 @@ def rent(catalog_at: CatalogAt, gpu: str, term: str, gpus: int) -> Rent | None:
         if best is None or float(fact.value) < float(best.value):
             by_provider[provider] = fact
     quotes = sorted(by_provider.values(), key=lambda fact: float(fact.value))
-    fresh = [f for f in quotes if f.valid_from is None or catalog_at.on - f.valid_from <= QUOTE_LIFE]
+    life = timedelta(days=catalog_at.number("planning/rental", "quote_life_days"))
+    fresh = [f for f in quotes if f.valid_from is None or catalog_at.on - f.valid_from <= life]
     quotes = fresh or quotes
     if not quotes:
         return None
@@ -290,11 +288,3 @@ def rent(catalog_at: CatalogAt, gpu: str, term: str, gpus: int) -> Rent | None:
 def api_ttft_p95_s(catalog_at: CatalogAt, api: Api) -> Fact | None:
     """The dated fact on an offering's time to first token, where there is one."""
     return catalog_at.find(api.subject, "ttft_p95_s")
-
-
-def days_to_launch(catalog_at: CatalogAt, option: str) -> float | None:
-    """Working days from decision to traffic, by option."""
-    try:
-        return catalog_at.number(f"option/{option}", "days_to_launch")
-    except UnknownFact:
-        return None

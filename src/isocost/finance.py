@@ -37,15 +37,6 @@ def amortised_usd_per_month(upfront_usd: float, discount_rate_per_year: float, l
     return upfront_usd * capital_recovery_factor(rate_per_month(discount_rate_per_year), life_months)
 
 
-def staff_usd_per_month(fte: float, loaded_salary_usd_per_year: float) -> float:
-    """What people cost a month.
-
-    >>> staff_usd_per_month(0.5, 240_000.0)
-    10000.0
-    """
-    return fte * loaded_salary_usd_per_year / 12.0
-
-
 def usd_per_mtok(usd_per_month: float, mtok_per_month: float) -> float:
     """Levelised cost of tokens where cost and volume are the same every month.
 

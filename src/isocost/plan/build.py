@@ -24,12 +24,16 @@ from isocost.plan.streams import WEEK_H
 from isocost.replay.run import Ratio, Replayed, Routed, Situation, replay
 
 GAP_FRAC = 0.002
+"""Gap at which the search for a mix of pools may stop."""
 SOLVE_S = 6.0
+"""Longest search, in seconds; the gap reached is printed."""
 ROUNDS = 4
 DERATE = 0.85
+"""What is left of a pool's capacity after a limit was missed in replay, and how often that is tried."""
 PERCENTILE = 95.0
 POOLS_MOST = 4
 POOLS_TABULATED = 6
+"""Pools that a mix may draw on, and that replay tabulates: by the closed form the rest cost more."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ def build(prepared: Prepared) -> Built:
     """The least-cost plan that the limits allow.
 
     Raises:
-        Infeasible: a stream that nothing may serve; ``explain_infeasible`` finds the conflict.
+        Infeasible: a stream that nothing may serve; ``plan.infeasible.explain`` finds the conflict.
     """
     planned = tuple(case for case in prepared.cases if case.today is not None)
     kept = tuple(case for case in prepared.cases if case.today is None)

@@ -99,7 +99,7 @@ def choice(
     return PoolChoice(
         option.pool.id,
         found.one_per_s * SECONDS_PER_H,
-        max(more, found.one_per_s * 0.5) * SECONDS_PER_H if more <= 0 else more * SECONDS_PER_H,
+        max(0.0, more) * SECONDS_PER_H,
         option.usd_per_h,
         None if reserved is None else reserved.usd_per_gpu_h * gpus,
         None if spot is None else spot.usd_per_gpu_h * gpus,

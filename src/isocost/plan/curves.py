@@ -177,7 +177,7 @@ def isoquant(built: Built) -> Isoquant | None:
     chosen = min(range(len(points)), key=lambda i: points[i].usd_per_month)
     best = [case.best for case in built.planned if case.best is not None]
     apis = " and ".join(dict.fromkeys(offer.api.subject.removeprefix("api/") for offer in best))
-    fixed = problem.fixed_usd_per_month if points[chosen].replicas else 0.0
+    fixed = problem.fixed_usd_per_month
     return Isoquant(pool.pool.id, apis, points, chosen, pool.pool.usd_per_gpu_h, price, fixed)
 
 

@@ -16,12 +16,12 @@ from dataclasses import dataclass, replace
 import msgspec
 import numpy as np
 
-from isocost.deployment import Ask, misplaced
+from isocost.deployment import PS_PER_S, Ask, misplaced
 from isocost.errors import Infeasible
 from isocost.plan.limits import Slo
 from isocost.plan.offers import Case, Offer, ask_of
 from isocost.plan.one_pool import whole_pool
-from isocost.plan.pools import PS_PER_S, PoolOption, pool_options
+from isocost.plan.pools import PoolOption, pool_options
 from isocost.plan.prepare import Prepared
 from isocost.plan.problem import PoolChoice, Problem
 from isocost.plan.standing import Standings

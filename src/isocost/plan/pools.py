@@ -14,14 +14,13 @@ import numpy as np
 
 from isocost.catalog import CatalogAt
 from isocost.catalog.evidence import Interval, Verdict
-from isocost.deployment import Pool, Rent, open_weights, rent, unfit
+from isocost.deployment import PS_PER_S, Pool, Rent, open_weights, rent, unfit
 from isocost.errors import DoesNotFit
 from isocost.perf import Candidates, StepTerms, candidates
 from isocost.plan.offers import Case, Market, planned
 from isocost.plan.streams import Floats
 from isocost.replay.run import Ratio
 
-PS_PER_S = 10**12
 TERMS = ("on_demand", "spot", "reserved_1y")
 HELD_MOST = 2
 """Kinds of replica on accelerators already held that are tabulated."""

@@ -166,7 +166,8 @@ class IsoquantPoint(msgspec.Struct, frozen=True):
 class Isoquant(msgspec.Struct, frozen=True):
     """Mixes of one pool and one API that serve the same traffic, and the two prices.
 
-    An isocost line is ``usd = gpu_h * usd_per_gpu_h + mtok * usd_per_api_mtok + fixed_usd``.
+    A point costs ``gpu_h * usd_per_gpu_h + mtok * usd_per_api_mtok``, and with any replica
+    ``fixed_usd_per_month`` more: the people and upkeep that replicas bring, whatever their number.
     """
 
     pool: str

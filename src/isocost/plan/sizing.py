@@ -17,7 +17,7 @@ import numpy as np
 
 from isocost.catalog import Catalog, CatalogAt, Fact
 from isocost.catalog.evidence import may_quantise
-from isocost.deployment import Rent, rent
+from isocost.deployment import PS_PER_S, Rent, rent
 from isocost.errors import BadInput
 from isocost.perf import Candidates, StepTerms, candidates, gpu_id_of, interval_of, model_id_of
 from isocost.perf.arch import shape_of_config
@@ -25,7 +25,6 @@ from isocost.plan.limits import Slo
 from isocost.plan.prepare import default_slo
 from isocost.replay.queue import BatchLimits, Terms, serve
 
-PS_PER_S = 10**12
 SAMPLE = 4000
 """Requests of a replay."""
 PERCENTILE = 95.0

@@ -12,7 +12,6 @@ import numpy as np
 
 from isocost import risk
 from isocost.catalog import Catalog, CatalogAt, Fact
-from isocost.finance import usd_per_mtok
 from isocost.fleet import Fleet
 from isocost.ledger import FEMTO_PER_USD, Charge, Ledger, fusd
 from isocost.perf import interval_of
@@ -34,6 +33,7 @@ from isocost.plan.result import (
     Unproven,
 )
 from isocost.plan.singles import Single
+from isocost.plan.standing import LAUNCH
 from isocost.units import percent
 
 SWINGS_MOST = 8
@@ -339,10 +339,9 @@ def _launch_days(built: Built, draft: Draft | None) -> float | None:
 
 def days_to_launch(at: CatalogAt, option: str) -> float | None:
     """Calendar days from decision to traffic."""
-    staff = {"api": "api", "hosted": "hosted-open", "selfhost": "self-hosted", "slm": "slm"}.get(option)
-    if staff is None:
+    if option not in LAUNCH:
         return None
-    weeks = at.find(f"staff/{staff}", "launch_weeks")
+    weeks = at.find(f"staff/{LAUNCH[option]}", "launch_weeks")
     return None if weeks is None else 7.0 * float(weeks.value)
 
 
@@ -525,9 +524,3 @@ def _use(fact: Fact, catalog: Catalog, on: date) -> FactUse:
         source.title if source else fact.source, source.address if source else "", fact.checked.isoformat(),
         fact.quote, (on - fact.checked).days,
     )  # fmt: skip
-
-
-def levelised(built: Built) -> float:
-    """Cost of the plan per million tokens, in and out."""
-    volume = built.prepared.volume
-    return usd_per_mtok(built.usd_per_month, (volume.input_tok + volume.output_tok) / 1e6)

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from isocost.bill import STATUS, PricedColumns, price_columns
 from isocost.catalog import Catalog
 from isocost.catalog.prices import METERS
-from isocost.deployment import Api, Deployment, ExactCache, Pool, cache_rule, offering_of, work_s
+from isocost.deployment import PS_PER_S, Api, Deployment, ExactCache, Pool, cache_rule, offering_of, work_s
 from isocost.errors import BadLimits, BadTrace
 from isocost.fleet import Fleet, PoolSchedule
 from isocost.ledger import Charge, Ledger, fusd
@@ -31,7 +31,6 @@ from isocost.trace.schema import NS_PER_S, Chunk
 from isocost.trace.shape import HOUR_NS, hour_of_week
 
 PS_PER_NS = 1000
-PS_PER_S = 10**12
 LONGEST_NS = 50 * 24 * HOUR_NS
 """Longest log that replicas replay: the kernel counts 53 days of picoseconds, and answers end later."""
 UNSERVED = -1

@@ -34,7 +34,7 @@ def isoquant(result: PlanResult) -> Chart | Absent:
         subtitle=(
             f"Each dot does all the work: Mtok a month bought from {api} against GPU-hours a month "
             f"rented for {pool}. Along a straight line the cost is the same; the least is where it "
-            "first touches."
+            f"first touches.{_beside(found)}"
         ),
         spec=_spec(found, best),
         table=Table(
@@ -90,7 +90,7 @@ def _spec(found: Isoquant, best: IsoquantPoint) -> Spec:
         heights.append(height)
         lines += [{"line": i, "x": x, "y": y, "chosen": chosen} for x, y in ends]
         x, y = ends[1]
-        text = f"{words.usd_short(level + found.fixed_usd_per_month)} a month"
+        text = f"{words.usd_short(level + _fixed(found))} a month"
         labels.append({"x": x, "y": y, "text": text, "chosen": chosen})
     dots = [
         {
@@ -198,3 +198,18 @@ def _clipped(
     left = (0.0, level / api) if level / api <= y_max else ((level - y_max * api) / gpu, y_max)
     right = (level / gpu, 0.0) if level / gpu <= x_max else (x_max, (level - x_max * gpu) / api)
     return (left, right) if 0 <= left[0] < right[0] <= x_max else None
+
+
+def _fixed(found: Isoquant) -> float:
+    """What a month costs beside both prices at the chosen mix: nothing where it has no replica."""
+    return found.fixed_usd_per_month if found.points[found.chosen].replicas else 0.0
+
+
+def _beside(found: Isoquant) -> str:
+    """A word on what the lines leave out, where the chosen mix has no replica."""
+    if found.points[found.chosen].replicas or not found.fixed_usd_per_month:
+        return ""
+    fixed = words.usd_short(found.fixed_usd_per_month)
+    return (
+        f" Lines are of tokens and rent alone: a first replica brings {fixed} of people and upkeep besides."
+    )
