@@ -22,9 +22,9 @@ from isocost.deployment import Api
 from isocost.errors import BadInput, Infeasible
 from isocost.fleet import Fleet
 from isocost.ledger import Charge, Ledger, fusd
-from isocost.plan.file import Basis, PlanFile, dumps
-from isocost.plan.limits import Limits, Slo
+from isocost.plan.asked.limits import Limits, Slo
 from isocost.plan.result import PlanResult
+from isocost.plan.written.file import Basis, PlanFile, dumps
 from isocost.policy.route import Route, Share
 
 CASES = Path(__file__).parent / "cases"

@@ -16,7 +16,7 @@ import pytest
 
 import isocost
 import isocost.finance
-from isocost.plan.limits import Have, HeldGpus, Limits, Slo
+from isocost.plan.asked.limits import Have, HeldGpus, Limits, Slo
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from isocost.catalog import Catalog
 from isocost.fleet import Fleet, PoolSchedule, Standing
-from isocost.plan.build import build
-from isocost.plan.limits import Have, HeldGpus, Limits, Slo
-from isocost.plan.prepare import Request, prepare
+from isocost.plan.asked.limits import Have, HeldGpus, Limits, Slo
+from isocost.plan.make.build import build
+from isocost.plan.market.prepare import Request, prepare
 from isocost.trace.workload import Spread, from_numbers
 
 weeks = st.lists(st.integers(0, 9), min_size=168, max_size=168).map(tuple)

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from isocost.catalog import Catalog
 from isocost.errors import Infeasible
-from isocost.plan import infeasible
-from isocost.plan.build import build
-from isocost.plan.infeasible import RELAXABLE, Choice, explain, limits_on, typed
-from isocost.plan.limits import Have, Limits, Slo
-from isocost.plan.prepare import Prepared, Request, prepare
+from isocost.plan.asked.limits import Have, Limits, Slo
+from isocost.plan.make.build import build
+from isocost.plan.market.prepare import Prepared, Request, prepare
+from isocost.plan.tell import infeasible
+from isocost.plan.tell.infeasible import RELAXABLE, Choice, explain, limits_on, typed
 from isocost.trace.schema import Trace
 from isocost.trace.workload import Spread, from_numbers
 

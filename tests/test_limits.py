@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isocost.errors import BadLimits
-from isocost.plan.limits import Have, HeldGpus, Limits, Slo, read_have, read_limits
+from isocost.plan.asked.limits import Have, HeldGpus, Limits, Slo, read_have, read_limits
 
 CASES = tomllib.loads((Path(__file__).parent / "cases" / "limits.toml").read_text(encoding="utf-8"))["case"]
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from golden import Golden
 from isocost.catalog import Catalog
 from isocost.errors import BadInput, BadLimits, UnknownModel
-from isocost.plan.limits import Limits, Slo
+from isocost.plan.asked.limits import Limits, Slo
 from isocost.plan.memo import Memo, MemoAsk, memo
 from isocost.plan.memo.traffic import within
 from isocost.report.memo import markdown, text

@@ -14,12 +14,12 @@ from isocost.catalog import Catalog
 from isocost.catalog.catalog import COLUMNS, FACTS_DIR
 from isocost.catalog.evidence import score_difference
 from isocost.deployment import Api
-from isocost.plan import build as building
-from isocost.plan.build import build
-from isocost.plan.draft import ratio_drivers
-from isocost.plan.limits import Have, Limits, Slo
-from isocost.plan.offers import Offer, planned
-from isocost.plan.prepare import Prepared, Request, prepare
+from isocost.plan.asked.limits import Have, Limits, Slo
+from isocost.plan.make import build as building
+from isocost.plan.make.build import build
+from isocost.plan.make.draft import ratio_drivers
+from isocost.plan.market.offers import Offer, planned
+from isocost.plan.market.prepare import Prepared, Request, prepare
 from isocost.plan.run import make_plan
 from isocost.trace.schema import Trace
 from isocost.trace.workload import Spread, from_numbers

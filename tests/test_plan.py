@@ -11,11 +11,11 @@ import pytest
 
 from isocost.catalog import Catalog
 from isocost.errors import BadTrace, Infeasible, UnknownModel
-from isocost.plan.file import dumps, loads
-from isocost.plan.limits import Have, HeldGpus, Limits, Slo
-from isocost.plan.prepare import Request
-from isocost.plan.rerun import rerun
+from isocost.plan.asked.limits import Have, HeldGpus, Limits, Slo
+from isocost.plan.market.prepare import Request
 from isocost.plan.run import Outcome, make_plan
+from isocost.plan.written.file import dumps, loads
+from isocost.plan.written.rerun import rerun
 from isocost.trace import Trace, open_trace
 from isocost.trace.workload import Spread, example, from_numbers
 

@@ -15,11 +15,11 @@ from isocost.catalog import Catalog
 from isocost.deployment import Api, ExactCache, Pool
 from isocost.errors import BadLimits
 from isocost.fleet import Fleet, PoolSchedule, Standing
-from isocost.plan.file import Basis, PlanFile, dumps, loads, read
-from isocost.plan.limits import Have, Limits, Slo
-from isocost.plan.prepare import Request
-from isocost.plan.rerun import rerun
+from isocost.plan.asked.limits import Have, Limits, Slo
+from isocost.plan.market.prepare import Request
 from isocost.plan.run import make_plan
+from isocost.plan.written.file import Basis, PlanFile, dumps, loads, read
+from isocost.plan.written.rerun import rerun
 from isocost.policy.route import Route, RoutePolicy, Share
 from isocost.replay.run import Routed, Situation, replay
 from isocost.trace.schema import NS_PER_S, Chunk

@@ -12,15 +12,17 @@ import pytest
 from isocost.catalog import Catalog
 from isocost.errors import BadLimits
 from isocost.ledger import FEMTO_PER_USD
-from isocost.plan import parts, run, story
-from isocost.plan.build import Built, Miss, drafted
-from isocost.plan.draft import month_ledger
-from isocost.plan.limits import Have, HeldGpus, Limits, Slo
-from isocost.plan.parts import api_alone
-from isocost.plan.prepare import Request, prepare
+from isocost.plan import run
+from isocost.plan.asked.limits import Have, HeldGpus, Limits, Slo
+from isocost.plan.make import parts
+from isocost.plan.make.build import Built, Miss, drafted
+from isocost.plan.make.draft import month_ledger
+from isocost.plan.make.parts import api_alone
+from isocost.plan.make.singles import today_draft
+from isocost.plan.make.trim import trimmed
+from isocost.plan.market.prepare import Request, prepare
 from isocost.plan.run import Outcome, make_plan
-from isocost.plan.singles import today_draft
-from isocost.plan.trim import trimmed
+from isocost.plan.tell import story
 from isocost.trace import open_trace
 from isocost.trace.workload import example
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 
 from isocost.errors import Infeasible
-from isocost.plan.one_pool import one_pool, whole_pool
-from isocost.plan.problem import PoolChoice, Problem, Solution, cost_of
-from isocost.plan.solve import solve
+from isocost.plan.solve.mix import solve
+from isocost.plan.solve.one_pool import one_pool, whole_pool
+from isocost.plan.solve.problem import PoolChoice, Problem, Solution, cost_of
 
 TOL = 1e-6
 

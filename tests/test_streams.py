@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isocost.errors import BadTrace
-from isocost.plan.streams import (
+from isocost.plan.asked.streams import (
     WEEK_H,
     hour_of_week,
     peak_over_mean,

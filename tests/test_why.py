@@ -22,7 +22,7 @@ from isocost.errors import UnknownFact
 from isocost.ledger import Charge, Ledger, fusd
 from isocost.perf import candidates
 from isocost.perf.memory import cache_capacity_tok, weight_bytes
-from isocost.plan.standing import Standings
+from isocost.plan.market.standing import Standings
 from isocost.why import Asked, explain, fact_of, of_ledger, why
 from isocost.why.formula import WORDS, Leaf
 

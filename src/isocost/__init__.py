@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from isocost.catalog import Catalog, Fact
     from isocost.errors import Infeasible, IsocostError
     from isocost.ledger import Charge, Ledger
-    from isocost.plan.file import PlanFile
-    from isocost.plan.limits import Have, Limits, Slo
-    from isocost.plan.prepare import Request
-    from isocost.plan.rerun import rerun
+    from isocost.plan.asked.limits import Have, Limits, Slo
+    from isocost.plan.market.prepare import Request
     from isocost.plan.result import PlanResult
     from isocost.plan.run import Outcome, make_plan
+    from isocost.plan.written.file import PlanFile
+    from isocost.plan.written.rerun import rerun
     from isocost.report import render
     from isocost.trace import Trace, example, from_numbers, open_trace
 
@@ -62,10 +62,10 @@ def _home(name: str) -> str:
         "isocost.catalog": ("Catalog", "Fact"),
         "isocost.errors": ("Infeasible", "IsocostError"),
         "isocost.ledger": ("Charge", "Ledger"),
-        "isocost.plan.file": ("PlanFile",),
-        "isocost.plan.limits": ("Have", "Limits", "Slo"),
-        "isocost.plan.prepare": ("Request",),
-        "isocost.plan.rerun": ("rerun",),
+        "isocost.plan.written.file": ("PlanFile",),
+        "isocost.plan.asked.limits": ("Have", "Limits", "Slo"),
+        "isocost.plan.market.prepare": ("Request",),
+        "isocost.plan.written.rerun": ("rerun",),
         "isocost.plan.result": ("PlanResult",),
         "isocost.plan.run": ("Outcome", "make_plan"),
         "isocost.report": ("render",),

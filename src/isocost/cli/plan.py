@@ -18,7 +18,7 @@ from isocost.units import tokens, volume_per_month
 
 if TYPE_CHECKING:
     from isocost.catalog import Catalog
-    from isocost.plan.prepare import Request
+    from isocost.plan.market.prepare import Request
     from isocost.trace import Trace
 
 FILES = ("plan.toml", "ledger.parquet", "report.html")
@@ -140,7 +140,7 @@ def _memo(
     log: Path | None, guess: Guess, now: str, terms: Terms, to: Path, catalog: Catalog, json: bool
 ) -> None:
     """Plan from a few numbers: print the memo, and write it as memo.md."""
-    from isocost.plan.limits import Have, Limits, read_have, read_limits
+    from isocost.plan.asked.limits import Have, Limits, read_have, read_limits
     from isocost.plan.memo import MemoAsk, memo
     from isocost.report.memo import markdown, text
 
@@ -173,8 +173,8 @@ def _memo(
 
 
 def _request(catalog: Catalog, log: Path | None, reading: Reading, terms: Terms) -> Request:
-    from isocost.plan.limits import Have, Limits, read_have, read_limits
-    from isocost.plan.prepare import Request
+    from isocost.plan.asked.limits import Have, Limits, read_have, read_limits
+    from isocost.plan.market.prepare import Request
     from isocost.trace import example as bundled
 
     trace: Trace

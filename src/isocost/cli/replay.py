@@ -16,7 +16,7 @@ from isocost.cli.trace import Format, Map, WorkloadBy, opened
 from isocost.units import money, percent
 
 if TYPE_CHECKING:
-    from isocost.plan.review import Review
+    from isocost.plan.written.review import Review
 
 PlanPath = Annotated[
     Path, Parameter(name="--plan", help="A plan.toml that 'isocost plan' wrote.", show_default=True)
@@ -36,8 +36,8 @@ def replay(
     json: Json = False,
 ) -> None:
     """Run a plan over a log in simulated time: what it costs there, and whether the limits hold."""
-    from isocost.plan.file import read
-    from isocost.plan.review import review
+    from isocost.plan.written.file import read
+    from isocost.plan.written.review import review
     from isocost.trace import example
 
     made = read(plan_)

@@ -7,15 +7,15 @@ from importlib.metadata import version
 
 from isocost.errors import Infeasible
 from isocost.ledger import Ledger
-from isocost.plan import curves, story
-from isocost.plan.build import Built, build, misses_of, pool_bound, replay_draft
-from isocost.plan.draft import Draft, month_ledger
-from isocost.plan.file import Basis, PlanFile, dumps
-from isocost.plan.parts import Parts, api_alone, api_parts
-from isocost.plan.prepare import Prepared, Request, prepare
+from isocost.plan.make.build import Built, build, misses_of, pool_bound, replay_draft
+from isocost.plan.make.draft import Draft, month_ledger
+from isocost.plan.make.parts import Parts, api_alone, api_parts
+from isocost.plan.make.singles import Single, singles, today_draft
+from isocost.plan.make.trim import trimmed
+from isocost.plan.market.prepare import Prepared, Request, prepare
 from isocost.plan.result import PlanResult, Range, Verdict
-from isocost.plan.singles import Single, singles, today_draft
-from isocost.plan.trim import trimmed
+from isocost.plan.tell import curves, story
+from isocost.plan.written.file import Basis, PlanFile, dumps
 from isocost.units import money
 
 
@@ -60,7 +60,7 @@ def solved(prepared: Prepared) -> Built:
     try:
         built = build(prepared)
     except Infeasible as error:
-        from isocost.plan.infeasible import explain
+        from isocost.plan.tell.infeasible import explain
 
         raise explain(prepared, error) from None
     return built
@@ -70,7 +70,7 @@ def _within_budget(built: Built) -> None:
     """Refuse a plan that costs more than its budget, when all that could be cheaper was tried."""
     budget = built.prepared.request.limits.budget_usd_per_month
     if budget is not None and built.usd_per_month > budget:
-        from isocost.plan.infeasible import explain
+        from isocost.plan.tell.infeasible import explain
 
         over = Infeasible(
             f"the least-cost plan is {money(built.usd_per_month)} a month, over {money(budget)}"

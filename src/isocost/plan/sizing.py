@@ -21,8 +21,8 @@ from isocost.deployment import PS_PER_S, Rent, rent
 from isocost.errors import BadInput
 from isocost.perf import Candidates, StepTerms, candidates, gpu_id_of, interval_of, model_id_of
 from isocost.perf.arch import shape_of_config
-from isocost.plan.limits import Slo
-from isocost.plan.prepare import default_slo
+from isocost.plan.asked.limits import Slo
+from isocost.plan.market.prepare import default_slo
 from isocost.replay.queue import BatchLimits, Terms, serve
 
 SAMPLE = 4000

@@ -27,8 +27,8 @@ from isocost.perf import Candidates, StepTerms, candidates, closed_form, gpu_id_
 from isocost.perf.arch import SHAPE
 from isocost.perf.memory import cache_bytes_per_tok, cache_capacity_tok, weight_bytes
 from isocost.perf.roofline import decode_step_s, prefill_s
+from isocost.plan.market.standing import STAFF, Standings
 from isocost.plan.sizing import Need, limits_of
-from isocost.plan.standing import STAFF, Standings
 from isocost.why.formula import Leaf, Node, explain, fact_node
 
 SECONDS_PER_H = 3600.0

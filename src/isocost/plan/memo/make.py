@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
 from isocost import risk
-from isocost.plan import story
+from isocost.plan.market.prepare import Request, prepare
 from isocost.plan.memo.result import (
     OPTIONS,
     Cell,
@@ -27,8 +27,8 @@ from isocost.plan.memo.ways import (
     ways_of,
 )
 from isocost.plan.memo.wires import tripwires_of
-from isocost.plan.prepare import Request, prepare
 from isocost.plan.run import solved
+from isocost.plan.tell import story
 from isocost.trace.schema import Trace
 from isocost.units import count, money
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from isocost.catalog import Catalog, Fact
 from isocost.ledger import Ledger
-from isocost.plan import story
+from isocost.plan.market.prepare import default_slo
 from isocost.plan.memo.result import (
     Assumed,
 )
@@ -15,7 +15,7 @@ from isocost.plan.memo.traffic import MEMO
 from isocost.plan.memo.ways import (
     Costed,
 )
-from isocost.plan.prepare import default_slo
+from isocost.plan.tell import story
 
 FACTS_MOST = 6
 

@@ -10,7 +10,8 @@ from itertools import pairwise
 import numpy as np
 
 from isocost.catalog import CatalogAt
-from isocost.plan.build import Built
+from isocost.plan.make.build import Built
+from isocost.plan.market.standing import WEEKS_PER_YEAR
 from isocost.plan.memo.result import (
     OPTIONS,
     Crossing,
@@ -27,7 +28,6 @@ from isocost.plan.memo.ways import (
     replicas_of,
 )
 from isocost.plan.result import Band
-from isocost.plan.standing import WEEKS_PER_YEAR
 
 LOOK = 64.0
 """How far below and above the range crossings are looked for."""

@@ -12,10 +12,10 @@ from isocost.catalog import Catalog, CatalogAt
 from isocost.catalog.names import resolve
 from isocost.deployment import Api
 from isocost.errors import BadInput
-from isocost.plan.limits import Have, Limits
-from isocost.plan.prepare import DEFAULT_SHAPE, weekly_shape
-from isocost.plan.streams import WEEK_H
-from isocost.plan.today import api_of
+from isocost.plan.asked.limits import Have, Limits
+from isocost.plan.asked.streams import WEEK_H
+from isocost.plan.asked.today import api_of
+from isocost.plan.market.prepare import DEFAULT_SHAPE, weekly_shape
 from isocost.trace.schema import Trace
 from isocost.trace.workload import DAYS_PER_MONTH, Spread, from_numbers
 from isocost.units import count

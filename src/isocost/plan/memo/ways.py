@@ -13,17 +13,17 @@ import numpy as np
 
 from isocost.fleet import Fleet, Standing
 from isocost.ledger import Ledger
-from isocost.plan.build import Built, drafted, problem_of
-from isocost.plan.curves import scaled_case
-from isocost.plan.draft import Draft, Serving, month_ledger, schedules
-from isocost.plan.offers import Case, Offer
-from isocost.plan.one_pool import one_pool, whole_pool
-from isocost.plan.pools import PoolOption
-from isocost.plan.prepare import Prepared
-from isocost.plan.problem import Problem, Solution
-from isocost.plan.singles import api_singles, pool_single
-from isocost.plan.standing import Standings, Volume
-from isocost.plan.streams import WEEK_H
+from isocost.plan.asked.streams import WEEK_H
+from isocost.plan.make.build import Built, drafted, problem_of
+from isocost.plan.make.draft import Draft, Serving, month_ledger, schedules
+from isocost.plan.make.singles import api_singles, pool_single
+from isocost.plan.market.offers import Case, Offer
+from isocost.plan.market.pools import PoolOption
+from isocost.plan.market.prepare import Prepared
+from isocost.plan.market.standing import Standings, Volume
+from isocost.plan.solve.one_pool import one_pool, whole_pool
+from isocost.plan.solve.problem import Problem, Solution
+from isocost.plan.tell.curves import scaled_case
 
 MIX_LEAST_FRAC = 0.01
 """Least share of the traffic on either side for a mix to be one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from isocost.plan import story
+from isocost.plan.market.standing import Standings
 from isocost.plan.memo.result import (
     OPTIONS,
     Crossing,
@@ -18,7 +18,7 @@ from isocost.plan.memo.ways import (
     rent_of,
     tokens_usd,
 )
-from isocost.plan.standing import Standings
+from isocost.plan.tell import story
 from isocost.units import count, money
 
 PRICE_MOST = 100.0

@@ -34,8 +34,8 @@ from isocost.deployment import (
     unfit,
     unit_prices,
 )
-from isocost.plan.limits import Limits, Slo
-from isocost.plan.streams import Floats, Rows, Stream, Usage, Week, billed, usage_of
+from isocost.plan.asked.limits import Limits, Slo
+from isocost.plan.asked.streams import Floats, Rows, Stream, Usage, Week, billed, usage_of
 from isocost.replay.reuse import ReadWrite, provider_cache
 from isocost.replay.run import Ratio
 from isocost.trace.schema import Chunk, Need, Trace

@@ -17,8 +17,8 @@ from isocost.catalog.evidence import Interval, Verdict
 from isocost.deployment import PS_PER_S, Pool, Rent, open_weights, rent, unfit
 from isocost.errors import DoesNotFit
 from isocost.perf import Candidates, StepTerms, candidates
-from isocost.plan.offers import Case, Market, planned
-from isocost.plan.streams import Floats
+from isocost.plan.asked.streams import Floats
+from isocost.plan.market.offers import Case, Market, planned
 from isocost.replay.run import Ratio
 
 TERMS = ("on_demand", "spot", "reserved_1y")

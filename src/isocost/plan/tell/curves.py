@@ -9,11 +9,13 @@ from typing import cast
 import numpy as np
 
 from isocost.fleet import Fleet
-from isocost.plan.build import Built, drafted, only_api, problem_of
-from isocost.plan.draft import month_ledger, schedules, used_frac
-from isocost.plan.offers import Case
-from isocost.plan.one_pool import allowed_on, stranded, whole_pool
-from isocost.plan.pools import PoolOption
+from isocost.plan.asked.streams import WEEK_H
+from isocost.plan.make.build import Built, drafted, only_api, problem_of
+from isocost.plan.make.draft import month_ledger, schedules, used_frac
+from isocost.plan.make.singles import Single, api_singles, pool_single, whole_offers
+from isocost.plan.market.offers import Case
+from isocost.plan.market.pools import PoolOption
+from isocost.plan.market.standing import Volume
 from isocost.plan.result import (
     BreakEven,
     FrontierPoint,
@@ -22,9 +24,7 @@ from isocost.plan.result import (
     IsoquantPoint,
     Option,
 )
-from isocost.plan.singles import Single, api_singles, pool_single, whole_offers
-from isocost.plan.standing import Volume
-from isocost.plan.streams import WEEK_H
+from isocost.plan.solve.one_pool import allowed_on, stranded, whole_pool
 
 MULTIPLES = tuple(4.0 ** (k / 2) for k in range(-6, 11))
 """Volumes of the break-even over today's: a 64th to a thousandfold, two a factor of four."""

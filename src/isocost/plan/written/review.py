@@ -9,10 +9,10 @@ import numpy as np
 
 from isocost.catalog import Catalog, CatalogAt
 from isocost.ledger import FEMTO_PER_USD
-from isocost.plan.file import PlanFile
-from isocost.plan.prepare import default_slo
-from isocost.plan.rerun import Rerun, rerun
+from isocost.plan.market.prepare import default_slo
 from isocost.plan.result import Limit, LimitStatus
+from isocost.plan.written.file import PlanFile
+from isocost.plan.written.rerun import Rerun, rerun
 from isocost.trace.schema import Trace
 
 SECONDS_PER_H = 3600.0

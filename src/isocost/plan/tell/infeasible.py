@@ -18,13 +18,13 @@ import numpy as np
 
 from isocost.deployment import PS_PER_S, Ask, misplaced
 from isocost.errors import Infeasible
-from isocost.plan.limits import Slo
-from isocost.plan.offers import Case, Offer, ask_of
-from isocost.plan.one_pool import whole_pool
-from isocost.plan.pools import PoolOption, pool_options
-from isocost.plan.prepare import Prepared
-from isocost.plan.problem import PoolChoice, Problem
-from isocost.plan.standing import Standings
+from isocost.plan.asked.limits import Slo
+from isocost.plan.market.offers import Case, Offer, ask_of
+from isocost.plan.market.pools import PoolOption, pool_options
+from isocost.plan.market.prepare import Prepared
+from isocost.plan.market.standing import Standings
+from isocost.plan.solve.one_pool import whole_pool
+from isocost.plan.solve.problem import PoolChoice, Problem
 from isocost.units import money
 
 QUALITY = "quality_margin_points"

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from isocost.deployment import PS_PER_S, Pool, work_s
-from isocost.plan.offers import Case
-from isocost.plan.pools import PoolOption, limit
-from isocost.plan.problem import PoolChoice
+from isocost.plan.market.offers import Case
+from isocost.plan.market.pools import PoolOption, limit
+from isocost.plan.solve.problem import PoolChoice
 from isocost.replay.capacity import capacity
 from isocost.replay.prefix import blocks
 from isocost.replay.queue import BatchLimits, Terms, serve_with_prefixes

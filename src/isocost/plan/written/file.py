@@ -13,7 +13,7 @@ import tomli_w
 from isocost.deployment import Api, ExactCache, Pool
 from isocost.errors import BadLimits
 from isocost.fleet import Fleet, PoolSchedule, Standing
-from isocost.plan.limits import Limits, check
+from isocost.plan.asked.limits import Limits, check
 from isocost.policy.route import Route, RoutePolicy, Share
 
 FORMAT = 1

@@ -14,7 +14,7 @@ from isocost.catalog import Catalog, CatalogAt
 from isocost.catalog.names import Offering, resolve
 from isocost.deployment import Api, cache_rule, open_weights
 from isocost.errors import UnknownModel
-from isocost.plan.streams import Floats, Stream, Week, per_hour
+from isocost.plan.asked.streams import Floats, Stream, Week, per_hour
 from isocost.replay.reuse import provider_cache
 from isocost.trace.schema import NS_PER_S, Chunk, Outcome, Trace
 from isocost.trace.shape import hour_of_week

@@ -11,12 +11,12 @@ from isocost.catalog import CatalogAt
 from isocost.deployment import Api, Deployment, ExactCache, work_s
 from isocost.fleet import Fleet, PoolSchedule, Standing
 from isocost.ledger import Charge, Ledger, fusd
-from isocost.plan.offers import Case, Offer
-from isocost.plan.pools import PoolOption
-from isocost.plan.prepare import Prepared
-from isocost.plan.problem import Solution
-from isocost.plan.standing import Standings
-from isocost.plan.streams import WEEK_H, Floats
+from isocost.plan.asked.streams import WEEK_H, Floats
+from isocost.plan.market.offers import Case, Offer
+from isocost.plan.market.pools import PoolOption
+from isocost.plan.market.prepare import Prepared
+from isocost.plan.market.standing import Standings
+from isocost.plan.solve.problem import Solution
 from isocost.policy.route import Route, Share
 
 CACHE = "cache/exact"

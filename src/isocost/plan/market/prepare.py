@@ -11,11 +11,11 @@ import numpy as np
 from isocost.catalog import Catalog, CatalogAt
 from isocost.deployment import Api, apis
 from isocost.errors import BadLimits
-from isocost.plan.limits import Have, Limits, Slo
-from isocost.plan.offers import Case, Market, ask_of
-from isocost.plan.standing import Volume
-from isocost.plan.streams import WEEK_H, Floats, Stream, Week, per_hour, streams_of, week_of
-from isocost.plan.today import Today, price_today
+from isocost.plan.asked.limits import Have, Limits, Slo
+from isocost.plan.asked.streams import WEEK_H, Floats, Stream, Week, per_hour, streams_of, week_of
+from isocost.plan.asked.today import Today, price_today
+from isocost.plan.market.offers import Case, Market, ask_of
+from isocost.plan.market.standing import Volume
 from isocost.replay.reuse import exact_hits
 from isocost.trace.schema import Chunk, Trace
 from isocost.trace.shape import hour_of_week

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from isocost.fleet import Fleet
-from isocost.plan.build import Built, drafted, replay_draft
-from isocost.plan.draft import Draft, Serving, month_ledger
-from isocost.plan.offers import Case, Offer
+from isocost.plan.make.build import Built, drafted, replay_draft
+from isocost.plan.make.draft import Draft, Serving, month_ledger
+from isocost.plan.market.offers import Case, Offer
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from isocost.ledger import Ledger
-from isocost.plan.build import Built, only_api, only_pool
-from isocost.plan.draft import Draft, month_ledger
-from isocost.plan.offers import Case, Offer
-from isocost.plan.pools import PoolOption
-from isocost.plan.prepare import Prepared
+from isocost.plan.make.build import Built, only_api, only_pool
+from isocost.plan.make.draft import Draft, month_ledger
+from isocost.plan.market.offers import Case, Offer
+from isocost.plan.market.pools import PoolOption
+from isocost.plan.market.prepare import Prepared
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from isocost.errors import Infeasible
-from isocost.plan.milp import INF, Columns, Rows, minimise
-from isocost.plan.one_pool import allowed_on, one_pool, stranded
-from isocost.plan.problem import Floats, Problem, Solution, cost_of
+from isocost.plan.solve.milp import INF, Columns, Rows, minimise
+from isocost.plan.solve.one_pool import allowed_on, one_pool, stranded
+from isocost.plan.solve.problem import Floats, Problem, Solution, cost_of
 
 
 def solve(problem: Problem, *, gap_frac: float, limit_s: float) -> Solution:

@@ -15,10 +15,12 @@ from isocost.catalog import Catalog, CatalogAt, Fact
 from isocost.fleet import Fleet
 from isocost.ledger import FEMTO_PER_USD, Charge, Ledger, fusd
 from isocost.perf import interval_of
-from isocost.plan.build import PERCENTILE, Built, drafted
-from isocost.plan.draft import CACHE, VOLUME, Draft, Serving, ratio_drivers, standing_charges
-from isocost.plan.offers import Case, Offer, planned
-from isocost.plan.pools import limit
+from isocost.plan.make.build import PERCENTILE, Built, drafted
+from isocost.plan.make.draft import CACHE, VOLUME, Draft, Serving, ratio_drivers, standing_charges
+from isocost.plan.make.singles import Single
+from isocost.plan.market.offers import Case, Offer, planned
+from isocost.plan.market.pools import limit
+from isocost.plan.market.standing import LAUNCH
 from isocost.plan.result import (
     Band,
     FactUse,
@@ -32,8 +34,6 @@ from isocost.plan.result import (
     TraceNote,
     Unproven,
 )
-from isocost.plan.singles import Single
-from isocost.plan.standing import LAUNCH
 from isocost.units import percent
 
 SWINGS_MOST = 8

@@ -10,17 +10,17 @@ import numpy as np
 from isocost.errors import Infeasible
 from isocost.fleet import Fleet
 from isocost.ledger import Ledger
-from isocost.plan.capacity import Tabulated, choice, load_per_request, overflow_at, tabulate
-from isocost.plan.draft import CACHE, Draft, Serving, month_ledger, schedules, standing_of
-from isocost.plan.milp import INF
-from isocost.plan.offers import Case, Offer
-from isocost.plan.one_pool import whole_pool
-from isocost.plan.pools import PoolOption, limit, pool_options
-from isocost.plan.prepare import Prepared
-from isocost.plan.problem import PoolChoice, Problem, Solution
-from isocost.plan.solve import solve
-from isocost.plan.standing import Standings
-from isocost.plan.streams import WEEK_H
+from isocost.plan.asked.streams import WEEK_H
+from isocost.plan.make.draft import CACHE, Draft, Serving, month_ledger, schedules, standing_of
+from isocost.plan.market.capacity import Tabulated, choice, load_per_request, overflow_at, tabulate
+from isocost.plan.market.offers import Case, Offer
+from isocost.plan.market.pools import PoolOption, limit, pool_options
+from isocost.plan.market.prepare import Prepared
+from isocost.plan.market.standing import Standings
+from isocost.plan.solve.milp import INF
+from isocost.plan.solve.mix import solve
+from isocost.plan.solve.one_pool import whole_pool
+from isocost.plan.solve.problem import PoolChoice, Problem, Solution
 from isocost.replay.run import Ratio, Replayed, Routed, Situation, replay
 
 GAP_FRAC = 0.002
@@ -74,7 +74,7 @@ def build(prepared: Prepared) -> Built:
     """The least-cost plan that the limits allow.
 
     Raises:
-        Infeasible: a stream that nothing may serve; ``plan.infeasible.explain`` finds the conflict.
+        Infeasible: a stream that nothing may serve; ``plan.tell.infeasible.explain`` finds the conflict.
     """
     planned = tuple(case for case in prepared.cases if case.today is not None)
     kept = tuple(case for case in prepared.cases if case.today is None)

@@ -18,12 +18,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from isocost.fleet import Fleet, Standing
-from isocost.plan.build import drafted
-from isocost.plan.draft import Draft, Serving
-from isocost.plan.milp import INF, Columns, Rows, minimise
-from isocost.plan.offers import Case, Offer
-from isocost.plan.prepare import Prepared
-from isocost.plan.standing import Standings
+from isocost.plan.make.build import drafted
+from isocost.plan.make.draft import Draft, Serving
+from isocost.plan.market.offers import Case, Offer
+from isocost.plan.market.prepare import Prepared
+from isocost.plan.market.standing import Standings
+from isocost.plan.solve.milp import INF, Columns, Rows, minimise
 
 PROOF_FRAC = 1e-6
 SECONDS = 5.0

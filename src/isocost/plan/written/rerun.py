@@ -12,9 +12,9 @@ from isocost.catalog.evidence import input_ratio, output_ratio
 from isocost.catalog.names import resolve
 from isocost.deployment import Api, Deployment, ExactCache
 from isocost.errors import BadLimits, UnknownModel
-from isocost.plan.file import PlanFile
-from isocost.plan.offers import planned
-from isocost.plan.streams import Stream, streams_of, week_of
+from isocost.plan.asked.streams import Stream, streams_of, week_of
+from isocost.plan.market.offers import planned
+from isocost.plan.written.file import PlanFile
 from isocost.policy.route import Route, RoutePolicy
 from isocost.replay.run import Ratio, Replayed, Routed, Situation, replay
 from isocost.trace.schema import Chunk, Trace

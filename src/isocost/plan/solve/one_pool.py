@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from isocost.plan.problem import Floats, Ints, PoolChoice, Problem, Solution, cost_of
+from isocost.plan.solve.problem import Floats, Ints, PoolChoice, Problem, Solution, cost_of
 
 Bools = npt.NDArray[np.bool_]
 

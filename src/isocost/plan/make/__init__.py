@@ -1,0 +1,1 @@
+"""Plans in the making: solved, drafted, replayed, and set against single deployments."""

@@ -1,0 +1,1 @@
+"""What could serve: offerings and replicas, priced for each stream, and what stands beside them."""

@@ -1,0 +1,1 @@
+"""Plans as files: written, read, and run again on any log."""
