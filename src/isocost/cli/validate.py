@@ -1,133 +1,192 @@
-"""``isocost validate``: our figures against a file of measured ones."""
+"""``isocost validate``: our figures against files of measured ones."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
+from rich.text import Text
 
 from isocost.cli.catalog import load
 from isocost.cli.output import grid, show, show_json, working, wrapped
 from isocost.cli.root import Facts, Json, app
 from isocost.errors import BadInput
 
+if TYPE_CHECKING:
+    from isocost.validate.kinds import Share
+
 MOST_FAILED = 6
-SHOWN = frozenset(
-    {"kind", "file", "rows", "left_out", "passed", "failed", "passed_ids", "by", "wrong", "compared"}
-)
-"""Parts of a report that have a place of their own in what is printed."""
 FRACTIONS = frozenset({"mape", "median", "covered"})
+SHOWN = FRACTIONS | {
+    "kind", "file", "rows", "left_out", "passed", "failed", "passed_ids", "by", "wrong", "compared", "notes",
+}  # fmt: skip
+"""Parts of a report that have a place of their own in what is printed."""
+HEADS = (("rows", "r"), ("passed", "r"), ("MAPE", "r"), ("median", "r"), ("in 80 %", "r"))
 
 
 @app.command(sort_key=8)
 def validate(
-    kind: Literal["bills", "perf", "replay", "prefix"],
-    file: Annotated[Path, Parameter(help="CSV or Parquet; for replay a folder.")],
+    kind: str = "",
+    file: Annotated[Path | None, Parameter(help="CSV or Parquet; for replay a folder.")] = None,
     /,
     *,
     facts: Facts = None,
     json: Json = False,
 ) -> None:
-    """Compare our figures with a file of measured or known ones.
+    """Compare our figures with a file of measured or known ones; alone, with all that ISOCOST_DATA holds.
 
     Parameters
     ----------
     kind
-        bills (right amounts), perf (measured speeds), replay (an engine's own request times),
-        prefix (hits of a block cache).
+        What the file holds: bills, perf, energy, replay, prefix and so on; 'isocost validate' names all.
     """
-    if not file.exists():
-        raise BadInput("no such file", where=str(file), fix="Check the path")
-    with working(f"comparing with {file.name}"):
-        found = _compared(kind, file, facts)
-    if json:
-        return show_json(found)
-    table = grid(("", "l"), ("", "w"))
-    rows, passed = int(str(found["rows"])), int(str(found["passed"]))
-    left_out = found.get("left_out")
-    kept = rows - sum(left_out.values()) if isinstance(left_out, Mapping) else rows
-    table.add_row("rows", f"{rows:,}")
-    if kept != rows:
-        table.add_row("left out", _words(left_out))
-    table.add_row("passed", f"{passed:,} of {kept:,} ({passed / kept:.1%})" if kept else "0")
-    for name, value in found.items():
-        if name not in SHOWN and value not in ({}, (), []):
-            table.add_row(name, _words(value, name in FRACTIONS))
-    show(f"{kind}: {file}", table)
+    from isocost.validate.kinds import compare, data_files, kind_of
+
+    if kind:
+        kind_of(kind)
+    catalog = load(facts) if facts else None
+    if file is not None:
+        with working(f"comparing with {file.name}"):
+            found = compare(kind, file, catalog)
+        return show_json(found) if json else _show_one(found)
+    reports = []
+    for name, each in data_files(kind=kind or None):
+        with working(f"comparing with {each.name}"):
+            try:
+                reports.append(compare(name, each, catalog))
+            except BadInput as wrong:
+                reports.append(
+                    {
+                        "kind": name,
+                        "file": str(each),
+                        "rows": 0,
+                        "passed": 0,
+                        "failed": (),
+                        "notes": (wrong.line(),),
+                    }
+                )
+    return show_json(reports) if json else _show_all(reports)
+
+
+def _show_one(found: Mapping[str, Any]) -> None:
+    rows, passed, kept = _counts(found)
+    share = f" ({passed / kept:.1%})" if kept else ""
+    show(
+        Text(f"{found['kind']}: {passed:,} of {kept:,} rows passed{share}", "bold"),
+        wrapped(_sentence(found)),
+        f"  {found['file']}: {rows:,} rows",
+    )
+    if rows != kept:
+        show(wrapped(_words(found["left_out"]), "left out: "))
+    _show_rest(found)
     _show_groups(found.get("by"))
-    failed = found["failed"]
-    assert isinstance(failed, list | tuple)
-    if kind == "bills":
-        _show_bills(found)
-    elif failed:
-        more = (
-            f" and {len(failed) - MOST_FAILED} more (--json lists all)" if len(failed) > MOST_FAILED else ""
-        )
-        show("", wrapped(f"{', '.join(str(one) for one in failed[:MOST_FAILED])}{more}", "failed: ", 0))
-    return None
+    _show_failed(found)
+    for note in found.get("notes", ()):
+        show(wrapped(note))
 
 
-def _compared(kind: str, file: Path, facts: Path | None) -> dict[str, object]:
-    """The report of a kind as a mapping that has kind, file, rows, passed and failed."""
-    import msgspec
-
-    head = {"kind": kind, "file": str(file)}
-    if kind == "bills":
-        from isocost.validate.bills import bills
-
-        result = bills(load(facts), file)
-        wrong = [
-            {"id": case.id, "expected_usd": case.expected_usd, "ours_usd": case.ours_usd, "why": case.why}
-            for case in result.cases
-            if not case.passed
-        ]
-        counts = {"rows": len(result.cases), "passed": result.passed, "failed": result.failed_ids}
-        return {**head, **counts, "passed_ids": result.passed_ids, "wrong": wrong}
-    if kind == "perf":
-        from datetime import date
-
-        from isocost.validate.perf import validate_perf
-
-        at = load(facts).at(date.today()) if facts else None
-        report = msgspec.structs.asdict(validate_perf(file, at))
-    elif kind == "prefix":
-        from isocost.validate.prefix import validate_prefix
-
-        report = msgspec.structs.asdict(validate_prefix(file))
-    else:
-        from isocost.validate.replay import validate_replay
-
-        found = validate_replay(file)
-        report = {**msgspec.structs.asdict(found), "compared": found.rows, "rows": len(found.rows)}
-    report.pop("path", None)
-    return {**head, **report}
+def _sentence(found: Mapping[str, Any]) -> str:
+    said = []
+    if _known(found.get("mape")):
+        said.append(f"error {found['mape']:.1%} in the mean")
+    if _known(found.get("median")):
+        said.append(f"{found['median']:.1%} in the median")
+    if _known(found.get("covered")):
+        said.append(f"{found['covered']:.0%} inside the 80 % interval")
+    return ", ".join(said)
 
 
-def _show_bills(found: Mapping[str, object]) -> None:
-    """Every id, and of the wrong bills what we say instead."""
-    passed, failed, wrong = found["passed_ids"], found["failed"], found["wrong"]
-    assert isinstance(passed, tuple)
-    assert isinstance(failed, tuple)
-    assert isinstance(wrong, list)
-    if passed:
-        show("", wrapped(", ".join(passed), "passed: ", 0))
+def _known(value: object) -> bool:
+    return isinstance(value, float) and not math.isnan(value)
+
+
+def _counts(found: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Rows, rows that passed, and rows that no rule leaves out."""
+    rows, passed = int(found["rows"]), int(found["passed"])
+    return rows, passed, rows - sum((found.get("left_out") or {}).values())
+
+
+def _show_rest(found: Mapping[str, Any]) -> None:
+    """What a kind has to say of its own."""
+    table = grid(("", "l"), ("", "w"))
+    for name, value in found.items():
+        if name in FRACTIONS and isinstance(value, Mapping):
+            table.add_row(f"  {name}", _words(value, True))
+        elif name not in SHOWN and value not in ({}, (), []):
+            table.add_row(f"  {name.replace('_', ' ')}", _words(value))
+    if table.row_count:
+        show(table)
+
+
+def _show_failed(found: Mapping[str, Any]) -> None:
+    if found.get("passed_ids"):
+        show("", wrapped(", ".join(found["passed_ids"]), "passed: ", 0))
+    failed = [str(one) for one in found["failed"]]
     if failed:
-        show(wrapped(", ".join(failed), "failed: ", 0))
-    for case in wrong:
-        show(wrapped(case["why"], f"{case['id']}: "))
+        cut = 0 if "wrong" in found else max(0, len(failed) - MOST_FAILED)
+        more = f" and {cut:,} more (--json lists all)" if cut else ""
+        show("", wrapped(f"{', '.join(failed[: len(failed) - cut])}{more}", "failed: ", 0))
+    for case in found.get("wrong", ()):
+        show(wrapped(case.why, f"{case.id}: "))
 
 
-def _show_groups(by: object) -> None:
-    if not isinstance(by, Mapping):
+def _show_groups(by: Mapping[str, Mapping[str, Share]] | None) -> None:
+    if not by:
         return
-    table = grid(("by", "l"), ("", "l"), ("rows", "r"), ("MAPE", "r"), ("median", "r"), ("in 80 %", "r"))
+    table = grid(("by", "l"), ("", "l"), *HEADS)
     for name, shares in by.items():
         for i, (value, share) in enumerate(shares.items()):
-            cells = (f"{share.rows:,}", f"{share.mape:.1%}", f"{share.median:.1%}", f"{share.covered:.0%}")
-            table.add_row(name if i == 0 else "", value, *cells)
+            table.add_row(name if i == 0 else "", value, *_cells(share))
     show("", table)
+
+
+def _show_all(reports: Sequence[Mapping[str, Any]]) -> None:
+    """The table by source, then by each grouping."""
+    table = grid(("kind", "l"), ("source", "l"), ("rows", "r"), ("left out", "r"), *HEADS[1:])
+    total = held = 0
+    for found in reports:
+        rows, passed, kept = _counts(found)
+        total, held = total + kept, held + passed
+        errors = [
+            _percent(found.get(name), places) for name, places in (("mape", 1), ("median", 1), ("covered", 0))
+        ]
+        left_out = f"{rows - kept:,}" if rows != kept else ""
+        name = _source(found)
+        table.add_row(found["kind"], name, f"{rows:,}", left_out, _part(passed, kept), *errors)
+    show(Text(f"{held:,} of {total:,} rows passed, in {len(reports)} files", "bold"), "", table)
+    names = dict.fromkeys(name for found in reports for name in found.get("by") or {})
+    for name in names:
+        table = grid((f"by {name}", "l"), ("kind", "l"), ("source", "l"), *HEADS)
+        lines = [
+            (value, found["kind"], _source(found), share)
+            for found in reports
+            for value, share in (found.get("by") or {}).get(name, {}).items()
+        ]
+        last = ""
+        for value, kind, source, share in sorted(lines, key=lambda line: line[:3]):
+            table.add_row(value if value != last else "", kind, source, *_cells(share))
+            last = value
+        show("", table)
+    for found in reports:
+        for note in found.get("notes", ()):
+            show(wrapped(f"{_source(found)}: {note}"))
+    show("", wrapped("Rows left out, each by a named rule: isocost validate KIND FILE. All of it: --json."))
+
+
+def _cells(share: Share) -> tuple[str, ...]:
+    errors = (_percent(share.mape), _percent(share.median), _percent(share.covered, 0))
+    return (f"{share.rows:,}", _part(share.passed, share.rows) if share.passed else "", *errors)
+
+
+def _part(count: int, whole: int) -> str:
+    return f"{count / whole:.0%}" if whole else ""
+
+
+def _percent(value: object, places: int = 1) -> str:
+    return f"{value:.{places}%}" if _known(value) else ""
 
 
 def _words(value: object, frac: bool = False) -> str:
@@ -138,3 +197,7 @@ def _words(value: object, frac: bool = False) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(_words(item) for item in value) if len(value) <= 6 else f"{len(value)} (--json)"
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _source(found: Mapping[str, Any]) -> str:
+    return Path(found["file"]).name.removesuffix(".parquet").removesuffix(".csv")

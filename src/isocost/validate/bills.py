@@ -67,6 +67,27 @@ class Result(msgspec.Struct, frozen=True):
         return tuple(case.id for case in self.cases if not case.passed)
 
 
+class BillsReport(msgspec.Struct, frozen=True):
+    """What of a file is right: ids of the rows that are and are not; of the wrong ones what we say."""
+
+    rows: int
+    passed: int
+    failed: tuple[str, ...]
+    passed_ids: tuple[str, ...]
+    wrong: tuple[Case, ...]
+
+
+def validate_bills(file: Path, catalog: Catalog | None = None) -> BillsReport:
+    """Price every row of a file, by the shipped facts without ``catalog``, and compare.
+
+    Raises:
+        BadInput: the file lacks a column or holds a value that cannot be read.
+    """
+    found = bills(catalog or Catalog.load(), file)
+    wrong = tuple(case for case in found.cases if not case.passed)
+    return BillsReport(len(found.cases), found.passed, found.failed_ids, found.passed_ids, wrong)
+
+
 def bills(catalog: Catalog, file: Path) -> Result:
     """Price every row of a file and compare.
 
