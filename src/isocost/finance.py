@@ -53,3 +53,66 @@ def replica_usd_per_month(gpus: int, usd_per_gpu_h: float, hours_per_month: floa
     4383.0
     """
     return gpus * usd_per_gpu_h * hours_per_month
+
+
+def breakeven_periods(upfront_usd: float, saving_usd_per_period: float) -> float:
+    """Periods until an outlay is repaid; infinite where nothing is saved. Undiscounted.
+
+    >>> breakeven_periods(100.0, 25.0)
+    4.0
+    >>> breakeven_periods(100.0, 0.0)
+    inf
+    """
+    return upfront_usd / saving_usd_per_period if saving_usd_per_period > 0.0 else math.inf
+
+
+def breakeven_volume(fixed_usd_per_period: float, usd_per_unit: float) -> float:
+    """Units per period at which paying by the unit costs as much as a fixed amount.
+
+    >>> breakeven_volume(700.0, 5.0)
+    140.0
+    """
+    return fixed_usd_per_period / usd_per_unit if usd_per_unit > 0.0 else math.inf
+
+
+def blended_usd_per_mtok(
+    input_usd_per_mtok: float, output_usd_per_mtok: float, input_share_frac: float
+) -> float:
+    """Price of a million tokens of which a share is input.
+
+    >>> blended_usd_per_mtok(1.0, 4.0, 0.25)
+    3.25
+    """
+    return input_usd_per_mtok * input_share_frac + output_usd_per_mtok * (1.0 - input_share_frac)
+
+
+def input_usd(
+    input_tok: float, cached_frac: float, usd_per_mtok_uncached: float, usd_per_mtok_cached: float
+) -> float:
+    """Cost of input of which a share is read from a prompt cache.
+
+    >>> input_usd(1e6, 0.0, 3.0, 0.3)
+    3.0
+    >>> input_usd(1e6, 1.0, 3.0, 0.3)
+    0.3
+    """
+    blended = usd_per_mtok_uncached * (1.0 - cached_frac) + usd_per_mtok_cached * cached_frac
+    return input_tok * blended / 1e6
+
+
+def mtok_per_period(tok_per_s: float, hours_per_period: float) -> float:
+    """Millions of tokens that a speed makes in a period of use.
+
+    >>> mtok_per_period(1000.0, 1.0)
+    3.6
+    """
+    return tok_per_s * hours_per_period * 3600.0 / 1e6
+
+
+def escalated_usd(first_usd: float, escalated_frac: float, second_usd: float) -> float:
+    """Cost of a request that goes to a second way where the first does not do.
+
+    >>> escalated_usd(1.0, 0.0, 5.0)
+    1.0
+    """
+    return first_usd + escalated_frac * second_usd
