@@ -23,16 +23,19 @@ from isocost.catalog import Catalog
 from isocost.catalog.names import Offering, resolve
 from isocost.catalog.prices import METERS, STANDARD
 from isocost.errors import BadInput, BadTrace, UnknownModel
-from isocost.trace.schema import NS_PER_S, Chunk, Outcome, Trace, utc
+from isocost.trace.schema import NS_PER_S, WHO, Chunk, Outcome, Trace, utc
 
 Bucket = Literal["hour", "day"]
 
 KEYS = (
     "period", "provider", "model", "offering", "tier", "region", "tenant", "workload", "meter",
 )  # fmt: skip
-"""What lines can be grouped by, and ``day`` and ``month``, the start of the period."""
+"""What lines are told apart by; ``WHO`` beside, where the log was read for whose calls they are."""
 
 REQUEST_KEYS = KEYS[:-1]
+GROUPS = (*KEYS, *WHO, "day", "month")
+"""What lines can be grouped by; ``day`` and ``month`` are the start of the period."""
+
 LINES, REQUESTS, HEAD = "lines.parquet", "requests.parquet", "statement.toml"
 
 _STEP_NS: Mapping[str, int] = {"hour": 3_600 * NS_PER_S, "day": 86_400 * NS_PER_S}
@@ -73,6 +76,9 @@ class Line(msgspec.Struct, frozen=True):
     quantity: int
     rate_fusd: int | None
     facts: tuple[str, ...] = ()
+    account: str = ""
+    credential: str = ""
+    deployment: str = ""
 
     @property
     def amount_fusd(self) -> int:
@@ -104,6 +110,9 @@ class Requests(msgspec.Struct, frozen=True):
     requests: int
     partial: int = 0
     unpriced: int = 0
+    account: str = ""
+    credential: str = ""
+    deployment: str = ""
 
     @property
     def day(self) -> str:
@@ -188,12 +197,9 @@ class Statement(msgspec.Struct, frozen=True):
 
     @staticmethod
     def _grouped(rows: Sequence[Any], keys: Sequence[str]) -> Iterator[tuple[str, ...]]:
-        allowed = {*KEYS, "day", "month"}
         for key in keys:
-            if key not in allowed:
-                raise BadInput(
-                    f"{key!r} is no key of a statement", fix=f"Keys: {', '.join((*KEYS, 'day', 'month'))}"
-                )
+            if key not in GROUPS:
+                raise BadInput(f"{key!r} is no key of a statement", fix=f"Keys: {', '.join(GROUPS)}")
         return (tuple(getattr(row, key) for key in keys) for row in rows)
 
     def within(self, month: str) -> Statement:
@@ -232,13 +238,12 @@ class Statement(msgspec.Struct, frozen=True):
         try:
             head = msgspec.toml.decode((folder / HEAD).read_bytes())
             with duckdb.connect() as db:
-                lines = db.execute(
-                    f"SELECT {', '.join(KEYS)}, quantity, rate_fusd, facts FROM read_parquet(?)",
-                    [str(folder / LINES)],
-                ).fetchall()
+                names = ", ".join(_columns(db, folder / LINES, (*KEYS, "quantity", "rate_fusd", "facts")))
+                lines = db.execute(f"SELECT {names} FROM read_parquet(?)", [str(folder / LINES)]).fetchall()
+                counts = (*REQUEST_KEYS, "requests", "partial", "unpriced")
+                names = ", ".join(_columns(db, folder / REQUESTS, counts))
                 requests = db.execute(
-                    f"SELECT {', '.join(REQUEST_KEYS)}, requests, partial, unpriced FROM read_parquet(?)",
-                    [str(folder / REQUESTS)],
+                    f"SELECT {names} FROM read_parquet(?)", [str(folder / REQUESTS)]
                 ).fetchall()
             return cls(
                 **{**head, "notes": tuple(head["notes"])},
@@ -284,8 +289,8 @@ def statement(trace: Trace, catalog: Catalog, *, bucket: Bucket = "day") -> Stat
     )
 
 
-Group = tuple[str, str, str, str, str, str, str]
-"""provider, model, offering, region, tenant, workload as lines name them, and the model as logged."""
+Group = tuple[str, str, str, str, str, str, str, tuple[str, str, str]]
+"""provider, model, offering, region, tenant, workload as lines name them, the model as logged, and ``WHO``."""
 
 
 @dataclass
@@ -343,7 +348,7 @@ class _Sums:
 
     def _groups(self, chunk: Chunk) -> tuple[npt.NDArray[np.int64], list[Group], list[Offering | None]]:
         """A code for each row, and the group and offering that each code stands for."""
-        names = ("provider", "model", "region", "tenant", "workload")
+        names = ("provider", "model", "region", "tenant", "workload", *WHO)
         key = np.zeros(len(chunk), np.int64)
         size = 1
         for name in names:
@@ -369,7 +374,8 @@ class _Sums:
             if offering is not None:
                 who, what = offering.provider, offering.subject.split("/", 2)[2]
                 subject, place = offering.subject, offering.region
-            groups.append((who, what, subject, place, said["tenant"], said["workload"], said["model"]))
+            whose = (said["account"], said["credential"], said["deployment"])
+            groups.append((who, what, subject, place, said["tenant"], said["workload"], said["model"], whose))
         return codes, groups, offerings
 
     def _text(self, chunk: Chunk, name: str, row: int) -> str:
@@ -398,8 +404,8 @@ class _Sums:
     def _enter(
         self, group: Group, tier: str, start_ns: int, meter: str, quantity: int, rate: tuple[Any, ...]
     ) -> None:
-        who, what, subject, place, tenant, workload, _ = group
-        key = (start_ns, who, what, subject, tier, place, tenant, workload, meter, *rate)
+        who, what, subject, place, tenant, workload, _, whose = group
+        key = (start_ns, who, what, subject, tier, place, tenant, workload, meter, *rate, *whose)
         self.quantities[key] = self.quantities.get(key, 0) + quantity
 
     def _priced(self, bill: PricedColumns, groups: list[Group], tiers: Sequence[str]) -> None:
@@ -427,7 +433,7 @@ class _Sums:
             return
         mine = {name: np.asarray(column)[rows].astype(np.int64) for name, column in columns.items()}
         for code, number in enumerate(np.bincount(mine["offering"], minlength=len(groups)).tolist()):
-            if number and not groups[code][-1]:
+            if number and not groups[code][6]:
                 text = "rows name no model"
                 self.why[text] = self.why.get(text, 0) + number
         plain = mine["input_tok"] - sum(mine[name] for name in _WITHIN_INPUT if name in mine)
@@ -464,11 +470,11 @@ class _Sums:
         weights = None if calls is None else np.where(calls < 0, 1, calls)
         numbers = np.bincount(dense, weights=weights).astype(np.int64)
         for row, number in zip(first.tolist(), numbers.tolist(), strict=True):
-            who, what, subject, place, tenant, workload, _ = groups[int(columns["offering"][row])]
+            who, what, subject, place, tenant, workload, _, whose = groups[int(columns["offering"][row])]
             tier = tiers[int(columns["tier"][row])]
             begun = int(start[row]) * self.step_ns
             counts = self.counts.setdefault(
-                (begun, who, what, subject, tier, place, tenant, workload), [0, 0, 0]
+                (begun, who, what, subject, tier, place, tenant, workload, *whose), [0, 0, 0]
             )
             counts[0] += number
             status = STATUS[int(bill.status[row])]
@@ -479,19 +485,19 @@ class _Sums:
         """The lines, in order of their keys."""
 
         def order(item: tuple[tuple[Any, ...], int]) -> tuple[Any, ...]:
-            *names, meter, rate, facts = item[0]
-            return (*names, METERS.index(meter), -1 if rate is None else rate, facts)
+            *names, meter, rate, facts = item[0][:-3]
+            return (*names, METERS.index(meter), -1 if rate is None else rate, facts, *item[0][-3:])
 
         for key, quantity in sorted(self.quantities.items(), key=order):
-            start, *names, rate, facts = key
-            named = dict(zip(KEYS, (self._period(start), *names), strict=True))
+            start, *names, rate, facts = key[:-3]
+            named = dict(zip((*KEYS, *WHO), (self._period(start), *names, *key[-3:]), strict=True))
             yield Line(**named, quantity=quantity, rate_fusd=rate, facts=facts)
 
     def calls(self) -> Iterator[Requests]:
         """Requests, in order of their keys."""
         for key, counts in sorted(self.counts.items()):
-            start, *names = key
-            yield Requests(self._period(start), *names, *counts)
+            start, *names = key[:-3]
+            yield Requests(self._period(start), *names, *counts, *key[-3:])
 
     def notes(self) -> tuple[str, ...]:
         """Why some usage has no price, or only a part of one."""
@@ -521,13 +527,21 @@ def _dense(key: npt.NDArray[np.int64], size: int) -> tuple[npt.NDArray[np.int64]
 
 
 def _line(row: Sequence[Any]) -> Line:
-    *names, quantity, rate, facts = row
-    return Line(**dict(zip(KEYS, names, strict=True)), quantity=quantity, rate_fusd=rate, facts=tuple(facts))
+    names, (quantity, rate, facts, *whose) = row[: len(KEYS)], row[len(KEYS) :]
+    named = dict(zip(KEYS, names, strict=True)) | dict(zip(WHO, whose, strict=True))
+    return Line(**named, quantity=quantity, rate_fusd=rate, facts=tuple(facts))
+
+
+def _columns(db: Any, path: Path, names: Sequence[str]) -> tuple[str, ...]:
+    """The columns and those of ``WHO``, which are blank where the file has none."""
+    held = {row[0] for row in db.execute("SELECT name FROM parquet_schema(?)", [str(path)]).fetchall()}
+    return (*names, *(name if name in held else "''" for name in WHO))
 
 
 def _write_lines(path: Path, lines: Iterable[Line]) -> None:
     rows = list(lines)
-    columns: dict[str, Any] = _texts(rows, KEYS)
+    whose = [name for name in WHO if any(getattr(row, name) for row in rows)]
+    columns: dict[str, Any] = _texts(rows, (*KEYS, *whose))
     columns["quantity"] = np.array([line.quantity for line in rows], np.int64)
     columns["rate"] = np.array([-1 if one.rate_fusd is None else one.rate_fusd for one in rows], np.int64)
     columns["fact_ids"] = np.array(["\n".join(line.facts) for line in rows], dtype=object)
@@ -538,7 +552,7 @@ def _write_lines(path: Path, lines: Iterable[Line]) -> None:
         "CASE WHEN fact_ids = '' THEN CAST([] AS VARCHAR[]) "
         "ELSE string_split(fact_ids, chr(10)) END AS facts, "
         "CASE WHEN rate >= 0 THEN CAST(CAST(quantity AS HUGEINT) * rate AS DECIMAL(38, 0)) "
-        "* CAST('0.000000000000001' AS DECIMAL(16, 15)) END AS amount_usd",
+        f"* CAST('0.000000000000001' AS DECIMAL(16, 15)) END AS amount_usd{''.join(f', {n}' for n in whose)}",
     )
 
 
@@ -547,6 +561,7 @@ def _write_requests(path: Path, requests: Iterable[Requests]) -> None:
     columns: dict[str, Any] = _texts(rows, REQUEST_KEYS)
     for name in ("requests", "partial", "unpriced"):
         columns[name] = np.array([getattr(row, name) for row in rows], np.int64)
+    columns |= _texts(rows, [name for name in WHO if any(getattr(row, name) for row in rows)])
     _copy(path, columns, "*")
 
 

@@ -35,9 +35,15 @@ WIDE = 92
 
 
 def opened(
-    log: Path, mapping: str | None, workload_by: str | None, reader: str | None, *, lenient: bool = False
+    log: Path,
+    mapping: str | None,
+    workload_by: str | None,
+    reader: str | None,
+    *,
+    lenient: bool = False,
+    who: bool = False,
 ) -> Trace:
-    """A log as a trace; ``lenient`` leaves out every row that cannot be read.
+    """A log as a trace; ``lenient`` leaves out every row that cannot be read, ``who`` reads whose calls they are.
 
     Raises:
         BadInput: ``mapping`` is not name=column pairs.
@@ -54,7 +60,9 @@ def opened(
             )
         pairs[name.strip()] = column.strip()
     with working(f"reading {log.name}"):
-        return open_trace(log, mapping=pairs or None, workload_by=workload_by, fmt=reader, lenient=lenient)
+        return open_trace(
+            log, mapping=pairs or None, workload_by=workload_by, fmt=reader, lenient=lenient, who=who
+        )
 
 
 @app.command(sort_key=2)

@@ -18,7 +18,7 @@ from isocost.trace.clock import clock_findings
 from isocost.trace.head import Head
 from isocost.trace.kernels import chain, compiled, unroll
 from isocost.trace.parts import split
-from isocost.trace.schema import NAMED, Chunk, Clock, Finding, Trace, Unread
+from isocost.trace.schema import NAMED, WHO, Chunk, Clock, Finding, Trace, Unread
 
 if TYPE_CHECKING:
     import duckdb
@@ -61,7 +61,7 @@ class Scan:
     """How one format becomes requests: a SQL expression over the file's columns for each of ours.
 
     ``columns`` may name: arrival_ns (BIGINT), input_tok, output_tok and ``COUNTS`` (DOUBLE), ``count``
-    (BIGINT: the rows of a usage report), the texts of ``NAMED``, needs, prompt_key, deadline_s, ttft_s,
+    (BIGINT: the rows of a usage report), the texts of ``NAMED`` and ``WHO``, needs, prompt_key, deadline_s, ttft_s,
     e2e_s, billed_usd, request_id (text), failed (0 ok, 1 error, 2 cancelled), blocks (BIGINT[]), shared
     (BIGINT: ``blocks`` follow the first ``shared`` blocks of the same ``chain_key``'s last request).
     ``source`` replaces the file as the relation, with ``{file}`` standing for it. ``chained``: block ids
@@ -394,14 +394,14 @@ class _Table:
 
     def _encode(self, duplicate: str, *, ordered: bool) -> None:
         has = self.present
-        for name in [*NAMED, "chain_key"]:
+        for name in [*NAMED, *WHO, "chain_key"]:
             if name not in has:
                 continue
             self.con.execute(
                 f"CREATE TYPE e_{name} AS ENUM (SELECT {name} FROM staged WHERE {name} IS NOT NULL "
                 "GROUP BY 1 ORDER BY min(rowid))"
             )
-            if name in NAMED:
+            if name in (*NAMED, *WHO):
                 found = self.con.execute(f"SELECT unnest(enum_range(NULL::e_{name}))").fetchall()
                 self.names[name] = tuple(str(row[0]) for row in found)
         failed = "coalesce(failed, 0)" if "failed" in has else "0"
@@ -422,7 +422,7 @@ class _Table:
                 columns[name] = f"round({most})::INTEGER"
         if "count" in has:
             columns["count"] = "coalesce(count, -1)::BIGINT"
-        for name in [*NAMED, "chain_key"]:
+        for name in [*NAMED, *WHO, "chain_key"]:
             if name in has:
                 columns[name] = f"coalesce(enum_code({name}::e_{name})::INTEGER, -1)"
         for name in TIMES:
@@ -475,7 +475,7 @@ class _Table:
         """The rows as chunks, in order of arrival."""
         has = self.present
         plain = ["arrival_ns", "input_tok", "output_tok", "outcome", "line"]
-        plain += [n for n in (*COUNTS, *NAMED, *TIMES, "needs", "prompt_key", "billed_usd", "count")
+        plain += [n for n in (*COUNTS, *NAMED, *WHO, *TIMES, "needs", "prompt_key", "billed_usd", "count")
                   if n in has]  # fmt: skip
         with_suffix = "shared" in has
         extra = ["len(blocks)::BIGINT AS n_blocks"] if "blocks" in has else []

@@ -32,7 +32,7 @@ from isocost.trace.readers import (
     servegen,
     vllm,
 )
-from isocost.trace.schema import Finding, Trace
+from isocost.trace.schema import WHO, Finding, Trace
 
 READERS: tuple[Reader, ...] = (
     azure.READER,
@@ -57,6 +57,16 @@ READERS: tuple[Reader, ...] = (
 )
 """Tried in this order; the generic reader takes what no other knows."""
 
+WHO_NAMES: Mapping[str, tuple[str, ...]] = {
+    "account": ("account", "project_id", "workspace_id", "account_id", "project", "workspace", "subscription_id",
+                "organization", "team_id", "team"),
+    "credential": ("credential", "api_key_id", "key_alias", "api_key_name", "api_key", "key_id", "key",
+                   "user_api_key_alias", "user_api_key"),
+    "deployment": ("deployment", "deployment_name", "deployment_id", "model_group", "endpoint_id",
+                   "resource_id"),
+}  # fmt: skip
+"""What accounts, credentials and deployments are called in logs, best first."""
+
 _MOST_WORKLOADS = 50
 _NOTHING = "(none)"
 
@@ -68,6 +78,7 @@ def open_trace(
     workload_by: str | None = None,
     fmt: str | None = None,
     lenient: bool = False,
+    who: bool = False,
 ) -> Trace:
     """Read a log as requests: CSV, JSONL or Parquet, its format found by its columns.
 
@@ -76,16 +87,20 @@ def open_trace(
     ``model``, ``tenant`` …, or a column of the file); without it a column made for that is taken, else the
     whole file is one workload. ``fmt`` forces a reader by name. The trace's findings say what was found,
     guessed and doubted. ``lenient`` leaves out every row that cannot be a request, where else more than one
-    in a hundred is taken for a misread log; ``Trace.unread`` lists them.
+    in a hundred is taken for a misread log; ``Trace.unread`` lists them. ``who`` also reads the columns of
+    ``WHO``, under the first of the names that people give them.
 
     Raises:
         BadTrace: in one line, where and what to type.
     """
     head = look(Path(path))
-    reader = _reader(head, fmt, bool(mapping))
-    scan = reader.scan(head, mapping or {})
+    columns = {role: column for role, column in (mapping or {}).items() if role not in WHO}
+    reader = _reader(head, fmt, bool(columns))
+    scan = reader.scan(head, columns)
     title = head.path.name.removesuffix(".gz").rpartition(".")[0] or head.path.name
     scan, findings = _with_workload(head, reader, scan, workload_by, title)
+    if who:
+        scan = _with_who(head, reader, scan, mapping or {})
     if scan.clock == "relative":
         text = "times count from the log's start: date and weekday are unknown; taken to begin a Monday 00:00"
         findings.append(Finding("guessed", "relative_clock", text))
@@ -137,6 +152,22 @@ def _with_workload(
 
 def _named(scan: Scan, sql: str) -> Scan:
     return replace(scan, columns={**scan.columns, "workload": f"coalesce({sql}, '{_NOTHING}')"})
+
+
+def _with_who(head: Head, reader: Reader, scan: Scan, mapping: Mapping[str, str]) -> Scan:
+    """The scan with accounts, credentials and deployments, as far as the file names any."""
+    choices = {names.plain(name): sql for name, sql in reader.by(head).items()}
+    found: dict[str, str] = {}
+    for role, spellings in WHO_NAMES.items():
+        for spelling in (*((mapping[role],) if role in mapping else ()), *spellings):
+            sql = choices.get(names.plain(spelling))
+            column = head.column(spelling)
+            if sql is None and column is not None:
+                sql = names.text(names.value(head, column))
+            if sql is not None:
+                found[role] = sql
+                break
+    return replace(scan, columns={**scan.columns, **found})
 
 
 def _tells_apart(head: Head, scan: Scan, sql: str) -> bool:

@@ -22,7 +22,8 @@ Int32 = npt.NDArray[np.int32]
 Float32 = npt.NDArray[np.float32]
 
 NAMED = ("workload", "model", "provider", "tenant", "session", "tier", "region")
-"""Columns that are codes into ``Trace.names``."""
+WHO = ("account", "credential", "deployment")
+"""Columns that are codes into ``Trace.names``; those of ``WHO`` are read where they are asked for."""
 
 NS_PER_S = 1_000_000_000
 
@@ -65,7 +66,8 @@ class Chunk:
     ``block_ids[block_offsets[i]:block_offsets[i+1]]`` (hash of the whole prefix up to and with
     that block). ``prompt_key`` identifies the whole prompt (-1 unknown). ``deadline_s``: how long
     the answer may take (NaN: interactive). ``ttft_s`` and ``e2e_s`` as measured, NaN missing.
-    ``line`` is the row's place in its file.
+    ``line`` is the row's place in its file. ``account`` (project, workspace, subscription), ``credential`` (the
+    key) and ``deployment`` are what a contract or an invoice tells traffic apart by.
 
     A row of a usage report stands for several requests: ``count`` (int64) says for how many, -1
     where the report does not; a log of requests has no such column, and each row is one request.
@@ -97,6 +99,9 @@ class Chunk:
     session: Int32 | None = None
     tier: Int32 | None = None
     region: Int32 | None = None
+    account: Int32 | None = None
+    credential: Int32 | None = None
+    deployment: Int32 | None = None
     needs: npt.NDArray[np.uint16] | None = None
     block_offsets: Int64 | None = None
     block_ids: Int64 | None = None
