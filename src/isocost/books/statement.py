@@ -290,7 +290,7 @@ def statement(trace: Trace, catalog: Catalog, *, bucket: Bucket = "day") -> Stat
 
 
 Group = tuple[str, str, str, str, str, str, str, tuple[str, str, str]]
-"""provider, model, offering, region, tenant, workload as lines name them, the model as logged, and ``WHO``."""
+"""provider, model, offering, region, tenant, workload as lines name them, the model as logged, ``WHO``."""
 
 
 @dataclass

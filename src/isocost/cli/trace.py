@@ -43,7 +43,7 @@ def opened(
     lenient: bool = False,
     who: bool = False,
 ) -> Trace:
-    """A log as a trace; ``lenient`` leaves out every row that cannot be read, ``who`` reads whose calls they are.
+    """A log as a trace; ``lenient`` leaves out rows that cannot be read, ``who`` reads whose calls they are.
 
     Raises:
         BadInput: ``mapping`` is not name=column pairs.

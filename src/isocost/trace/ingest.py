@@ -61,8 +61,8 @@ class Scan:
     """How one format becomes requests: a SQL expression over the file's columns for each of ours.
 
     ``columns`` may name: arrival_ns (BIGINT), input_tok, output_tok and ``COUNTS`` (DOUBLE), ``count``
-    (BIGINT: the rows of a usage report), the texts of ``NAMED`` and ``WHO``, needs, prompt_key, deadline_s, ttft_s,
-    e2e_s, billed_usd, request_id (text), failed (0 ok, 1 error, 2 cancelled), blocks (BIGINT[]), shared
+    (BIGINT: the rows of a usage report), the texts of ``NAMED`` and ``WHO``, needs, prompt_key, deadline_s,
+    ttft_s, e2e_s, billed_usd, request_id (text), failed (0 ok, 1 error, 2 cancelled), blocks (BIGINT[]), shared
     (BIGINT: ``blocks`` follow the first ``shared`` blocks of the same ``chain_key``'s last request).
     ``source`` replaces the file as the relation, with ``{file}`` standing for it. ``chained``: block ids
     already name whole prefixes.

@@ -58,8 +58,8 @@ READERS: tuple[Reader, ...] = (
 """Tried in this order; the generic reader takes what no other knows."""
 
 WHO_NAMES: Mapping[str, tuple[str, ...]] = {
-    "account": ("account", "project_id", "workspace_id", "account_id", "project", "workspace", "subscription_id",
-                "organization", "team_id", "team"),
+    "account": ("account", "project_id", "workspace_id", "account_id", "project", "workspace",
+                "subscription_id", "organization", "team_id", "team"),
     "credential": ("credential", "api_key_id", "key_alias", "api_key_name", "api_key", "key_id", "key",
                    "user_api_key_alias", "user_api_key"),
     "deployment": ("deployment", "deployment_name", "deployment_id", "model_group", "endpoint_id",

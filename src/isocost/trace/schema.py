@@ -66,8 +66,8 @@ class Chunk:
     ``block_ids[block_offsets[i]:block_offsets[i+1]]`` (hash of the whole prefix up to and with
     that block). ``prompt_key`` identifies the whole prompt (-1 unknown). ``deadline_s``: how long
     the answer may take (NaN: interactive). ``ttft_s`` and ``e2e_s`` as measured, NaN missing.
-    ``line`` is the row's place in its file. ``account`` (project, workspace, subscription), ``credential`` (the
-    key) and ``deployment`` are what a contract or an invoice tells traffic apart by.
+    ``line`` is the row's place in its file. ``account`` (project, workspace, subscription), ``credential``
+    (the key) and ``deployment`` are what a contract or an invoice tells traffic apart by.
 
     A row of a usage report stands for several requests: ``count`` (int64) says for how many, -1
     where the report does not; a log of requests has no such column, and each row is one request.
