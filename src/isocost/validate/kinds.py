@@ -66,6 +66,10 @@ KINDS: Mapping[str, Kind] = {
         "hits of a block cache", "isocost.validate.prefix:validate_prefix", ("traces/prefix_cache_hits.csv",),
         "nothing",
     ),
+    "tco": Kind(
+        "published break-evens, bills and prices of tokens", "isocost.validate.tco:validate_tco",
+        ("tco/groundtruth_tco.csv",),
+    ),
 }  # fmt: skip
 """Every kind by its name on the command line. A new one is one line here."""
 

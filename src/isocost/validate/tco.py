@@ -1,0 +1,455 @@
+"""Our arithmetic of total cost against published break-evens, bills, capacities and prices of tokens.
+
+A file has the columns of ``COLUMNS``: one published figure a row, its inputs as JSON, and the tolerance
+within which it must come out again. A row passes where ours is within its tolerance of the published
+figure, or is the same at the digits printed. Inputs that a row does not repeat are those of its
+publication: of the rows above it with its ``case_id``, else of rows of its ``ref`` that agree.
+
+A published figure that contradicts its own inputs is flagged by name. That is a finding about the
+publication, so it is claimed only where the formula is sure: a product or a quotient of the row's own
+inputs (``EXACT``), or one that reproduces at least ``SURE_ROWS`` other rows of the same publication and
+``SURE_FRAC`` of them. Anything else that misses is our failure. A row is left out only by a named rule.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from isocost.catalog import Catalog
+from isocost.catalog.catalog import CatalogAt
+from isocost.errors import BadInput, UnknownFact
+from isocost.finance import (
+    blended_usd_per_mtok,
+    breakeven_periods,
+    breakeven_volume,
+    escalated_usd,
+    input_usd,
+    mtok_per_period,
+    usd_per_mtok,
+)
+from isocost.validate.static import static_fleet_usd_per_h
+from isocost.validate.theory import Frontier, frontier
+
+COLUMNS = ("case_id", "kind", "inputs", "metric", "published", "unit", "tolerance", "ref")
+SURE_ROWS = 3
+SURE_FRAC = 0.6
+
+NO_FIGURE = "no published figure"
+NO_TOLERANCE = "no tolerance stated"
+NO_INPUTS = "its inputs are not published"
+ONLY_SHARES = "only shares of the figure are published"
+CONTRADICTS = "contradicts its own inputs"
+
+Inputs = Mapping[str, Any]
+
+
+class Case(msgspec.Struct, frozen=True):
+    """What a formula reads: the catalog's day, the case's name, and the inputs, as ``case["capex"]``."""
+
+    at: CatalogAt
+    name: str
+    given: Inputs
+
+    def __getitem__(self, name: str) -> float:
+        """An input as a number."""
+        return float(self.given[name])
+
+    def fact(self, attribute: str) -> float:
+        """A convention of published studies."""
+        return self.at.number("theory", attribute)
+
+
+Formula = Callable[[Case], float]
+
+
+class Rule(NamedTuple):
+    """A formula by the inputs that it ``needs``; ``exact`` where it is only their product or quotient."""
+
+    needs: tuple[str, ...]
+    formula: Formula
+    exact: bool = False
+
+
+class Contradiction(msgspec.Struct, frozen=True):
+    """A published figure that does not follow from its own inputs: theirs, ours, and why we are sure."""
+
+    id: str
+    published: float
+    ours: float
+    because: str
+
+
+class TcoReport(msgspec.Struct, frozen=True):
+    """How the published figures came out; ``flagged`` ones are left out by a rule of their own, by name."""
+
+    path: str
+    rows: int
+    passed: int
+    failed: tuple[str, ...]
+    left_out: dict[str, int]
+    mape: float
+    median: float
+    flagged: tuple[Contradiction, ...]
+    why: dict[str, str]
+    notes: tuple[str, ...]
+
+
+class _Row(NamedTuple):
+    id: str
+    kind: str
+    metric: str
+    unit: str
+    ref: str
+    own: Inputs
+    given: Inputs
+    published: float
+    printed: str
+    tolerance: float
+    where: str
+
+
+def _months(of: Case) -> float:
+    blended = blended_usd_per_mtok(of["in_usd"], of["out_usd"], _input_share(of.given["mix"]))
+    return breakeven_periods(of["capex"], of["capacity_mtok_month"] * blended - of["opex_month"])
+
+
+def _hours(of: Case) -> float:
+    return breakeven_periods(of["capex"], of["cloud_usd_h"] - of["onprem_usd_h"])
+
+
+def _years(of: Case) -> float:
+    return _hours(of) / (of["hours_day"] * of.fact("days_per_year"))
+
+
+def _month_of_input(of: Case) -> float:
+    tokens = of["msgs_day"] * of.fact("days_per_month") * of["in_tok"]
+    return input_usd(tokens, of["cache_hit"], of["p_in"], of["p_cached"])
+
+
+def _month_of_output(of: Case) -> float:
+    return of["msgs_day"] * of.fact("days_per_month") * of["out_tok"] * of["p_out"] / 1e6
+
+
+def _month_of_both(of: Case) -> float:
+    return _month_of_input(of) + _month_of_output(of)
+
+
+def _hybrid(of: Case) -> float:
+    return escalated_usd(of["gpu_usd_h"] / of["req_h"], of["escalation"], of["api"])
+
+
+def _cheapest(of: Case) -> float:
+    return _theory(of).cheapest_usd_per_mtok()
+
+
+def _fastest(of: Case) -> float:
+    return _theory(of).fastest_tok_per_s(of["usd"])
+
+
+def _theory(of: Case) -> Frontier:
+    model = of.name.partition(":")[2] or of.name
+    return frontier(of.at, model, of.given["gpu"], of["usd_gpu_h"], of["input_len"], int(of["grid"]))
+
+
+def _static(of: Case) -> float:
+    path, at = Path(str(of.given["file"])), of.at
+    study = f"theory/{path.parts[0]}-{path.stem}"
+    share = {
+        key.when: at.number(study, "load_frac", key.when)
+        for key in at.catalog.keys(study)
+        if key.attribute == "load_frac"
+    }
+    if not share:
+        raise UnknownFact(
+            f"no example {of.given['file']!r}", where="theory", fix="Add its table to the facts"
+        )
+    carries = {
+        gpu: [at.number(f"{study}/{gpu.lower()}", "requests_per_s", cell) for cell in share]
+        for gpu in of.given["costs"]
+    }
+    return static_fleet_usd_per_h([of["rate"] * one for one in share.values()], carries, of.given["costs"])
+
+
+RULES: Mapping[tuple[str, str], Sequence[Rule]] = {
+    ("breakeven_months", "months"): (
+        Rule(("capex", "opex_month", "capacity_mtok_month", "in_usd", "out_usd", "mix"), _months),
+        Rule(
+            ("capex", "saving_month"),
+            lambda of: breakeven_periods(of["capex"], of["saving_month"]), True,
+        ),
+    ),
+    ("capacity", "Mtok"): (
+        Rule(
+            ("tok_s", "hours_month"),
+            lambda of: mtok_per_period(of["tok_s"], of["hours_month"]), True,
+        ),
+    ),
+    ("breakeven_hours", "h"): (Rule(("capex", "cloud_usd_h", "onprem_usd_h"), _hours),),
+    ("breakeven_years", "yr"): (Rule(("capex", "cloud_usd_h", "onprem_usd_h", "hours_day"), _years),),
+    ("api_cost", "USD"): (
+        Rule(("msgs_day", "in_tok", "cache_hit", "p_in", "p_cached"), _month_of_input),
+        Rule(
+            ("in_tok", "out_tok", "p_in_1k", "p_out_1k"),
+            lambda of: of["in_tok"] * of["p_in_1k"] + of["out_tok"] * of["p_out_1k"], True,
+        ),
+        Rule(
+            ("input_mtok", "output_mtok", "in_usd", "out_usd"),
+            lambda of: of["input_mtok"] * of["in_usd"] + of["output_mtok"] * of["out_usd"], True,
+        ),
+    ),
+    ("ilp", "USD/h"): (Rule(("file", "costs", "rate"), _static),),
+    ("breakeven_rate", "req/h"): (
+        Rule(
+            ("gpu_usd_h", "api_usd_req"),
+            lambda of: breakeven_volume(of["gpu_usd_h"], of["api_usd_req"]), True,
+        ),
+    ),
+    ("hybrid_cost", "USD"): (Rule(("gpu_usd_h", "req_h", "escalation", "api"), _hybrid),),
+    ("hybrid_saving", "fraction"): (
+        Rule(
+            ("gpu_usd_h", "req_h", "escalation", "api"),
+            lambda of: 1.0 - _hybrid(of) / of["api"],
+        ),
+    ),
+    ("usd_per_mtok", "USD"): (
+        Rule(
+            ("gpu_usd_h", "tok_s"),
+            lambda of: usd_per_mtok(of["gpu_usd_h"], mtok_per_period(of["tok_s"], 1.0)), True,
+        ),
+        Rule(
+            ("usd_month", "mtok_month"),
+            lambda of: usd_per_mtok(of["usd_month"], of["mtok_month"]), True,
+        ),
+    ),
+    ("breakeven_tokens", "Mtok"): (
+        Rule(
+            ("fixed", "blended"), lambda of: breakeven_volume(of["fixed"], of["blended"]), True
+        ),
+    ),
+    ("cloud_cost", "USD"): (
+        Rule(
+            ("gpu_usd_h", "gpus", "hours"),
+            lambda of: of["gpu_usd_h"] * of["gpus"] * of["hours"], True,
+        ),
+    ),
+    ("serving_day", "USD"): (
+        Rule(
+            ("nodes", "gpus_node", "gpu_usd_h", "hours"),
+            lambda of: of["nodes"] * of["gpus_node"] * of["gpu_usd_h"] * of["hours"], True,
+        ),
+    ),
+    ("revenue_day", "USD"): (
+        Rule(
+            ("input_mtok", "cache_hit", "output_mtok", "p_in", "p_cached", "p_out"),
+            lambda of: (
+                input_usd(of["input_mtok"] * 1e6, of["cache_hit"], of["p_in"], of["p_cached"])
+                + of["output_mtok"] * of["p_out"]
+            ),
+        ),
+    ),
+    ("margin", "fraction"): (
+        Rule(("revenue", "cost"), lambda of: of["revenue"] / of["cost"] - 1.0, True),
+    ),
+    ("pareto_reference", "USD"): (Rule(("gpu", "usd_gpu_h", "input_len", "grid"), _cheapest),),
+    ("pareto_reference", "tok/s"): (Rule(("gpu", "usd_gpu_h", "input_len", "grid", "usd"), _fastest),),
+}  # fmt: skip
+"""Formulas by kind and unit of the figure; the first whose inputs a row has is used."""
+
+METRICS: Mapping[str, Rule] = {
+    "output USD/month": Rule(("msgs_day", "out_tok", "p_out"), _month_of_output),
+    "total USD/month": Rule(
+        ("msgs_day", "in_tok", "out_tok", "cache_hit", "p_in", "p_cached", "p_out"), _month_of_both
+    ),
+}
+"""Figures of a kind and unit that has several: the metric decides before ``RULES`` does."""
+
+
+def validate_tco(path: Path | str, catalog: Catalog | None = None) -> TcoReport:
+    """Work out every published figure from its inputs and compare.
+
+    Raises:
+        BadInput: the file is absent, lacks a column, or holds a value that cannot be read.
+    """
+    at = (catalog or Catalog.load()).at(date.today())
+    rows, left_out = _rows(Path(path))
+    ours: dict[int, tuple[float, Rule]] = {}
+    why: dict[str, str] = {}
+    failed: list[str] = []
+    for i, row in enumerate(rows):
+        try:
+            found = _ours(at, row)
+        except (UnknownFact, ValueError, TypeError, KeyError, ZeroDivisionError) as wrong:
+            why[_name(row)] = wrong.line() if isinstance(wrong, UnknownFact) else f"{row.where}: {wrong}"
+            failed.append(_name(row))
+            continue
+        if isinstance(found, str):
+            left_out[found] += 1
+        else:
+            ours[i] = found
+    right = {i for i, (value, _) in ours.items() if _equal(value, rows[i])}
+    flagged: list[Contradiction] = []
+    for i in sorted(set(ours) - right):
+        value, rule = ours[i]
+        because = _sure(rows, ours, right, i, rule)
+        if because:
+            flagged.append(Contradiction(_name(rows[i]), rows[i].published, value, because))
+            left_out[CONTRADICTS] += 1
+        else:
+            failed.append(_name(rows[i]))
+            why[_name(rows[i])] = f"ours is {value:.6g}, published {rows[i].published:g}"
+    errors = sorted(abs(ours[i][0] / rows[i].published - 1.0) for i in right if rows[i].published)
+    mape = sum(errors) / len(errors) if errors else math.nan
+    middle = errors[len(errors) // 2] if errors else math.nan
+    notes = tuple(
+        f"{one.id}: published {one.published:g}, its own inputs give {one.ours:.4g}; {one.because}"
+        for one in flagged
+    )
+    total = len(rows) + sum(left_out[rule] for rule in (NO_FIGURE, NO_TOLERANCE))
+    return TcoReport(
+        str(path), total, len(right), tuple(failed), dict(left_out), mape, middle, tuple(flagged), why, notes,
+    )  # fmt: skip
+
+
+def _name(row: _Row) -> str:
+    return f"{row.id} ({row.metric})" if row.metric else row.id
+
+
+def _ours(at: CatalogAt, row: _Row) -> tuple[float, Rule] | str:
+    """Our figure and its formula; or the rule that leaves the row out."""
+    rules = [METRICS[row.metric]] if row.metric in METRICS else list(RULES.get((row.kind, row.unit), ()))
+    if not rules and not any(row.given.values()):
+        return NO_INPUTS
+    for rule in rules:
+        if all(name in row.given for name in rule.needs):
+            return rule.formula(Case(at, row.id, row.given)), rule
+    for (_, unit), others in RULES.items():
+        # A kind of another name is worked out where its unit and its inputs leave one formula only.
+        for rule in others if unit == row.unit and not rules else ():
+            if set(rule.needs) == set(row.given):
+                return rule.formula(Case(at, row.id, row.given)), rule
+    if rules or row.kind in {kind for kind, _ in RULES}:
+        return NO_INPUTS
+    if _shares(row.own):
+        return ONLY_SHARES
+    raise ValueError(f"no formula for kind {row.kind!r} in {row.unit!r} from {', '.join(row.given)}")
+
+
+def _shares(given: Inputs) -> bool:
+    """Whether the inputs are parts of one whole, rounded: they say how a figure divides, not what it is."""
+    parts = list(given.values())
+    if len(parts) < 2 or not all(isinstance(part, int | float) and 0 < part < 1 for part in parts):
+        return False
+    return math.isclose(sum(parts), 1.0, abs_tol=0.005 * len(parts))
+
+
+def _equal(value: float, row: _Row) -> bool:
+    """Within the tolerance, or the same when rounded to the digits that were printed."""
+    if abs(value - row.published) <= row.tolerance * abs(row.published):
+        return True
+    if not math.isfinite(value):
+        return False
+    shown = Decimal(row.printed)
+    exponent = shown.as_tuple().exponent
+    # A trailing ".0" is how a table writer prints a whole number, so it promises no digit.
+    digits = -int(exponent) if isinstance(exponent, int) and not row.printed.endswith(".0") else 0
+    return digits > 0 and round(value, digits) == float(shown)
+
+
+def _sure(
+    rows: Sequence[_Row], ours: Mapping[int, tuple[float, Rule]], right: set[int], i: int, rule: Rule
+) -> str:
+    """Why a miss is the publication's; empty where it may be ours."""
+    if rule.exact:
+        return f"it is a product or quotient of {', '.join(rule.needs)}"
+    kin = [j for j in ours if j != i and rows[j].ref == rows[i].ref and ours[j][1] is rule]
+    good = [j for j in kin if j in right]
+    if len(good) >= SURE_ROWS and len(good) >= SURE_FRAC * len(kin):
+        return f"the same formula gives {len(good)} of the {len(kin)} other figures of the publication"
+    return ""
+
+
+def _input_share(mix: str) -> float:
+    """Share of input in ``1/3 in, 2/3 out`` or ``30% in``."""
+    found = re.search(r"([\d./]+)\s*(%?)\s*in", mix)
+    if found is None:
+        raise ValueError(f"no share of input in {mix!r}")
+    return float(Fraction(found[1])) / (100.0 if found[2] else 1.0)
+
+
+def _rows(file: Path) -> tuple[list[_Row], Counter[str]]:
+    """Rows that hold a figure to be reached, and how many do not, by rule."""
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as wrong:
+        raise BadInput(f"cannot read it: {wrong}", where=str(file), fix="Give a CSV file in UTF-8") from None
+    reader = csv.DictReader(text.splitlines())
+    missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+    if missing:
+        raise BadInput(
+            f"no column {missing[0]!r}", where=str(file), fix=f"The columns are {','.join(COLUMNS)}"
+        )
+    read = [(row, f"{file}:{reader.line_num}") for row in reader]
+    own = [_inputs(row["inputs"], where) for row, where in read]
+    given = _inherited(
+        [(row["case_id"], row["ref"], inputs) for (row, _), inputs in zip(read, own, strict=True)]
+    )
+    left_out: Counter[str] = Counter()
+    rows: list[_Row] = []
+    for (row, where), mine, inputs in zip(read, own, given, strict=True):
+        printed, tolerance = (row["published"] or "").strip(), (row["tolerance"] or "").strip()
+        if not printed or not tolerance:
+            left_out[NO_TOLERANCE if printed else NO_FIGURE] += 1
+            continue
+        try:
+            figures = float(printed), float(tolerance)
+        except ValueError:
+            raise BadInput("published and tolerance must be numbers", where=where) from None
+        rows.append(
+            _Row(
+                row["case_id"], row["kind"], row["metric"], row["unit"], row["ref"], mine, inputs,
+                figures[0], printed, figures[1], where,
+            )
+        )  # fmt: skip
+    return rows, left_out
+
+
+def _inputs(text: str, where: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text or "{}")
+    except json.JSONDecodeError as wrong:
+        raise BadInput(f"inputs are not JSON: {wrong}", where=where) from None
+    if not isinstance(found, dict):
+        raise BadInput("inputs must be a JSON object", where=where)
+    return {name: value for name, value in found.items() if name != "same" and value is not None}
+
+
+def _inherited(rows: Sequence[tuple[str, str, dict[str, Any]]]) -> list[Inputs]:
+    """Inputs with what a row leaves to its publication: its own case first, then what all rows agree on."""
+    by_case: dict[str, dict[str, Any]] = defaultdict(dict)
+    by_ref: dict[str, dict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))
+    for case, ref, inputs in rows:
+        for name, value in inputs.items():
+            if case and ref not in ("", "same") and value not in by_ref[ref][name]:
+                by_ref[ref][name].append(value)
+    found: list[Inputs] = []
+    for case, ref, inputs in rows:
+        agreed = {
+            name: values[0]
+            for name, values in (by_ref[ref] if ref not in ("", "same") else {}).items()
+            if len(values) == 1
+        }
+        found.append({**agreed, **by_case[case], **inputs} if inputs or by_case[case] else {})
+        by_case[case].update(inputs)
+    return found
