@@ -162,7 +162,21 @@ def rentals(prices: pd.DataFrame) -> list[dict[str, str]]:
         for term, column in TERMS.items():
             if pd.notna(row[column]):
                 rows.setdefault((subject, term, day), fact(subject, "usd_per_chip_h", f"{row[column]:.10g}", "USD/h", when=f"term={term}", valid_from=day))  # fmt: skip
-    return [rows[key] for key in sorted(rows)]
+    return dated([rows[key] for key in sorted(rows)])
+
+
+def dated(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Each price in force until the next of its key; equal ones that follow each other as one."""
+    kept: list[dict[str, str]] = []
+    for row in rows:
+        before = kept[-1] if kept else row
+        same = (before["subject"], before["when"]) == (row["subject"], row["when"]) and before is not row
+        if same and before["value"] == row["value"]:
+            continue
+        if same:
+            before["valid_to"] = row["valid_from"]
+        kept.append(row)
+    return kept
 
 
 def index(checkout: Path) -> list[dict[str, str]]:
