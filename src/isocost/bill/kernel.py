@@ -12,6 +12,8 @@ import functools
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+import numpy as np
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 INPUT, OUTPUT, CACHE_READ, CACHE_WRITE, REQUEST, FIRST_EXTRA = 0, 1, 2, 3, 4, 5
@@ -27,15 +29,19 @@ UNFILLED, DOUBT, EMPTY, UNKNOWN = 1 << 62, 1 << 61, 1 << 60, 1 << 59
 DONE, STOPPED_UNFILLED, STOPPED_CODE = 0, 1, 2
 """Why a kernel stopped before the last row."""
 
-AT, LOW_SUM, HIGH_SUM, UNKNOWN_ROWS = 0, 1, 2, 3
-"""Places in a tally: the row that a kernel stopped at, the amounts' sum in two halves, rows of no known
-offering."""
+AT, UNKNOWN_ROWS = 0, 1
+"""Places in a tally: the row that a kernel stopped at, rows of no known offering."""
 
 NS_PER_DAY = 86_400 * 10**9
 NS_PER_MINUTE = 60 * 10**9
 MOST = (1 << 63) - 1
 _HALF = (1 << 32) - 1
-_BLOCK = 2048  # rows whose counts are looked over before they are priced: they stay in the first cache
+_BLOCK = 1024  # rows whose counts are looked over before they are priced: they stay in the first cache
+LANES = 4
+"""How many sums :func:`price_flat` keeps of one quantity."""
+
+FLAT_TOK = 1 << 21
+"""Counts of a row that it prices are below this: ``_BLOCK`` of them do not fill half of 64 bits."""
 
 
 @functools.cache
@@ -147,7 +153,6 @@ def price_rows(
     n_extras = len(places)
     has_cached, has_written, has_inside = len(cached_tok) > 0, len(written_tok) > 0, len(inside_tok) > 0
     has_requests = len(requests) > 0
-    low, high = tally[LOW_SUM], tally[HIGH_SUM]
     for j in range(len(line)):
         at = line[j]
         plain, output, read, written, asked = int(input_tok[j]), int(output_tok[j]), 0, 0, 1
@@ -198,9 +203,6 @@ def price_rows(
             if need & EMPTY:
                 state = 2
         amount[j], status[j] = total, state
-        low += total & _HALF
-        high += total >> 32
-    tally[LOW_SUM], tally[HIGH_SUM] = low, high
 
 
 def first_beyond(counts: tuple[Any, ...], line: Any, table: tuple[Any, ...], wrong: Any) -> int:
@@ -248,56 +250,71 @@ def first_beyond(counts: tuple[Any, ...], line: Any, table: tuple[Any, ...], wro
 
 
 def price_flat(
-    codes: tuple[Any, ...], counts: tuple[Any, ...], table: tuple[Any, ...], out: tuple[Any, ...], tally: Any
+    offering: Any, counts: tuple[Any, ...], table: tuple[Any, ...], out: tuple[Any, ...], tally: Any
 ) -> int:
     """The same for rows whose rates hang on the offering alone; says why it stopped.
 
-    ``codes``: offering. ``counts``: input, output, cached (may have length 0). ``table``: the line of every
-    offering, rates, shape (offerings, limit, used, whether no line is flagged). ``out``: amount, status;
-    ``sums`` by line.
-    It stops (``STOPPED_UNFILLED``) at a block with a row that needs the longer way.
+    ``offering`` is a code (int16 or int32), ``counts`` input, output and cached (may have length 0).
+    ``table``: by offering its line, and its rates of input, output, cached input and a request, and its
+    flags; ``shape`` (offerings, limit, used, whether no line is flagged, whether any asks for a request); and
+    room for the sums of ``LANES`` lanes by offering. ``out``: amount, status; ``sums`` by line, to which
+    requests are added where a line asks for them.
+
+    It stops (``STOPPED_UNFILLED``) at a block with a row that needs the longer way. Every lane adds up its own
+    rows, because a processor waits for a sum that it has just written; input and output share one number, in
+    halves that ``FLAT_TOK`` keeps apart.
     """
-    (offering,) = codes
     input_tok, output_tok, cached_tok = counts
-    start, rates, shape = table
+    start, price, shape, lanes, reads = table
     amount, status, sums = out
-    n_offerings, limit, used, clean = shape[0], shape[1], shape[2], shape[3]
-    n, has_cached = len(offering), len(cached_tok) > 0
-    low, high = tally[LOW_SUM], tally[HIGH_SUM]
-    i = int(tally[AT])
-    while i < n:
+    n_offerings, limit, used, clean, has_fee = shape[0], shape[1], shape[2], shape[3], shape[4]
+    n, has_cached, size, last = len(offering), len(cached_tok) > 0, np.uint64(shape[0]), np.uint64(LANES - 1)
+    why, first = DONE, int(tally[AT])
+    i = first
+    while i < n and why == DONE:
         stop = min(i + _BLOCK, n)
-        seen, least, most = 0, offering[i], offering[i]
-        for j in range(i, stop):
-            seen |= int(input_tok[j]) | int(output_tok[j])
-        for j in range(i, stop):
-            least = min(least, offering[j])
-            most = max(most, offering[j])
-        if has_cached:
-            for j in range(i, stop):
-                seen |= int(cached_tok[j]) | (int(input_tok[j]) - int(cached_tok[j]))
-        need = 0
-        if not (clean or seen < 0 or seen >= limit or least < 0 or most >= n_offerings):
-            for j in range(i, stop):
-                need |= rates[start[offering[j]], FLAGS]
-        if seen < 0 or seen >= limit or least < 0 or most >= n_offerings or need & used:
-            tally[AT], tally[LOW_SUM], tally[HIGH_SUM] = i, low, high
-            return STOPPED_UNFILLED
-        for j in range(i, stop):
-            at = start[offering[j]]
-            plain, output, read = int(input_tok[j]), int(output_tok[j]), 0
-            if has_cached:
-                read = int(cached_tok[j])
-                plain -= read
-                sums[at, CACHE_READ] += read
-            total = plain * rates[at, INPUT] + output * rates[at, OUTPUT] + read * rates[at, CACHE_READ]
-            total += rates[at, REQUEST]
-            sums[at, INPUT] += plain
-            sums[at, OUTPUT] += output
-            sums[at, REQUEST] += 1
-            amount[j], status[j] = total, 0
-            low += total & _HALF
-            high += total >> 32
-        i = stop
-    tally[AT], tally[LOW_SUM], tally[HIGH_SUM] = n, low, high
-    return DONE
+        code, given, output = offering[i:stop], input_tok[i:stop], output_tok[i:stop]
+        usd, state, read = amount[i:stop], status[i:stop], cached_tok[i:stop] if has_cached else cached_tok
+        least, most, seen, need = code[0], code[0], 0, 0
+        for j in range(len(code)):
+            least = min(least, code[j])
+            most = max(most, code[j])
+        for j in range(len(read)):
+            seen |= int(read[j]) | (int(given[j]) - int(read[j]))
+        for j in range(len(code)):
+            seen |= int(given[j]) | int(output[j])
+        if least < 0 or most >= n_offerings or seen < 0 or seen >= limit:
+            why = STOPPED_UNFILLED
+        elif not clean:
+            for j in range(len(code)):
+                need |= price[code[j], 4]
+            why = STOPPED_UNFILLED if need & used else DONE
+        if why == DONE:
+            for j in range(len(code) - len(read)):
+                k, a, b = np.uint64(code[j]), np.int64(given[j]), np.int64(output[j])
+                usd[j] = a * price[k, 0] + b * price[k, 1]
+                lanes[(np.uint64(j) & last) * size + k] += a + (b << 32)
+            for j in range(len(read)):
+                k, a, b, c = np.uint64(code[j]), np.int64(given[j]), np.int64(output[j]), np.int64(read[j])
+                usd[j] = (a - c) * price[k, 0] + b * price[k, 1] + c * price[k, 2]
+                lanes[(np.uint64(j) & last) * size + k] += a + (b << 32)
+                reads[(np.uint64(j) & last) * size + k] += c
+            for j in range(len(code) if has_fee else 0):
+                usd[j] += price[code[j], 3]
+                sums[start[code[j]], REQUEST] += 1
+            for j in range(len(state)):
+                state[j] = 0
+            i = stop
+        if why != DONE or i == n or (i - first) % (LANES * _BLOCK) == 0:
+            for k in range(n_offerings):
+                both, cached = 0, 0
+                for lane in range(LANES):
+                    at = lane * n_offerings + k
+                    both += int(lanes[at] & _HALF)
+                    cached += int(reads[at])
+                    sums[start[k], OUTPUT] += int(lanes[at] >> 32)
+                    lanes[at], reads[at] = 0, 0
+                sums[start[k], INPUT] += both - cached
+                sums[start[k], CACHE_READ] += cached
+    tally[AT] = i
+    return why

@@ -88,7 +88,7 @@ class Tariff:
     ) -> None:
         self.catalog, self.offerings, self.on = catalog, tuple(offerings), on
         self.tiers, self.regions = tuple(tiers), tuple(regions)
-        self.tally, self.bad_rows = np.zeros(4, np.int64), 0
+        self.tally, self.bad_rows = np.zeros(2, np.int64), 0
         self.lines: list[tuple[Origin, Rates] | None] = [None]
         known = [edges(catalog, one) if one else (frozenset(), (), ()) for one in self.offerings]
         self._days = [np.array(sorted((d - _EPOCH).days for d in days), np.int64) for days, _, _ in known]
@@ -130,8 +130,13 @@ class Tariff:
 
     @property
     def total_fusd(self) -> int:
-        """The exact sum of all rows priced so far."""
-        return int(self.tally[kernel.LOW_SUM]) + (int(self.tally[kernel.HIGH_SUM]) << 32)
+        """The exact sum of all rows priced so far: quantities times rates, by line."""
+        pairs = ((self._sums[:, :FIRST_EXTRA], self._rates), (self._extra_sums, self._extra_rates))
+        return sum(
+            int(held[at]) * int(rate[at])
+            for held, rate in pairs
+            for at in zip(*np.nonzero(held), strict=True)
+        )
 
     def price(
         self, columns: Mapping[str, npt.NDArray[Any]], *, lines: bool = False, into: Chunk | None = None
@@ -170,7 +175,8 @@ class Tariff:
             line = out.line[rows] if len(out.line) else scratch[: rows.stop - lo]
             piece = tuple(part[rows] for part in counts)
             length = piece[4] if len(piece[4]) else piece[0]
-            self._find_lines(tuple(part[rows] for part in codes), length, line, lo)
+            offering = codes[0][rows].astype(np.int32, copy=False)
+            self._find_lines((offering, *(part[rows] for part in codes[1:])), length, line, lo)
             piece = (*piece[:4], *piece[5:])
             table = (self._rates, self._extra_rates, slots - FIRST_EXTRA, used)
             seen, rare = kernel.compiled(kernel.survey)(piece)
@@ -233,23 +239,28 @@ class Tariff:
         return counts, wrong
 
     def _price_flat(self, codes: Any, counts: Any, slots: Ints, out: Chunk, used: np.int64) -> None:
-        n = len(codes[0])
+        n, each = len(codes[0]), len(self.tiers) * len(self.regions)
+        offerings = len(self.offerings)
+        lanes, reads = (np.zeros(kernel.LANES * offerings, np.int64) for _ in range(2))
         while int(self.tally[kernel.AT]) < n:
-            each = len(self.tiers) * len(self.regions)
             # An offering without a line yet, or without a name, stands at an empty line: the block is then
             # priced the long way.
             start = np.where(self._start[each - 1 :: each] >= 0, self._start[each - 1 :: each], 0)
-            clean = not (self._rates[start, kernel.FLAGS] & used).any()
-            shape = np.array([len(self.offerings), self._limits()[0], used, clean], np.int64)
-            table = (start.astype(np.int32), self._rates, shape)
+            rates = self._rates[start]
+            clean = not (rates[:, kernel.FLAGS] & used).any()
+            limit = min(self._limits()[0], kernel.FLAT_TOK)
+            fees = rates[:, kernel.REQUEST].any()
+            shape = np.array([offerings, limit, used, clean, fees], np.int64)
+            needed = (kernel.INPUT, kernel.OUTPUT, kernel.CACHE_READ, kernel.REQUEST, kernel.FLAGS)
+            price = np.ascontiguousarray(rates[:, needed])
             done = kernel.compiled(kernel.price_flat)(
-                (codes[0],), counts[:3], table, (*out[:2], self._sums), self.tally
+                codes[0], counts[:3], (start, price, shape, lanes, reads), (*out[:2], self._sums), self.tally
             )
             if done == kernel.DONE:
                 return
-            # One block the long way: it fills lines that are empty and says what a row lacks.
+            # Some rows the long way: it fills lines that are empty and says what a row lacks.
             lo = int(self.tally[kernel.AT])
-            rows = slice(lo, min(n, lo + 2048))
+            rows = slice(lo, min(n, lo + _PIECE))
             self.tally[kernel.AT] = 0
             piece = Chunk(out.amount_fusd[rows], out.status[rows], out.line)
             self._price(
@@ -271,9 +282,10 @@ class Tariff:
             if name not in columns:
                 raise BadInput(f"no column {name!r}", where="bill", fix=f"It has: {', '.join(columns)}")
         none = np.zeros(0, np.int32)
+        narrow = np.int16 if columns["offering"].dtype == np.int16 else np.int32
         codes = [
-            _plain(columns[name], np.int32) if name in columns else none
-            for name in ("offering", "tier", "region")
+            _plain(columns[name], kind) if name in columns else none
+            for name, kind in (("offering", narrow), ("tier", np.int32), ("region", np.int32))
         ]
         timed = self.on is None and (len(self._cuts) > 0 or len(self._minutes) > 0)
         arrival = _plain(columns["arrival_ns"], np.int64) if timed else np.zeros(0, np.int64)
