@@ -120,7 +120,7 @@ def serve(
     none = np.empty(0, np.int64)
     nobody = np.empty((n_replicas if n_replicas > 0 else 0, 0), np.int32)
     memory = kernel.Memory(none, none, none, none, nobody, nobody, nobody, none)
-    arrival, prompt, output = _requests(arrival_ps, input_tok, output_tok)
+    arrival, prompt, output = checked_requests(arrival_ps, input_tok, output_tok)
     prefill = np.maximum(1, prompt - _cached(cached_tok, prompt))
     columns = (arrival, prompt, output, prefill, prompt + output)
     rules = _rules(routing, n_replicas, schedule, overflow_outstanding, 1.0)
@@ -157,7 +157,7 @@ def serve_with_prefixes(
     """
     from isocost.replay import kernel
 
-    arrival, prompt, output = _requests(arrival_ps, input_tok, output_tok)
+    arrival, prompt, output = checked_requests(arrival_ps, input_tok, output_tok)
     offsets, nodes, tok, n_nodes = prompts
     if offsets.size != arrival.size + 1:
         raise BadTrace("prompts and requests differ in number", where="prompts")
@@ -219,8 +219,8 @@ def _run(
     return Served(*out, state[:, kernel.BUSY].copy(), int(state[:, kernel.STEP].sum()))
 
 
-def _requests(arrival_ps: ArrayLike, input_tok: ArrayLike, output_tok: ArrayLike) -> tuple[I64, I64, I64]:
-    """The three columns as int64, checked."""
+def checked_requests(arrival_ps: ArrayLike, input_tok: ArrayLike, output_tok: ArrayLike) -> tuple[I64, I64, I64]:
+    """Arrivals, inputs and outputs as int64 (n,), refused where they cannot be; as :func:`serve` says."""
     arrival = np.ascontiguousarray(arrival_ps, np.int64)
     prompt = np.ascontiguousarray(input_tok, np.int64)
     output = np.ascontiguousarray(output_tok, np.int64)
