@@ -139,6 +139,12 @@ def resolve(catalog_at: CatalogAt, name: str, provider: str = "") -> Offering:
     )
 
 
+def provider_named(catalog: Catalog, name: str) -> str:
+    """The catalog's name of a provider, in whatever spelling it is known; else the name as it is."""
+    clean = name.strip().lower()
+    return catalog.once(_index).aliases.get(clean, clean)
+
+
 def deprecated(catalog_at: CatalogAt, subject: str) -> bool:
     """Whether the provider withdraws an offering: priced in old logs, no candidate of a plan."""
     return catalog_at.find(subject, "deprecated") is not None
