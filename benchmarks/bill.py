@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import resource
 import time
 from collections.abc import Callable
@@ -49,9 +50,10 @@ def main() -> None:
         stream(catalog, offerings, given.stream)
         return
     flat = {name: columns[name] for name in ("offering", "input_tok", "output_tok")}
+    flat["offering"] = flat["offering"].astype(np.int16)
     bound = memory_bound(flat)
     print(f"{given.rows:,} rows; rows per CPU-second")
-    say("memory bound: read 12 bytes, write 9", bound, bound)
+    say("memory bound: read 10 bytes, write 9", bound, bound)
     calm, plain = (without(catalog, offerings, bands=bands) for bands in (False, True))
     say("isocost, flat", ours(Tariff(catalog, plain, on=SINCE.date()), flat), bound)
     dated = {name: columns[name] for name in (*flat, "arrival_ns")}
@@ -102,12 +104,12 @@ def rows_of(n: int, offerings: int, seed: int = 1) -> Columns:
 
 
 def without(catalog: Catalog, offerings: list[Offering], *, bands: bool) -> list[Offering]:
-    """Offerings without daily windows, and where asked without context bands."""
+    """Offerings without daily windows, and where asked without context bands and fees for a request."""
     changes = [edges(catalog, one) for one in offerings]
     return [
         one
         for one, (_, lengths, windows) in zip(offerings, changes, strict=True)
-        if not windows and not (bands and lengths)
+        if not windows and not (bands and (lengths or catalog.history(one.subject, "usd_per_request")))
     ]
 
 
@@ -115,7 +117,8 @@ def ours(tariff: Tariff, columns: Columns) -> float:
     """Rows per CPU-second of a tariff whose lines are filled."""
     n = len(columns["offering"])
     if len(tariff.offerings) < int(columns["offering"].max()) + 1:
-        columns = {**columns, "offering": columns["offering"] % np.int32(len(tariff.offerings))}
+        code = columns["offering"]
+        columns = {**columns, "offering": code % code.dtype.type(len(tariff.offerings))}
     out = tariff.price(columns)
     return n / best(lambda: tariff.price(columns, into=out))
 
@@ -201,6 +204,7 @@ def genai_prices(columns: Columns) -> float | None:
 def litellm(columns: Columns) -> float | None:
     if not find_spec("litellm"):
         return None
+    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # its own copy of prices, nothing from a network
     with contextlib.redirect_stdout(None):
         import litellm as peer
 

@@ -38,10 +38,11 @@ MOST = (1 << 63) - 1
 _HALF = (1 << 32) - 1
 _BLOCK = 1024  # rows whose counts are looked over before they are priced: they stay in the first cache
 LANES = 4
-"""How many sums :func:`price_flat` keeps of one quantity."""
+"""How many sums :func:`price_small` keeps of one quantity."""
 
-FLAT_TOK = 1 << 21
-"""Counts of a row that it prices are below this: ``_BLOCK`` of them do not fill half of 64 bits."""
+SMALL_TOK = 1 << 21
+"""Counts of a row that it prices are below this: what a lane holds of ``LANES`` blocks does not fill half of
+64 bits."""
 
 
 @functools.cache
@@ -136,20 +137,17 @@ def survey(counts: tuple[Any, ...]) -> tuple[int, int]:
     return seen, rare
 
 
-def price_rows(
-    counts: tuple[Any, ...], line: Any, table: tuple[Any, ...], out: tuple[Any, ...], tally: Any
-) -> None:
-    """Amount and status of rows whose lines are known and none of which can exceed 64 bits.
+def price_rows(counts: tuple[Any, ...], line: Any, table: tuple[Any, ...], out: tuple[Any, ...]) -> None:
+    """Amounts of rows whose lines are known and none of which can exceed 64 bits.
 
     ``counts``: input, output, cached, written (one integer type), ``requests`` (int64, -1 unknown),
     ``inside`` (int64: input of rarer meters) and ``extras`` (int64, rows by meters); all but input and output
     may have length 0. ``table``: rates, those of rarer meters, the extras' places among these, and the bits
-    of the meters in use. ``out``: amount (int64), status (int8); by line ``sums`` of quantities and of rarer
-    meters, and the rows that lacked a price (by slot) or are in doubt.
+    of the meters in use. ``out``: amount (int64); by line ``sums`` of quantities and of rarer meters.
     """
     input_tok, output_tok, cached_tok, written_tok, requests, inside_tok, extras = counts
-    rates, extra_rates, places, used = table
-    amount, status, sums, extra_sums, missing, doubts = out
+    rates, extra_rates, places, _ = table
+    amount, sums, extra_sums = out
     n_extras = len(places)
     has_cached, has_written, has_inside = len(cached_tok) > 0, len(written_tok) > 0, len(inside_tok) > 0
     has_requests = len(requests) > 0
@@ -176,7 +174,20 @@ def price_rows(
         for e in range(n_extras):
             total += int(extras[j, e]) * int(extra_rates[at, places[e]])
             extra_sums[at, places[e]] += extras[j, e]
-        state = 0
+        amount[j] = total
+
+
+def judge(
+    counts: tuple[Any, ...], line: Any, table: tuple[Any, ...], out: tuple[Any, ...], tally: Any
+) -> None:
+    """Write the status (int8) of every row, and count by line the rows that lack a price (by slot) or are in
+    doubt; arguments as of :func:`price_rows`."""
+    input_tok, output_tok, cached_tok, written_tok, requests, inside_tok, extras = counts
+    rates, _, places, used = table
+    status, missing, doubts = out
+    n_extras, has_requests = len(places), len(requests) > 0
+    for j in range(len(line)):
+        at, state = line[j], 0
         if has_requests and requests[j] < 0 and rates[at, REQUEST] > 0:
             missing[at, REQUEST] += 1
             state = 1
@@ -185,7 +196,15 @@ def price_rows(
             tally[UNKNOWN_ROWS] += 1
             state = 2
         elif need:
-            here = (plain > 0) << INPUT | (output > 0) << OUTPUT
+            plain, read, written = int(input_tok[j]), 0, 0
+            if len(cached_tok) > 0:
+                read = int(cached_tok[j])
+            if len(written_tok) > 0:
+                written = int(written_tok[j])
+            plain -= read + written
+            if len(inside_tok) > 0:
+                plain -= int(inside_tok[j])
+            here = (plain > 0) << INPUT | (output_tok[j] > 0) << OUTPUT
             here |= (read > 0) << CACHE_READ | (written > 0) << CACHE_WRITE
             for e in range(n_extras):
                 here |= (extras[j, e] > 0) << (FIRST_EXTRA + places[e])
@@ -202,7 +221,28 @@ def price_rows(
                     missing[at, slot] += (lack >> slot) & 1
             if need & EMPTY:
                 state = 2
-        amount[j], status[j] = total, state
+        status[j] = state
+
+
+def judge_usual(counts: tuple[Any, ...], line: Any, table: tuple[Any, ...], status: Any) -> None:
+    """The same for rows of the usual meters: a row's line and which of four meters it uses name its status.
+
+    ``table``: states (int8) and numbers of rows seen (int64), sixteen a line.
+    """
+    input_tok, output_tok, cached_tok, written_tok = counts
+    states, seen = table
+    has_cached, has_written = len(cached_tok) > 0, len(written_tok) > 0
+    for j in range(len(line)):
+        plain, read, written = int(input_tok[j]), 0, 0
+        if has_cached:
+            read = int(cached_tok[j])
+        if has_written:
+            written = int(written_tok[j])
+        here = (plain > read + written) << INPUT | (output_tok[j] > 0) << OUTPUT
+        here |= (read > 0) << CACHE_READ | (written > 0) << CACHE_WRITE
+        at = np.uint64(line[j]) * np.uint64(16) + np.uint64(here)
+        status[j] = states[at]
+        seen[at] += 1
 
 
 def first_beyond(counts: tuple[Any, ...], line: Any, table: tuple[Any, ...], wrong: Any) -> int:
@@ -249,72 +289,84 @@ def first_beyond(counts: tuple[Any, ...], line: Any, table: tuple[Any, ...], wro
     return -1
 
 
-def price_flat(
-    offering: Any, counts: tuple[Any, ...], table: tuple[Any, ...], out: tuple[Any, ...], tally: Any
+def price_small(
+    line: Any, counts: tuple[Any, ...], table: tuple[Any, ...], out: tuple[Any, ...], tally: Any
 ) -> int:
-    """The same for rows whose rates hang on the offering alone; says why it stopped.
+    """Amounts of rows with small counts of the usual meters, from ``tally[AT]`` on; says why it stopped.
 
-    ``offering`` is a code (int16 or int32), ``counts`` input, output and cached (may have length 0).
-    ``table``: by offering its line, and its rates of input, output, cached input and a request, and its
-    flags; ``shape`` (offerings, limit, used, whether no line is flagged, whether any asks for a request); and
-    room for the sums of ``LANES`` lanes by offering. ``out``: amount, status; ``sums`` by line, to which
-    requests are added where a line asks for them.
+    ``line`` (int16 or int32) is a code into ``price``, ``counts`` input, output, cached and written (the last
+    two may have length 0). ``table``: by code the line of rates; the rates of input and output, what cached
+    and written input cost beyond plain input, and the rate of a request; room for sums in ``LANES`` lanes, of
+    input with output and of cached with written; and ``shape`` (codes, limit, whether any line asks for a
+    request). ``out``: amount, status, which is set to priced; ``sums`` by line, to which requests are added
+    where a line asks for them.
 
-    It stops (``STOPPED_UNFILLED``) at a block with a row that needs the longer way. Every lane adds up its own
-    rows, because a processor waits for a sum that it has just written; input and output share one number, in
-    halves that ``FLAT_TOK`` keeps apart.
+    It stops (``STOPPED_UNFILLED``) at a block with a count that is below zero or not below the limit, or
+    whose code is out of range. Lanes take turns, because a processor waits for a sum that it has just
+    written; two quantities share one sum, in halves that ``SMALL_TOK`` keeps apart.
     """
-    input_tok, output_tok, cached_tok = counts
-    start, price, shape, lanes, reads = table
+    input_tok, output_tok, cached_tok, written_tok = counts
+    start, price, lanes, parts, shape = table
     amount, status, sums = out
-    n_offerings, limit, used, clean, has_fee = shape[0], shape[1], shape[2], shape[3], shape[4]
-    n, has_cached, size, last = len(offering), len(cached_tok) > 0, np.uint64(shape[0]), np.uint64(LANES - 1)
+    codes, limit, has_fee = shape[0], shape[1], shape[2]
+    n, size, turn = len(line), np.uint64(shape[0]), np.uint64(LANES - 1)
+    has_cached, has_written = len(cached_tok) > 0, len(written_tok) > 0
     why, first = DONE, int(tally[AT])
     i = first
     while i < n and why == DONE:
         stop = min(i + _BLOCK, n)
-        code, given, output = offering[i:stop], input_tok[i:stop], output_tok[i:stop]
-        usd, state, read = amount[i:stop], status[i:stop], cached_tok[i:stop] if has_cached else cached_tok
-        least, most, seen, need = code[0], code[0], 0, 0
+        code, given, output = line[i:stop], input_tok[i:stop], output_tok[i:stop]
+        read = cached_tok[i:stop] if has_cached else cached_tok
+        written = written_tok[i:stop] if has_written else written_tok
+        usd, state = amount[i:stop], status[i:stop]
+        least, most, seen = code[0], code[0], 0
         for j in range(len(code)):
             least = min(least, code[j])
             most = max(most, code[j])
-        for j in range(len(read)):
-            seen |= int(read[j]) | (int(given[j]) - int(read[j]))
         for j in range(len(code)):
             seen |= int(given[j]) | int(output[j])
-        if least < 0 or most >= n_offerings or seen < 0 or seen >= limit:
+        if has_cached and has_written:
+            for j in range(len(read)):
+                c, d = int(read[j]), int(written[j])
+                seen |= c | d | (int(given[j]) - c - d)
+        elif has_cached or has_written:
+            part = read if has_cached else written
+            for j in range(len(part)):
+                seen |= int(part[j]) | (int(given[j]) - int(part[j]))
+        if least < 0 or most >= codes or seen < 0 or seen >= limit:
             why = STOPPED_UNFILLED
-        elif not clean:
+        else:
             for j in range(len(code)):
-                need |= price[code[j], 4]
-            why = STOPPED_UNFILLED if need & used else DONE
-        if why == DONE:
-            for j in range(len(code) - len(read)):
                 k, a, b = np.uint64(code[j]), np.int64(given[j]), np.int64(output[j])
                 usd[j] = a * price[k, 0] + b * price[k, 1]
-                lanes[(np.uint64(j) & last) * size + k] += a + (b << 32)
+                lanes[(np.uint64(j) & turn) * size + k] += a + (b << 32)
             for j in range(len(read)):
-                k, a, b, c = np.uint64(code[j]), np.int64(given[j]), np.int64(output[j]), np.int64(read[j])
-                usd[j] = (a - c) * price[k, 0] + b * price[k, 1] + c * price[k, 2]
-                lanes[(np.uint64(j) & last) * size + k] += a + (b << 32)
-                reads[(np.uint64(j) & last) * size + k] += c
+                k, a = np.uint64(code[j]), np.int64(read[j])
+                usd[j] += a * price[k, 2]
+                parts[(np.uint64(j) & turn) * size + k] += a
+            for j in range(len(written)):
+                k, a = np.uint64(code[j]), np.int64(written[j])
+                usd[j] += a * price[k, 3]
+                parts[(np.uint64(j) & turn) * size + k] += a << 32
             for j in range(len(code) if has_fee else 0):
-                usd[j] += price[code[j], 3]
+                usd[j] += price[code[j], 4]
                 sums[start[code[j]], REQUEST] += 1
             for j in range(len(state)):
                 state[j] = 0
             i = stop
         if why != DONE or i == n or (i - first) % (LANES * _BLOCK) == 0:
-            for k in range(n_offerings):
-                both, cached = 0, 0
+            for one in range(codes):
+                whole, output_sum, reads, writes = 0, 0, 0, 0
                 for lane in range(LANES):
-                    at = lane * n_offerings + k
-                    both += int(lanes[at] & _HALF)
-                    cached += int(reads[at])
-                    sums[start[k], OUTPUT] += int(lanes[at] >> 32)
-                    lanes[at], reads[at] = 0, 0
-                sums[start[k], INPUT] += both - cached
-                sums[start[k], CACHE_READ] += cached
+                    at = lane * codes + one
+                    whole += int(lanes[at] & _HALF)
+                    output_sum += int(lanes[at] >> 32)
+                    reads += int(parts[at] & _HALF)
+                    writes += int(parts[at] >> 32)
+                    lanes[at], parts[at] = 0, 0
+                sums[start[one], INPUT] += whole - reads - writes
+                sums[start[one], OUTPUT] += output_sum
+                sums[start[one], CACHE_READ] += reads
+                sums[start[one], CACHE_WRITE] += writes
     tally[AT] = i
     return why

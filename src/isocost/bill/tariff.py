@@ -49,6 +49,7 @@ _DAYS = (1 << 63) // NS_PER_DAY + 1
 _NO_BAND = np.iinfo(np.int64).max
 _NOON = 12 * 60
 _PIECE = 1 << 15  # rows
+_LINES = 1 << 12  # of rates: what the processor's second cache holds beside the rows of a piece
 
 
 class Chunk(NamedTuple):
@@ -90,6 +91,7 @@ class Tariff:
         self.tiers, self.regions = tuple(tiers), tuple(regions)
         self.tally, self.bad_rows = np.zeros(2, np.int64), 0
         self.lines: list[tuple[Origin, Rates] | None] = [None]
+        self._filled = 0
         known = [edges(catalog, one) if one else (frozenset(), (), ()) for one in self.offerings]
         self._days = [np.array(sorted((d - _EPOCH).days for d in days), np.int64) for days, _, _ in known]
         self._cuts = np.unique(np.concatenate([np.zeros(0, np.int64), *self._days]))
@@ -168,7 +170,10 @@ class Tariff:
 
     def _price(self, codes: Any, counts: Any, slots: Ints, out: Chunk, used: np.int64) -> None:
         """Piece by piece, so that what the kernels pass on to each other stays in the processor's cache."""
-        n = len(codes[0])
+        n, held = len(codes[0]), (0, 0)
+        prices: tuple[Any, ...] = ()
+        states = self._states(0, used)
+        usual = not any(len(part) for part in counts[5:])
         scratch = np.empty(0 if len(out.line) else min(n, _PIECE), np.int32)
         for lo in range(0, n, _PIECE):
             rows = slice(lo, min(n, lo + _PIECE))
@@ -178,18 +183,59 @@ class Tariff:
             offering = codes[0][rows].astype(np.int32, copy=False)
             self._find_lines((offering, *(part[rows] for part in codes[1:])), length, line, lo)
             piece = (*piece[:4], *piece[5:])
+            answer = (out.amount_fusd[rows], out.status[rows])
+            if usual and len(self.lines) <= _LINES:
+                if held != (len(self.lines), self._filled):
+                    self._settle(states, used)
+                    held = len(self.lines), self._filled
+                    prices = self._prices(np.arange(held[0], dtype=np.int32))
+                    states = self._states(held[0], used)
+                self.tally[kernel.AT] = 0
+                self._small(line, piece[:4], prices, answer)
+                done = int(self.tally[kernel.AT])
+                if states[0].any():
+                    begun = tuple(part[:done] for part in piece[:4])
+                    kernel.compiled(kernel.judge_usual)(begun, line[:done], states, answer[1])
+                if done == len(line):
+                    continue
+                piece = (*(part[done:] for part in piece[:4]), *piece[4:])
+                line, answer, lo = line[done:], (answer[0][done:], answer[1][done:]), lo + done
             table = (self._rates, self._extra_rates, slots - FIRST_EXTRA, used)
             seen, rare = kernel.compiled(kernel.survey)(piece)
             limit, rare_limit = self._limits()
             wrong = None
             if not (0 <= seen < limit and 0 <= rare < rare_limit):
                 piece, wrong = self._checked(piece, line, table, lo)
-            sums = (self._sums, self._extra_sums, self.missing, self.doubts)
-            kernel.compiled(kernel.price_rows)(
-                piece, line, table, (out.amount_fusd[rows], out.status[rows], *sums), self.tally
-            )
+            sums = (answer[0], self._sums, self._extra_sums)
+            kernel.compiled(kernel.price_rows)(piece, line, table, sums)
+            found = (answer[1], self.missing, self.doubts)
+            kernel.compiled(kernel.judge)(piece, line, table, found, self.tally)
             if wrong is not None:
-                out.status[rows][wrong] = STATUS.index("unpriced")
+                answer[1][wrong] = STATUS.index("unpriced")
+        self._settle(states, used)
+
+    def _states(self, n: int, used: np.int64) -> tuple[npt.NDArray[np.int8], Ints]:
+        """The status of rows by line and by which of the first four meters they use, and room for how many
+        there are: what :func:`isocost.bill.kernel.judge` finds for each."""
+        flags, here = self._rates[:n, kernel.FLAGS][:, None], np.arange(16)[None, :]
+        need = flags & used
+        known = (here | 1 << kernel.REQUEST) & ~flags
+        states = np.where(need & kernel.DOUBT, 1, 0)
+        states = np.where(need & here, np.where(known, 1, 2), states)
+        states = np.where(need & (kernel.EMPTY | kernel.UNKNOWN), 2, states)
+        return states.astype(np.int8).ravel(), np.zeros(16 * n, np.int64)
+
+    def _settle(self, states: tuple[Any, ...], used: np.int64) -> None:
+        """Enter what lacked a price among the rows that the states were asked for."""
+        seen = states[1].reshape(-1, 16)
+        need = (self._rates[: len(seen), kernel.FLAGS] & used)[:, None]
+        unknown = (need & kernel.UNKNOWN) != 0
+        self.tally[kernel.UNKNOWN_ROWS] += int(np.where(unknown, seen, 0).sum())
+        self.doubts[: len(seen)] += np.where(~unknown & ((need & kernel.DOUBT) != 0), seen, 0).sum(axis=1)
+        for slot in range(kernel.REQUEST):
+            lack = ~unknown & ((need & np.arange(16) & (1 << slot)) != 0)
+            self.missing[: len(seen), slot] += np.where(lack, seen, 0).sum(axis=1)
+        states[1][:] = 0
 
     def _find_lines(self, codes: Any, length: Any, line: npt.NDArray[np.int32], first: int) -> None:
         """The line of every row of a piece; ``first`` is where the piece begins, for messages."""
@@ -212,7 +258,7 @@ class Tariff:
             if why == kernel.STOPPED_CODE:
                 where = f"row {first + row}"
                 raise BadInput("a code without a name", where=where, fix="Check the columns' names")
-            self._fill(codes, int(length[row]), row)
+            self._fill(codes, max(0, int(length[row])), row)
 
     def _checked(self, counts: Any, line: Any, table: Any, first: int) -> tuple[Any, npt.NDArray[np.bool_]]:
         """Counts with rows that contradict themselves set to nothing, and these rows.
@@ -239,34 +285,43 @@ class Tariff:
         return counts, wrong
 
     def _price_flat(self, codes: Any, counts: Any, slots: Ints, out: Chunk, used: np.int64) -> None:
+        """Rows whose offering alone names their line."""
         n, each = len(codes[0]), len(self.tiers) * len(self.regions)
-        offerings = len(self.offerings)
-        lanes, reads = (np.zeros(kernel.LANES * offerings, np.int64) for _ in range(2))
-        while int(self.tally[kernel.AT]) < n:
-            # An offering without a line yet, or without a name, stands at an empty line: the block is then
-            # priced the long way.
-            start = np.where(self._start[each - 1 :: each] >= 0, self._start[each - 1 :: each], 0)
-            rates = self._rates[start]
-            clean = not (rates[:, kernel.FLAGS] & used).any()
-            limit = min(self._limits()[0], kernel.FLAT_TOK)
-            fees = rates[:, kernel.REQUEST].any()
-            shape = np.array([offerings, limit, used, clean, fees], np.int64)
-            needed = (kernel.INPUT, kernel.OUTPUT, kernel.CACHE_READ, kernel.REQUEST, kernel.FLAGS)
-            price = np.ascontiguousarray(rates[:, needed])
-            done = kernel.compiled(kernel.price_flat)(
-                codes[0], counts[:3], (start, price, shape, lanes, reads), (*out[:2], self._sums), self.tally
-            )
-            if done == kernel.DONE:
-                return
-            # Some rows the long way: it fills lines that are empty and says what a row lacks.
+        for code in np.flatnonzero(self._start[each - 1 :: each] < 0):
+            self._fill((np.array([code]), *codes[1:3], codes[3]), 0, 0)
+        start = self._start[each - 1 :: each]
+        if (self._rates[start, kernel.FLAGS] & used).any():
+            self._price(codes, counts, slots, out, used)
+            return
+        prices = self._prices(start)
+        self.tally[kernel.AT] = 0
+        while not self._small(codes[0], counts[:4], prices, out):
             lo = int(self.tally[kernel.AT])
             rows = slice(lo, min(n, lo + _PIECE))
-            self.tally[kernel.AT] = 0
             piece = Chunk(out.amount_fusd[rows], out.status[rows], out.line)
             self._price(
                 tuple(part[rows] for part in codes), tuple(part[rows] for part in counts), slots, piece, used
             )
             self.tally[kernel.AT] = rows.stop
+            if rows.stop == n:
+                break
+
+    def _small(self, line: Any, counts: Any, prices: tuple[Any, ...], out: Any) -> bool:
+        """Price rows from ``tally[AT]`` on until one needs the long way; whether none did."""
+        done = kernel.compiled(kernel.price_small)(line, counts, prices, (*out[:2], self._sums), self.tally)
+        return bool(done == kernel.DONE)
+
+    def _prices(self, start: npt.NDArray[np.int32]) -> tuple[Any, ...]:
+        """The rates of lines as :func:`isocost.bill.kernel.price_small` takes them."""
+        rates = self._rates[start]
+        price = np.empty((len(start), 5), np.int64)
+        price[:, :2] = rates[:, (kernel.INPUT, kernel.OUTPUT)]
+        price[:, 2:4] = rates[:, (kernel.CACHE_READ, kernel.CACHE_WRITE)] - rates[:, [kernel.INPUT]]
+        price[:, 4] = rates[:, kernel.REQUEST]
+        limit = min(self._limits()[0], kernel.SMALL_TOK)
+        shape = np.array([len(start), limit, price[:, 4].any()], np.int64)
+        lanes, parts = (np.zeros(kernel.LANES * len(start), np.int64) for _ in range(2))
+        return start, price, lanes, parts, shape
 
     def _is_flat(self, codes: Any, counts: Any, lines: bool) -> bool:
         """Whether the rates of every row hang on its offering alone."""
@@ -333,6 +388,7 @@ class Tariff:
                 place = (self._rates, slot) if slot < FIRST_EXTRA else (self._extra_rates, slot - FIRST_EXTRA)
                 place[0][at, place[1]] = rate.fusd
         self._rates[at, kernel.FLAGS] = flags
+        self._filled += 1
 
     def _reserve(self, code: int, first: int, part: int, size: int) -> None:
         """Give the bands and windows of a SKU their lines, in all segments between two of its own edges."""
