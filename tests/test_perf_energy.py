@@ -1,39 +1,115 @@
-"""Energy: power between idle and busy, and what a token takes."""
+"""Energy: power between idle and busy, what a token takes, and both against measured runs."""
 
 from __future__ import annotations
 
+import csv
 from datetime import date
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from isocost.catalog import Catalog
-from isocost.perf import gpu_id_of
-from isocost.perf.energy import energy_j_per_tok, power_of, replica_power_w
+from isocost.errors import BadInput
+from isocost.perf.coarse import shape_of_counts
+from isocost.perf.energy import energy_j_per_tok, power_of, replica_power_w, site_of, wall_j_per_tok
+from isocost.validate.energy import COLUMNS, predict, read_runs, runs_of, validate_energy
 
-AT = Catalog.load().at(date(2026, 11, 22))
+AT = Catalog.load().at(date(2026, 11, 23))
+ROW = {
+    "dataset": "ML.ENERGY v3.0", "task": "lm-arena-chat", "model_id": "meta-llama/Llama-3.1-8B-Instruct",
+    "total_params_b": 8.0, "active_params_b": 8.0, "precision": "bfloat16", "gpu": "H100", "num_gpus": 1,
+    "tp": 1, "ep": 1, "dp": 1, "avg_batch": 64.0, "avg_output_tokens": 600.0, "output_tok_per_s": 4000.0,
+    "avg_power_w": 500.0, "j_per_output_token": 0.125,
+}  # fmt: skip
 
 
-def test_power_lies_between_idle_and_the_limit() -> None:
-    power = power_of(AT)
-    watts = replica_power_w(power, 700.0, 8.0, np.linspace(0, 1, 5))
-    assert (np.diff(watts) > 0).all()
-    assert watts[0] == pytest.approx(5600 * power.idle_power_frac)
-    assert watts[-1] <= 5600
-    assert replica_power_w(power, 700.0, 8.0, 2.0) == watts[-1]
+def table(path: Path, *changes: dict[str, object]) -> Path:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows({**ROW, **change} for change in changes)
+    return path
+
+
+@given(used=st.floats(0, 1), flop=st.floats(0, 1), more=st.floats(0, 1))
+def test_power_lies_between_idle_and_the_limit_and_grows_with_use(
+    used: float, flop: float, more: float
+) -> None:
+    power = power_of(AT, "h100-sxm")
+    watts = float(replica_power_w(power, 700.0, 8.0, used, flop))
+    assert 5600 * float(power.idle_power_frac) <= watts <= 5600
+    assert float(replica_power_w(power, 700.0, 8.0, min(1.0, used + more), flop)) >= watts
 
 
 def test_energy_of_a_token_is_power_over_throughput() -> None:
     assert energy_j_per_tok(1000.0, 500.0) == 2.0
     assert np.isinf(energy_j_per_tok(1000.0, 0.0))
+    site = site_of(AT)
+    assert site.host_power_ratio is not None
+    assert site.pue is not None
+    assert wall_j_per_tok(2.0, site.host_power_ratio, site.pue) > 2.0
 
 
-def test_busy_power_is_near_what_was_measured(data_dir: Path) -> None:
-    duckdb = pytest.importorskip("duckdb")
-    path = data_dir / "perf" / "mlenergy.parquet"
-    rows = duckdb.sql(
-        f"select gpu, n_gpu::double, value::double from '{path}' where metric = 'power'"
-    ).fetchall()
-    share = [watts / count / AT.number(f"gpu/{gpu_id_of(AT, gpu)}", "tdp_w") for gpu, count, watts in rows]
-    assert power_of(AT).busy_power_frac == pytest.approx(np.median(share), abs=0.02)
+def test_an_accelerator_never_measured_has_the_level_of_all() -> None:
+    known, other = power_of(AT, "h100-sxm"), power_of(AT, "mi300x")
+    assert 0.5 < float(other.power_level / known.power_level) < 2.0
+
+
+def test_counts_of_parameters_make_a_decoder_of_that_size() -> None:
+    layers, width, total, active, inside, *_ = shape_of_counts(AT, 7e9, 7e9)
+    assert (total, active, inside) == (7e9, 7e9, 0.0)
+    assert 28 <= layers <= 36
+    assert 12 * layers * width**2 == pytest.approx(7e9)
+    _, _, total, active, inside, experts, visited, *_ = shape_of_counts(AT, 235e9, 22e9)
+    assert total - inside * (1 - visited / experts) == pytest.approx(active)
+
+
+def test_a_run_that_is_what_we_say_passes_and_one_that_is_not_fails(tmp_path: Path) -> None:
+    rows = read_runs(table(tmp_path / "one.csv", {}))
+    runs, left_out = runs_of(AT, rows)
+    assert not left_out
+    said = predict(AT, runs)
+    right = {"output_tok_per_s": said["tok_per_s"][0], "j_per_output_token": said["j_per_tok"][0]}
+    exact = validate_energy(table(tmp_path / "exact.csv", right))
+    assert (exact.passed, exact.failed, exact.covered) == (3, (), 1.0)
+    assert exact.mape == pytest.approx(0, abs=1e-9)
+    wrong = {"output_tok_per_s": 3 * said["tok_per_s"][0], "j_per_output_token": said["j_per_tok"][0]}
+    report = validate_energy(table(tmp_path / "wrong.csv", wrong))
+    assert report.passed == 1
+    assert len(report.failed) == 2
+
+
+def test_every_row_is_answered_and_rows_are_left_out_by_name(tmp_path: Path) -> None:
+    changes = [
+        {"model_id": "nobody/new-13b", "total_params_b": "", "active_params_b": ""},
+        {"model_id": "nobody/unsized", "total_params_b": "", "active_params_b": ""},
+        {"gpu": "A100-SXM4-40GB"}, {"gpu": "H100 80GB HBM3"}, {"task": "never seen"}, {"dataset": "other"},
+        {"gpu": "ABACUS"}, {"avg_batch": ""}, {"output_tok_per_s": ""},
+    ]  # fmt: skip
+    report = validate_energy(table(tmp_path / "odd.csv", *changes))
+    assert report.runs == 9
+    assert report.left_out == {
+        "unknown accelerator": 3, "batch or answer's length not stated": 3, "no measured value": 3,
+    }  # fmt: skip
+    assert sum(share.rows for share in report.by["metric"].values()) == 18
+    assert report.rows == 27
+
+
+def test_a_table_without_a_column_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "short.csv").write_text("dataset,task\na,b\n")
+    with pytest.raises(BadInput, match="no column model_id"):
+        validate_energy(tmp_path / "short.csv")
+    with pytest.raises(BadInput, match="no such file"):
+        validate_energy(tmp_path / "absent.csv")
+
+
+def test_measured_runs_stay_within_their_errors(data_dir: Path) -> None:
+    """In-sample: the ceilings are what the shipped constants reach, with a margin."""
+    report = validate_energy(data_dir / "energy" / "energy.parquet")
+    assert report.runs == 1264
+    assert report.by["metric"]["tok/s"].median <= 0.12
+    assert report.by["metric"]["J/tok"].median <= 0.14
+    assert 0.75 <= report.covered <= 0.95

@@ -58,6 +58,9 @@ KINDS: Mapping[str, Kind] = {
             "published_points",
         )), "date",
     ),
+    "energy": Kind(
+        "measured power and speed", "isocost.validate.energy:validate_energy", ("energy/energy.parquet",),
+    ),
     "replay": Kind(
         "an engine's own request times, a folder", "isocost.validate.replay:validate_replay",
         ("traces/vllm_rtxpro6000_llama-3.1-8b",), "nothing",
@@ -65,6 +68,10 @@ KINDS: Mapping[str, Kind] = {
     "prefix": Kind(
         "hits of a block cache", "isocost.validate.prefix:validate_prefix", ("traces/prefix_cache_hits.csv",),
         "nothing",
+    ),
+    "training": Kind(
+        "published costs, hours and scaling laws of training",
+        "isocost.validate.training:validate_training", ("training/groundtruth_training.csv",),
     ),
     "tco": Kind(
         "published break-evens, bills and prices of tokens", "isocost.validate.tco:validate_tco",

@@ -1,0 +1,350 @@
+"""Our energy against measured power: tokens a second, watts and joules a token.
+
+A file has the columns of :data:`COLUMNS`, one run a row: a model by name and counts of parameters, the
+accelerators, the batch that ran, and what came out. Models whose shapes the catalog holds are computed
+with them, others with a plausible decoder of as many parameters. Each row is compared in three metrics.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from isocost.catalog import Catalog, CatalogAt
+from isocost.errors import BadInput, UnknownFact
+from isocost.perf.arch import Floats, arch_of, model_id_of
+from isocost.perf.coarse import (
+    BY,
+    SUBJECT,
+    Machine,
+    Shape,
+    Step,
+    coarse_step,
+    keys_of,
+    pick,
+    shape_of_arch,
+    shape_of_counts,
+)
+from isocost.perf.energy import Power, power_frac, power_of
+from isocost.perf.hardware import gpu_id_of, gpu_of
+from isocost.validate.kinds import Share, shares_by
+from isocost.validate.peers import peers_of
+
+COLUMNS = (
+    "dataset", "task", "model_id", "total_params_b", "active_params_b", "precision", "gpu", "num_gpus",
+    "tp", "ep", "dp", "avg_batch", "avg_output_tokens", "output_tok_per_s", "avg_power_w",
+    "j_per_output_token",
+)  # fmt: skip
+TEXTS = frozenset({"dataset", "task", "model_id", "precision", "gpu"})
+METRICS = ("tok_per_s", "j_per_tok", "power_w")
+METRIC_WORDS: Mapping[str, str] = {"tok_per_s": "tok/s", "j_per_tok": "J/tok", "power_w": "W"}
+RATIOS: Mapping[str, str] = {
+    "tok_per_s": "tok_per_s_ratio", "j_per_tok": "j_per_tok_ratio", "power_w": "power_w_ratio",
+}  # fmt: skip
+"""The facts that hold measured over predicted, by metric."""
+PASS_FRAC = 0.25
+"""A row of a metric passes within a quarter, as for speed."""
+
+
+class Runs(NamedTuple):
+    """``n`` measured runs and what they ran on; ``measured`` holds (n,) by metric, nan where not stated."""
+
+    shape: Shape
+    machine: Machine
+    batch: Floats
+    osl: Floats
+    tdp_w: Floats
+    gpu: tuple[str, ...]
+    stack: tuple[str, ...]
+    task: tuple[str, ...]
+    model: tuple[str, ...]
+    family: tuple[str, ...]
+    by_counts: NDArray[np.bool_]
+    measured: Mapping[str, Floats]
+    ids: tuple[str, ...]
+
+
+class EnergyReport(msgspec.Struct, frozen=True):
+    """How the energy did on a file: each row counts once a metric that it states."""
+
+    rows: int
+    runs: int
+    passed: int
+    failed: tuple[str, ...]
+    left_out: dict[str, int]
+    mape: float
+    median: float
+    covered: float
+    by: dict[str, dict[str, Share]]
+    notes: tuple[str, ...]
+
+
+def validate_energy(file: Path, catalog: Catalog | None = None) -> EnergyReport:
+    """Predict every run of a file and compare.
+
+    Raises:
+        BadInput: the file is absent, lacks a column, or holds no row that the rules keep.
+    """
+    at = (catalog or Catalog.load()).at(date.today())
+    rows = read_runs(file)
+    runs, left_out = runs_of(at, rows)
+    said = predict(at, runs)
+    errors, covers, metrics, index = [], [], [], []
+    for metric in METRICS:
+        ratio = runs.measured[metric] / said[metric]
+        here = np.flatnonzero(np.isfinite(ratio))
+        low, high = interval_of_metric(at, metric, runs.stack)
+        errors.append(np.abs(1.0 / ratio[here] - 1.0))
+        covers.append((ratio[here] >= low[here]) & (ratio[here] <= high[here]))
+        metrics += [metric] * len(here)
+        index.append(here)
+    error, covered, at_row = np.concatenate(errors), np.concatenate(covers), np.concatenate(index)
+    passed = error <= PASS_FRAC
+    spoken = [METRIC_WORDS[metric] for metric in metrics]
+    labels = {"metric": spoken} | {
+        name: [f"{word}, {column[i]}" for word, i in zip(spoken, at_row.tolist(), strict=True)]
+        for name, column in (("stack", runs.stack), ("gpu", runs.gpu))
+    }
+    by = shares_by(labels, error, covered, passed)
+    joule = np.array([metric == "j_per_tok" for metric in metrics])
+    families = {"family": [runs.family[i] for i in at_row[joule].tolist()]}
+    by["J/tok by family"] = shares_by(families, error[joule], covered[joule], passed[joule])["family"]
+    failed = [
+        f"{runs.ids[i]}/{metric}"
+        for metric, i, ok in zip(metrics, at_row.tolist(), passed, strict=True)
+        if not ok
+    ]
+    return EnergyReport(
+        len(error) + len(METRICS) * left_out.total(),
+        len(rows),
+        int(passed.sum()),
+        tuple(failed),
+        {rule: len(METRICS) * count for rule, count in left_out.items()},
+        float(error.mean()),
+        float(np.median(error)),
+        float(covered.mean()),
+        by,
+        _notes(at, runs),
+    )
+
+
+def _notes(at: CatalogAt, runs: Runs) -> tuple[str, ...]:
+    def said(mape: float, median: float, metric: str) -> str:
+        return f"{METRIC_WORDS[metric]} {mape:.1%} (median {median:.1%})"
+
+    held = [
+        said(
+            at.number(SUBJECT, "left_out_mape", f"metric={metric}"),
+            at.number(SUBJECT, "left_out_median", f"metric={metric}"),
+            metric,
+        )
+        for metric in METRICS[:2]
+    ]
+    peers = [
+        said(one.mape, one.median, metric) for metric in METRICS[:2] for one in peers_of(at, "energy", metric)
+    ]
+    known = int((~runs.by_counts).sum())
+    beside = f" A log-regression on the same rows: {', '.join(peers)}." if peers else ""
+    return (
+        f"{known:,} runs by the shapes of their model, {len(runs.batch) - known:,} by its counts.",
+        "The constants were fitted to leaderboards v1 to v3; with each of their models left out in turn "
+        f"the error was {', '.join(held)}.{beside}",
+    )
+
+
+def read_runs(file: Path) -> list[dict[str, Any]]:
+    """The rows of a file as dicts of :data:`COLUMNS`; numbers as floats or ``None``.
+
+    Raises:
+        BadInput: the file is absent or lacks a column.
+    """
+    import duckdb
+
+    if not file.is_file():
+        raise BadInput("no such file", where=str(file))
+    reader = "read_parquet" if file.suffix == ".parquet" else "read_csv_auto"
+    with duckdb.connect() as db:
+        found = {
+            name
+            for name, *_ in db.execute(f"select * from {reader}(?) limit 0", [str(file)]).description or []
+        }
+        missing = [name for name in COLUMNS if name not in found]
+        if missing:
+            raise BadInput(f"no column {', '.join(missing)}", where=str(file))
+        parts = [
+            f"cast({name} as varchar)" if name in TEXTS else f"try_cast({name} as double)" for name in COLUMNS
+        ]
+        rows = db.execute(f"select {', '.join(parts)} from {reader}(?)", [str(file)]).fetchall()
+    return [dict(zip(COLUMNS, row, strict=True)) for row in rows]
+
+
+def runs_of(at: CatalogAt, rows: Sequence[Mapping[str, Any]]) -> tuple[Runs, Counter[str]]:
+    """Rows as arrays, and a count of what each rule left out.
+
+    Left out are rows without a batch, an answer's length or a positive measurement, and rows of
+    accelerators that the catalog does not hold.
+
+    Raises:
+        BadInput: no row is left.
+    """
+    left_out: Counter[str] = Counter()
+    kept: list[tuple[Mapping[str, Any], str, tuple[float, ...], bool]] = []
+    shapes: dict[tuple[object, ...], tuple[tuple[float, ...], bool]] = {}
+    gpus: dict[str, str | None] = {}
+    for row in rows:
+        name = str(row["gpu"])
+        if name not in gpus:
+            gpus[name] = _gpu(at, name)
+        gpu_id = gpus[name]
+        rule = _rule(row, gpu_id)
+        if rule is not None:
+            left_out[rule] += 1
+            continue
+        key = (row["model_id"], row["total_params_b"], row["active_params_b"])
+        if key not in shapes:
+            shapes[key] = _shape(at, *key)
+        assert gpu_id is not None
+        kept.append((row, gpu_id, *shapes[key]))
+    if not kept:
+        raise BadInput(f"no row that the energy model answers ({dict(left_out)})")
+    return _arrays(at, kept), left_out
+
+
+def _rule(row: Mapping[str, Any], gpu_id: str | None) -> str | None:
+    if gpu_id is None:
+        return "unknown accelerator"
+    if not (row["avg_batch"] or 0) > 0 or not (row["avg_output_tokens"] or 0) > 0:
+        return "batch or answer's length not stated"
+    if not (row["output_tok_per_s"] or 0) > 0 or not (row["j_per_output_token"] or 0) > 0:
+        return "no measured value"
+    return None
+
+
+def _shape(at: CatalogAt, name: object, total_b: object, active_b: object) -> tuple[tuple[float, ...], bool]:
+    """A model by the catalog's shapes, else by counts, by the count in its name, or as the commonest size."""
+    try:
+        found = shape_of_arch(arch_of(at, [model_id_of(at, str(name))]))
+        return tuple(float(field[0]) for field in found), False
+    except UnknownFact:
+        pass
+    if not isinstance(total_b, float):
+        stated = re.search(r"(\d+(?:\.\d+)?)b(?![a-z])", str(name).lower())
+        total_b = float(stated.group(1)) if stated else at.number(SUBJECT, "params_unstated") / 1e9
+    active = active_b if isinstance(active_b, float) else total_b
+    return shape_of_counts(at, total_b * 1e9, min(active, total_b) * 1e9), True
+
+
+def _gpu(at: CatalogAt, name: str) -> str | None:
+    """The accelerator of a name as drivers report it; one without its variant is the first of that name."""
+    for tried in (name, name.partition(" ")[0], name.split()[-1] if name.split() else name):
+        try:
+            return gpu_id_of(at, tried)
+        except UnknownFact:
+            continue
+    ids = sorted(fact.subject.removeprefix("gpu/") for fact in at.each("gpu/", "memory_bytes"))
+    return next((one for one in ids if one.startswith(f"{name.lower()}-")), None)
+
+
+def _arrays(at: CatalogAt, kept: Sequence[tuple[Mapping[str, Any], str, tuple[float, ...], bool]]) -> Runs:
+    def column(name: str, default: float) -> Floats:
+        return np.array([default if row[name] is None else float(row[name]) for row, *_ in kept])
+
+    ids = [gpu_id for _, gpu_id, *_ in kept]
+    gpu = gpu_of(at, ids)
+    formats = [str(row["precision"] or "bfloat16").lower() for row, *_ in kept]
+    width = {"fp8": "fp8", "mxfp4": "mxfp4", "nvfp4": "fp4", "fp4": "fp4", "int4": "int4"}
+    dtype = [width.get(name, "bf16") for name in formats]
+    computes = [at.text(f"dtype/{name}", "computes_as") for name in dtype]
+    rates = {"bf16": gpu.bf16_flop_per_s, "fp8": gpu.fp8_flop_per_s, "fp4": gpu.fp8_flop_per_s}
+    flop = np.array([rates[kind][i] for i, kind in enumerate(computes)])
+    rate, joule = column("output_tok_per_s", np.nan), column("j_per_output_token", np.nan)
+    dp = np.maximum(column("dp", 1.0), 1.0)
+    models = tuple(str(row["model_id"]) for row, *_ in kept)
+    return Runs(
+        Shape(*np.array([shape for *_, shape, _ in kept]).T),
+        Machine(
+            np.maximum(column("num_gpus", 1.0), 1.0), dp, column("ep", 1.0) > 1, gpu.memory_bytes_per_s, flop,
+            gpu.bf16_flop_per_s,
+            np.array([at.number(f"dtype/{name}", "bytes_per_element") for name in dtype]),
+        ),
+        column("avg_batch", np.nan), column("avg_output_tokens", np.nan),
+        np.array([at.number(f"gpu/{one}", "tdp_w") for one in ids]),
+        tuple(ids), tuple(_stack(str(row["dataset"])) for row, *_ in kept),
+        tuple(re.sub(r"[^a-z0-9]+", "-", str(row["task"]).lower()) for row, *_ in kept),
+        models, tuple(_family(at, name) for name in models), np.array([flag for *_, flag in kept]),
+        {"tok_per_s": rate, "j_per_tok": joule, "power_w": rate * joule},
+        tuple(_id(row) for row, *_ in kept),
+    )  # fmt: skip
+
+
+def _stack(dataset: str) -> str:
+    """``ML.ENERGY v2.0`` is stack ``v2``: leaderboards differ by the engine that they ran."""
+    found = re.search(r"v(\d+)", dataset.lower())
+    return f"v{found.group(1)}" if found else dataset.lower()
+
+
+def _family(at: CatalogAt, name: str) -> str:
+    """The catalog's family, else the publisher and the first word of the model's name."""
+    try:
+        return at.text(f"model/{model_id_of(at, name)}", "family")
+    except UnknownFact:
+        org, _, rest = name.lower().rpartition("/")
+        return f"{org}/{re.split(r'[-_.0-9]', rest)[0]}"
+
+
+def _id(row: Mapping[str, Any]) -> str:
+    gpus = f"{row['num_gpus'] or 1:g}x{row['gpu']}"
+    return f"{_stack(str(row['dataset']))}/{row['task']}/{row['model_id']}/{gpus}/{row['avg_batch']:g}"
+
+
+def constants_of_runs(
+    at: CatalogAt, runs: Runs, keys: Sequence[tuple[str, str]], values: Floats
+) -> dict[str, Floats]:
+    """The constants of every run, ``(n,)`` each, from ``values`` in the order of ``keys``."""
+    wide = at.number("dtype/bf16", "bytes_per_element")
+    wanted = {"gpu": runs.gpu, "stack": runs.stack, "task": runs.task, "": ("",) * len(runs.gpu)}
+    found = {name: values[pick(keys, name, wanted[by])] for name, by in BY.items()}
+    found["wide_bytes"] = np.full(len(runs.gpu), wide)
+    found["link_bytes_per_s"] = 0.5 * gpu_of(at, runs.gpu).link_bytes_per_s
+    return found
+
+
+def steps(at: CatalogAt, runs: Runs) -> Step:
+    """The mean step of every run by the catalog's constants."""
+    keys = keys_of(at)
+    values = np.array([at.number(SUBJECT, name, when) for name, when in keys])
+    return coarse_step(
+        runs.shape, runs.machine, runs.batch, runs.osl, constants_of_runs(at, runs, keys, values)
+    )
+
+
+def predict(at: CatalogAt, runs: Runs) -> dict[str, Floats]:
+    """Tokens a second, watts and joules a token of every run, ``(n,)`` by metric."""
+    step = steps(at, runs)
+    rate = runs.batch / step.step_s
+    pairs = {pair: power_of(at, *pair) for pair in set(zip(runs.gpu, runs.stack, strict=True))}
+    each = [pairs[pair] for pair in zip(runs.gpu, runs.stack, strict=True)]
+    power = Power(*(np.array([getattr(one, name) for one in each]) for name in Power._fields))
+    share = power_frac(power, step.memory_used_frac, step.compute_used_frac)
+    watts = share * runs.tdp_w * runs.machine.gpus
+    return {"tok_per_s": rate, "j_per_tok": watts / rate, "power_w": watts}
+
+
+def interval_of_metric(at: CatalogAt, metric: str, stack: Sequence[str]) -> tuple[Floats, Floats]:
+    """The central 80 % of measured over predicted for each run, by its stack where that was measured."""
+    bounds = {}
+    for name in set(stack):
+        fact = at.find(SUBJECT, RATIOS[metric], f"stack={name}") or at.fact(SUBJECT, RATIOS[metric])
+        assert fact.low is not None
+        assert fact.high is not None
+        bounds[name] = (fact.low, fact.high)
+    low, high = np.array([bounds[name] for name in stack]).T
+    return low, high
