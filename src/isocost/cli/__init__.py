@@ -1,6 +1,19 @@
 """The command line: one thin function per command, each a caller of the Python below it."""
 
-from isocost.cli import bill, books, catalog, plan, price, refresh, replay, size, trace, validate, why
+from isocost.cli import (
+    bill,
+    books,
+    catalog,
+    forecast,
+    plan,
+    price,
+    refresh,
+    replay,
+    size,
+    trace,
+    validate,
+    why,
+)
 from isocost.cli.root import app, main
 
 __all__ = [
@@ -8,6 +21,7 @@ __all__ = [
     "bill",
     "books",
     "catalog",
+    "forecast",
     "main",
     "plan",
     "price",
