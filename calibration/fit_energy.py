@@ -227,7 +227,7 @@ def main() -> None:
             errors[name, metric] = (error.mean(), np.median(error))
             parts = {s: f"{error[np.array(runs.stack) == s].mean():.3f}" for s in sorted(set(runs.stack))}
             print(
-                f"{name} left out, {metric}: MAPE {error.mean():.3f} median {np.median(error):.3f} by stack {parts}"
+                f"{name} left out, {metric}: {error.mean():.3f}, median {np.median(error):.3f}, {parts}"
             )
     rows: list[list[object]] = []
     today = date(2026, 11, 23).isoformat()
@@ -304,7 +304,7 @@ def main() -> None:
                 "1",
                 low,
                 high,
-                note="measured over predicted with the family left out; each family counts as the root of its rows",
+                note="measured over predicted with the family left out; a family counts as the root of its rows",
             )
         put(
             coarse.SUBJECT,
