@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isocost.errors import BadLimits, BadTrace
 from isocost.replay.engine import (
     EngineLimits,
     Losses,
@@ -15,10 +13,7 @@ from isocost.replay.engine import (
     Scaling,
     StepTerms,
     experts_touched,
-    interruptions,
-    serve_disaggregated,
     serve_engines,
-    tokens_per_step,
 )
 from isocost.replay.engine_stepwise import Ask, agrees, serve_engines_stepwise
 
@@ -55,18 +50,21 @@ def worlds(draw):
         draw(st.sampled_from([None, experts_touched(8, 2, 12)])),
     )  # fmt: skip
     cached = [draw(st.integers(0, p)) for p in prompt]
-    made = [draw(st.integers(0, 1)) if c == p and o > 1 else 0 for c, p, o in zip(cached, prompt, output, strict=True)]
+    made = [
+        draw(st.integers(0, 1)) if c == p and o > 1 else 0
+        for c, p, o in zip(cached, prompt, output, strict=True)
+    ]
     return np.cumsum(gaps).tolist(), prompt, output, cached, made, limits, options
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(worlds())
 def test_equals_the_plain_loop(world) -> None:
     arrival, prompt, output, cached, made, limits, options = world
-    found = serve_engines(
-        arrival, prompt, output, TERMS, limits, options, cached_tok=cached, made_tok=made
+    found = serve_engines(arrival, prompt, output, TERMS, limits, options, cached_tok=cached, made_tok=made)
+    touched = (
+        () if options.touched_frac is None else np.rint(options.touched_frac * 2**20).astype(int).tolist()
     )
-    touched = () if options.touched_frac is None else np.rint(options.touched_frac * 2**20).astype(int).tolist()
     rows = zip(range(99), arrival, prompt, output, cached, made, strict=False)
     asks, groups, end = serve_engines_stepwise([Ask(*row) for row in rows], TERMS, limits, options, touched)
     assert agrees(found, asks, groups)

@@ -20,15 +20,13 @@ lost, replicas are there, the scaling rule looks, requests are routed, steps are
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from isocost.errors import BadLimits, BadTrace
-
-if TYPE_CHECKING:
-    from isocost.replay import engine_kernel as kernel
+from isocost.replay import engine_tables as kernel
 
 I64 = NDArray[np.int64]
 F64 = NDArray[np.float64]
@@ -155,23 +153,24 @@ def serve_engines(
 
     Raises ``BadTrace`` and ``BadLimits`` as :func:`isocost.replay.queue.serve` does.
     """
-    from isocost.replay import engine_kernel as kernel
+    from isocost.replay import engine_kernel
 
     options = options or Options()
     load = _load(arrival_ps, input_tok, output_tok, cached_tok, made_tok)
     engine = _engine(terms, limits, options, load)
     rules = _rules(options)
     n, groups = load.arrival_ps.size, options.n_replicas
-    fleet = _fleet(engine, rules, options, n)
+    fleet = _fleet(engine, options, n)
+    ttft, e2e, queued = np.full((3, n), -1, np.int64)
     out = kernel.Out(
-        *(np.full(n, -1, np.int64) for _ in range(3)),
+        ttft, e2e, queued,
         np.full(n, -1, np.int32), np.full(n, kernel.UNFINISHED, np.int8),
         np.zeros(n, np.int32), np.zeros(n, np.int32),
     )  # fmt: skip
     most = load.input_tok + load.output_tok + engine.accept.size
     out.status[-(-most // engine.block_tok) > engine.n_blocks] = kernel.TOO_LARGE
     try:
-        end = int(kernel.run(load, fleet, engine, rules, out))
+        end = int(engine_kernel.run(load, fleet, engine, rules, out))
     except OverflowError as error:
         raise BadTrace(
             "the replay lasts longer than 53 days", fix="split the trace into partitions"
@@ -257,7 +256,7 @@ def experts_touched(n_experts: int, active: int, most_tok: int) -> F64:
     >>> experts_touched(128, 8, 2).tolist()
     [0.0, 0.0625, 0.12109375]
     """
-    touched: F64 = 1.0 - (1.0 - active / n_experts) ** np.arange(most_tok + 1)
+    touched: F64 = 1.0 - (1.0 - active / n_experts) ** np.arange(most_tok + 1, dtype=np.float64)
     return touched
 
 
@@ -268,7 +267,6 @@ def _load(
     cached_tok: ArrayLike | None,
     made_tok: ArrayLike | None,
 ) -> kernel.Load:
-    from isocost.replay import engine_kernel as kernel
     from isocost.replay.queue import checked_requests
 
     arrival, prompt, output = checked_requests(arrival_ps, input_tok, output_tok)
@@ -277,10 +275,12 @@ def _load(
     made = none if made_tok is None else np.ascontiguousarray(made_tok, np.int64)
     if cached.shape != prompt.shape or np.any(cached < 0) or np.any(cached > prompt):
         raise BadTrace("cached tokens must lie between zero and the input", where="cached_tok")
-    if made.shape != prompt.shape or np.any((made < 0) | (made >= output)) or np.any((made > 0) & (cached < prompt)):
-        raise BadTrace(
-            "who has made tokens has its whole prompt cached and tokens to make", where="made_tok"
-        )
+    if (
+        made.shape != prompt.shape
+        or np.any((made < 0) | (made >= output))
+        or np.any((made > 0) & (cached < prompt))
+    ):
+        raise BadTrace("who has made tokens has its whole prompt cached and tokens to make", where="made_tok")
     # At least one token is computed, even of a prompt that is all cached; an empty prompt has one.
     prompt = np.maximum(1, prompt)
     cached = np.minimum(cached, prompt - (made == 0))
@@ -291,8 +291,6 @@ def _load(
 
 
 def _engine(terms: StepTerms, limits: EngineLimits, options: Options, load: kernel.Load) -> kernel.Engine:
-    from isocost.replay import engine_kernel as kernel
-
     if terms.base_ps < 1 or min(terms) < 0:
         raise BadLimits("a step takes time: base must be positive, no term negative", where="terms")
     if min(limits[:5]) < 1 or limits.lag not in (0, 1):
@@ -323,8 +321,6 @@ def _engine(terms: StepTerms, limits: EngineLimits, options: Options, load: kern
 
 
 def _rules(options: Options) -> kernel.Rules:
-    from isocost.replay import engine_kernel as kernel
-
     if options.routing not in CHOICES:
         raise BadLimits(f"unknown routing {options.routing!r}", where="routing", fix=", ".join(CHOICES))
     if options.n_replicas < 1:
@@ -350,9 +346,7 @@ def _rules(options: Options) -> kernel.Rules:
     )
 
 
-def _fleet(engine: kernel.Engine, rules: kernel.Rules, options: Options, n: int) -> kernel.Fleet:
-    from isocost.replay import engine_kernel as kernel
-
+def _fleet(engine: kernel.Engine, options: Options, n: int) -> kernel.Fleet:
     groups = options.n_replicas
     group = np.zeros((groups, kernel.GROUP_COLUMNS), np.int64)
     group[:, kernel.END] = kernel.NEVER
@@ -364,5 +358,6 @@ def _fleet(engine: kernel.Engine, rules: kernel.Rules, options: Options, n: int)
     rank[:, [kernel.HEAD, kernel.TAIL]] = -1
     rank[:, kernel.FREE] = engine.n_blocks
     seats = min(engine.seats, max(n, 1))
-    places = [np.zeros((groups * engine.ranks, seats), np.int64) for _ in range(5)]
-    return kernel.Fleet(group, rank, *places, np.zeros(n, np.int64), np.array([-1, -1, 0, 0], np.int64))
+    running, cur, cur_tok, coming, coming_tok = np.zeros((5, groups * engine.ranks, seats), np.int64)
+    order, backlog = np.zeros(n, np.int64), np.array([-1, -1, 0, 0], np.int64)
+    return kernel.Fleet(group, rank, running, cur, cur_tok, coming, coming_tok, order, backlog)

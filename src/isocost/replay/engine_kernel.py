@@ -1,4 +1,4 @@
-"""The compiled loop of engines that may run out of cache: preemption, lock-step ranks, scaling, interruptions.
+"""The compiled loop of engines that may run out of cache: preemption, lock-step, scaling, losses.
 
 Import this module only where a kernel runs (it imports numba). ``isocost.replay.engine`` is the door: it
 checks the input, calls :func:`run`, and states the semantics; ``isocost.replay.engine_stepwise`` is the
@@ -6,120 +6,67 @@ same machine with lists and objects, which the tests hold equal to this one bit 
 
 A replica is a group of ranks that step together. Between steps it is at a boundary that is composed
 only when every event at or before it has been handled; a step in flight is never changed, only
-abandoned where its replica is taken away.
+abandoned where its replica is taken away. Steps that only decode the same sequences are taken many at
+once (:func:`leap`).
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
-
 from isocost.replay.compiled import compiled
-
-I64 = NDArray[np.int64]
-NEVER = 2**63 - 1
-LAST_PS = 2**62
-
-# Columns of Fleet.group, one row a replica.
-NOW, END, MODE, NEXT_PS, NEXT_PREFILL, CUR_PREFILL = 0, 1, 2, 3, 4, 5
-PREFILL_PS, DECODE_PS, STEPS, PHASE, LAUNCHED, ON_PS, READY, CUR_PS = 6, 7, 8, 9, 10, 11, 12, 13
-GROUP_COLUMNS = 14
-# Columns of Fleet.rank, one row a rank.
-N_RUN, N_WAIT, HEAD, TAIL, FREE, TAKEN, N_CUR, N_NEXT, OUTSTANDING, OUTSTANDING_TOK = range(10)
-RANK_COLUMNS = 10
-# Columns of Load.state, one row a request.
-COMPUTED, MADE, EMITTED, HELD, KEPT, MARK, LINK = range(7)
-STATE_COLUMNS = 7
-
-IDLE, BOUNDARY, RUNNING = 0, 1, 2
-OFF, STARTING, ON, DRAINING = 0, 1, 2, 3
-ROUND_ROBIN, JSQ, LEAST_TOKENS, RANK_SCORE = 0, 1, 2, 3
-SERVED, OVERFLOWED, TOO_LARGE, UNFINISHED = 0, 1, 2, 3
-
-
-class Load(NamedTuple):
-    """n requests by arrival: sizes, tokens computed and made before they come, and their state (n, 7)."""
-
-    arrival_ps: I64
-    input_tok: I64
-    output_tok: I64
-    cached_tok: I64
-    made_tok: I64
-    state: I64
-
-
-class Fleet(NamedTuple):
-    """r replicas of d ranks: ``group`` (r, 14), ``rank`` (r*d, 10), who runs and who gets tokens.
-
-    ``running``, ``cur``, ``cur_tok``, ``next``, ``next_tok`` are (r*d, seats): requests in order of
-    admission; those that the step in flight, and the one composed after it, give tokens to.
-    ``order`` (n,) is scratch; ``backlog`` (4,) holds head, tail and length of the requests that wait for
-    a replica, and whose turn it is.
-    """
-
-    group: I64
-    rank: I64
-    running: I64
-    cur: I64
-    cur_tok: I64
-    next: I64
-    next_tok: I64
-    order: I64
-    backlog: I64
-
-
-class Engine(NamedTuple):
-    """Step terms, limits and switches of every replica.
-
-    ``accept`` are thresholds below 2**31, one a draft; ``touched`` is which part of the experts, in
-    2**-20, so many tokens of a step touch (the last entry holds for more).
-    """
-
-    base_ps: int
-    prefill_ps: int
-    pair_fs: int
-    seq_ps: int
-    kv_ps: int
-    budget_tok: int
-    seats: int
-    n_blocks: int
-    block_tok: int
-    ranks: int
-    lag: int
-    seed: int
-    accept: I64
-    expert_ps: int
-    touched: I64
-
-
-class Rules(NamedTuple):
-    """Routing, overflow per rank (or -1); scaling: tick, target, least, most, lag, cool-down; interruptions."""
-
-    routing: int
-    overflow: int
-    tick_ps: int
-    target: int
-    least: int
-    most: int
-    start_ps: int
-    cool_ps: int
-    lost_ps: I64
-    lost_group: I64
-    away_ps: int
-
-
-class Out(NamedTuple):
-    """Results (n), written in place; ``first_seen_ps`` when a request was last taken up by an engine."""
-
-    ttft_ps: I64
-    e2e_ps: I64
-    queued_ps: I64
-    rank: NDArray[np.int32]
-    status: NDArray[np.int8]
-    preempted: NDArray[np.int32]
-    restarted: NDArray[np.int32]
+from isocost.replay.engine_tables import (
+    BOUNDARY,
+    COMPUTED,
+    CUR_PREFILL,
+    CUR_PS,
+    DECODE_PS,
+    DRAINING,
+    EMITTED,
+    END,
+    FREE,
+    HEAD,
+    HELD,
+    IDLE,
+    JSQ,
+    KEPT,
+    LAST_PS,
+    LAUNCHED,
+    LEAST_TOKENS,
+    LINK,
+    MADE,
+    MARK,
+    MODE,
+    N_CUR,
+    N_NEXT,
+    N_RUN,
+    N_WAIT,
+    NEVER,
+    NEXT_PREFILL,
+    NEXT_PS,
+    NOW,
+    OFF,
+    ON,
+    ON_PS,
+    OUTSTANDING,
+    OUTSTANDING_TOK,
+    OVERFLOWED,
+    PHASE,
+    PREFILL_PS,
+    RANK_COLUMNS,
+    READY,
+    ROUND_ROBIN,
+    RUNNING,
+    SERVED,
+    STARTING,
+    STEPS,
+    TAIL,
+    TAKEN,
+    TOO_LARGE,
+    Engine,
+    Fleet,
+    Load,
+    Out,
+    Rules,
+)
 
 
 @compiled
@@ -135,7 +82,7 @@ def draw(seed: int, i: int, made: int) -> int:
 
 @compiled
 def put_out(i: int, q: int, load: Load, fleet: Fleet, out: Out) -> None:
-    """Request ``i`` loses its place on rank ``q`` to others: its blocks are free, a token in flight is lost."""
+    """Request ``i`` loses its place on rank ``q``: its blocks are free, a token in flight is lost."""
     s = load.state[i]
     k = fleet.rank[q]
     s[KEPT] = s[HELD]
@@ -158,7 +105,7 @@ def put_out(i: int, q: int, load: Load, fleet: Fleet, out: Out) -> None:
 
 @compiled
 def compose(q: int, load: Load, fleet: Fleet, engine: Engine, out: Out) -> tuple[int, int, int]:
-    """Choose what rank ``q`` does next; its time, less the base, and of that for prefill; its tokens, or none."""
+    """Choose what rank ``q`` does next: its time less the base, of that for prefill, and its tokens."""
     k = fleet.rank[q]
     running = fleet.running[q]
     block = engine.block_tok
@@ -185,7 +132,8 @@ def compose(q: int, load: Load, fleet: Fleet, engine: Engine, out: Out) -> tuple
         else:
             todo = min(todo, budget)
             ahead = todo
-        need = (s[COMPUTED] + ahead + block - 1) // block - s[HELD]
+        over = s[COMPUTED] + ahead - s[HELD] * block
+        need = (over + block - 1) // block if over > 0 else 0
         while need > k[FREE]:
             victim = running[k[N_RUN] - 1]
             put_out(victim, q, load, fleet, out)
@@ -210,8 +158,8 @@ def compose(q: int, load: Load, fleet: Fleet, engine: Engine, out: Out) -> tuple
                 got = min(got, load.output_tok[i] - s[MADE])
             s[COMPUTED] += got
             s[MADE] += got
-            fleet.next[q, n_next] = i
-            fleet.next_tok[q, n_next] = got
+            fleet.coming[q, n_next] = i
+            fleet.coming_tok[q, n_next] = got
             n_next += 1
         else:
             pairs += s[COMPUTED] * todo + (todo * (todo + 1)) // 2
@@ -219,8 +167,8 @@ def compose(q: int, load: Load, fleet: Fleet, engine: Engine, out: Out) -> tuple
             s[COMPUTED] += todo
             if s[COMPUTED] == load.input_tok[i] + s[MADE]:
                 s[MADE] += 1
-                fleet.next[q, n_next] = i
-                fleet.next_tok[q, n_next] = 1
+                fleet.coming[q, n_next] = i
+                fleet.coming_tok[q, n_next] = 1
                 n_next += 1
         at += 1
     while not lost and k[HEAD] >= 0 and budget > 0 and k[N_RUN] < engine.seats:
@@ -260,8 +208,8 @@ def compose(q: int, load: Load, fleet: Fleet, engine: Engine, out: Out) -> tuple
             prefilled += todo
         if s[COMPUTED] == known:
             s[MADE] += 1
-            fleet.next[q, n_next] = i
-            fleet.next_tok[q, n_next] = 1
+            fleet.coming[q, n_next] = i
+            fleet.coming_tok[q, n_next] = 1
             n_next += 1
     k[N_NEXT] = n_next
     for_prefill = engine.prefill_ps * prefilled + engine.pair_fs * pairs // 1000
@@ -287,7 +235,7 @@ def compose_group(g: int, load: Load, fleet: Fleet, engine: Engine, out: Out) ->
     shared = engine.base_ps
     if engine.touched.size > 0:
         shared += engine.expert_ps * engine.touched[min(tokens, engine.touched.size - 1)] >> 20
-    if for_prefill == longest:
+    if for_prefill == longest and longest > 0:
         for_prefill += shared
     fleet.group[g, NEXT_PS] = shared + longest
     fleet.group[g, NEXT_PREFILL] = for_prefill
@@ -302,8 +250,8 @@ def start(g: int, fleet: Fleet, engine: Engine) -> None:
         n = fleet.rank[q, N_NEXT]
         fleet.rank[q, N_CUR] = n
         for c in range(n):
-            fleet.cur[q, c] = fleet.next[q, c]
-            fleet.cur_tok[q, c] = fleet.next_tok[q, c]
+            fleet.cur[q, c] = fleet.coming[q, c]
+            fleet.cur_tok[q, c] = fleet.coming_tok[q, c]
         fleet.rank[q, N_NEXT] = 0
     s[MODE] = RUNNING
     s[END] = s[NOW] + s[NEXT_PS]
@@ -354,6 +302,100 @@ def finish(g: int, load: Load, fleet: Fleet, engine: Engine, out: Out) -> None:
 
 
 @compiled
+def steps_alike(g: int, load: Load, fleet: Fleet, engine: Engine) -> int:
+    """For how many steps from now on replica ``g`` surely only decodes, the same sequences; or 0."""
+    if engine.accept.size > 0 or (engine.lag > 0 and fleet.group[g, NEXT_PS] < 0):
+        return 0
+    most = NEVER
+    for q in range(g * engine.ranks, (g + 1) * engine.ranks):
+        k = fleet.rank[q]
+        n = k[N_RUN]
+        if n > engine.budget_tok:
+            return 0
+        if k[HEAD] >= 0 and n < engine.seats and n < engine.budget_tok:
+            i = k[HEAD]
+            known = load.input_tok[i] + load.state[i, MADE]
+            if (known + engine.block_tok - 1) // engine.block_tok <= k[FREE]:
+                return 0
+        if n == 0:
+            continue
+        most = min(most, (k[FREE] // n - 1) * engine.block_tok)
+        if most < 2:
+            return 0
+        for at in range(n):
+            i = fleet.running[q, at]
+            made = load.state[i, MADE]
+            given = load.state[i, EMITTED]
+            if given < 1 or given + engine.lag != made:
+                return 0
+            if load.state[i, COMPUTED] != load.input_tok[i] + made - 1:
+                return 0
+            # One token less without lag: who ends is taken out where its step ends.
+            most = min(most, load.output_tok[i] - made - 1 + engine.lag)
+            if most < 2:
+                return 0
+    return 0 if most == NEVER else most
+
+
+@compiled
+def leap(g: int, most: int, until_ps: int, load: Load, fleet: Fleet, engine: Engine) -> None:
+    """Take up to ``most`` steps that only decode, of those that start before ``until_ps`` and end by then."""
+    s = fleet.group[g]
+    first = g * engine.ranks
+    ahead = 0 if s[NEXT_PS] < 0 else 1
+    tokens = 0
+    for q in range(first, first + engine.ranks):
+        tokens += fleet.rank[q, N_RUN]
+        held = 0
+        for at in range(fleet.rank[q, N_RUN]):
+            held += load.state[fleet.running[q, at], COMPUTED]
+        fleet.cur_tok[q, 0] = held  # what the next step to be composed attends to
+    shared = engine.base_ps
+    if engine.touched.size > 0:
+        shared += engine.expert_ps * engine.touched[min(tokens, engine.touched.size - 1)] >> 20
+    now = s[NOW]
+    step_ps = s[NEXT_PS]
+    for_prefill = s[NEXT_PREFILL]
+    done = 0
+    while done < most:
+        longest = 0
+        for q in range(first, first + engine.ranks):
+            n = fleet.rank[q, N_RUN]
+            longest = max(longest, engine.seq_ps * n + engine.kv_ps * (fleet.cur_tok[q, 0] + done * n))
+        following = shared + longest
+        if ahead == 0:
+            step_ps = following
+            for_prefill = 0
+        if now >= until_ps or now + step_ps > until_ps or now > LAST_PS:
+            break
+        now += step_ps
+        s[PREFILL_PS] += for_prefill
+        s[DECODE_PS] += step_ps - for_prefill
+        done += 1
+        step_ps = following
+        for_prefill = 0
+    s[NOW] = now
+    s[STEPS] += done
+    if ahead > 0:
+        s[NEXT_PS] = step_ps
+        s[NEXT_PREFILL] = for_prefill
+    block = engine.block_tok
+    for q in range(first, first + engine.ranks):
+        k = fleet.rank[q]
+        for at in range(k[N_RUN]):
+            r = load.state[fleet.running[q, at]]
+            r[COMPUTED] += done
+            r[MADE] += done
+            r[EMITTED] += done
+            over = r[COMPUTED] - r[HELD] * block
+            if over > 0:
+                more = (over + block - 1) // block
+                r[HELD] += more
+                k[FREE] -= more
+                k[TAKEN] += more
+
+
+@compiled
 def advance(g: int, until_ps: int, load: Load, fleet: Fleet, engine: Engine, out: Out) -> None:
     """Every step of replica ``g`` that ends at or before ``until_ps`` and starts before it."""
     s = fleet.group[g]
@@ -366,6 +408,12 @@ def advance(g: int, until_ps: int, load: Load, fleet: Fleet, engine: Engine, out
             return
         if s[NOW] > LAST_PS:
             raise OverflowError("the replay runs past the last time that picoseconds can count")
+        alike = steps_alike(g, load, fleet, engine)
+        if alike > 1:
+            done = s[STEPS]
+            leap(g, alike, until_ps, load, fleet, engine)
+            if s[STEPS] > done:
+                continue
         if s[NEXT_PS] < 0 and not compose_group(g, load, fleet, engine, out):
             s[MODE] = IDLE
             return
@@ -402,10 +450,10 @@ def choose(fleet: Fleet, engine: Engine, rules: Rules) -> int:
 @compiled
 def any_on(fleet: Fleet) -> bool:
     """Whether any replica takes requests."""
+    found = False
     for g in range(fleet.group.shape[0]):
-        if fleet.group[g, PHASE] == ON:
-            return True
-    return False
+        found |= fleet.group[g, PHASE] == ON
+    return found
 
 
 @compiled
@@ -585,7 +633,10 @@ def next_ready(fleet: Fleet) -> int:
 
 @compiled
 def run(load: Load, fleet: Fleet, engine: Engine, rules: Rules, out: Out) -> int:
-    """Replay: fills ``out``; when the last request came or ended. At one instant: ends, losses, starts, looks, arrivals."""
+    """Replay: fills ``out``; when the last request came or ended.
+
+    At one instant: steps end, replicas are lost, are there, the rule looks, requests come.
+    """
     n = load.arrival_ps.size
     groups = fleet.group.shape[0]
     i = 0

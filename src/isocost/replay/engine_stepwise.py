@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from isocost.replay.engine import EngineLimits, EngineServed, Options, StepTerms
 from isocost.replay.engine_kernel import draw
 
@@ -53,9 +55,11 @@ class Rank:
 
     @property
     def members(self) -> list[Ask]:
+        """Requests routed here that have not ended."""
         return [*self.runs, *self.line]
 
     def put_out(self) -> Ask:
+        """Who was admitted last loses its place and its blocks."""
         ask = self.runs.pop()
         ask.kept, ask.mark = ask.held, self.taken + self.free
         self.free += ask.held
@@ -87,10 +91,12 @@ class Group:
 
     @property
     def outstanding(self) -> int:
+        """Requests on all ranks."""
         return sum(len(rank.members) for rank in self.ranks)
 
 
 def blocks(tok: int, size: int) -> int:
+    """Blocks that so many tokens take."""
     return -(-tok // size)
 
 
@@ -98,7 +104,12 @@ class Engines:
     """All replicas, their clock and their rules."""
 
     def __init__(
-        self, asks: Sequence[Ask], terms: StepTerms, limits: EngineLimits, options: Options, touched: list[int]
+        self,
+        asks: Sequence[Ask],
+        terms: StepTerms,
+        limits: EngineLimits,
+        options: Options,
+        touched: list[int],
     ) -> None:
         self.asks, self.terms, self.limits, self.options, self.touched = asks, terms, limits, options, touched
         self.groups = [
@@ -115,6 +126,7 @@ class Engines:
         )
 
     def compose(self, rank: Rank) -> tuple[int, int, int]:
+        """A rank's next step: its time less the base, of that for prefill, and its tokens."""
         terms, limits = self.terms, self.limits
         budget, size = limits.budget_tok, limits.block_tok
         rank.coming = []
@@ -187,12 +199,14 @@ class Engines:
 
     @staticmethod
     def computed(rank: Rank, ask: Ask, n: int) -> None:
+        """Tokens of a prompt (or of what was made before) are computed; the last one gives a new one."""
         ask.computed += n
         if ask.computed == ask.prompt + ask.made:
             ask.made += 1
             rank.coming.append((ask, 1))
 
     def compose_group(self, group: Group) -> None:
+        """All ranks compose; the step lasts as long as the slowest."""
         found = [self.compose(rank) for rank in group.ranks]
         tokens = sum(used for _, _, used in found)
         group.coming = None
@@ -201,9 +215,10 @@ class Engines:
             shared = self.terms.base_ps
             if self.touched:
                 shared += self.terms.expert_ps * self.touched[min(tokens, len(self.touched) - 1)] // WHOLE
-            group.coming = (step + shared, part + shared if part == step else part)
+            group.coming = (step + shared, part + shared if part == step > 0 else part)
 
     def finish(self, group: Group) -> None:
+        """The step in flight ends."""
         assert group.end is not None
         group.now, group.end = group.end, None
         group.steps += 1
@@ -221,6 +236,7 @@ class Engines:
             rank.flying = []
 
     def advance(self, group: Group, until: int | None) -> None:
+        """Every step that ends at or before ``until`` and starts before it."""
         while not group.idle:
             if group.end is not None:
                 if until is not None and group.end > until:
@@ -241,6 +257,7 @@ class Engines:
                 self.compose_group(group)
 
     def choose(self) -> int | None:
+        """The rank for the next request."""
         ranks = [(group, rank) for group in self.groups for rank in group.ranks]
         limit = self.options.overflow_outstanding
         room = [
@@ -257,6 +274,7 @@ class Engines:
         return min(room, key=scores[self.options.routing], default=None)
 
     def route(self, ask: Ask, now: int) -> None:
+        """A request goes to a rank, waits for a replica, or goes elsewhere."""
         if all(group.phase != "on" for group in self.groups):
             self.backlog.append(ask)
             return
@@ -273,6 +291,7 @@ class Engines:
         ask.queued = (group.end if group.end is not None else now) - ask.arrival
 
     def wake(self, now: int) -> None:
+        """Replicas whose start ends take requests."""
         for group in self.groups:
             if group.phase == "starting" and group.ready <= now:
                 group.phase = "on"
@@ -282,12 +301,14 @@ class Engines:
                 self.route(ask, now)
 
     def settle(self) -> None:
+        """Replicas that drained are off."""
         for group in self.groups:
             if group.phase == "draining" and not group.outstanding:
                 group.on += max(group.now, group.ready) - group.launched
                 group.phase = "off"
 
     def scale(self, now: int, changed: int) -> int:
+        """One look of the scaling rule."""
         rule = self.options.scaling
         assert rule is not None
         total = len(self.backlog) + sum(group.outstanding for group in self.groups)
@@ -309,6 +330,7 @@ class Engines:
         return changed
 
     def lose(self, group: Group, now: int, away: int) -> None:
+        """A replica is taken away."""
         if group.phase == "off":
             return
         if group.end is not None:
@@ -327,8 +349,10 @@ class Engines:
             self.route(ask, now)
 
     def run(self) -> int:
+        """Everything, in order of time."""
         rule, losses = self.options.scaling, self.options.losses
-        lost = deque(zip(losses.at_ps, losses.replica, strict=True)) if losses else deque()  # type: ignore[arg-type]
+        pairs = np.column_stack([losses.at_ps, losses.replica]).tolist() if losses else []
+        lost = deque((int(at), int(which)) for at, which in pairs)
         waiting = deque(ask for ask in self.asks if ask.status != 2)
         last = self.asks[-1].arrival if self.asks else 0
         tick = rule.every_ps if rule else None

@@ -219,7 +219,9 @@ def _run(
     return Served(*out, state[:, kernel.BUSY].copy(), int(state[:, kernel.STEP].sum()))
 
 
-def checked_requests(arrival_ps: ArrayLike, input_tok: ArrayLike, output_tok: ArrayLike) -> tuple[I64, I64, I64]:
+def checked_requests(
+    arrival_ps: ArrayLike, input_tok: ArrayLike, output_tok: ArrayLike
+) -> tuple[I64, I64, I64]:
     """Arrivals, inputs and outputs as int64 (n,), refused where they cannot be; as :func:`serve` says."""
     arrival = np.ascontiguousarray(arrival_ps, np.int64)
     prompt = np.ascontiguousarray(input_tok, np.int64)
