@@ -2,24 +2,29 @@
 
 A charge is a quantity times facts, so a scenario multiplies it by the ratios of the drawn facts to
 their central values. Draws are Latin hypercubes, one stream of random numbers for each driver's name:
-two ledgers that share a driver see the same draw of it.
+two ledgers that share a driver see the same draw of it. Drivers of one family (rents of accelerators,
+pay of people …) share a part of their draw, as large as the family's stated correlation.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
+import re
 from collections.abc import Mapping
+from functools import cache
 from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from isocost.catalog.catalog import CatalogAt
 from isocost.ledger import FEMTO_PER_USD, Ledger
 
 Floats = npt.NDArray[np.float64]
 
-SCENARIOS = 4096
+SCENARIOS = 16_384
 CENTRAL = 0.8
 """Share of scenarios inside a band, as of facts inside their low to high."""
 JOIN = " * "
@@ -27,11 +32,16 @@ JOIN = " * "
 
 
 class Driver(NamedTuple):
-    """A factor of charges: its low and high end over its central value (central 80 %); both above 0."""
+    """A factor of charges: its low and high end over its central value (central 80 %); both above 0.
+
+    Drivers of one ``family`` have rank correlations of about ``correlation_frac`` with one another.
+    """
 
     name: str
     low_ratio: float
     high_ratio: float
+    family: str = ""
+    correlation_frac: float = 0.0
 
 
 class Band(NamedTuple):
@@ -64,18 +74,48 @@ def grouped(ledger: Ledger) -> dict[tuple[str, ...], float]:
     return {names: amount / FEMTO_PER_USD for names, amount in sums.items()}
 
 
+def with_families(drivers: Mapping[str, Driver], at: CatalogAt) -> dict[str, Driver]:
+    """Drivers with the family that the start of their name says, by facts ``risk/<family>``."""
+    families = [
+        (str(fact.value), fact.subject.partition("/")[2], at.number(fact.subject, "correlation_frac"))
+        for fact in at.each("risk/", "of_names")
+    ]
+    found = {}
+    for name, driver in drivers.items():
+        own = next((one for one in families if re.match(one[0], name)), None)
+        found[name] = driver._replace(family=own[1], correlation_frac=own[2]) if own else driver
+    return found
+
+
 def draws(driver: Driver, count: int = SCENARIOS) -> Floats:
     """Ratios of one driver, (count,): log-normal on each side of 1, its ends at 10 % and 90 %.
 
-    Stratified, one draw a stratum; the order depends on the driver's name alone.
+    Stratified, one draw a stratum; the order depends on the names of the driver and its family alone.
     """
-    seed = int.from_bytes(hashlib.sha256(driver.name.encode()).digest()[:8], "big")
-    rng = np.random.Generator(np.random.PCG64(seed))
-    uniform = (rng.permutation(count) + rng.random(count)) / count
-    z = _normal_quantile(uniform)
+    rng = _stream(driver.name)
+    order = rng.permutation(count)
+    within = rng.random(count)
+    if driver.family and driver.correlation_frac > 0.0:
+        shared = math.sqrt(driver.correlation_frac) * _stream(f"family {driver.family}").standard_normal(
+            count
+        )
+        own = math.sqrt(1.0 - driver.correlation_frac) * _normal_quantile((order + 0.5) / count)
+        order = np.argsort(np.argsort(shared + own, kind="stable"), kind="stable")
+    z = _normal_quantile((order + within) / count)
     end = NormalDist().inv_cdf(0.5 + CENTRAL / 2)
     slope = np.where(z < 0, -np.log(driver.low_ratio), np.log(driver.high_ratio)) / end
     return np.asarray(np.exp(slope * z))
+
+
+def drawn(drivers: Mapping[str, Driver], count: int = SCENARIOS) -> dict[str, Floats]:
+    """The draws of every driver, each (count,)."""
+    return {name: draws(driver, count) for name, driver in drivers.items()}
+
+
+def _stream(name: str) -> np.random.Generator:
+    """Random numbers of a name: the same for every ledger and every run."""
+    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
+    return np.random.Generator(np.random.PCG64(seed))
 
 
 def _moved(groups: Mapping[tuple[str, ...], float], name: str, ratio: float) -> float:
@@ -85,23 +125,28 @@ def _moved(groups: Mapping[tuple[str, ...], float], name: str, ratio: float) -> 
 
 def scenarios(ledger: Ledger, drivers: Mapping[str, Driver], count: int = SCENARIOS) -> Floats:
     """Totals of a ledger in dollars over scenarios: (count,). Drivers without an entry do not move."""
-    ratios: dict[str, Floats] = {}
+    groups = grouped(ledger)
+    used = {name for names in groups for name in names}
+    ratios = drawn({name: driver for name, driver in drivers.items() if name in used}, count)
+    return totals(groups, ratios, count)
+
+
+def totals(groups: Mapping[tuple[str, ...], float], ratios: Mapping[str, Floats], count: int) -> Floats:
+    """Grouped dollars times the drawn ratios of their drivers: (count,)."""
     total = np.zeros(count)
-    for names, usd in grouped(ledger).items():
-        factor = np.ones(count)
+    for names, usd in groups.items():
+        factor: Floats | float = usd
         for name in names:
-            if name in drivers:
-                if name not in ratios:
-                    ratios[name] = draws(drivers[name], count)
+            if name in ratios:
                 factor = factor * ratios[name]
-        total += usd * factor
+        total += factor
     return total
 
 
 def band(ledger: Ledger, drivers: Mapping[str, Driver], count: int = SCENARIOS) -> Band:
     """The ledger's total with its central 80 % over scenarios."""
-    totals = scenarios(ledger, drivers, count)
-    low, high = np.quantile(totals, [0.5 - CENTRAL / 2, 0.5 + CENTRAL / 2])
+    found = scenarios(ledger, drivers, count)
+    low, high = np.quantile(found, [0.5 - CENTRAL / 2, 0.5 + CENTRAL / 2])
     return Band(float(low), ledger.total_usd, float(high))
 
 
@@ -124,7 +169,12 @@ def cheaper_frac(one: Ledger, two: Ledger, drivers: Mapping[str, Driver]) -> flo
 
 def _normal_quantile(uniform: Floats) -> Floats:
     """Normal quantiles by table: exact at 2,001 points, linear in between, so that no loop runs."""
+    points, levels = _table()
+    return np.asarray(np.interp(uniform, levels, points))
+
+
+@cache
+def _table() -> tuple[Floats, Floats]:
     points = np.linspace(-4.5, 4.5, 2001)
     normal = NormalDist()
-    levels = np.array([normal.cdf(float(x)) for x in points])
-    return np.asarray(np.interp(uniform, levels, points))
+    return points, np.array([normal.cdf(float(x)) for x in points])
