@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from isocost.catalog import Catalog
 from isocost.perf import arch_of, candidates, closed_form, closed_loop, goodput, step_terms
 from isocost.perf.candidates import Candidates
-from isocost.perf.constants import constants_of, interval_of
+from isocost.perf.constants import constants_of, interval_of, stack_of
 from isocost.perf.memory import cache_capacity_tok
 from isocost.perf.roofline import (
     attention_s,
@@ -91,9 +91,9 @@ def test_a_mixture_takes_at_least_its_active_parameters_and_at_most_all(pick, ba
     rest = (every.gpu, every.setup, every.constants, batch, batch)
     mixed = linear_s(arch, *rest)
     active = arch._replace(expert_params=arch.expert_params * share, experts=arch.experts_per_token)
-    slower = every.constants._replace(expert_eff=1.0)
-    # All of the experts that one token visits: a dense model of the active size.
-    assert (mixed >= linear_s(active, every.gpu, every.setup, slower, batch, batch) * (1 - 1e-9)).all()
+    # All of the experts that one token visits: a dense model of the active size, whose rows need no padding.
+    plain = every.constants._replace(expert_pad_rows=0.0)
+    assert (mixed >= linear_s(active, every.gpu, every.setup, plain, 1.0, 1.0) * (1 - 1e-9)).all()
 
 
 @given(some, batches, lengths)
@@ -228,6 +228,7 @@ def test_intervals_hold_one_and_are_wider_where_less_was_measured() -> None:
 
 def test_an_engine_has_its_own_fixed_times_and_the_others_share() -> None:
     one, other = constants_of(AT, "vllm"), constants_of(AT, "sglang")
-    assert one.first_token_s < other.first_token_s
-    assert one.memory_eff == other.memory_eff
+    assert one.eager_layer_s < other.eager_layer_s
+    assert one.head_memory_eff == other.head_memory_eff
     assert constants_of(AT, "an engine of one's own") == constants_of(AT, "")
+    assert stack_of(AT, "vLLM", "0.11.2") != stack_of(AT, "vllm", "0.19.0") == stack_of(AT, "vllm")

@@ -8,7 +8,7 @@ The chain is ``arch`` and ``hardware`` (facts as arrays) to ``setup`` (layout an
 from isocost.perf.arch import Arch, arch_from_config, arch_of, model_id_of
 from isocost.perf.candidates import Candidates, candidates
 from isocost.perf.card import ModelCard, model_card
-from isocost.perf.constants import Constants, Interval, constants_of, interval_of
+from isocost.perf.constants import Constants, Interval, constants_for, constants_of, interval_of, stack_of
 from isocost.perf.hardware import Gpu, gpu_id_of, gpu_of
 from isocost.perf.setup import Precision, Setup, native_precision, precision_of, setup_of
 from isocost.perf.steady import Steady, closed_form, closed_loop, goodput
@@ -30,6 +30,7 @@ __all__ = [
     "candidates",
     "closed_form",
     "closed_loop",
+    "constants_for",
     "constants_of",
     "goodput",
     "gpu_id_of",
@@ -40,5 +41,6 @@ __all__ = [
     "native_precision",
     "precision_of",
     "setup_of",
+    "stack_of",
     "step_terms",
 ]

@@ -32,6 +32,8 @@ class Arch(NamedTuple):
     the index of sparse attention (``index_elements``, one byte each) and of a sequence in linear
     attention (``state_elements``). ``*_flop`` are per pair of query and cached token.
     ``cache_heads`` is how far the cache of a token can be split (1 with latent attention).
+    ``products`` counts the matrix products of a pass apart from routers, routed experts and the head;
+    ``latent`` is 1 where attention is latent.
     """
 
     layers: Floats
@@ -55,6 +57,8 @@ class Arch(NamedTuple):
     index_elements: Floats
     index_flop: Floats
     state_elements: Floats
+    products: Floats
+    latent: Floats
 
     @property
     def params_total(self) -> Floats:
@@ -297,5 +301,10 @@ def _sums(shape: Mapping[str, float]) -> tuple[float, ...]:
         "index_elements": index_dim * full,
         "index_flop": 2 * index_heads * index_dim * full,
         "state_elements": state * other,
+        # Queries and keys are one product; latent attention compresses, expands and absorbs in five.
+        "products": (5 if latent else 2) * layers
+        + 2 * dense_layers
+        + (2 * moe_layers if get("shared_ffn_size", 0.0) else 0.0),
+        "latent": 1.0 if latent else 0.0,
     }
     return tuple(float(values[name]) for name in Arch._fields)

@@ -12,7 +12,8 @@ from isocost.catalog import CatalogAt
 from isocost.errors import DoesNotFit
 from isocost.perf.arch import Arch, Floats, arch_of
 from isocost.perf.arch import take as take_arch
-from isocost.perf.constants import Constants, constants_of
+from isocost.perf.constants import Constants, constants_for, constants_of, stack_of
+from isocost.perf.constants import take as take_constants
 from isocost.perf.hardware import Gpu, gpu_of
 from isocost.perf.hardware import take as take_gpu
 from isocost.perf.memory import fits
@@ -79,6 +80,7 @@ class Candidates(NamedTuple):
             arch=take_arch(self.arch, index),
             gpu=take_gpu(self.gpu, index),
             setup=take_setup(self.setup, index),
+            constants=take_constants(self.constants, index),
         )
 
     def terms(self, isl: ArrayLike, osl: ArrayLike, batch: ArrayLike | None = None) -> StepTerms:
@@ -160,11 +162,21 @@ def candidates(
         [table[i] for i in precision],
         tp=np.where(spread == 1, 1, count),
         dp=np.where(spread == 1, count, 1),
+        ep=np.where(spread == 1, count, 1),
     )
-    k = constants_of(catalog_at, engine)
-    every = Candidates(names, kinds, tuple(table), model, kind, precision, level == 0, arch, gpu, setup, k)
-    able = every.select(np.flatnonzero(fits(arch, gpu, setup, k, context_tok)))
-    if not able.size:
+    plain = constants_of(catalog_at, engine)
+    some = np.flatnonzero(fits(arch, gpu, setup, plain, context_tok))
+    every = Candidates(
+        names, kinds, tuple(table), model, kind, precision, level == 0, arch, gpu, setup, plain
+    )
+    able = every.select(some)
+    if able.size:
+        where = [kinds[i] for i in able.gpu_type]
+        formats = [table[i] for i in able.precision]
+        stack = stack_of(catalog_at, engine)
+        k = constants_for(catalog_at, where, formats, able.arch, able.setup, stack)
+        able = able._replace(constants=k)
+    else:
         most = float((gpu.memory_bytes * count).max()) if len(count) else 0.0
         raise DoesNotFit(
             f"weights and {context_tok:,.0f} tokens of cache exceed {most / 1e9:,.0f} GB",

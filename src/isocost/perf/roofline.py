@@ -16,7 +16,7 @@ from isocost.perf.hardware import Gpu
 from isocost.perf.setup import Setup
 
 
-def either_s(one_s: Floats, other_s: Floats, power: float) -> Floats:
+def either_s(one_s: Floats, other_s: Floats, power: float | Floats) -> Floats:
     """A smooth maximum of two times: two kinds of work that overlap, but not perfectly.
 
     >>> import numpy as np
@@ -45,28 +45,37 @@ def linear_s(
     """Time of all matrix multiplications by weights, for ``tokens`` in one data-parallel rank.
 
     ``sampled`` tokens pass the output head. Dense weights are sharded by ``tp``, routed experts by
-    ``tp * dp``; experts are read if any token of the replica visits them.
+    ``tp * dp``; experts are read if any token of the replica visits them, and each that is visited is
+    padded to whole tiles of rows. A visit moves the token's hidden state there and back.
     """
     tokens = np.asarray(tokens, dtype=np.float64)
-    bandwidth = gpu.memory_bytes_per_s * k.memory_eff
+    bandwidth = gpu.memory_bytes_per_s
     dense = (arch.attention_params + arch.dense_params) / setup.tp
     head = arch.head_params / setup.tp
-    spread = setup.tp * setup.dp
     everyone = tokens * setup.dp
-    experts = arch.expert_params / spread
-    touched = experts * experts_touched_frac(arch, everyone)
-    visits = experts * everyone * arch.experts_per_token / np.maximum(arch.experts, 1.0)
-    dense_rate = setup.dense_flop_per_s * _efficiency(gpu, setup.dense_flop_per_s, k)
-    expert_rate = setup.expert_flop_per_s * _efficiency(gpu, setup.expert_flop_per_s, k) * k.expert_eff
-    power = k.overlap_power
+    shard = arch.expert_params / (setup.tp * setup.dp)
+    touched = experts_touched_frac(arch, everyone * k.touch_share)
+    one_expert = shard * setup.ep / np.maximum(arch.experts * arch.moe_layers, 1.0)
+    visits = everyone * arch.experts_per_token / setup.ep
+    rows = arch.moe_layers * (visits + k.expert_pad_rows * touched * arch.experts / setup.ep)
     return (
-        either_s(dense * setup.dense_bytes / bandwidth, 2.0 * tokens * dense / dense_rate, power)
-        + either_s(touched * setup.expert_bytes / bandwidth, 2.0 * visits / expert_rate, power)
-        + either_s(
-            np.where(np.asarray(sampled) > 0, head * setup.wide_bytes / bandwidth, 0.0),
-            2.0 * np.asarray(sampled) * head / (setup.wide_flop_per_s * k.bf16_eff),
-            power,
+        either_s(
+            dense * setup.dense_bytes / (bandwidth * k.dense_memory_eff),
+            2.0 * tokens * dense / (setup.dense_flop_per_s * k.dense_flop_eff),
+            k.dense_blend,
         )
+        + either_s(
+            shard * touched * setup.expert_bytes / (bandwidth * k.expert_memory_eff),
+            2.0 * rows * one_expert / (setup.expert_flop_per_s * k.expert_flop_eff),
+            k.expert_blend,
+        )
+        + arch.moe_layers * visits * arch.hidden_size * k.expert_row_moves / bandwidth
+        + either_s(
+            np.where(np.asarray(sampled) > 0, head * setup.wide_bytes / (bandwidth * k.head_memory_eff), 0.0),
+            2.0 * np.asarray(sampled) * head / (setup.wide_flop_per_s * k.head_flop_eff),
+            k.head_blend,
+        )
+        + tokens * arch.layers * arch.hidden_size * setup.wide_bytes * k.activation_moves / bandwidth
     )
 
 
@@ -87,9 +96,9 @@ def attention_s(
     bytes_read = bytes_read + 2.0 * arch.state_elements * setup.wide_bytes / setup.tp
     flop = (arch.cache_flop * seen + arch.window_flop * near + arch.index_flop * context) / setup.tp
     return either_s(
-        batch * bytes_read / (gpu.memory_bytes_per_s * k.cache_eff),
-        batch * flop / (setup.wide_flop_per_s * k.attention_eff),
-        k.overlap_power,
+        batch * bytes_read / (gpu.memory_bytes_per_s * k.cache_memory_eff),
+        batch * flop / (setup.wide_flop_per_s * k.cache_flop_eff),
+        k.cache_blend,
     )
 
 
@@ -101,22 +110,35 @@ def prefill_attention_s(
     mean = np.asarray(context_tok) + 0.5 * tokens
     pairs = arch.prefill_flop * np.minimum(mean, arch.sparse_tok) + arch.index_flop * mean
     pairs = pairs + arch.window_flop * np.minimum(mean, arch.window_tok)
-    return tokens * pairs / setup.tp / (setup.wide_flop_per_s * k.attention_eff)
+    return np.asarray(tokens * pairs / setup.tp / (setup.wide_flop_per_s * k.prompt_flop_eff))
 
 
 def communication_s(arch: Arch, gpu: Gpu, setup: Setup, k: Constants, tokens: ArrayLike) -> Floats:
     """Time of the exchanges of one step: two reductions a layer under ``tp``, dispatch and combine of
     experts under ``dp``, one hand-over a stage under ``pp``. 0 on one accelerator.
     """
-    link = gpu.link_bytes_per_s * k.link_eff
+    link = gpu.link_bytes_per_s
     volume = np.asarray(tokens) * arch.hidden_size * setup.wide_bytes
-    reduce_s = k.collective_s + 2.0 * volume * (setup.tp - 1.0) / setup.tp / link
+    reduce_s = k.reduce_s + 2.0 * volume * (setup.tp - 1.0) / setup.tp / (link * k.reduce_eff)
     fan_out = np.minimum(arch.experts_per_token, setup.dp)
-    spread_s = k.collective_s + volume * fan_out * (setup.dp - 1.0) / setup.dp / link
+    spread_s = k.spread_s + volume * fan_out * (setup.dp - 1.0) / setup.dp / (link * k.spread_eff)
     return np.asarray(
         np.where(setup.tp > 1, 2.0 * arch.layers * reduce_s, 0.0)
         + np.where(setup.dp > 1, 2.0 * arch.moe_layers * spread_s, 0.0)
-        + (setup.pp - 1.0) * (k.collective_s + volume / link)
+        + (setup.pp - 1.0) * (k.spread_s + volume / (link * k.spread_eff))
+    )
+
+
+def fixed_s(arch: Arch, setup: Setup, k: Constants) -> Floats:
+    """Time of a step that no token changes: starts of kernels, layers, and the host."""
+    held = arch.experts / setup.ep
+    return np.asarray(
+        arch.products * k.product_s
+        + arch.layers * k.layer_s
+        + arch.moe_layers * (k.moe_layer_s + held * k.expert_each_s)
+        + np.where(arch.index_elements > 0, arch.layers * k.sparse_layer_s, 0.0)
+        + np.where(arch.state_elements > 0, arch.layers * k.state_layer_s, 0.0)
+        + k.step_s
     )
 
 
@@ -144,9 +166,7 @@ def step_s(
         + attention_s(arch, gpu, setup, k, batch, context_tok)
         + prefill_attention_s(arch, setup, k, prompt, 0.0)
         + communication_s(arch, gpu, setup, k, tokens)
-        + k.step_s
-        + arch.layers * k.layer_s
-        + arch.moe_layers * k.moe_layer_s
+        + fixed_s(arch, setup, k)
         + batch * k.sequence_s
     )
 
@@ -161,8 +181,3 @@ def decode_step_s(
 def prefill_s(arch: Arch, gpu: Gpu, setup: Setup, k: Constants, tokens: ArrayLike) -> Floats:
     """Time of a step that prefills one prompt of ``tokens`` and decodes nothing."""
     return step_s(arch, gpu, setup, k, batch=0.0, context_tok=0.0, prefill_tok=tokens)
-
-
-def _efficiency(gpu: Gpu, rate: Floats, k: Constants) -> Floats:
-    eff = np.where(rate <= gpu.bf16_flop_per_s, k.bf16_eff, k.fp8_eff)
-    return np.asarray(np.where(rate > gpu.fp8_flop_per_s, k.fp4_eff, eff))

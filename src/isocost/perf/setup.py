@@ -18,7 +18,8 @@ class Setup(NamedTuple):
     """``n`` layouts of one replica; every field is float64 of shape ``(n,)``.
 
     ``tp`` shards every layer, ``dp`` copies attention and spreads experts, ``pp`` cuts the layers
-    into stages; a replica holds ``tp * dp * pp`` accelerators. ``*_bytes`` are bytes of one stored
+    into stages; a replica holds ``tp * dp * pp`` accelerators. ``ep`` is by how many whole experts are
+    spread; the rest of ``tp * dp`` cuts each of them. ``*_bytes`` are bytes of one stored
     element, scales included; ``wide_bytes`` is that of the output head, activations and the state
     of linear attention. ``*_flop_per_s`` is the peak at which the weights are multiplied.
     """
@@ -33,6 +34,7 @@ class Setup(NamedTuple):
     dense_flop_per_s: Floats
     expert_flop_per_s: Floats
     wide_flop_per_s: Floats
+    ep: Floats
 
     @property
     def gpus(self) -> Floats:
@@ -95,6 +97,7 @@ def setup_of(
     tp: ArrayLike,
     pp: ArrayLike = 1,
     dp: ArrayLike = 1,
+    ep: ArrayLike = 1,
 ) -> Setup:
     """Layouts of shape ``(n,)``: ``gpu`` and ``precisions`` have ``n`` entries, the rest broadcast.
 
@@ -123,6 +126,7 @@ def setup_of(
         rate[index[0], each],
         rate[index[1], each],
         gpu.bf16_flop_per_s * ones,
+        _whole(ep, size),
     )
 
 

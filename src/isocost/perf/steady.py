@@ -16,7 +16,7 @@ from isocost.perf.arch import Arch, Floats
 from isocost.perf.constants import Constants
 from isocost.perf.hardware import Gpu
 from isocost.perf.memory import cache_capacity_tok
-from isocost.perf.roofline import decode_step_s, prefill_s
+from isocost.perf.roofline import decode_step_s, prefill_s, step_s
 from isocost.perf.setup import Setup
 from isocost.perf.terms import StepTerms, step_terms
 
@@ -111,11 +111,14 @@ def relaid(
 
 
 class ClosedLoop(NamedTuple):
-    """Means of a benchmark with a fixed number of requests in flight, float64 ``(n,)``."""
+    """Means of a benchmark with a fixed number of requests in flight, float64 ``(n,)``.
+
+    ``decode_step_s`` is a step without prompts, ``prompt_s`` what one prompt adds to it."""
 
     ttft_s: Floats
     tpot_s: Floats
     decode_step_s: Floats
+    prompt_s: Floats
     running: Floats
     output_tok_per_s: Floats
 
@@ -131,24 +134,30 @@ def closed_loop(
 ) -> ClosedLoop:
     """Latency with ``concurrency`` requests in flight on one replica, replaced as they end.
 
-    As many run as the cache holds. While a request decodes, each other running request of its
-    rank prefills once, which delays it; a first token waits for the step in progress, for its
-    prompt, for its share of a common start and, beyond the cache's room, for a place.
+    As many run as the cache holds. While a request decodes, each other running request of its rank
+    prefills once, in batches with those that decode, which delays it. A first token waits for the step
+    in progress, for its prompt, for a share of the prompts of the others (which start together at
+    first, and in part stay so) and, beyond the cache's room, for a place; an engine that admits more
+    than the room spends a part of that wait after the first token. Requests per second times their life
+    is ``concurrency``: Little's law.
     """
     isl, osl = np.asarray(isl, dtype=np.float64), np.maximum(np.asarray(osl, dtype=np.float64), 1.0)
     wanted = np.maximum(np.asarray(concurrency, dtype=np.float64), 1.0)
     mean = isl + 0.5 * osl
     room = np.maximum(cache_capacity_tok(arch, gpu, setup, k, mean) / mean, 1.0)
     running = np.minimum(wanted, room)
-    per_rank = np.maximum(running / setup.dp, 1.0)
+    per_rank = np.maximum(running / (setup.dp * setup.pp), 1.0)
     step = decode_step_s(arch, gpu, setup, k, running, mean)
-    prompt = prefill_s(arch, gpu, setup, k, isl)
-    tpot = step + (per_rank - 1.0) * prompt / osl
-    first = k.first_token_s + prompt + step + k.burst_frac * 0.5 * per_rank * prompt
+    shared = step_s(arch, gpu, setup, k, batch=running, context_tok=mean, prefill_tok=isl) - step
+    alone = prefill_s(arch, gpu, setup, k, isl) * k.prompt_alone_share
+    others = (per_rank - 1.0) * shared
+    tpot = step + k.prompt_share * others / osl
+    first = k.first_token_s + arch.layers * k.eager_layer_s + alone + step + k.queue_share * others
     life = first + np.maximum(osl - 1.0, 0.0) * tpot
     waiting = (wanted - running) / np.maximum(running, 1.0) * life
+    preempted = k.preempted_frac * waiting
     rate = running / life
-    return ClosedLoop(first + waiting, tpot, step, running, rate * osl)
+    return ClosedLoop(first + waiting - preempted, tpot + preempted / osl, step, shared, running, rate * osl)
 
 
 def _ttft_s(base: Floats, prompt: Floats, work: Floats, rate: Floats) -> Floats:

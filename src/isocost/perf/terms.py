@@ -105,7 +105,7 @@ def step_terms(
         capacity,
         weight_bytes(arch, setup),
         setup.gpus,
-        np.full_like(base, k.first_token_s),
+        base * 0.0 + k.first_token_s + arch.layers * k.eager_layer_s,
         low,
         high,
         setup.dp,

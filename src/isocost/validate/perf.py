@@ -1,9 +1,8 @@
 """Our performance model against any file of measured serving speed.
 
-The file has the columns ``model, gpu, n_gpu, tp, pp, dp, precision, engine, isl, osl,
-concurrency_or_batch, load_kind, metric, value, unit, config_id``, one measurement a row. A row is
-left out only by a named rule; a row that the model should answer and cannot is unanswered, which
-counts as failed.
+The file has the columns ``model, gpu, n_gpu, tp, pp, ep, dp, precision, engine, engine_version, isl, osl,
+concurrency_or_batch, load_kind, metric, value, unit, config_id``, one measurement a row. A row is left out
+only by a named rule; a row that the model should answer and cannot is unanswered, which counts as failed.
 """
 
 from __future__ import annotations
@@ -20,17 +19,23 @@ from numpy.typing import NDArray
 from isocost.catalog import Catalog, CatalogAt
 from isocost.errors import BadInput, UnknownFact
 from isocost.perf.arch import Arch, Floats, arch_of, model_id_of
-from isocost.perf.constants import Constants, constants_of, interval_of
+from isocost.perf.arch import take as take_arch
+from isocost.perf.constants import Constants, constants_for, stack_of
+from isocost.perf.constants import take as take_constants
 from isocost.perf.hardware import Gpu, gpu_id_of, gpu_of
-from isocost.perf.memory import cache_capacity_tok
+from isocost.perf.hardware import take as take_gpu
+from isocost.perf.memory import weight_bytes
+from isocost.perf.predict import Load, Prediction, groups_of, quantities, spread_of, within
 from isocost.perf.setup import Precision, Setup, precision_of, setup_of
-from isocost.perf.steady import ClosedLoop, closed_loop
+from isocost.perf.setup import take as take_setup
+from isocost.validate.kinds import Share, share_of, shares_by
 
 T = TypeVar("T")
 COLUMNS = (
-    *("model", "gpu", "n_gpu", "tp", "pp", "dp", "precision", "engine", "isl", "osl"),
+    *("model", "gpu", "n_gpu", "tp", "pp", "ep", "dp", "precision", "engine", "engine_version", "isl", "osl"),
     *("concurrency_or_batch", "load_kind", "metric", "value", "unit", "config_id"),
 )
+OPTIONAL = frozenset({"ep", "engine_version"})
 PASS_FRAC = 0.25
 LARGEST_REPLICA = 8
 METRICS: Mapping[str, str] = {
@@ -45,13 +50,6 @@ METRICS: Mapping[str, str] = {
     "output_throughput": "throughput",
     "total_throughput": "total_throughput",
 }
-INTERVALS: Mapping[str, str] = {"tpot": "tpot", "step": "tpot", "ttft": "ttft", "e2e": "tpot"}
-ENGINES: Mapping[str, str] = {
-    "vllm": "vllm",
-    "sglang": "sglang",
-    "trtllm": "trtllm",
-    "tensorrt-llm": "trtllm",
-}
 ENGINES_LEFT_OUT = frozenset({"llama.cpp"})
 SECONDS: Mapping[str, float] = {"ms": 1e-3, "s": 1.0, "tok/s": 1.0}
 PRECISIONS: Mapping[str, str] = {
@@ -59,30 +57,20 @@ PRECISIONS: Mapping[str, str] = {
     **dict.fromkeys(("fp4", "mxfp4", "nvfp4"), "fp4"),
     "fp8": "fp8",
 }
+UNIT_TOK = 1024
 
 
 class Points(NamedTuple):
-    """Measurements that the model answers: ``n`` rows with their candidate, ``(n,)`` each."""
+    """Measurements that the model answers: ``n`` rows with their set-up and load, ``(n,)`` each."""
 
     arch: Arch
     gpu: Gpu
     setup: Setup
-    concurrency: Floats
-    isl: Floats
-    osl: Floats
-    is_static: NDArray[np.bool_]
+    constants: Constants
+    load: Load
     quantity: NDArray[np.str_]
     measured: Floats
     labels: Mapping[str, Sequence[str]]
-
-
-class Share(msgspec.Struct, frozen=True):
-    """Errors of one group: rows, mean and median absolute relative error, 80 % interval coverage."""
-
-    rows: int
-    mape: float
-    median: float
-    covered: float
 
 
 class PerfReport(msgspec.Struct, frozen=True):
@@ -114,20 +102,15 @@ def validate_perf(path: Path | str, catalog_at: CatalogAt | None = None) -> Perf
     at = catalog_at or _today()
     rows = read_rows(Path(path))
     points, left_out, unanswered = points_of(at, rows)
-    predicted = predict(points, engine_constants(at, points.labels["engine"]))
-    ratio = points.measured / predicted
-    error = np.abs(1.0 / ratio - 1.0)
-    covered = np.zeros(len(ratio), dtype=bool)
-    vendor = np.array([at.text(f"gpu/{gpu_id}", "vendor") for gpu_id in points.labels["gpu"]])
-    for quantity, maker in sorted(set(zip(points.quantity.tolist(), vendor.tolist(), strict=True))):
-        low, high = interval_of(at, INTERVALS.get(quantity, "throughput"), maker)
-        here = (points.quantity == quantity) & (vendor == maker)
-        covered |= here & (ratio >= low) & (ratio <= high)
+    said = answer(at, points)
+    error = np.abs(said.median / points.measured - 1.0)
+    covered = (points.measured >= said.low) & (points.measured <= said.high)
     passed = error <= PASS_FRAC
     failed = dict.fromkeys(
         [points.labels["config_id"][i] for i in np.flatnonzero(~passed).tolist()] + unanswered
     )
-    every = _share(error, covered, np.ones(len(error), dtype=bool))
+    every = share_of(error, covered, passed)
+    labels = {name: points.labels[name] for name in ("metric", "gpu", "engine", "family")}
     return PerfReport(
         str(path),
         len(rows),
@@ -138,14 +121,24 @@ def validate_perf(path: Path | str, catalog_at: CatalogAt | None = None) -> Perf
         every.mape,
         every.median,
         every.covered,
-        {
-            name: {
-                value: _share(error, covered, np.array([label == value for label in points.labels[name]]))
-                for value in sorted(set(points.labels[name]))
-            }
-            for name in ("metric", "gpu", "engine", "family")
-        },
+        shares_by(labels, error, covered, passed),
     )
+
+
+def answer(catalog_at: CatalogAt, points: Points) -> Prediction:
+    """What the model says of each point with its interval, in the unit of ``measured``."""
+    groups = groups_of(catalog_at, points.labels["gpu"], points.load.kind.tolist())
+    return within(predict(points), spread_of(catalog_at, points.quantity.tolist(), groups))
+
+
+def predict(points: Points) -> Floats:
+    """What the physics says of each point, in the unit of ``measured`` (seconds or tokens a second)."""
+    every = quantities(points.arch, points.gpu, points.setup, points.constants, points.load)
+    out = np.empty(len(points.measured))
+    for name, values in every.items():
+        here = points.quantity == name
+        out[here] = values[here]
+    return out
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -161,12 +154,15 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     reader = "read_parquet" if path.suffix == ".parquet" else "read_csv_auto"
     with duckdb.connect() as connection:
         found = connection.execute(f"select * from {reader}(?) limit 0", [str(path)]).description or []
-        missing = sorted(set(COLUMNS) - {column[0] for column in found})
+        held = {column[0] for column in found}
+        missing = sorted(set(COLUMNS) - OPTIONAL - held)
         if missing:
             raise BadInput(f"no column {', '.join(missing)}", where=str(path))
-        numbers = {"n_gpu", "tp", "pp", "dp", "isl", "osl", "concurrency_or_batch", "value"}
+        numbers = {"n_gpu", "tp", "pp", "ep", "dp", "isl", "osl", "concurrency_or_batch", "value"}
         parts = [
-            f"try_cast({name} as double) as {name}"
+            f"null as {name}"
+            if name not in held
+            else f"try_cast({name} as double) as {name}"
             if name in numbers
             else f"cast({name} as varchar) as {name}"
             for name in COLUMNS
@@ -175,12 +171,38 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return [dict(zip(COLUMNS, row, strict=True)) for row in rows]
 
 
+def layout_of(row: Mapping[str, Any]) -> tuple[float, float, float, float]:
+    """``tp, pp, dp, ep`` of a row as the engine ran it.
+
+    Collections of results write a set-up that spreads experts over its ``n`` accelerators in three more
+    ways: tensor parallelism multiplied by the experts' (``tp = ep * ep``), copies of attention
+    multiplied by them (``dp = ep * ep``), and both (``tp = dp``, ``ep = tp * dp``). Each is read back.
+    """
+    tp, pp, dp, ep = (float(row[name] or 1.0) for name in ("tp", "pp", "dp", "ep"))
+    if ep > 1:
+        tp = ep if tp == ep * ep else tp
+        dp = ep if dp == ep * ep else dp
+        if tp == dp and ep == tp * dp:
+            ep, dp = tp, 1.0
+    return tp, pp, dp, ep
+
+
+def kind_of_load(row: Mapping[str, Any]) -> str:
+    """The kind of a row's load: one of :data:`isocost.perf.predict.KINDS`."""
+    kind = str(row["load_kind"]).lower()
+    if "static" in kind:
+        return "static"
+    if "max throughput" in kind or "inf rate" in kind or row["concurrency_or_batch"] is None:
+        return "offline"
+    return "saturated" if "saturated" in kind else "closed"
+
+
 def points_of(
     catalog_at: CatalogAt, rows: Iterable[Mapping[str, Any]]
 ) -> tuple[Points, Counter[str], list[str]]:
-    """Rows as candidates, a count of what each rule left out, and the unanswered configurations.
+    """Rows as set-ups and loads, a count of what each rule left out, and the unanswered configurations.
 
-    Unanswered are rows that the rules keep but whose weights, by our account, do not fit.
+    Unanswered are rows that the rules keep but whose weights alone exceed the memory.
     """
     find_model = _cached(lambda name: model_id_of(catalog_at, name))
     find_gpu = _cached(lambda name: gpu_id_of(catalog_at, name))
@@ -200,65 +222,9 @@ def points_of(
     if not kept:
         raise BadInput(f"no row that the model answers ({dict(left_out)})")
     points = _points(catalog_at, kept)
-    k = constants_of(catalog_at)
-    fit = cache_capacity_tok(points.arch, points.gpu, points.setup, k, points.isl) > 0
+    fit = weight_bytes(points.arch, points.setup) < points.gpu.memory_bytes
     unanswered = [points.labels["config_id"][i] for i in np.flatnonzero(~fit).tolist()]
-    return _select(points, np.flatnonzero(fit)), left_out, unanswered
-
-
-def engine_constants(catalog_at: CatalogAt, engines: Sequence[str]) -> Constants:
-    """The constants, with those of each point's engine as arrays ``(n,)``."""
-    each = {name: constants_of(catalog_at, name) for name in set(engines)}
-    return constants_of(catalog_at, "")._replace(
-        first_token_s=np.array([each[name].first_token_s for name in engines]),
-        burst_frac=np.array([each[name].burst_frac for name in engines]),
-    )
-
-
-def predict(points: Points, k: Constants) -> Floats:
-    """What the model says of each point, in the unit of ``measured`` (seconds or tokens a second)."""
-    loop = closed_loop(points.arch, points.gpu, points.setup, k, points.concurrency, points.isl, points.osl)
-    return predict_from(points, loop, k)
-
-
-def predict_from(points: Points, loop: ClosedLoop, k: Constants) -> Floats:
-    """The quantity of each point from the closed loop at its concurrency.
-
-    A static batch prefills all its prompts at once and then decodes with none arriving.
-    """
-    from isocost.perf.roofline import prefill_s
-
-    together = prefill_s(
-        points.arch, points.gpu, points.setup, k, points.isl * points.concurrency / points.setup.dp
-    )
-    # The attention of prompts side by side does not grow with their number squared.
-    single = prefill_s(points.arch, points.gpu, points.setup, k, points.isl)
-    together = np.minimum(together, single * points.concurrency)
-    static = points.is_static
-    ttft = np.where(static, together, loop.ttft_s)
-    tpot = np.where(static, loop.decode_step_s, loop.tpot_s)
-    e2e = ttft + np.maximum(points.osl - 1.0, 0.0) * tpot
-    rate = np.where(static, points.concurrency * points.osl / e2e, loop.output_tok_per_s)
-    choices = {
-        "tpot": tpot,
-        "step": _median_step_s(points, loop),
-        "ttft": ttft,
-        "e2e": e2e,
-        "throughput": rate,
-        "total_throughput": rate * (points.isl + points.osl) / points.osl,
-    }
-    out = np.empty(len(points.measured))
-    for name, values in choices.items():
-        here = points.quantity == name
-        out[here] = values[here]
-    return out
-
-
-def _median_step_s(points: Points, loop: ClosedLoop) -> Floats:
-    """The median gap between tokens: a bare step, until most steps carry a prompt."""
-    prompts = np.maximum(loop.running / points.setup.dp - 1.0, 0.0) / points.osl
-    every = (loop.tpot_s - loop.decode_step_s) * np.maximum(1.0, 1.0 / np.maximum(prompts, 1e-9))
-    return np.asarray(loop.decode_step_s + np.where(prompts > 0.5, every, 0.0))
+    return select(points, np.flatnonzero(fit)), left_out, unanswered
 
 
 def _rule(row: Mapping[str, Any]) -> str | None:
@@ -273,15 +239,16 @@ def _rule(row: Mapping[str, Any]) -> str | None:
         return "layout not stated"
     if row["engine"] in ENGINES_LEFT_OUT:
         return "engine that does not batch continuously"
-    if PRECISIONS.get(str(row["precision"])) is None:
+    if PRECISIONS.get(str(row["precision"]).lower()) is None:
         return "precision not modelled"
-    if (row["tp"] or 1) * (row["dp"] or 1) * (row["pp"] or 1) > LARGEST_REPLICA:
+    tp, pp, dp, _ = layout_of(row)
+    if tp * pp * dp > LARGEST_REPLICA:
         return "more than 8 accelerators a replica"
     if row["isl"] is None and METRICS[row["metric"]] != "step":
         return "input length not stated"
     if row["osl"] is None or row["osl"] < 1:
         return "output length not stated"
-    if row["concurrency_or_batch"] is None and "max throughput" not in kind:
+    if row["concurrency_or_batch"] is None and kind_of_load(row) != "offline":
         return "load not stated"
     return None
 
@@ -289,69 +256,68 @@ def _rule(row: Mapping[str, Any]) -> str | None:
 def _points(catalog_at: CatalogAt, kept: Sequence[tuple[Mapping[str, Any], str, str]]) -> Points:
     unstated_tok = catalog_at.number("perf/benchmark", "unstated_input_tok")
     most = catalog_at.number("perf/benchmark", "most_sequences")
+    drawn = catalog_at.number("perf/benchmark", "drawn_length_frac")
     precision = _cached(
         lambda key: precision_of(catalog_at, key.partition(" ")[0], PRECISIONS[key.partition(" ")[2]])
     )
+    stack = _cached(lambda key: stack_of(catalog_at, key.partition(" ")[0], key.partition(" ")[2]))
     arch = arch_of(catalog_at, [model_id for _, model_id, _ in kept])
-    gpu = gpu_of(catalog_at, [gpu_id for _, _, gpu_id in kept])
+    gpu_ids = [gpu_id for _, _, gpu_id in kept]
+    gpu = gpu_of(catalog_at, gpu_ids)
 
     def column(name: str, default: float) -> Floats:
         return np.array([default if row[name] is None else float(row[name]) for row, _, _ in kept])
 
     formats: list[Precision] = []
+    stacks: list[str] = []
     for row, model_id, _ in kept:
-        found = precision(f"{model_id} {row['precision']}")
+        found = precision(f"{model_id} {str(row['precision']).lower()}")
         assert found is not None
+        name = stack(f"{row['engine']} {row['engine_version'] or ''}")
+        assert name is not None
+        stacks.append(name)
         # TensorRT-LLM's benchmarks keep the cache in fp8 beside fp8 or fp4 weights; others default to bf16.
-        narrow = row["engine"] == "trtllm" and PRECISIONS[str(row["precision"])] != "bf16"
+        narrow = name.startswith("trtllm") and PRECISIONS[str(row["precision"]).lower()] != "bf16"
         formats.append(found._replace(cache="fp8") if narrow else found)
-    setup = setup_of(
-        catalog_at, gpu, formats, tp=column("tp", 1.0), pp=column("pp", 1.0), dp=column("dp", 1.0)
-    )
-    scale = np.array([SECONDS[str(row["unit"])] for row, _, _ in kept])
+    layouts = np.array([layout_of(row) for row, _, _ in kept]).T
+    setup = setup_of(catalog_at, gpu, formats, tp=layouts[0], pp=layouts[1], dp=layouts[2], ep=layouts[3])
+    kinds = np.array([kind_of_load(row) for row, _, _ in kept])
+    isl, osl = column("isl", unstated_tok), column("osl", 1.0)
+    # Lengths in whole units of 1,024 tokens name the longest that a benchmark draws.
+    longest = (kinds == "closed") & (isl % UNIT_TOK == 0) & (osl % UNIT_TOK == 0)
+    scale = np.where(longest, drawn, 1.0)
+    seconds = np.array([SECONDS[str(row["unit"])] for row, _, _ in kept])
     return Points(
         arch,
         gpu,
         setup,
-        column("concurrency_or_batch", most),
-        column("isl", unstated_tok),
-        column("osl", 1.0),
-        np.array(["static" in str(row["load_kind"]) for row, _, _ in kept]),
+        constants_for(catalog_at, gpu_ids, formats, arch, setup, stacks),
+        Load(column("concurrency_or_batch", most), isl * scale, osl * scale, kinds),
         np.array([METRICS[str(row["metric"])] for row, _, _ in kept]),
-        column("value", np.nan) * scale,
+        column("value", np.nan) * seconds,
         {
             "metric": [str(row["metric"]) for row, _, _ in kept],
-            "gpu": [gpu_id for _, _, gpu_id in kept],
-            "engine": [ENGINES.get(str(row["engine"]).lower(), str(row["engine"])) for row, _, _ in kept],
+            "gpu": gpu_ids,
+            "engine": [name.partition("-")[0] for name in stacks],
+            "stack": stacks,
             "family": [catalog_at.text(f"model/{model_id}", "family") for _, model_id, _ in kept],
+            "model": [model_id for _, model_id, _ in kept],
             "config_id": [str(row["config_id"]) for row, _, _ in kept],
         },
     )
 
 
-def _select(points: Points, index: NDArray[np.intp]) -> Points:
+def select(points: Points, index: NDArray[np.intp]) -> Points:
+    """The points at ``index``, which may repeat."""
     return Points(
-        Arch(*(field[index] for field in points.arch)),
-        Gpu(*(field[index] for field in points.gpu)),
-        Setup(*(field[index] for field in points.setup)),
-        points.concurrency[index],
-        points.isl[index],
-        points.osl[index],
-        points.is_static[index],
+        take_arch(points.arch, index),
+        take_gpu(points.gpu, index),
+        take_setup(points.setup, index),
+        take_constants(points.constants, index),
+        Load(*(field[index] for field in points.load)),
         points.quantity[index],
         points.measured[index],
         {name: [labels[i] for i in index] for name, labels in points.labels.items()},
-    )
-
-
-def _share(error: Floats, covered: NDArray[np.bool_], here: NDArray[np.bool_]) -> Share:
-    if not here.any():
-        return Share(0, float("nan"), float("nan"), float("nan"))
-    return Share(
-        int(here.sum()),
-        float(error[here].mean()),
-        float(np.median(error[here])),
-        float(covered[here].mean()),
     )
 
 

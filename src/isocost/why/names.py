@@ -25,6 +25,7 @@ from isocost.errors import BadInput, UnknownFact, UnknownPrice
 from isocost.finance import replica_usd_per_month, usd_per_mtok
 from isocost.perf import Candidates, StepTerms, candidates, closed_form, gpu_id_of, model_id_of
 from isocost.perf.arch import SHAPE
+from isocost.perf.constants import cases_of, facts_of, stack_of
 from isocost.perf.memory import cache_bytes_per_tok, cache_capacity_tok, weight_bytes
 from isocost.perf.roofline import decode_step_s, prefill_s
 from isocost.plan.market.standing import STAFF, Standings
@@ -32,6 +33,8 @@ from isocost.plan.sizing import Need, limits_of
 from isocost.why.formula import Leaf, Node, explain, fact_node
 
 SECONDS_PER_H = 3600.0
+ENGINE = "vllm"
+"""The engine whose constants a replica is explained with: the default of its candidates."""
 FORMS = (
     "openai/gpt-4o.usd_per_request, self/llama-3.3-70b@4xh100-sxm.usd_per_mtok, llama-3.3-70b.quality, "
     "selfhost.staff_usd_per_month, plan.api-tokens, or a fact as 'isocost catalog show' names it"
@@ -165,6 +168,14 @@ class _Pool(NamedTuple):
     asked: Asked
     limits_s: tuple[float, float]
 
+    def _constant(self, field: str) -> tuple[str, ...]:
+        """The facts that a constant of the physics is made of, for this replica."""
+        one = self.candidate
+        precision = one.precisions[int(one.precision[0])]
+        stack = stack_of(self.at, ENGINE)
+        (case,) = cases_of(self.at, [self.gpu], [precision], one.arch, one.setup, [stack])
+        return tuple(fact.id for fact in facts_of(self.at, case, field))
+
     def leaf(self, argument: str, field: str) -> Leaf:
         """Where an argument's field comes from."""
         at, precision = self.at, self.candidate.precisions[int(self.candidate.precision[0])]
@@ -173,7 +184,8 @@ class _Pool(NamedTuple):
             shapes = tuple(fact.id for fact in about if fact.attribute in SHAPE.split())
             return Leaf(how=f"sum over the layers of {self.model}", facts=shapes)
         if argument == "k":
-            return Leaf(facts=(at.fact("perf/roofline", field).id,))
+            made = self._constant(field)
+            return Leaf(how="" if made else "not used in this layout", facts=made)
         if argument in ("gpu", "setup"):
             kind = {"dense": precision.dense, "expert": precision.experts, "cache": precision.cache}.get(
                 field.partition("_")[0], "bf16"

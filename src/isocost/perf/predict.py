@@ -1,0 +1,159 @@
+"""What a set-up does under a load: every quantity that benchmarks report, with an interval; anchors.
+
+A load has a kind: ``closed`` keeps a number of requests in flight, ``saturated`` is the same with the
+engine's own limit on sequences as that number, ``offline`` offers everything at once and lets the
+cache limit it, ``static`` runs one batch from start to end. A kind has its own correction and its own
+spread, found on families of models that the constants had not seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from isocost.catalog import CatalogAt
+from isocost.errors import BadInput
+from isocost.perf.arch import Arch, Floats
+from isocost.perf.constants import Constants
+from isocost.perf.hardware import Gpu
+from isocost.perf.memory import cache_capacity_tok
+from isocost.perf.setup import Setup
+from isocost.perf.steady import ClosedLoop, closed_loop
+
+KINDS = ("closed", "saturated", "offline", "static")
+QUANTITIES = ("tpot", "step", "ttft", "e2e", "throughput", "total_throughput")
+TIMES = frozenset({"tpot", "step", "ttft", "e2e"})
+SUBJECT = "perf/interval"
+MEDIAN_OF_COUNT = 0.35
+"""By how much the median of a Poisson count lies below its mean, for counts that are not small."""
+
+
+class Load(NamedTuple):
+    """``n`` loads of one replica: requests in flight (or in a batch), prompt and answer tokens, kinds."""
+
+    concurrency: Floats
+    isl: Floats
+    osl: Floats
+    kind: NDArray[np.str_]
+
+
+class Prediction(NamedTuple):
+    """Of one quantity, ``(n,)`` each: the median, and the central 80 % of what would be measured."""
+
+    median: Floats
+    low: Floats
+    high: Floats
+
+
+class Spread(NamedTuple):
+    """Measured over predicted, as logarithms, ``(n,)`` each: median, tenth and ninetieth percentile."""
+
+    middle: Floats
+    low: Floats
+    high: Floats
+
+
+def load_of(concurrency: ArrayLike, isl: ArrayLike, osl: ArrayLike, kind: str = "closed") -> Load:
+    """Loads of one kind; the arguments broadcast.
+
+    Raises:
+        BadInput: the kind is none of :data:`KINDS`.
+    """
+    if kind not in KINDS:
+        raise BadInput(f"load {kind!r}", fix=f"Use {', '.join(KINDS)}")
+    given = (np.atleast_1d(np.asarray(one, dtype=np.float64)) for one in (concurrency, isl, osl))
+    many, isl, osl = np.broadcast_arrays(*given)
+    return Load(many.copy(), isl.copy(), osl.copy(), np.full(many.shape, kind))
+
+
+def quantities(arch: Arch, gpu: Gpu, setup: Setup, k: Constants, load: Load) -> dict[str, Floats]:
+    """Every quantity of :data:`QUANTITIES`, seconds or tokens a second of the replica, ``(n,)`` each.
+
+    ``tpot`` is the mean time of a token after the first, ``step`` the median gap between tokens, ``ttft``
+    the mean time to the first, ``e2e`` that of the whole answer, ``throughput`` counts answer tokens,
+    ``total_throughput`` prompts too.
+    """
+    isl, osl = load.isl, np.maximum(load.osl, 1.0)
+    loop = closed_loop(arch, gpu, setup, k, load.concurrency, isl, osl)
+    is_static, is_offline = load.kind == "static", load.kind == "offline"
+    per_rank = np.maximum(load.concurrency / setup.dp, 1.0)
+    # A static batch prefills its prompts together, decodes with none arriving, and runs in turns if
+    # the cache cannot hold it.
+    mean = isl + 0.5 * osl
+    room = np.maximum(cache_capacity_tok(arch, gpu, setup, k, mean) / mean, 1.0)
+    turns = np.maximum(load.concurrency / room, 1.0)
+    before = k.first_token_s + arch.layers * k.eager_layer_s + loop.decode_step_s
+    static_first = before + per_rank * loop.prompt_s
+    ttft = np.where(is_static, static_first, loop.ttft_s)
+    tpot = np.where(is_static, loop.decode_step_s * turns, loop.tpot_s)
+    e2e = ttft + np.maximum(osl - 1.0, 0.0) * tpot
+    # Offline, prompts and answers of a full cache overlap: nothing waits but for the work itself.
+    prompts = np.maximum(loop.running / setup.dp, 1.0) * k.prompt_share * loop.prompt_s
+    work = osl * loop.decode_step_s + prompts
+    rate = np.where(is_static, load.concurrency * osl / e2e, loop.output_tok_per_s)
+    rate = np.where(is_offline, loop.running * osl / work, rate)
+    return {
+        "tpot": tpot,
+        "step": _median_step_s(setup, loop, osl),
+        "ttft": ttft,
+        "e2e": e2e,
+        "throughput": rate,
+        "total_throughput": rate * (isl + osl) / osl,
+    }
+
+
+def spread_of(catalog_at: CatalogAt, quantity: Sequence[str], groups: Sequence[str]) -> Spread:
+    """How measurements lie about predictions of each quantity in each group (:func:`groups_of`).
+
+    Raises:
+        UnknownFact: a quantity has no spread at all.
+    """
+    rows: dict[tuple[str, str], tuple[float, float, float]] = {}
+    keys = list(zip(quantity, groups, strict=True))
+    for key in dict.fromkeys(keys):
+        name = f"{SPREADS[key[0]]}_ratio"
+        load, _, vendor = key[1].partition(" ")
+        own = (f"load={load};vendor={vendor}", f"vendor={vendor}") if vendor else ()
+        known = (catalog_at.find(SUBJECT, name, when) for when in (*own, f"load={load}", ""))
+        fact = next((one for one in known if one is not None), None) or catalog_at.fact(SUBJECT, name)
+        middle = float(fact.value)
+        low = fact.low if fact.low is not None else middle
+        high = fact.high if fact.high is not None else middle
+        rows[key] = (np.log(middle), np.log(low), np.log(high))
+    table = np.array([rows[key] for key in keys], dtype=np.float64).reshape(-1, 3).T
+    return Spread(*np.ascontiguousarray(table))
+
+
+SPREADS: Mapping[str, str] = {
+    "tpot": "tpot",
+    "step": "tpot",
+    "ttft": "ttft",
+    "e2e": "e2e",
+    "throughput": "throughput",
+    "total_throughput": "throughput",
+}
+"""Whose spread a quantity has."""
+
+
+def groups_of(catalog_at: CatalogAt, gpu_ids: Sequence[str], kinds: Sequence[str]) -> list[str]:
+    """The group of a load on an accelerator: its kind, and the vendor where that is not NVIDIA."""
+    vendor = {name: catalog_at.text(f"gpu/{name}", "vendor") for name in dict.fromkeys(gpu_ids)}
+    return [
+        kind if vendor[name] == "NVIDIA" else f"{kind} {vendor[name]}"
+        for name, kind in zip(gpu_ids, kinds, strict=True)
+    ]
+
+
+def within(predicted: Floats, spread: Spread) -> Prediction:
+    """The prediction with its interval: its median is moved by what measurements were found to be off."""
+    scale = np.exp(np.stack([spread.middle, spread.low, spread.high]))
+    return Prediction(predicted * scale[0], predicted * scale[1], predicted * scale[2])
+
+
+def _median_step_s(setup: Setup, loop: ClosedLoop, osl: Floats) -> Floats:
+    """The median gap between tokens: a bare step, until most steps carry a prompt."""
+    prompts = np.maximum(loop.running / setup.dp, 1.0) / osl
+    return np.asarray(loop.decode_step_s + np.maximum(prompts - MEDIAN_OF_COUNT, 0.0) * loop.prompt_s)
