@@ -24,9 +24,23 @@ from pathlib import Path
 import pandas as pd
 
 FACTS = Path(__file__).parents[1] / "src" / "isocost" / "catalog" / "facts"
-HEADER = (
-    "subject,attribute,when,value,unit,low,high,valid_from,valid_to,source,quote,checked,kind,boundary,note"
-).split(",")
+HEADER = [
+    "subject",
+    "attribute",
+    "when",
+    "value",
+    "unit",
+    "low",
+    "high",
+    "valid_from",
+    "valid_to",
+    "source",
+    "quote",
+    "checked",
+    "kind",
+    "boundary",
+    "note",
+]
 SOURCE, CHECKED = "epoch-training-cost", "2026-11-23"
 INDEX_COMMIT, INDEX = "5e8c5c4", "PCU518210518210"
 FIRST_MONTH, LAST_MONTH = "2010-01-01", "2025-05-01"
@@ -109,7 +123,15 @@ def chips(hardware: pd.DataFrame, prices: pd.DataFrame, models: pd.DataFrame) ->
         subject, is_tpu = f"chip/{slug(name)}", "TPU" in name
         rows.append(fact(subject, "name", name))
         rows.append(fact(subject, "kind", "tpu" if is_tpu else "gpu", kind="derived"))
-        rows.append(fact(subject, "flop_per_s", f"{flop_per_s:.10g}", "FLOP/s", boundary="dense, at the format that the method prefers"))
+        rows.append(
+            fact(
+                subject,
+                "flop_per_s",
+                f"{flop_per_s:.10g}",
+                "FLOP/s",
+                boundary="dense, at the format that the method prefers",
+            )
+        )
         if pd.notna(row["Release date"]):
             rows.append(fact(subject, "released", str(row["Release date"])[:10]))
         if pd.notna(row["TDP (W)"]):
@@ -120,8 +142,25 @@ def chips(hardware: pd.DataFrame, prices: pd.DataFrame, models: pd.DataFrame) ->
         found = class_of(name, lambda one: classes[one] is not None)
         if found and not is_tpu:
             rows.append(fact(subject, "purchase_class", slug(found), kind="derived"))
-    for name, price in {"Google TPU v1": 5463, "Google TPU v2": 5054, "Google TPU v3": 5276, "Google TPU v4": 5167}.items():
-        rows.append(fact(f"chip/{slug(name)}", "usd_per_chip", price, "USD", low=f"{price / 3:.0f}", high=f"{price * 3:.0f}", kind="derived", boundary="one chip, without its server", note="never sold: the method's equivalent of a purchase price"))  # fmt: skip
+    for name, price in {
+        "Google TPU v1": 5463,
+        "Google TPU v2": 5054,
+        "Google TPU v3": 5276,
+        "Google TPU v4": 5167,
+    }.items():
+        rows.append(
+            fact(
+                f"chip/{slug(name)}",
+                "usd_per_chip",
+                price,
+                "USD",
+                low=f"{price / 3:.0f}",
+                high=f"{price * 3:.0f}",
+                kind="derived",
+                boundary="one chip, without its server",
+                note="never sold: the method's equivalent of a purchase price",
+            )
+        )
     for name, row in classes.items():
         if row is None:
             continue
@@ -146,7 +185,18 @@ def usual(models: pd.DataFrame) -> list[dict[str, str]]:
         counts = Counter(one for text in (gpus if len(gpus) else texts) for one in text.split(","))
         most = min(counts, key=lambda one: (-counts[one], one))
         if year >= FIRST_YEAR:
-            rows.append(fact("training/usual-chip", "chip", slug(most), valid_from=f"{year}-01-01", valid_to=f"{year + 1}-01-01", kind="derived", note=f"{counts[most]} of {sum(counts.values())} mentions among models of the year whose hardware is known"))  # fmt: skip
+            rows.append(
+                fact(
+                    "training/usual-chip",
+                    "chip",
+                    slug(most),
+                    valid_from=f"{year}-01-01",
+                    valid_to=f"{year + 1}-01-01",
+                    kind="derived",
+                    note=f"{counts[most]} of {sum(counts.values())} mentions among models of the year"
+                    " whose hardware is known",
+                )
+            )
     rows[-1]["valid_to"] = ""
     return rows
 
@@ -161,7 +211,17 @@ def rentals(prices: pd.DataFrame) -> list[dict[str, str]]:
         subject, day = f"training-rental/{VENDORS[row['Vendor']]}/{slug(name)}", str(row["Price date"])[:10]
         for term, column in TERMS.items():
             if pd.notna(row[column]):
-                rows.setdefault((subject, term, day), fact(subject, "usd_per_chip_h", f"{row[column]:.10g}", "USD/h", when=f"term={term}", valid_from=day))  # fmt: skip
+                rows.setdefault(
+                    (subject, term, day),
+                    fact(
+                        subject,
+                        "usd_per_chip_h",
+                        f"{row[column]:.10g}",
+                        "USD/h",
+                        when=f"term={term}",
+                        valid_from=day,
+                    ),
+                )
     return dated([rows[key] for key in sorted(rows)])
 
 
@@ -182,10 +242,24 @@ def dated(rows: list[dict[str, str]]) -> list[dict[str, str]]:
 def index(checkout: Path) -> list[dict[str, str]]:
     shown = ["git", "-C", str(checkout), "show", f"{INDEX_COMMIT}:data/{INDEX}.csv"]
     text = subprocess.run(shown, capture_output=True, text=True, check=True).stdout
-    levels = [line for line in csv.reader(text.splitlines()[1:]) if line and FIRST_MONTH <= line[0] <= LAST_MONTH]
+    levels = [
+        line for line in csv.reader(text.splitlines()[1:]) if line and FIRST_MONTH <= line[0] <= LAST_MONTH
+    ]
     rows = []
     for (month, level), (after, _) in zip(levels, [*levels[1:], ("", "")], strict=True):
-        rows.append(fact("index/data-processing", "level", f"{float(level):.10g}", "1", valid_from=month, valid_to=after, source="fred-ppi-518210", boundary="producer prices of data processing and hosting, December 2000 = 100; values of the last months were revised later"))  # fmt: skip
+        rows.append(
+            fact(
+                "index/data-processing",
+                "level",
+                f"{float(level):.10g}",
+                "1",
+                valid_from=month,
+                valid_to=after,
+                source="fred-ppi-518210",
+                boundary="producer prices of data processing and hosting, 2000-12 = 100; values of the last"
+                " months were revised later",
+            )
+        )
     return rows
 
 

@@ -4,6 +4,7 @@ from isocost.cli import (
     bill,
     books,
     catalog,
+    develop,
     forecast,
     plan,
     price,
@@ -12,6 +13,7 @@ from isocost.cli import (
     size,
     trace,
     validate,
+    value,
     why,
 )
 from isocost.cli.root import app, main
@@ -21,6 +23,7 @@ __all__ = [
     "bill",
     "books",
     "catalog",
+    "develop",
     "forecast",
     "main",
     "plan",
@@ -30,5 +33,6 @@ __all__ = [
     "size",
     "trace",
     "validate",
+    "value",
     "why",
 ]
