@@ -1,0 +1,362 @@
+"""Why an invoice is not what the log says: the difference as named residuals that sum to it exactly.
+
+What stands on the invoice beside usage (tax, credits, fees, other currencies) is read off its lines. Usage is
+compared in the smallest cells that both sides can tell apart. A cell's excess goes to a cause only where the
+files identify it (docs/money.md has the rule of each); all else is *unexplained*, with what it might be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from fractions import Fraction
+
+import msgspec
+
+from isocost.books.causes import Option, Priced, explain, options_of
+from isocost.books.contract import Piece, contract
+from isocost.books.leftover import Counted, Leftover, Pending
+from isocost.books.leftover import Log as Looked
+from isocost.books.overlay import Overlay
+from isocost.books.residuals import (
+    CONTRACT,
+    CREDITS,
+    CURRENCY,
+    CUT_OFF,
+    ROUNDING,
+    TAX,
+    UNEXPLAINED,
+    Ledgered,
+    Reconciled,
+)
+from isocost.books.sides import (
+    FUSD,
+    Charge,
+    Darkness,
+    Names,
+    Slot,
+    cell_of,
+    cells_of,
+    charges_of,
+    decimal_of,
+    dims_of,
+    local_day,
+    places_of,
+    vector,
+)
+from isocost.books.statement import Line, Statement, month_of, statement
+from isocost.catalog import Catalog
+from isocost.catalog.names import provider_named
+from isocost.errors import BadInput
+from isocost.trace.charges import Invoice
+from isocost.trace.schema import Trace
+
+ZONES = range(-12, 15)
+"""Whole hours ahead of UTC that an invoice's days may be in."""
+LEAST_SHARE = Fraction(1, 4)
+"""Share of the slots that another zone must make agree to be taken."""
+
+_BESIDE = {
+    "tax": (TAX, "tax lines"),
+    "credit": (CREDITS, "credit lines"),
+    "fee": (CONTRACT, "fee lines"),
+    "discount": (CONTRACT, "discount lines"),
+}
+
+
+@dataclass
+class Log:
+    """A log to reconcile: read once, priced by the hour; parts of it are priced when they are asked for."""
+
+    trace: Trace
+    catalog: Catalog
+    overlay: Overlay = field(default_factory=Overlay)
+
+    def __post_init__(self) -> None:
+        self.found: Statement = statement(self.trace, self.catalog, bucket="hour")
+        self.priced = Priced(self.trace, self.catalog, self.overlay)
+        self.dark = Darkness(self.found)
+
+    @property
+    def days(self) -> tuple[date, date]:
+        """The first and the last UTC day."""
+        return self.found.start.date(), self.found.end.date()
+
+
+def reconcile(
+    log: Log, provider: str, invoices: Sequence[Invoice], usage: Sequence[Counted] = (), month: str = ""
+) -> Reconciled:
+    """Explain what one provider invoiced beyond (or short of) what the log says.
+
+    ``usage`` are the provider's own usage pages, which count requests and tokens. With ``month`` only that
+    UTC month is compared; without it the whole log with the whole invoice.
+
+    Raises:
+        BadInput: no line of the invoice is of the month, an amount is in a currency without a rate, or the
+            overlay cannot be applied.
+    """
+    who = provider_named(log.catalog, provider)
+    whole = Invoice(who, _span(invoices), tuple(line for one in invoices for line in one.lines))
+    doubts = [said for one in invoices for said in one.doubts]
+    kept = _of_month(whole, month)
+    out = len(whole.lines) - len(kept.lines)
+    if out:
+        doubts.append(f"{out:,} lines of the invoice are of other days than {month}: left out")
+    names = Names(log.catalog, who, log.days[1])
+    charges = charges_of(kept, log.overlay, names)
+    book = Ledgered()
+    work = _Work(log, who, charges, tuple(usage), month, book)
+    work.beside_usage()
+    work.period()
+    work.zone()
+    work.contract()
+    work.slots()
+    bill = work.listed(work.scope)
+    invoiced = sum((one.booked_fusd for one in charges), Fraction(0))
+    assert book.total() == invoiced - bill, "parts sum to the difference"
+    if log.found.at_least:
+        doubts.append("some usage of the log has no price: the bill is at least this")
+    if log.trace.unread:
+        doubts.append(f"{len(log.trace.unread):,} rows of the log could not be read and are not in the bill")
+    if work.shift_h:
+        doubts.append(f"the invoice's days are taken to begin {work.shift_h:+d} h from UTC")
+    return Reconciled(
+        provider, work.span, decimal_of(invoiced), decimal_of(Fraction(bill)), book.residuals(),
+        work.dims.said, tuple(doubts),
+    )  # fmt: skip
+
+
+def _span(invoices: Sequence[Invoice]) -> tuple[date, date] | None:
+    periods = [one.period for one in invoices if one.period is not None]
+    return (min(one[0] for one in periods), max(one[1] for one in periods)) if periods else None
+
+
+def _of_month(whole: Invoice, month: str) -> Invoice:
+    """The lines of a month; lines without a day are kept.
+
+    Raises:
+        BadInput: there are none.
+    """
+    if not month:
+        return whole
+    first, after = month_of(month)
+    mine = tuple(one for one in whole.lines if one.day is None or first <= one.day < after)
+    if not mine:
+        raise BadInput(
+            f"no charges of {month}",
+            where=f"the invoice of {whole.provider}",
+            fix=f"It runs from {whole.period[0]} to {whole.period[1]}" if whole.period else "Give another",
+        )
+    return msgspec.structs.replace(whole, lines=mine, period=(first, after - timedelta(days=1)))
+
+
+@dataclass
+class _Work:
+    """One provider's reconciliation, step by step; ``book`` takes every attribution."""
+
+    log: Log
+    provider: str
+    charges: list[Charge]
+    usage: tuple[Counted, ...]
+    month: str
+    book: Ledgered
+    shift_h: int = 0
+
+    def __post_init__(self) -> None:
+        mine = [one for one in self.log.found.lines if one.provider == self.provider]
+        self.all = msgspec.structs.replace(self.log.found, lines=tuple(mine))
+        self.scope = tuple(one for one in mine if not self.month or one.month == self.month)
+        # Prices alone: what a contract bills is found once the period is known.
+        self.plain = contract(self.all, self.log.priced.overlay).pieces
+        first, last = self.log.days
+        self.dims = dims_of(self.charges, self.plain, (last - first).days + 1)
+        self.usage_charges = [one for one in self.charges if one.line.kind == "usage"]
+        self.places = places_of(self.charges)
+        self.span = first, last
+        self.pieces: tuple[Piece, ...] = ()
+
+    def listed(self, lines: Sequence[Line]) -> int:
+        """Femto-dollars at list price."""
+        return sum(one.amount_fusd for one in lines)
+
+    def beside_usage(self) -> None:
+        """What is read off lines: currency, tax, credits, fees, discounts, adjustments."""
+        for one in self.charges:
+            line, where = one.line, f"line {one.line.line} of the invoice"
+            rate = one.booked_fusd - one.fusd
+            self.book.add(CURRENCY, rate, f"{line.currency} at our rate less the provider's", where=where)
+            if line.kind in _BESIDE:
+                name, said = _BESIDE[line.kind]
+                self.book.add(name, one.fusd, f"{said}: {line.line_item}", where=where)
+            elif line.kind == "adjustment":
+                text = line.line_item.lower()
+                if "round" in text:
+                    self.book.add(ROUNDING, one.fusd, f"a line of its own: {line.line_item}", where=where)
+                else:
+                    said = f"an adjustment that says no more than {line.line_item!r}"
+                    self.book.add(UNEXPLAINED, one.fusd, said, where=where)
+        if not self.log.overlay.discount:
+            self.usage_charges = [self._at_list(one) for one in self.usage_charges]
+
+    def _at_list(self, one: Charge) -> Charge:
+        """A usage line at the list price that the file itself states; the rest is the contract's."""
+        line = one.line
+        if line.list_amount is None or (line.currency != "USD" and not line.amount):
+            return one
+        rate = one.fusd / (Fraction(line.amount) * FUSD) if line.amount else Fraction(1)
+        listed = Fraction(line.list_amount) * FUSD * rate
+        if decimal_of_or_none(listed) is None:
+            return one
+        said = "the file's own list price less what it bills"
+        self.book.add(CONTRACT, one.fusd - listed, said, day=str(line.day or ""), model=one.model)
+        return msgspec.structs.replace(one, fusd=listed)
+
+    def period(self) -> None:
+        """The first and the last day that the invoice is for."""
+        days = [one.line.day for one in self.usage_charges if one.line.day is not None]
+        ends = [
+            one.line.until - timedelta(days=1) for one in self.usage_charges if one.line.until is not None
+        ]
+        if self.month:
+            first, after = month_of(self.month)
+            self.span = first, after - timedelta(days=1)
+        elif self.dims.day or ends:
+            self.span = min(days), max([*days, *ends])
+        elif len(set(days)) == 1:
+            first, after = month_of(f"{days[0]:%Y-%m}")
+            if days[0] in (first, after - timedelta(days=1), after):
+                self.span = first, after - timedelta(days=1)
+
+    def within(self, period: str, shift_h: int) -> bool:
+        """Whether an hour of the log is in the invoice's period."""
+        return str(self.span[0]) <= local_day(period, shift_h) <= str(self.span[1])
+
+    def keep(self, shift_h: int) -> Callable[[Piece], bool]:
+        """Whether a piece is this provider's, and in the invoice's period."""
+        return lambda one: one.line.provider == self.provider and self.within(one.line.period, shift_h)
+
+    def zone(self) -> None:
+        """The zone whose days make the most slots agree, where it is not UTC and clearly so."""
+        if not self.dims.day or not any("T" in one.line.period for one in self.plain):
+            return
+        invoiced: dict[tuple[Slot, str], tuple[Fraction, int]] = {}
+        for slot, cells in cells_of(self.usage_charges, (), self.dims).items():
+            for meter, cell in cells.items():
+                invoiced[slot, meter] = cell.invoiced, len(cell.charges)
+        hours: dict[tuple[str, Slot, str], int] = {}
+        for piece in self.plain:
+            slot, meter = cell_of(piece, self.dims, 0)
+            key = piece.line.period, slot, meter
+            hours[key] = hours.get(key, 0) + piece.billed_fusd
+        agree = {shift: self._agreeing(invoiced, hours, shift) for shift in ZONES}
+        best = max(ZONES, key=lambda shift: (agree[shift], -abs(shift)))
+        rivals = [shift for shift in ZONES if agree[shift] == agree[best]]
+        slots = len({slot for slot, _ in invoiced})
+        if agree[best] > agree[0] and len(rivals) == 1 and agree[best] >= max(2, int(LEAST_SHARE * slots)):
+            self.shift_h = best
+
+    def _agreeing(
+        self, invoiced: dict[tuple[Slot, str], tuple[Fraction, int]], hours: dict[tuple[str, Slot, str], int],
+        shift_h: int,
+    ) -> int:  # fmt: skip
+        """Slots all of whose meters agree when the log's days are those of a zone."""
+        sums: dict[tuple[Slot, str], int] = {}
+        days: dict[str, str] = {}
+        for (period, slot, meter), fusd in hours.items():
+            day = days.setdefault(period, local_day(period, shift_h))
+            if self.within(period, shift_h):
+                key = slot._replace(day=day), meter
+                sums[key] = sums.get(key, 0) + fusd
+        wrong = set()
+        for key in {*sums, *invoiced}:
+            amount, lines = invoiced.get(key, (Fraction(0), 1))
+            if abs(amount - sums.get(key, 0)) >= self.places * max(1, lines):
+                wrong.add(key[0])
+        return len({key[0] for key in invoiced} - wrong)
+
+    def contract(self) -> None:
+        """Which rows the invoice is for, and what the contract bills for them."""
+        mine = tuple(one for one in self.all.lines if self.within(one.period, self.shift_h))
+        moved = self.listed(mine) - self.listed(self.scope)
+        outside = sorted({one.day for one in self.scope} - {one.day for one in mine})
+        if self.shift_h:
+            said = f"the invoice's days begin {self.shift_h:+d} h from UTC: rows that this moves in or out"
+        else:
+            said = f"the log's rows of days that the invoice is not for: {', '.join(outside[:3])}"
+        self.book.add(CUT_OFF, moved, said)
+        under = contract(msgspec.structs.replace(self.all, lines=mine), self.log.overlay, self.span)
+        self.pieces = under.pieces
+        terms: dict[str, int] = {}
+        for one in self.pieces:
+            rule = one.paid_by or one.rule
+            listed = one.line.amount_fusd
+            terms[rule] = terms.get(rule, 0) + one.billed_fusd - listed
+        for rule, amount in terms.items():
+            self.book.add(CONTRACT, amount, f"overlay {rule!r} on usage")
+
+    def _zones(self) -> list[Option]:
+        """Of an invoice without days: the edges of its period in other zones than UTC."""
+        here = vector([one for one in self.plain if self.within(one.line.period, 0)], self.dims)
+        found = []
+        for shift in ZONES:
+            there = vector([one for one in self.plain if self.within(one.line.period, shift)], self.dims)
+            moved = {
+                slot: {
+                    meter: there.get(slot, {}).get(meter, Fraction(0)) - amount
+                    for meter, amount in meters.items()
+                }
+                for slot, meters in here.items()
+            }
+            found.append(Option(CUT_OFF, f"its period begins {shift:+d} h from UTC", "zone", moved))
+        return found
+
+    def slots(self) -> None:
+        """Every slot: causes that fit to the last digit, then what else identifies it, else unexplained."""
+        cells = cells_of(self.usage_charges, self.pieces, self.dims, self.shift_h)
+        looked = Looked(
+            self.log.found, self.provider, self.log.dark, self.log.priced, len(self.log.trace.unread)
+        )
+        left = Leftover(
+            looked, self.dims, self.shift_h, lambda period: self.within(period, self.shift_h), self.usage,
+            self.book,
+        )  # fmt: skip
+        options = None
+        pending: list[Pending] = []
+        agreed = set()
+        for slot, meters in sorted(cells.items()):
+            excess = {meter: cell.invoiced - cell.ours for meter, cell in meters.items()}
+            tolerance = {meter: self.places * max(1, len(cell.charges)) for meter, cell in meters.items()}
+            at = {"where": slot.said, "day": slot.day, "model": slot.model}
+            if all(abs(part) < tolerance[meter] for meter, part in excess.items()):
+                self.book.add(ROUNDING, sum(excess.values(), Fraction(0)), "places of the amounts", **at)
+                agreed.add(slot.model)
+                continue
+            if not any(cell.pieces for cell in meters.values()):
+                left.stranger(slot, meters)
+                continue
+            if options is None:
+                options = options_of(self.log.priced, self.keep(self.shift_h), cells, self.dims, self.shift_h)
+                options += () if self.dims.day else self._zones()
+            found = explain(excess, slot, options, tolerance)
+            if found is None:
+                pending.append(Pending(slot, meters, excess, tolerance))
+            elif found.rivals:
+                total = sum(excess.values(), Fraction(0))
+                self.book.add(UNEXPLAINED, total, f"either {' or '.join(found.rivals)}", **at)
+            else:
+                remains = sum(excess.values(), Fraction(0))
+                for option in found.options:
+                    amount = sum(option.vectors[slot].values(), Fraction(0))
+                    self.book.add(option.cause, amount, option.said, **at)
+                    remains -= amount
+                self.book.add(ROUNDING, remains, "places of the amounts", **at)
+        left.settle(pending, agreed, self.places)
+
+
+def decimal_of_or_none(fusd: Fraction) -> object | None:
+    """Whether an amount has a finite decimal, without which it cannot be stated exactly."""
+    try:
+        return decimal_of(fusd)
+    except ValueError:
+        return None
