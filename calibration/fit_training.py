@@ -55,13 +55,6 @@ PULL = 4.0
 """Runs that the mean of all counts for, when a family's own mean is estimated."""
 USUAL = 0.375
 """The utilisation that the database assumes where none is known: hours made with it say nothing."""
-PROGRAMMES = {
-    "gpt-3": 7449059 / 2198104.57,
-    "opt-175b": 2800717 / 733634.64,
-    "gpt-4": 129412847 / 40695706.4,
-    "gemini-1.0-ultra": 132457396 / 28309604.04,
-}
-"""Cost of four programmes with staff over hardware and energy of the final run."""
 
 
 def plain(name: str) -> str:
@@ -211,7 +204,8 @@ def main(checkout: Path, truth: Path) -> None:
             source="epoch-rnd-compute-2026",
         )
     )
-    totals = np.log(np.array(list(PROGRAMMES.values())))
+    programmes = {fact.subject: float(fact.value) for fact in at.each("disclosed/", "programme_multiplier")}
+    totals = np.log(np.array(list(programmes.values())))
     rows.append(
         row(
             "programme_multiplier",
@@ -221,7 +215,7 @@ def main(checkout: Path, truth: Path) -> None:
             source="epoch-development-cost",
         )
     )
-    for i, name in enumerate(PROGRAMMES):
+    for i, name in enumerate(programmes):
         _, low, high = predictive(np.delete(totals, i))
         print(f"{name}: {math.exp(totals[i]):.2f}; 80 % of the other three {low:.2f} to {high:.2f}")
     out = io.StringIO()

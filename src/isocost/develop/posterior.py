@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -10,6 +11,8 @@ from isocost.catalog import CatalogAt, Fact
 
 SUBJECT = "development/posterior"
 END = NormalDist().inv_cdf(0.9)
+STEPS = 2000
+"""Even number of parts of an integral."""
 
 
 class Spread(NamedTuple):
@@ -67,10 +70,40 @@ def whole_over_final(staff_over_compute: float, compute_multiplier: float) -> fl
     return compute_multiplier * (1.0 + staff_over_compute)
 
 
-def pooled(logs_variance: float, count: int) -> float:
-    """Variance of the next value on the log scale, where a mean was estimated from ``count`` values.
+def next_of(values: Sequence[float], central: float) -> tuple[float, float]:
+    """Ends of the central share for the next of some positive values: a Student t on the log scale.
 
-    >>> pooled(1.0, 4)
-    1.25
+    >>> low, high = next_of([3.0, 3.0 * 1.1, 3.0 / 1.1], 0.9)
+    >>> low < 3.0 < high and round(low * high, 9)
+    9.0
     """
-    return logs_variance * (1.0 + 1.0 / count) if count else math.inf
+    logs = [math.log(value) for value in values]
+    count = len(logs)
+    middle = math.fsum(logs) / count
+    variance = math.fsum((one - middle) ** 2 for one in logs) / (count - 1)
+    spread = math.sqrt(variance * (1.0 + 1.0 / count)) * t_quantile(0.5 + central / 2.0, count - 1)
+    return math.exp(middle - spread), math.exp(middle + spread)
+
+
+def t_quantile(level: float, degrees: int) -> float:
+    """Quantile of Student's t above the median, by bisection of its integral.
+
+    >>> round(t_quantile(0.95, 2), 3), round(t_quantile(0.975, 10), 3)
+    (2.92, 2.228)
+    """
+    scale = math.exp(math.lgamma((degrees + 1) / 2.0) - math.lgamma(degrees / 2.0)) / math.sqrt(
+        degrees * math.pi
+    )
+
+    def below(end: float) -> float:
+        step = end / STEPS
+        heights = [(1.0 + (i * step) ** 2 / degrees) ** (-(degrees + 1) / 2.0) for i in range(STEPS + 1)]
+        odd, even = math.fsum(heights[1:-1:2]), math.fsum(heights[2:-1:2])
+        area = step / 3.0 * (heights[0] + 4.0 * odd + 2.0 * even + heights[-1])
+        return float(0.5 + scale * area)
+
+    low, high = 0.0, 1e3 if degrees == 1 else 100.0
+    for _ in range(60):
+        middle = (low + high) / 2.0
+        low, high = (middle, high) if below(middle) < level else (low, middle)
+    return (low + high) / 2.0

@@ -82,8 +82,8 @@ def with_network(usd: float, interconnect_frac: float) -> float:
 def restated(usd: float, level_then: float, level_now: float) -> float:
     """Money of one month in that of another.
 
-    >>> restated(100.0, 110.0, 121.0)
-    110.0
+    >>> restated(100.0, 100.0, 125.0)
+    125.0
     """
     return usd * (level_now / level_then)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from datetime import date
+from fnmatch import fnmatchcase
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -54,27 +55,34 @@ def disclosed(catalog: Catalog, name: str) -> Disclosed:
     """The disclosures of a programme of that name.
 
     Raises:
-        UnknownFact: the catalog does not hold its people.
+        UnknownFact: the catalog does not hold its hours.
     """
     at = catalog.at(ANY)
-    plain = name.lower().replace(" ", "-")
-    for subject in sorted(catalog.having("people", "disclosed/"), key=len, reverse=True):
-        ident = subject.partition("/")[2]
-        if plain.startswith(ident) or _words(ident) <= _words(plain) or _words(plain) <= _words(ident):
-            run = Run(
-                at.text(subject, "match"),
-                at.text(subject, "organisation"),
-                date.fromisoformat(at.text(subject, "published")),
-                at.text(subject, "chip"),
-                chip_h=at.number(subject, "chip_hours"),
-                run_h=_maybe(at, subject, "run_h"),
-            )
-            return Disclosed(subject, run)
+    plain = _words(name.lower().replace(" ", "-"))
+    for subject in sorted(catalog.having("organisation", "disclosed/"), key=len, reverse=True):
+        pattern, words = at.text(subject, "match"), _words(subject.partition("/")[2])
+        if not (fnmatchcase(name, pattern) or plain <= words or words <= plain):
+            continue
+        run = Run(
+            pattern,
+            at.text(subject, "organisation"),
+            date.fromisoformat(at.text(subject, "published")),
+            at.text(subject, "chip"),
+            chip_h=at.number(subject, "chip_hours"),
+            run_h=_maybe(at, subject, "run_h"),
+        )
+        return Disclosed(subject, run)
     raise UnknownFact(f"no disclosed programme is called {name!r}", where="disclosed/")
 
 
 def programme(catalog: Catalog, one: Disclosed, month: date) -> dict[str, Part]:
-    """Every part of a programme and its total, in money of ``month``."""
+    """Every part of a programme and its total, in money of ``month``.
+
+    Raises:
+        UnknownFact: nobody states who worked on it.
+    """
+    if one.subject not in catalog.having("people", "disclosed/"):
+        raise UnknownFact("nobody states who worked on it", where=one.subject)
     level = published.index_level
     factor = published.restated(1.0, level(catalog, one.run.published), level(catalog, month))
     estimates = [_draw(catalog, one, np.random.default_rng(SEED + i)) for i in range(REPEATS)]

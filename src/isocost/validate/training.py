@@ -15,6 +15,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +24,7 @@ import numpy as np
 
 from isocost.catalog import Catalog
 from isocost.develop import compute, published
-from isocost.develop.posterior import Spread, mfu_spread
+from isocost.develop.posterior import Spread, mfu_spread, next_of
 from isocost.develop.published import ANY
 from isocost.develop.published_programme import disclosed, programme
 from isocost.errors import BadInput, IsocostError, UnknownFact
@@ -207,13 +208,15 @@ def verdict(catalog: Catalog, case: Case, low: float, high: float) -> str:
     name = case.ident.split(":")[1].removesuffix(" compute")
     try:
         known = disclosed(catalog, name)
-        figures = {
-            "hardware by use and energy": published.amortised_usd(catalog, known.run),
-            "rent": published.rent_usd(catalog, known.run),
-            "whole programme": programme(catalog, known, known.run.published)["total"].median_usd,
-        }
     except UnknownFact:
         return "not known: no disclosed programme of that name"
+    figures = {
+        "hardware by use and energy": published.amortised_usd(catalog, known.run),
+        "rent": published.rent_usd(catalog, known.run),
+    }
+    with suppress(UnknownFact):
+        whole = programme(catalog, known, known.run.published)["total"]
+        figures["whole programme"] = whole.median_usd
     inside = [
         f"{words} ({usd / 1e6:,.1f} M)"
         for words, usd in figures.items()
@@ -261,11 +264,20 @@ def forecast_hours(flop: float, peak_flop_per_s: float, spread: Spread) -> Answe
 
 
 def _multipliers(catalog: Catalog, table: list[dict[str, str]]) -> list[bool]:
-    """Whether each disclosed whole-programme multiplier lies inside the posterior's central 90 %."""
-    fact = catalog.at(ANY).fact("development/posterior", "programme_multiplier")
-    low, high = Spread.of(fact).ends(0.9)
-    stated = [_number(row["published"]) for row in table if row["kind"] == "total_over_raw_multiplier"]
-    return [low <= one <= high for one in stated]
+    """Whether each disclosed multiplier of a programme lies inside 90 % of what the others foretell."""
+    at, inside = catalog.at(ANY), []
+    stated = {
+        one: at.number(one, "programme_multiplier")
+        for one in catalog.having("programme_multiplier", "disclosed/")
+    }
+    for row in table:
+        if row["kind"] != "total_over_raw_multiplier":
+            continue
+        with suppress(UnknownFact):
+            own = disclosed(catalog, row["case_id"].partition(":")[2]).subject
+            low, high = next_of([value for one, value in stated.items() if one != own], 0.9)
+            inside.append(low <= _number(row["published"]) <= high)
+    return inside
 
 
 def _report(

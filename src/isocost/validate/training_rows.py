@@ -26,6 +26,7 @@ Inputs = Mapping[str, Any]
 Found = tuple[Any, ...]
 COMPUTED, LOOKED_UP, FORECAST, DRAWN = "computed", "looked up", "forecast", "drawn"
 SCALE: Mapping[str, float] = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12, "": 1.0}
+HOURLY = re.compile(r"_h$|hour|_hr$")
 CLOUDS: Mapping[str, str] = {
     "aws": "aws",
     "amazon": "aws",
@@ -84,6 +85,21 @@ def chip_id(name: str) -> str:
     'nvidia-a100-sxm4-40-gb'
     """
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def peak_of(at: CatalogAt, name: str) -> float:
+    """Peak throughput of an accelerator as tables write it: its own, else of one that its name begins.
+
+    Raises:
+        UnknownFact: no accelerator of the catalog has the name.
+    """
+    ident = chip_id(name)
+    own = at.find(f"chip/{ident}", "flop_per_s")
+    if own is not None:
+        return float(own.value)
+    word = max(re.findall(r"[a-z]+\d+[a-z]*", ident), key=len, default="")
+    alike = sorted((one for one in at.catalog.subjects("chip/") if word and word in one), key=len)
+    return at.number(alike[0] if alike else f"chip/{ident}", "flop_per_s")
 
 
 def run_of(ident: str, inputs: Inputs) -> Run:
@@ -180,7 +196,7 @@ def _hours(catalog: Catalog, case: Case) -> Found:
     gpu = str(case.inputs.get("gpu", case.inputs.get("hardware", "")))
     peak = next((value for key, value in case.inputs.items() if key.startswith("peak")), None)
     if peak is None:
-        peak = at.number(f"chip/{chip_id(gpu)}", "flop_per_s")
+        peak = peak_of(at, gpu)
     spread = mfu_spread(at, gpu)
     low, high = spread.ends(0.9)
     middle, least, most = (compute.gpu_hours(flop, peak, frac) for frac in (spread.median, high, low))
@@ -218,8 +234,10 @@ def _carbon(catalog: Catalog, case: Case) -> Found:
 
 
 def _rental(_: Catalog, case: Case) -> Found:
-    price = next(value for key, value in case.inputs.items() if key.startswith("usd") and key.endswith("_h"))
-    return _quantity(case.inputs, "hours") * price, COMPUTED
+    prices = [value for key, value in case.inputs.items() if key.startswith("usd") and HOURLY.search(key)]
+    if not prices:
+        raise UnknownFact("no price of an hour is stated", where=case.ident)
+    return _quantity(case.inputs, "hours") * prices[0], COMPUTED
 
 
 def _sum_in_words(_: Catalog, case: Case) -> Found:
@@ -263,7 +281,9 @@ def _data(catalog: Catalog, case: Case) -> Found:
 
 def _constant(catalog: Catalog, case: Case) -> Found:
     """A constant of a published law; one that was stated from memory is no answer."""
-    name = next((value for word, value in LAWS.items() if word in case.ident.lower()), "")
+    plain = case.ident.lower()
+    others = {one.partition("/")[2]: one.partition("/")[2] for one in catalog.subjects("scaling/")}
+    name = next((value for word, value in {**LAWS, **others}.items() if word in plain), "")
     attribute = CONSTANTS.get(case.metric, CONSTANTS.get(case.metric.lower(), ""))
     when = "of=supervised" if "supervised" in case.ident else "of=distilled" if name == "busbridge" else ""
     fact = catalog.at(ANY).find(f"scaling/{name}", attribute, when) if name and attribute else None
