@@ -1,0 +1,1 @@
+"""What the answers are worth: margin by customer, feature and price plan; the price of a margin."""
