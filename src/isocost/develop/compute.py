@@ -39,6 +39,32 @@ def attention_flop(
     return flop_per_param_tok * layers * hidden_size * context_tok * training_tok
 
 
+def training_flop(
+    flop_per_param_tok: float,
+    params_active: float,
+    training_tok: float,
+    layers: float,
+    hidden_size: float,
+    context_tok: float,
+) -> float:
+    """Operations of training: the weights, and attention over the context.
+
+    >>> training_flop(6.0, 8e9, 1e11, 32, 4096, 0.0) == dense_flop(6.0, 8e9, 1e11)
+    True
+    """
+    dense = dense_flop(flop_per_param_tok, params_active, training_tok)
+    return dense + attention_flop(flop_per_param_tok, layers, hidden_size, context_tok, training_tok)
+
+
+def rented_usd(gpu_h: float, usd_per_gpu_h: float) -> float:
+    """A run at a rent.
+
+    >>> rented_usd(2_788_000.0, 2.0)
+    5576000.0
+    """
+    return gpu_h * usd_per_gpu_h
+
+
 def depth_of(params_active: float, aspect_ratio: float) -> float:
     """Layers of a usual dense transformer, whose width is ``aspect_ratio`` times its depth.
 

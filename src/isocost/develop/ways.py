@@ -93,8 +93,7 @@ def run_flop(at: CatalogAt, ask: Ask) -> float:
     """Operations of training from scratch: weights and causal attention."""
     layers = ask.layers or compute.depth_of(ask.active, at.number("development/any", "aspect_ratio"))
     width = ask.hidden_size or layers * at.number("development/any", "aspect_ratio")
-    dense = compute.dense_flop(FLOP_PER_PARAM_TOK, ask.active, ask.tokens)
-    return dense + compute.attention_flop(FLOP_PER_PARAM_TOK, layers, width, ask.context_tok, ask.tokens)
+    return compute.training_flop(FLOP_PER_PARAM_TOK, ask.active, ask.tokens, layers, width, ask.context_tok)
 
 
 def run_hours(at: CatalogAt, ask: Ask, gpu: Accelerator) -> tuple[float, Term]:

@@ -30,6 +30,7 @@ from isocost.perf.memory import cache_bytes_per_tok, cache_capacity_tok, weight_
 from isocost.perf.roofline import decode_step_s, prefill_s
 from isocost.plan.market.standing import STAFF, Standings
 from isocost.plan.sizing import Need, limits_of
+from isocost.why.develop import FORM, of_making
 from isocost.why.formula import Leaf, Node, explain, fact_node
 
 SECONDS_PER_H = 3600.0
@@ -37,7 +38,8 @@ ENGINE = "vllm"
 """The engine whose constants a replica is explained with: the default of its candidates."""
 FORMS = (
     "openai/gpt-4o.usd_per_request, self/llama-3.3-70b@4xh100-sxm.usd_per_mtok, llama-3.3-70b.quality, "
-    "selfhost.staff_usd_per_month, plan.api-tokens, or a fact as 'isocost catalog show' names it"
+    "selfhost.staff_usd_per_month, plan.api-tokens, "
+    f"{FORM}, or a fact as 'isocost catalog show' names it"
 )
 
 
@@ -63,6 +65,8 @@ def why(at: CatalogAt, name: str, asked: Asked) -> Node:
     subject, _, quantity = name.rpartition(".")
     if subject.startswith("self/"):
         return _of_pool(at, subject, quantity, asked)
+    if subject.startswith("develop/") and subject.count("@") == 1:
+        return of_making(at, subject, quantity)
     if quantity == "usd_per_request":
         return _usd_per_request(at, subject, asked)
     if quantity == "quality":
