@@ -30,6 +30,7 @@ def chains(rows: list[list[int]]) -> list[list[tuple[int, ...]]]:
     return [[tuple(row[: k + 1]) for k in range(len(row))] for row in rows]
 
 
+@settings(deadline=None)
 @given(traces_st)
 def test_nodes_are_prefixes_numbered_as_they_appear(rows) -> None:
     prompts = prompts_of(rows)

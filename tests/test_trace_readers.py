@@ -47,8 +47,12 @@ def test_sample_reads_as_documented(name: str) -> None:
     if "blocks" in want:
         assert table.block_ids is not None
         assert table.block_offsets is not None
-        found = np.split(table.block_ids, table.block_offsets[1:-1])
+        ids = np.concatenate([chunk.block_ids for chunk in trace.chunks()])
+        found = np.split(ids, table.block_offsets[1:-1])
         assert [one.tolist() for one in found] == want["blocks"]
+        # In a table the same blocks have numbers from zero, in order of appearance.
+        number: dict[int, int] = {}
+        assert table.block_ids.tolist() == [number.setdefault(i, len(number)) for i in ids.tolist()]
     assert trace.block_tok == want.get("block_tok", 0)
     codes = {one.code for one in trace.findings}
     assert set(want.get("codes", [])) <= codes, trace.findings
@@ -275,7 +279,8 @@ def test_coding_blocks_are_rebuilt(tmp_path: Path) -> None:
     assert table.block_ids is not None
     assert table.block_offsets is not None
     three, four = 3 << 32, 4 << 32
-    lists = [one.tolist() for one in np.split(table.block_ids, table.block_offsets[1:-1])]
+    ids = np.concatenate([chunk.block_ids for chunk in trace.chunks()])
+    lists = [one.tolist() for one in np.split(ids, table.block_offsets[1:-1])]
     assert lists == [
         [three + i for i in (1, 2, 3)],
         [four + i for i in (1, 2)],

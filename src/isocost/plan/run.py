@@ -133,7 +133,8 @@ def _range(request: Request, built: Built) -> Range | None:
     """The plan under a flat week beside the shaped one, where the trace is shorter than a week."""
     if not built.prepared.week.short or request.shape == "flat":
         return None
-    flat, _, _, _ = _least(prepare(replace(request, shape="flat")))
+    table = request.trace.of(built.prepared.table)
+    flat, _, _, _ = _least(prepare(replace(request, shape="flat", trace=table)))
     hours = built.prepared.week.span_s / 3600
     span = f"{hours:.1f} hours" if hours < 48 else f"{hours / 24:.1f} days"
     text = (

@@ -93,8 +93,8 @@ class Memory(NamedTuple):
     """
 
     offsets: I64
-    ids: I64
-    block_tok: I64
+    ids: I32
+    block_tok: I32
     weight_tok: I64
     ref: I32
     older: I32

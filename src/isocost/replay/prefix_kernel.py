@@ -2,7 +2,7 @@
 
 Every loop looks the whole prompt up before it inserts anything, writes hit tokens per request into
 ``hit_tok`` and takes its scratch arrays from the caller. Arrays: ``offsets`` (n + 1), ``nodes`` and
-``tok`` (blocks held), nodes dense from zero in order of first appearance.
+``tok`` (blocks held, int32), nodes dense from zero in order of first appearance.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ I8 = NDArray[np.int8]
 
 
 @compiled
-def chain(offsets: I64, ids: I64, slot: I64, after: I64, block: I64, nodes: I64) -> int:
+def chain(offsets: I64, ids: I64, slot: I64, after: I64, block: I64, nodes: I32) -> int:
     """Number blocks by (node before, id): ``nodes`` filled in order of first appearance; how many there are.
 
     ``slot`` is an open hash table of -1, a power of two in size; ``after`` and ``block`` hold the key
@@ -44,7 +44,7 @@ def chain(offsets: I64, ids: I64, slot: I64, after: I64, block: I64, nodes: I64)
 
 
 @compiled
-def ttl(offsets: I64, nodes: I64, tok: I64, used: I64, arrival: I64, life: int, hit_tok: I64) -> None:
+def ttl(offsets: I64, nodes: I32, tok: I32, used: I64, arrival: I64, life: int, hit_tok: I64) -> None:
     """A block lives ``life`` after its last use; ``used`` starts below every ``arrival - life``."""
     for r in range(offsets.size - 1):
         now = arrival[r]
@@ -59,7 +59,53 @@ def ttl(offsets: I64, nodes: I64, tok: I64, used: I64, arrival: I64, life: int, 
 
 
 @compiled
-def lru(offsets: I64, nodes: I64, tok: I64, capacity: int, older: I32, newer: I32, hit_tok: I64) -> None:
+def ttl_of_rows(
+    offsets: I64, numbers: I32, rows: I64, sizes: I64, used: I64, arrival: I64, life: int, hit_tok: I64
+) -> None:
+    """As :func:`ttl`, over ``rows`` of a table, of ``sizes[0, k]`` tokens, ``sizes[1, k]`` a block."""
+    for k in range(rows.size):
+        now = arrival[k]
+        left = sizes[0, k]
+        hit = 0
+        lo = offsets[rows[k]]
+        hi = offsets[rows[k] + 1]
+        for j in range(lo, hi):
+            if used[numbers[j]] < now - life:
+                break
+            hit += max(1, min(left, sizes[1, k]))
+            left -= sizes[1, k]
+        hit_tok[k] = hit
+        for j in range(lo, hi):
+            used[numbers[j]] = now
+
+
+@compiled
+def spread(offsets: I64, sizes: I64, tok: I32) -> None:
+    """Tokens of each block: ``sizes[1]`` a block of what is left of ``sizes[0]``, at least one."""
+    for r in range(offsets.size - 1):
+        left = sizes[0, r]
+        for j in range(offsets[r], offsets[r + 1]):
+            tok[j] = max(1, min(left, sizes[1, r]))
+            left -= sizes[1, r]
+
+
+@compiled
+def needs(offsets: I64, nodes: I32, tok: I32, weight: I64, prompt: I64, output: I64, need: I64) -> None:
+    """``weight`` (nodes): the most tokens that a block holds; ``need`` (n): memory of a request alone."""
+    for j in range(nodes.size):
+        if tok[j] > weight[nodes[j]]:
+            weight[nodes[j]] = tok[j]
+    for r in range(offsets.size - 1):
+        in_blocks = 0
+        memory = 0
+        for j in range(offsets[r], offsets[r + 1]):
+            in_blocks += tok[j]
+            memory += weight[nodes[j]]
+        need[r] = max(prompt[r], in_blocks) - in_blocks + memory + output[r]
+
+
+@compiled
+def lru(offsets: I64, nodes: I32, tok: I32, capacity: int, older: I32, newer: I32, hit_tok: I64) -> None:
     """The least recently used goes first; within a prompt, the tail. ``older``: -1 if absent, sentinel last.
 
     A prompt longer than the cache takes all of it, then gives up its own newest block for the next
@@ -107,7 +153,7 @@ def lru(offsets: I64, nodes: I64, tok: I64, capacity: int, older: I32, newer: I3
 
 
 @compiled
-def fifo(offsets: I64, nodes: I64, tok: I64, ring: I64, present: I8, hit_tok: I64) -> None:
+def fifo(offsets: I64, nodes: I32, tok: I32, ring: I64, present: I8, hit_tok: I64) -> None:
     """The first inserted goes first, whatever its use; the head of a prompt is inserted first."""
     at = 0
     for r in range(offsets.size - 1):
@@ -130,7 +176,7 @@ def fifo(offsets: I64, nodes: I64, tok: I64, ring: I64, present: I8, hit_tok: I6
 
 
 @compiled
-def next_use(offsets: I64, nodes: I64, seen: I64, following: I64) -> None:
+def next_use(offsets: I64, nodes: I32, seen: I64, following: I64) -> None:
     """``following`` (blocks held): the next request that holds the same node, n + 1 where none does."""
     n = offsets.size - 1
     for r in range(n - 1, -1, -1):
@@ -183,7 +229,7 @@ def remove(heap: I64, at: I64, key: I64, size: int, i: int) -> None:
 
 @compiled
 def belady(
-    offsets: I64, nodes: I64, tok: I64, following: I64, capacity: int, scratch: I64, hit_tok: I64
+    offsets: I64, nodes: I32, tok: I32, following: I64, capacity: int, scratch: I64, hit_tok: I64
 ) -> None:
     """The leaf used again last goes first; a block that would be used later than all others stays out.
 

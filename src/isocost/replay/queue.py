@@ -119,7 +119,8 @@ def serve(
         raise BadLimits("routing by prefix needs prefixes", where="routing", fix="use serve_with_prefixes")
     none = np.empty(0, np.int64)
     nobody = np.empty((n_replicas if n_replicas > 0 else 0, 0), np.int32)
-    memory = kernel.Memory(none, none, none, none, nobody, nobody, nobody, none)
+    blocks = np.empty(0, np.int32)
+    memory = kernel.Memory(none, blocks, blocks, none, nobody, nobody, nobody, none)
     arrival, prompt, output = checked_requests(arrival_ps, input_tok, output_tok)
     prefill = np.maximum(1, prompt - _cached(cached_tok, prompt))
     columns = (arrival, prompt, output, prefill, prompt + output)
@@ -155,19 +156,15 @@ def serve_with_prefixes(
     ``affinity_factor`` times the least loaded one's + 1, or it accepts no more: then the least loaded
     takes it. The rest is as in :func:`serve`. State takes 12 bytes a replica and distinct block.
     """
-    from isocost.replay import kernel
+    from isocost.replay import kernel, prefix_kernel
 
     arrival, prompt, output = checked_requests(arrival_ps, input_tok, output_tok)
     offsets, nodes, tok, n_nodes = prompts
     if offsets.size != arrival.size + 1:
         raise BadTrace("prompts and requests differ in number", where="prompts")
     rules = _rules(routing, n_replicas, schedule, overflow_outstanding, affinity_factor)
-    weight = np.zeros(n_nodes, np.int64)
-    np.maximum.at(weight, nodes, tok)
-    excess = np.concatenate([[0], np.cumsum(weight[nodes] - tok)])
-    covered = np.concatenate([[0], np.cumsum(tok)])
-    in_blocks = covered[offsets[1:]] - covered[offsets[:-1]]
-    need = np.maximum(prompt, in_blocks) + output + excess[offsets[1:]] - excess[offsets[:-1]]
+    weight, need = np.zeros(n_nodes, np.int64), np.empty(arrival.size, np.int64)
+    prefix_kernel.needs(offsets, nodes, tok, weight, prompt, output, need)
     links = np.full((2, n_replicas, n_nodes + 1), n_nodes, np.int32)
     ref = np.full((n_replicas, n_nodes), -1, np.int32)
     unused = np.zeros(n_replicas, np.int64)

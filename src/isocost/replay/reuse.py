@@ -47,14 +47,20 @@ def prefix_hits(table: Chunk, rows: Rows, block_tok: int, ttl_s: float) -> npt.N
     """
     if table.block_offsets is None or block_tok <= 0:
         return None
-    from isocost.replay.prefix import blocks, time_to_live
-
-    part = table.take(rows)
-    if part.block_offsets is None or part.block_ids is None:
+    if table.block_ids is None:
         return None
-    prompts = blocks(part.block_offsets, part.block_ids, part.input_tok, block_tok)
-    hits = time_to_live(prompts, part.arrival_ns - part.arrival_ns[0], int(ttl_s * NS_PER_S))
-    return np.minimum(hits, part.input_tok)
+    from isocost.replay.prefix import blocks_of, time_to_live, time_to_live_of_rows
+
+    arrival, prompt = table.arrival_ns[rows], table.input_tok[rows].astype(np.int64)
+    life, arrival = int(ttl_s * NS_PER_S), arrival - (arrival[0] if len(arrival) else 0)
+    if table.block_ids.dtype == np.int32:
+        numbers = table.block_ids.astype(np.int32, copy=False)
+        where = np.asarray(rows, np.int64)
+        hits = time_to_live_of_rows(table.block_offsets, numbers, where, arrival, prompt, block_tok, life)
+        return np.minimum(hits, prompt)
+    prompts = blocks_of(table, rows, prompt, block_tok)
+    assert prompts is not None
+    return np.minimum(time_to_live(prompts, arrival, life), prompt)
 
 
 ReadWrite = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64] | None]

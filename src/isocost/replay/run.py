@@ -24,7 +24,7 @@ from isocost.fleet import Fleet, PoolSchedule
 from isocost.ledger import Charge, Ledger, fusd
 from isocost.policy.compiled import assign
 from isocost.policy.route import Route
-from isocost.replay.prefix import blocks
+from isocost.replay.prefix import blocks_of
 from isocost.replay.queue import BatchLimits, Served, Terms, serve, serve_with_prefixes
 from isocost.replay.reuse import exact_hits, provider_cache
 from isocost.trace.schema import NS_PER_S, Chunk
@@ -331,9 +331,8 @@ def _serve(
     limits = BatchLimits(pool.prefill_budget_tok, pool.max_seqs, pool.kv_capacity_tok)
     prompt, output = tokens["input_tok"][rows], np.maximum(1, tokens["output_tok"][rows])
     most, overflow = int(active.max()), schedule.overflow_outstanding
-    part = table.take(rows) if table.block_offsets is not None and block_tok > 0 else None
-    if part is not None and part.block_offsets is not None and part.block_ids is not None and len(rows):
-        prompts = blocks(part.block_offsets, part.block_ids, prompt, block_tok)
+    prompts = blocks_of(table, rows, prompt, block_tok) if len(rows) else None
+    if prompts is not None:
         found = serve_with_prefixes(
             arrival, prompt, output, prompts, terms, limits,
             n_replicas=most, schedule=switches, overflow_outstanding=overflow,

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 Int64 = npt.NDArray[np.int64]
+Int32 = npt.NDArray[np.int32]
 F = TypeVar("F", bound=Callable[..., Any])
 
 # Every product below stays under 2^63: the compiler may assume that integers do not overflow, and plain
@@ -66,7 +67,7 @@ def unroll(
 
 
 def reuse(
-    offsets: Int64, ids: Int64, input_tok: npt.NDArray[np.int32], block_tok: int, first: int,
+    offsets: Int64, ids: Int64 | Int32, input_tok: Int32, block_tok: int, first: int,
     table: Int64, used: int, hit_tok: Int64,
 ) -> tuple[int, int]:  # fmt: skip
     """Tokens of each row that an endless prefix cache holds already; look up before insert.
@@ -115,6 +116,71 @@ def rehash(old: Int64, table: Int64) -> None:
         table[slot] = key
 
 
+def number(ids: Int64, first: int, table: Int64, held: Int64, used: int, out: Int32) -> tuple[int, int]:
+    """Ids as numbers in order of first appearance; ``held[k]`` is the id numbered k.
+
+    ``table`` is an open-addressing set of numbers, a power of two long, -1 where free. Ids from
+    ``first`` on are done until it is half full; returns (ids done, numbers given).
+    """
+    size = len(table) - 1
+    for j in range(first, len(ids)):
+        key = int(ids[j])
+        slot = (((key & _LOW) * _BASE_A) ^ (((key >> 31) & _LOW) * _BASE_B)) >> 15 & size
+        while table[slot] != -1 and held[table[slot]] != key:
+            slot = (slot + 1) & size
+        if table[slot] == -1:
+            if 2 * used >= size:
+                return j, used
+            held[used] = key
+            table[slot] = used
+            used += 1
+        out[j] = table[slot]
+    return len(ids), used
+
+
+def place(held: Int64, used: int, table: Int64) -> None:
+    """Enter the numbers of ``held`` into the larger, empty ``table`` (both as :func:`number` keeps them)."""
+    size = len(table) - 1
+    for k in range(used):
+        key = int(held[k])
+        slot = (((key & _LOW) * _BASE_A) ^ (((key >> 31) & _LOW) * _BASE_B)) >> 15 & size
+        while table[slot] != -1:
+            slot = (slot + 1) & size
+        table[slot] = k
+
+
+def gather(offsets: Int64, ids: Int64 | Int32, rows: Int64, out: Int64 | Int32) -> None:
+    """The lists of ``rows``, end to end: list r is ``ids[offsets[r]:offsets[r + 1]]``."""
+    at = 0
+    for k in range(len(rows)):
+        for j in range(offsets[rows[k]], offsets[rows[k] + 1]):
+            out[at] = ids[j]
+            at += 1
+
+
+class Numbers:
+    """Ids of prefix blocks as dense numbers, fed a chunk at a time; equal ids get equal numbers."""
+
+    def __init__(self) -> None:
+        self.table = np.full(1 << 16, -1, np.int64)
+        self.held = np.empty(1 << 15, np.int64)
+        self.used = 0
+
+    def feed(self, ids: Int64 | Int32) -> Int32:
+        """The numbers of ``ids``, (blocks,) int32."""
+        out = np.empty(len(ids), np.int32)
+        run, enter = compiled(number), compiled(place)
+        done = 0
+        while True:
+            done, self.used = run(ids, done, self.table, self.held, self.used, out)
+            if done == len(ids):
+                return out
+            larger = np.full(2 * len(self.table), -1, np.int64)
+            enter(self.held, self.used, larger)
+            self.held = np.concatenate((self.held, np.empty(len(self.held), np.int64)))
+            self.table = larger
+
+
 class Seen:
     """The prefix blocks seen so far: an endless cache, fed a chunk at a time."""
 
@@ -123,7 +189,7 @@ class Seen:
         self.used = 0
 
     def feed(
-        self, offsets: Int64, ids: Int64, input_tok: npt.NDArray[np.int32], block_tok: int
+        self, offsets: Int64, ids: Int64 | Int32, input_tok: Int32, block_tok: int
     ) -> npt.NDArray[np.int64]:
         """Tokens of each row already held (rows,), then remember the rows' blocks."""
         hit_tok = np.zeros(len(offsets) - 1, np.int64)

@@ -41,8 +41,9 @@ class ReplayReport(msgspec.Struct, frozen=True):
 
     ``terms_ps`` base, per prefilled token, per sequence, per token held, all experts; ``cache_tok`` the
     cache of a rank and ``cache_from`` where that is from; ``lag`` steps composed ahead; ``ranks`` of data
-    parallelism and how they are dealt to; ``preempted`` how often one lost its place in the replay; ``mape`` the mean absolute relative
-    error per request, by metric; ``left_out`` requests by rule; ``failed`` the rows beyond 3 %.
+    parallelism and how they are dealt to; ``preempted`` how often one lost its place in the replay;
+    ``mape`` the mean absolute relative error per request, by metric; ``left_out`` requests by rule;
+    ``failed`` the rows beyond 3 %.
     """
 
     path: str

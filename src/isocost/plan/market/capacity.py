@@ -14,7 +14,7 @@ from isocost.plan.market.offers import Case
 from isocost.plan.market.pools import PoolOption, limit
 from isocost.plan.solve.problem import PoolChoice
 from isocost.replay.capacity import capacity
-from isocost.replay.prefix import blocks
+from isocost.replay.prefix import blocks_of
 from isocost.replay.queue import BatchLimits, Terms, serve_with_prefixes
 from isocost.trace.schema import Chunk
 from isocost.trace.shape import HOUR_NS
@@ -166,13 +166,10 @@ def _cached(
 
     Billed cache reads are no evidence here: they are another machine's cache.
     """
-    if table.block_offsets is None or block_tok <= 0:
+    prompts = blocks_of(table, rows, prompt, block_tok)
+    if prompts is None:
         return None
-    part = table.take(rows)
-    if part.block_offsets is None or part.block_ids is None:
-        return None
-    arrival = (part.arrival_ns - part.arrival_ns[0]) * PS_PER_NS
-    prompts = blocks(part.block_offsets, part.block_ids, prompt, block_tok)
+    arrival = (table.arrival_ns[rows] - table.arrival_ns[rows[0]]) * PS_PER_NS
     served = serve_with_prefixes(
         arrival, prompt, output, prompts, terms_of(pool.pool), batch_of(pool.pool), n_replicas=1
     )
