@@ -13,10 +13,12 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from golden import Golden
 from isocost.bill import Usage, price
 from isocost.books.overlay import parse_overlay
 from isocost.books.reconcile import Log, reconcile
@@ -24,6 +26,7 @@ from isocost.books.residuals import RESIDUALS, Reconciled
 from isocost.catalog import Catalog
 from isocost.catalog.catalog import FACTS_DIR
 from isocost.catalog.names import resolve
+from isocost.cli.root import main
 from isocost.trace import open_trace
 from isocost.trace.invoices import read_invoice
 
@@ -123,7 +126,8 @@ class World:
             heads = ["requests", "quantity"] if self.counts else []
             columns = [{"day": "date", "key": "api_key_id"}.get(name, name) for name in self.names]
             dated = "day" in self.names
-            out.writerow([*columns, *([] if dated else ["date", "until"]), "description", "amount", "currency",
+            dates = [] if dated else ["date", "until"]
+            out.writerow([*columns, *dates, "description", "amount", "currency",
                           *heads])  # fmt: skip
             for key, (fusd, units, numbers) in sorted(cells.items()):
                 usd = Decimal(fusd.numerator) / Decimal(fusd.denominator) / FUSD
@@ -318,7 +322,9 @@ def test_all_causes_at_once(mine: Catalog, tmp_path: Path) -> None:
 
 def test_days_of_another_zone(mine: Catalog, tmp_path: Path) -> None:
     """The invoice's October is that of UTC+9: its first nine hours are not October's here."""
-    before = [replace(one, number=one.number + 10**6, at=one.at - timedelta(days=31)) for one in calls(31, 60, 8)]
+    before = [
+        replace(one, number=one.number + 10**6, at=one.at - timedelta(days=31)) for one in calls(31, 60, 8)
+    ]
     every = sorted([*before, *calls()], key=lambda one: one.at)
     inside = [one for one in every if one.at + timedelta(hours=9) >= START
               and one.at + timedelta(hours=9) < datetime(2026, 11, 1, tzinfo=UTC)]  # fmt: skip
@@ -407,12 +413,16 @@ def test_a_month_in_one_line_a_model(mine: Catalog, tmp_path: Path) -> None:
 
 @settings(max_examples=25, deadline=None, phases=(Phase.explicit, Phase.generate))
 @given(data=st.data())
-def test_residuals_sum_to_the_difference(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_residuals_sum_to_the_difference(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """Whatever is done to an invoice, the parts sum to the difference to the last digit."""
     catalog = shipped()
     every = calls(4, 12, data.draw(st.integers(0, 99)))
     drop = data.draw(st.sets(st.integers(0, 47), max_size=12))
-    state = data.draw(st.lists(st.sampled_from(["success", "failure", "cancelled"]), min_size=48, max_size=48))
+    state = data.draw(
+        st.lists(st.sampled_from(["success", "failure", "cancelled"]), min_size=48, max_size=48)
+    )
     logged = [replace(one, status=state[n]) for n, one in enumerate(every) if n not in drop]
     twice = data.draw(st.lists(st.sampled_from(logged), max_size=4)) if logged else []
     world = World(
@@ -425,3 +435,53 @@ def test_residuals_sum_to_the_difference(data: st.DataObject, tmp_path_factory: 
     )  # fmt: skip
     if logged:
         solved(world, tmp_path_factory.mktemp("any"), catalog)
+
+
+@pytest.fixture
+def every_cause(mine: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A log and an invoice with all causes, in the folder that commands run in."""
+    every = calls()
+    world = World(every, every)
+    for inject in ALONE.values():
+        inject(mine, world)
+    world.added.append(("Correction", "goodwill adjustment", Decimal("2.17")))
+    world.write(tmp_path, mine)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_looks_as_it_did(
+    columns: int, every_cause: Path, golden: Golden, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert (
+        main(["reconcile", "log.csv", "--invoice", "villa=invoice.csv", "--facts", str(CASES / "facts")]) == 0
+    )
+    golden.check(f"books_reconcile_{columns}.txt", capsys.readouterr().out)
+
+
+def test_json_has_every_part(every_cause: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["reconcile", "log.csv", "--invoice", "villa=invoice.csv", "--facts", str(CASES / "facts")]
+    assert main([*command, "--json"]) == 0
+    document = msgspec.json.decode(capsys.readouterr().out)
+    (one,) = document["invoices"]
+    parts = [Decimal(part["usd"]) for residual in one["residuals"] for part in residual["parts"]]
+    assert sum(parts) == Decimal(document["invoice_usd"]) - Decimal(document["bill_usd"])
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--invoice", "invoice.csv"], "is not provider=FILE"),
+        (["--invoice", "villa=nothing.csv"], "no such file"),
+        (["--invoice", "villa=invoice.csv", "--month", "2026-09"], "no charges of 2026-09"),
+        (["--invoice", "villa=invoice.csv", "--month", "October"], "is not a month"),
+    ],
+)
+def test_bad_words_say_what_to_type(
+    words: list[str], says: str, every_cause: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["reconcile", "log.csv", *words, "--facts", str(CASES / "facts")]) == 2
+    assert says in capsys.readouterr().err

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from isocost.books.contract import Piece, contract
 from isocost.books.overlay import Overlay
-from isocost.books.sides import Cell, Dims, Slot, cell_of, vector
+from isocost.books.sides import Cell, Dims, Slot, cell_of, requests_by, vector
 from isocost.books.statement import Line, Statement, statement
 from isocost.catalog import Catalog
 from isocost.catalog.names import Offering
@@ -37,12 +37,17 @@ Vectors = dict[Slot, dict[str, Fraction]]
 
 
 class Option(NamedTuple):
-    """A cause with its vectors; of the options of one ``group`` a slot has at most one."""
+    """A cause with its vectors; of the options of one ``group`` a slot has at most one.
+
+    ``counts`` are the calls or tokens (``unit``) that it is about, by slot.
+    """
 
     cause: str
     said: str
     group: str
     vectors: Vectors
+    counts: Mapping[Slot, int]
+    unit: str
 
 
 class Found(NamedTuple):
@@ -180,26 +185,29 @@ Ours = Mapping[Slot, Mapping[str, Cell]]
 def options_of(log: Priced, keep: Keep, ours: Ours, dims: Dims, shift_h: int) -> list[Option]:
     """Every cause with a known vector, for the pieces that ``keep`` picks (a provider's, of a period)."""
 
-    def priced(name: str) -> Vectors:
+    def option(name: str, cause: str, said: str, sign: int) -> Option:
         part = log.of(name)
-        return vector([one for one in part.pieces if keep(one)], dims, shift_h) if part is not None else {}
+        if part is None:
+            return Option(cause, said, name, {}, {}, "calls")
+        vectors = vector([one for one in part.pieces if keep(one)], dims, shift_h)
+        signed = {
+            slot: {meter: sign * one for meter, one in meters.items()} for slot, meters in vectors.items()
+        }
+        return Option(cause, said, name, signed, requests_by(part.found, dims, shift_h), "calls")
 
-    twice = "rows that repeat a request id were billed again"
-    once = "rows that are in the log twice were billed once"
-    cut, failed = "cancelled calls were not billed", "failed attempts were not billed"
-    found = [Option("duplicates", twice, "duplicates", priced("duplicates"))]
-    if any(one.code == "equal_rows" for one in log.trace.findings):
-        found.append(Option("duplicates", once, "twins", _less(priced("twins"))))
-    found.append(Option("cancelled streams", cut, "cancelled", _less(priced("cancelled"))))
-    found.append(Option("retries", failed, "failed", _less(priced("failed"))))
-    options = [one for one in found if one.vectors]
+    once = any(one.code == "equal_rows" for one in log.trace.findings)
+    found = [
+        option("duplicates", "duplicates", "rows that repeat a request id were billed again", 1),
+        option("twins", "duplicates", "rows that are in the log twice were billed once", -1)
+        if once
+        else None,
+        option("cancelled", "cancelled streams", "cancelled calls were not billed", -1),
+        option("failed", "retries", "failed attempts were not billed", -1),
+    ]
+    options = [one for one in found if one is not None and one.vectors]
     options += _tier_options(log, keep, ours, dims, shift_h)
     options += _cache_options(log.catalog, ours, dims)
     return options
-
-
-def _less(vectors: Vectors) -> Vectors:
-    return {slot: {meter: -part for meter, part in meters.items()} for slot, meters in vectors.items()}
 
 
 def _tier_options(log: Priced, keep: Keep, ours: Ours, dims: Dims, shift_h: int) -> Iterator[Option]:
@@ -220,7 +228,8 @@ def _tier_options(log: Priced, keep: Keep, ours: Ours, dims: Dims, shift_h: int)
             held = {meter: cell.quantity for meter, cell in cells.items() if cell.pieces}
             if held and held == counts.get(slot):
                 moved[slot] = {meter: there[slot][meter] - cells[meter].ours for meter in held}
-        yield Option("tier", f"it was billed at the {tier} tier", "tier", moved)
+        totals = {slot: sum(counts[slot].values()) for slot in moved}
+        yield Option("tier", f"it was billed at the {tier} tier", "tier", moved, totals, "tokens")
 
 
 def _cache_options(catalog: Catalog, ours: Ours, dims: Dims) -> Iterator[Option]:
@@ -233,6 +242,7 @@ def _cache_options(catalog: Catalog, ours: Ours, dims: Dims) -> Iterator[Option]
         "hour": "cache writes were billed as kept for an hour",
     }
     vectors: dict[str, Vectors] = {name: {} for name in names}
+    tokens: dict[str, dict[Slot, int]] = {name: {} for name in names}
     for slot, cells in ours.items():
         pieces = [piece for cell in cells.values() for piece in cell.pieces]
         plain = {_place(one.line): one.rate_fusd for one in pieces if one.line.meter == "input"}
@@ -255,11 +265,12 @@ def _cache_options(catalog: Catalog, ours: Ours, dims: Dims) -> Iterator[Option]
                 changes["hour"] = {"cache_write": gone, "cache_write_1h": Fraction(line.quantity * hour)}
             for name, change in changes.items():
                 mine = vectors[name].setdefault(slot, {})
+                tokens[name][slot] = tokens[name].get(slot, 0) + line.quantity
                 for meter, part in change.items():
                     key = meter if dims.meter else ""
                     mine[key] = mine.get(key, Fraction(0)) + part
     for name, said in names.items():
-        yield Option("cache semantics", said, "cache", vectors[name])
+        yield Option("cache semantics", said, "cache", vectors[name], tokens[name], "tokens")
 
 
 def _place(line: Line) -> tuple[str, ...]:

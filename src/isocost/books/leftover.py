@@ -25,6 +25,7 @@ from isocost.books.residuals import (
     UNEXPLAINED,
     UNPRICED,
     Ledgered,
+    Place,
 )
 from isocost.books.sides import Cell, Darkness, Dims, Slot, requests_by
 from isocost.books.statement import Statement
@@ -120,35 +121,36 @@ class Leftover:
     def stranger(self, slot: Slot, meters: dict[str, Cell]) -> None:
         """A slot that the invoice has, and the log has no priced row of."""
         amount = sum((cell.invoiced for cell in meters.values()), Fraction(0))
-        self.book.add(*self._of_stranger(slot, amount), where=slot.said, day=slot.day, model=slot.model)
+        residual, said, number = self._of_stranger(slot, self._requests(slot, meters))
+        self._add(residual, amount, said, slot, number or self._requests(slot, meters) or 0)
 
-    def _of_stranger(self, slot: Slot, amount: Fraction) -> tuple[str, Fraction, str]:
+    def _of_stranger(self, slot: Slot, counted: int | None) -> tuple[str, str, int]:
         if self.dims.model and slot.model in self.no_price:
-            return UNPRICED, amount, "the log has this usage, and no price of it"
+            return UNPRICED, "the log has this usage, and no price of it", 0
         if self.dims.key and slot.key not in self.keys:
-            return DIRECT, amount, f"key {slot.key or '(none)'} is on no row of the log"
+            return DIRECT, f"key {slot.key or '(none)'} is on no row of the log", 0
         if self.dims.account and slot.account not in self.accounts:
-            return DIRECT, amount, f"account {slot.account or '(none)'} is on no row of the log"
+            return DIRECT, f"account {slot.account or '(none)'} is on no row of the log", 0
         if self.dims.model and slot.model and slot.model not in self.models:
-            return DIRECT, amount, f"no row of the log is of {slot.model}"
+            return DIRECT, f"no row of the log is of {slot.model}", 0
         if self.dims.day:
             first, last = str(self.log.dark.first.date()), str(self.log.dark.last.date())
             if not first <= slot.day <= last:
-                return CUT_OFF, amount, f"days outside the log, which runs from {first} to {last}"
+                return CUT_OFF, f"days outside the log, which runs from {first} to {last}", 0
             if not self.log.dark.alive(slot.day):
-                return MISSING, amount, "the log is silent all day"
+                return MISSING, "the log is silent all day", 0
             dark = self._dark(slot)
             if dark is not None:
-                return dark[0], amount, dark[1]
+                return *dark, 0
             if self._pace_per_day(slot) >= Darkness.UNLIKELY:
                 said = "no row of it on a day on which the log has others, and on which it should have many"
-                return DIRECT, amount, said
-        number = self._requests(slot, {})
+                return DIRECT, said, 0
+        number = counted or 0
         if number:
-            return MISSING, amount, f"{number:,} calls that the provider counted, none of them logged"
+            return MISSING, "calls that the provider counted, none of them logged", number
         if not self.log.found.requests or slot.model == "":
-            return UNEXPLAINED, amount, "the log has no row of it"
-        return UNEXPLAINED, amount, "no row of it on this day, where few would be: lost, or sent directly"
+            return UNEXPLAINED, "the log has no row of it", 0
+        return UNEXPLAINED, "no row of it on this day, where few would be: lost, or sent directly", 0
 
     def _pace_per_day(self, slot: Slot) -> float:
         """Mean calls a day of a slot's model, account and key."""
@@ -202,11 +204,12 @@ class Leftover:
             self._unexplained(slot, total, _untold(meters, more, less))
             return
         residual, ground = said
+        beyond = max(0, number - logged) if number is not None and residual in (MISSING, CUT_OFF) else 0
         amount = self._at_our_price(meters, held) if residual == MISSING else None
         if amount is None:
-            self._add(residual, total, ground, slot)
+            self._add(residual, total, ground, slot, beyond)
             return
-        self._add(residual, amount, ground, slot)
+        self._add(residual, amount, ground, slot, beyond)
         over = total - amount
         if abs(over) < sum(tolerance.values(), Fraction(0)):
             self._add(ROUNDING, over, "places of the amounts", slot)
@@ -249,7 +252,7 @@ class Leftover:
         if dark is not None:
             return dark
         if number is not None and number > logged:
-            return MISSING, f"{number - logged:,} calls more than were logged"
+            return MISSING, "more calls than were logged"
         known = self.dims.key or self.dims.account
         plain = not (cancelled or failed or self._part("duplicates", slot)) and slot.model in self.agreed
         if known and plain and "input" in more and "output" in more:
@@ -280,8 +283,8 @@ class Leftover:
             total += lacking * next(iter(rates), 0)
         return total if total > 0 else None
 
-    def _add(self, residual: str, fusd: Fraction, said: str, slot: Slot) -> None:
-        self.book.add(residual, fusd, said, where=slot.said, day=slot.day, model=slot.model)
+    def _add(self, residual: str, fusd: Fraction, said: str, slot: Slot, calls: int = 0) -> None:
+        self.book.add(residual, fusd, said, Place(slot.said, slot.day, slot.model, calls, "calls"))
 
     def _unexplained(self, slot: Slot, fusd: Fraction, said: str) -> None:
         self._add(UNEXPLAINED, fusd, said, slot)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from fractions import Fraction
+from pathlib import Path
 
 import msgspec
 
@@ -28,6 +29,7 @@ from isocost.books.residuals import (
     TAX,
     UNEXPLAINED,
     Ledgered,
+    Place,
     Reconciled,
 )
 from isocost.books.sides import (
@@ -49,7 +51,11 @@ from isocost.books.statement import Line, Statement, month_of, statement
 from isocost.catalog import Catalog
 from isocost.catalog.names import provider_named
 from isocost.errors import BadInput
+from isocost.trace import open_trace
 from isocost.trace.charges import Invoice
+from isocost.trace.head import look
+from isocost.trace.invoices import read_invoice
+from isocost.trace.readers import Reader, anthropic_usage, openai_usage, openrouter
 from isocost.trace.schema import Trace
 
 ZONES = range(-12, 15)
@@ -122,7 +128,7 @@ def reconcile(
     if work.shift_h:
         doubts.append(f"the invoice's days are taken to begin {work.shift_h:+d} h from UTC")
     return Reconciled(
-        provider, work.span, decimal_of(invoiced), decimal_of(Fraction(bill)), book.residuals(),
+        who, work.span, decimal_of(invoiced), decimal_of(Fraction(bill)), book.residuals(),
         work.dims.said, tuple(doubts),
     )  # fmt: skip
 
@@ -183,19 +189,19 @@ class _Work:
     def beside_usage(self) -> None:
         """What is read off lines: currency, tax, credits, fees, discounts, adjustments."""
         for one in self.charges:
-            line, where = one.line, f"line {one.line.line} of the invoice"
+            line, where = one.line, Place(f"line {one.line.line} of the invoice")
             rate = one.booked_fusd - one.fusd
-            self.book.add(CURRENCY, rate, f"{line.currency} at our rate less the provider's", where=where)
+            self.book.add(CURRENCY, rate, f"{line.currency} at our rate less the provider's", where)
             if line.kind in _BESIDE:
                 name, said = _BESIDE[line.kind]
-                self.book.add(name, one.fusd, f"{said}: {line.line_item}", where=where)
+                self.book.add(name, one.fusd, f"{said}: {line.line_item}", where)
             elif line.kind == "adjustment":
                 text = line.line_item.lower()
                 if "round" in text:
-                    self.book.add(ROUNDING, one.fusd, f"a line of its own: {line.line_item}", where=where)
+                    self.book.add(ROUNDING, one.fusd, f"a line of its own: {line.line_item}", where)
                 else:
                     said = f"an adjustment that says no more than {line.line_item!r}"
-                    self.book.add(UNEXPLAINED, one.fusd, said, where=where)
+                    self.book.add(UNEXPLAINED, one.fusd, said, where)
         if not self.log.overlay.discount:
             self.usage_charges = [self._at_list(one) for one in self.usage_charges]
 
@@ -209,7 +215,7 @@ class _Work:
         if decimal_of_or_none(listed) is None:
             return one
         said = "the file's own list price less what it bills"
-        self.book.add(CONTRACT, one.fusd - listed, said, day=str(line.day or ""), model=one.model)
+        self.book.add(CONTRACT, one.fusd - listed, said, Place(day=str(line.day or ""), model=one.model))
         return msgspec.structs.replace(one, fusd=listed)
 
     def period(self) -> None:
@@ -308,7 +314,7 @@ class _Work:
                 }
                 for slot, meters in here.items()
             }
-            found.append(Option(CUT_OFF, f"its period begins {shift:+d} h from UTC", "zone", moved))
+            found.append(Option(CUT_OFF, f"its period begins {shift:+d} h from UTC", "zone", moved, {}, ""))
         return found
 
     def slots(self) -> None:
@@ -327,9 +333,9 @@ class _Work:
         for slot, meters in sorted(cells.items()):
             excess = {meter: cell.invoiced - cell.ours for meter, cell in meters.items()}
             tolerance = {meter: self.places * max(1, len(cell.charges)) for meter, cell in meters.items()}
-            at = {"where": slot.said, "day": slot.day, "model": slot.model}
+            at = Place(slot.said, slot.day, slot.model)
             if all(abs(part) < tolerance[meter] for meter, part in excess.items()):
-                self.book.add(ROUNDING, sum(excess.values(), Fraction(0)), "places of the amounts", **at)
+                self.book.add(ROUNDING, sum(excess.values(), Fraction(0)), "places of the amounts", at)
                 agreed.add(slot.model)
                 continue
             if not any(cell.pieces for cell in meters.values()):
@@ -343,14 +349,17 @@ class _Work:
                 pending.append(Pending(slot, meters, excess, tolerance))
             elif found.rivals:
                 total = sum(excess.values(), Fraction(0))
-                self.book.add(UNEXPLAINED, total, f"either {' or '.join(found.rivals)}", **at)
+                self.book.add(UNEXPLAINED, total, f"either {' or '.join(found.rivals)}", at)
             else:
                 remains = sum(excess.values(), Fraction(0))
                 for option in found.options:
                     amount = sum(option.vectors[slot].values(), Fraction(0))
-                    self.book.add(option.cause, amount, option.said, **at)
+                    number = option.counts.get(slot, 0)
+                    self.book.add(
+                        option.cause, amount, option.said, at._replace(number=number, unit=option.unit)
+                    )
                     remains -= amount
-                self.book.add(ROUNDING, remains, "places of the amounts", **at)
+                self.book.add(ROUNDING, remains, "places of the amounts", at)
         left.settle(pending, agreed, self.places)
 
 
@@ -360,3 +369,39 @@ def decimal_of_or_none(fusd: Fraction) -> object | None:
         return decimal_of(fusd)
     except ValueError:
         return None
+
+
+def read_files(provider: str, paths: Sequence[Path], catalog: Catalog) -> tuple[list[Invoice], list[Counted]]:
+    """A provider's files as invoices and usage pages; OpenRouter's daily activity is both.
+
+    Raises:
+        BadInput: one cannot be read, or all are usage pages, which have no amounts.
+    """
+    invoices, usage = [], []
+    for path in paths:
+        reader = _usage_reader(path)
+        if reader is not None:
+            pages = open_trace(path, fmt=reader.name, who=True)
+            found = statement(pages, catalog)
+            usage.append(Counted(found, counts=reader is not anthropic_usage.READER))
+        if reader is None or reader is openrouter.READER:
+            invoices.append(read_invoice(path, provider_named(catalog, provider)))
+    if not invoices:
+        raise BadInput(
+            "usage pages have no amounts",
+            where=str(paths[0]),
+            fix=f"Give costs too: --invoice {provider}=COSTS --invoice {provider}={paths[0].name}",
+        )
+    return invoices, usage
+
+
+def _usage_reader(path: Path) -> Reader | None:
+    """The reader of a provider's usage pages, where a file is one."""
+    if path.suffix == ".gz" or not path.is_file() or not path.stat().st_size:
+        return None
+    try:
+        head = look(path)
+    except BadInput:
+        return None
+    readers = (openai_usage.READER, anthropic_usage.READER, openrouter.READER)
+    return next((one for one in readers if one.knows(head)), None)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 from fractions import Fraction
+from typing import NamedTuple
 
 import msgspec
 
@@ -45,7 +46,10 @@ ACTIONS: Mapping[str, str] = {
 
 
 class Part(msgspec.Struct, frozen=True):
-    """One attribution: ``usd`` of a residual, where (day, model, account, key, meters) and on what ground."""
+    """One attribution: ``usd`` of a residual, on what ground (``said``), where, and of how many units.
+
+    ``number`` counts ``unit`` (calls or tokens); 0 where nothing is counted.
+    """
 
     residual: str
     usd: Decimal
@@ -53,6 +57,8 @@ class Part(msgspec.Struct, frozen=True):
     where: str = ""
     day: str = ""
     model: str = ""
+    number: int = 0
+    unit: str = ""
 
 
 class Residual(msgspec.Struct, frozen=True):
@@ -89,43 +95,50 @@ class Reconciled(msgspec.Struct, frozen=True):
         return next((one.usd for one in self.residuals if one.name == name), Decimal(0))
 
 
+class Place(NamedTuple):
+    """Where an attribution holds: words, day, model, and how many calls or tokens it is about."""
+
+    where: str = ""
+    day: str = ""
+    model: str = ""
+    number: int = 0
+    unit: str = ""
+
+
+class Entered(NamedTuple):
+    """An attribution in the making; the amount is an exact fraction of femto-dollars."""
+
+    residual: str
+    fusd: Fraction
+    said: str
+    place: Place
+
+
 @dataclass
 class Ledgered:
-    """Attributions in the making; amounts are exact fractions of femto-dollars."""
+    """Attributions in the order in which they are made."""
 
-    parts: list[tuple[str, Fraction, str, str, str, str]] = field(default_factory=list)
+    parts: list[Entered] = field(default_factory=list)
 
-    def add(
-        self,
-        residual: str,
-        fusd: Fraction | int,
-        said: str,
-        *,
-        where: str = "",
-        day: str = "",
-        model: str = "",
-    ) -> None:
+    def add(self, residual: str, fusd: Fraction | int, said: str, place: Place = Place()) -> None:  # noqa: B008
         """Enter an amount; nothing where it is zero."""
         if fusd:
-            self.parts.append((residual, Fraction(fusd), said, where, day, model))
+            self.parts.append(Entered(residual, Fraction(fusd), said, place))
 
     def total(self) -> Fraction:
         """The sum of all attributions."""
-        return sum((one[1] for one in self.parts), Fraction(0))
+        return sum((one.fusd for one in self.parts), Fraction(0))
 
     def residuals(self) -> tuple[Residual, ...]:
         """The residuals that have parts, in their order; parts with the largest amounts first."""
         found = []
         for name in RESIDUALS:
-            mine = [one for one in self.parts if one[0] == name]
+            mine = [one for one in self.parts if one.residual == name]
             if not mine:
                 continue
-            mine.sort(key=lambda one: (-abs(one[1]), one[3], one[2]))
-            parts = tuple(
-                Part(name, decimal_of(fusd), said, where, day, model)
-                for _, fusd, said, where, day, model in mine
-            )
-            total = decimal_of(sum((one[1] for one in mine), Fraction(0)))
+            mine.sort(key=lambda one: (-abs(one.fusd), one.place, one.said))
+            parts = tuple(Part(name, decimal_of(one.fusd), one.said, *one.place) for one in mine)
+            total = decimal_of(sum((one.fusd for one in mine), Fraction(0)))
             found.append(Residual(name, total, evidence(parts), ACTIONS[name], parts))
         return tuple(found)
 
@@ -138,7 +151,9 @@ def evidence(parts: Sequence[Part]) -> str:
     said = []
     ranked = sorted(grounds.items(), key=lambda item: -abs(exact_sum([one.usd for one in item[1]])))
     for ground, mine in ranked[:3]:
-        said.append(f"{ground}{_where(mine)}")
+        usd = exact_sum([one.usd for one in mine])
+        amount = f"{'-' if usd < 0 else ''}${abs(usd):,.2f} " if len(grounds) > 1 else ""
+        said.append(f"{amount}{ground}{_where(mine)}")
     if len(grounds) > len(said):
         said.append(f"and {len(grounds) - len(said)} more grounds")
     return "; ".join(said)
@@ -151,5 +166,7 @@ def _where(parts: Sequence[Part]) -> str:
     span = "" if not days else days[0] if len(days) == 1 else f"{len(days)} days, {days[0]} to {days[-1]}"
     named = ", ".join(models[:2]) + (f" and {len(models) - 2} more models" if len(models) > 2 else "")
     other = "" if models or days else ", ".join(places[:2]) + (" ..." if len(places) > 2 else "")
-    told = "; ".join(part for part in (named, span, other) if part)
+    units = {one.unit for one in parts if one.number}
+    number = f"{sum(one.number for one in parts):,} {units.pop()}" if len(units) == 1 else ""
+    told = "; ".join(part for part in (named, span, other, number) if part)
     return f" ({told})" if told else ""

@@ -29,7 +29,6 @@ OutTok = Annotated[
 ]
 
 NOT_BUILT: Mapping[str, str] = {
-    "reconcile": "'isocost trace LOG' says whether a log holds the provider's own amounts",
     "measure": "Grade samples of your own and give the scores as facts: --facts DIR",
     "policy": "The policy is in the plan.toml that 'isocost plan' writes",
     "levers": "'isocost plan' shows the levers in report.html",
