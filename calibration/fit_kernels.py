@@ -60,6 +60,8 @@ ROUTED_SHARE = 0.85
 """Of the tokens of a skewed load, those that spread as a random one's do."""
 WORST_FIT = 0.32
 """Median error beyond which one engine's curve is left out for that of all engines."""
+LEAST_REDUCE_EFF = 0.2
+"""Below this share of the link a table times one machine whose accelerators meet across its processors."""
 Sample = dict[str, np.ndarray]
 
 
@@ -168,7 +170,7 @@ def device_of(at: CatalogAt, gpu_id: str) -> Device:
     """Peaks as the physics takes them."""
     gpu: Gpu = gpu_of(at, [gpu_id])
     rate = {"bf16": gpu.bf16_flop_per_s[0], "fp8": gpu.fp8_flop_per_s[0], "fp4": gpu.fp4_flop_per_s[0]}
-    names = ("bf16", "fp8", "fp4", "mxfp4", "int4")
+    names = ("bf16", "fp8", "fp8-tensor", "fp4", "mxfp4", "int4")
     computes = {name: rate[at.text(f"dtype/{name}", "computes_as")] for name in names}
     width = {name: at.number(f"dtype/{name}", "bytes_per_element") for name in names}
     return Device(float(gpu.memory_bytes_per_s[0]), float(gpu.link_bytes_per_s[0]), computes, width)
@@ -197,7 +199,7 @@ def products(rows: pd.DataFrame, device: Device) -> Iterator[tuple[str, Fitted]]
 
 def experts(rows: pd.DataFrame, device: Device) -> Iterator[tuple[str, Fitted]]:
     """Grouped products of routed experts by format and engine, the oldest version of each; then of all."""
-    rows = rows.assign(dtype=rows.moe_dtype.map(DTYPES))
+    rows = rows.assign(dtype=rows.moe_dtype.map({**DTYPES, "fp8": "fp8-tensor"}))
     rows = rows[rows.dtype.notna() & (rows.distribution == "power_law_1.01")]
     rows = rows[~rows.kernel_source.str.contains("nongated") & (rows.num_tokens <= LARGEST_STEP_TOK)]
     rows = rows[rows.inter_size / rows.moe_tp_size >= NARROWEST_SHARD]
@@ -205,19 +207,12 @@ def experts(rows: pd.DataFrame, device: Device) -> Iterator[tuple[str, Fitted]]:
         for engine in ("", *sorted(of_dtype.engine.unique())):
             part = of_dtype if not engine else of_dtype[of_dtype.engine == engine]
             if engine:
-                part = _scaled_by_block(part, dtype)
                 part = part[part.version == min(part.version.unique(), key=_release)]
             if len(part) < 300:
                 continue
             found = _experts(part, device, str(dtype), "min" if engine else "median")
             if not engine or found.median <= WORST_FIT:
                 yield f"dtype={dtype}" + (f";engine={engine}" if engine else ""), found
-
-
-def _scaled_by_block(part: pd.DataFrame, dtype: object) -> pd.DataFrame:
-    """Published fp8 weights are scaled by block: where an engine was timed with them, those count."""
-    blocks = part[part.moe_dtype == "fp8_block"]
-    return blocks if dtype == "fp8" and len(blocks) > 500 else part
 
 
 def _release(version: str) -> list[int]:
@@ -310,7 +305,9 @@ def reductions(rows: pd.DataFrame, device: Device) -> Iterator[tuple[str, Fitted
         def model(p: np.ndarray, moved=moved) -> np.ndarray:  # type: ignore[no-untyped-def]
             return np.asarray(p[0] + moved / (device.link * p[1]))
 
-        yield f"gpus={count}", fit(model, seconds, REDUCE, 0.3)
+        found = fit(model, seconds, REDUCE, 0.3)
+        if found.values["reduce_eff"] >= LEAST_REDUCE_EFF:
+            yield f"gpus={count}", found
 
 
 def constants(folder: Path, system: str, device: Device) -> dict[tuple[str, str], tuple[float, float, int]]:

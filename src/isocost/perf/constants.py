@@ -133,6 +133,7 @@ class Case(NamedTuple):
     is_narrow_experts: bool
     is_latent: bool
     tp: int
+    without: str = ""
 
 
 GENERIC = Case("", "any", "bf16", "bf16", "bf16", False, False, False, 8)
@@ -163,7 +164,7 @@ def constants_of(catalog_at: CatalogAt, engine: str = "vllm", version: str = "")
     Raises:
         UnknownFact: one of them is not in the catalog.
     """
-    reader = _Reader(catalog_at)
+    reader = Reader(catalog_at)
     case = GENERIC._replace(stack=stack_of(catalog_at, engine, version))
     return Constants(*(reader.value(case, name) for name in Constants._fields))
 
@@ -175,8 +176,12 @@ def constants_for(
     arch: Arch,
     setup: Setup,
     stacks: Sequence[str] | str = "vllm",
+    without: Sequence[str] | None = None,
 ) -> Constants:
     """Constants of ``n`` set-ups, ``(n,)`` each but the last two fields: each argument has ``n`` entries.
+
+    ``without`` names families of models: those that were fitted are then answered by constants that had
+    not seen them, which is how errors are reported.
 
     Raises:
         UnknownFact: a constant is not in the catalog.
@@ -184,9 +189,11 @@ def constants_for(
     size = len(gpu_ids)
     named = [stacks] * size if isinstance(stacks, str) else stacks
     cases = cases_of(catalog_at, gpu_ids, precisions, arch, setup, named)
+    if without is not None:
+        cases = [case._replace(without=family) for case, family in zip(cases, without, strict=True)]
     code: dict[Case, int] = {}
     index = np.array([code.setdefault(case, len(code)) for case in cases], dtype=np.intp)
-    reader = _Reader(catalog_at)
+    reader = Reader(catalog_at)
     fields = [
         reader.value(GENERIC, name)
         if name in PLAIN
@@ -211,8 +218,8 @@ def cases_of(
         """Formats without units on an accelerator are widened to bf16 before they are multiplied."""
         key = (gpu_id, dtype)
         if key not in native:
-            able = dtype not in ("fp8", "fp4") or catalog_at.find(
-                f"gpu/{gpu_id}", "peak_flop_per_s", f"dtype={dtype}"
+            able = dtype[:3] not in ("fp8", "fp4") or catalog_at.find(
+                f"gpu/{gpu_id}", "peak_flop_per_s", f"dtype={dtype[:3]}"
             )
             native[key] = dtype if able else "bf16"
         return native[key]
@@ -243,13 +250,13 @@ def take(k: Constants, index: NDArray[np.intp]) -> Constants:
 
 def facts_of(catalog_at: CatalogAt, case: Case, field: str) -> tuple[Fact, ...]:
     """The facts that one constant of a set-up is made of."""
-    reader = _Reader(catalog_at)
+    reader = Reader(catalog_at)
     reader.value(case, field)
     return tuple(dict.fromkeys(reader.read))
 
 
-class _Reader:
-    """Looks constants up and remembers which facts it read."""
+class Reader:
+    """Looks constants up and remembers which facts it read, in ``read``."""
 
     def __init__(self, catalog_at: CatalogAt) -> None:
         self.at = catalog_at
@@ -258,24 +265,27 @@ class _Reader:
         self.families: dict[str, tuple[str, ...]] = {}
 
     def value(self, case: Case, field: str) -> float:
+        """A constant of a set-up."""
         made = MADE.get(field, (Term(share=field),))
         total = 0.0
         for term in made:
-            part = self._kernel(case, term.kernel) if term.kernel else 1.0
+            part = self.kernel(case, term.kernel) if term.kernel else 1.0
             if term.share and part:
-                part *= self._share(case.stack, term.share)
+                part *= self._share(case, term.share)
             total += part
         return min(total, 1.0) if field in FRACTIONS else total
 
-    def _share(self, stack: str, name: str) -> float:
-        found = self._find(SUBJECT, name, f"stack={stack}") or self._find(SUBJECT, name, "")
+    def _share(self, case: Case, name: str) -> float:
+        apart = f"{SUBJECT}/without/{case.without}"
+        subject = apart if case.without and self._find(apart, name, "") else SUBJECT
+        found = self._find(subject, name, f"stack={case.stack}") or self._find(subject, name, "")
         if found is None:
-            self.at.fact(SUBJECT, name)
-            raise UnknownFact(f"no {name} of {SUBJECT}")
+            found = self.at.fact(subject, name)
         self.read.append(found)
         return float(found.value)
 
-    def _kernel(self, case: Case, wanted: str) -> float:
+    def kernel(self, case: Case, wanted: str) -> float:
+        """The part of a constant that the kernels of a set-up give."""
         kind, _, name = wanted.partition(":")
         if kind == "latent":
             return float(case.is_latent)
@@ -291,10 +301,15 @@ class _Reader:
 
     def _of_kernels(self, case: Case, kind: str, name: str) -> Fact:
         engine = case.stack.partition("-")[0]
+        experts = dict.fromkeys((case.experts, case.experts.partition("-")[0]))
         whens = {
             "dense": (f"dtype={case.dense}", "dtype=bf16"),
             "wide": ("dtype=bf16",),
-            "experts": (f"dtype={case.experts};engine={engine}", f"dtype={case.experts}", "dtype=bf16"),
+            "experts": (
+                *(f"dtype={dtype};engine={engine}" for dtype in experts),
+                *(f"dtype={dtype}" for dtype in experts),
+                "dtype=bf16",
+            ),
             "cache": (
                 *((f"attention=latent;dtype={case.cache}",) if case.is_latent else ()),
                 f"dtype={case.cache}",

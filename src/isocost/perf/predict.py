@@ -114,7 +114,7 @@ def spread_of(catalog_at: CatalogAt, quantity: Sequence[str], groups: Sequence[s
     rows: dict[tuple[str, str], tuple[float, float, float]] = {}
     keys = list(zip(quantity, groups, strict=True))
     for key in dict.fromkeys(keys):
-        name = f"{SPREADS[key[0]]}_ratio"
+        name = SPREADS[key[0]]
         load, _, vendor = key[1].partition(" ")
         own = (f"load={load};vendor={vendor}", f"vendor={vendor}") if vendor else ()
         known = (catalog_at.find(SUBJECT, name, when) for when in (*own, f"load={load}", ""))
@@ -128,14 +128,14 @@ def spread_of(catalog_at: CatalogAt, quantity: Sequence[str], groups: Sequence[s
 
 
 SPREADS: Mapping[str, str] = {
-    "tpot": "tpot",
-    "step": "tpot",
-    "ttft": "ttft",
-    "e2e": "e2e",
-    "throughput": "throughput",
-    "total_throughput": "throughput",
+    "tpot": "tpot_ratio",
+    "step": "tpot_ratio",
+    "ttft": "ttft_ratio",
+    "e2e": "e2e_ratio",
+    "throughput": "throughput_ratio",
+    "total_throughput": "throughput_ratio",
 }
-"""Whose spread a quantity has."""
+"""The fact that holds measured over predicted of a quantity."""
 
 
 def groups_of(catalog_at: CatalogAt, gpu_ids: Sequence[str], kinds: Sequence[str]) -> list[str]:

@@ -26,7 +26,7 @@ from isocost.perf.hardware import Gpu, gpu_id_of, gpu_of
 from isocost.perf.hardware import take as take_gpu
 from isocost.perf.memory import weight_bytes
 from isocost.perf.predict import Load, Prediction, groups_of, quantities, spread_of, within
-from isocost.perf.setup import Precision, Setup, precision_of, setup_of
+from isocost.perf.setup import Precision, Setup, native_precision, precision_of, setup_of
 from isocost.perf.setup import take as take_setup
 from isocost.validate.kinds import Share, share_of, shares_by
 
@@ -71,6 +71,7 @@ class Points(NamedTuple):
     quantity: NDArray[np.str_]
     measured: Floats
     labels: Mapping[str, Sequence[str]]
+    precisions: Sequence[Precision]
 
 
 class PerfReport(msgspec.Struct, frozen=True):
@@ -260,6 +261,7 @@ def _points(catalog_at: CatalogAt, kept: Sequence[tuple[Mapping[str, Any], str, 
     precision = _cached(
         lambda key: precision_of(catalog_at, key.partition(" ")[0], PRECISIONS[key.partition(" ")[2]])
     )
+    native = _cached(lambda model_id: native_precision(catalog_at, model_id).experts)
     stack = _cached(lambda key: stack_of(catalog_at, key.partition(" ")[0], key.partition(" ")[2]))
     arch = arch_of(catalog_at, [model_id for _, model_id, _ in kept])
     gpu_ids = [gpu_id for _, _, gpu_id in kept]
@@ -278,7 +280,12 @@ def _points(catalog_at: CatalogAt, kept: Sequence[tuple[Mapping[str, Any], str, 
         stacks.append(name)
         # TensorRT-LLM's benchmarks keep the cache in fp8 beside fp8 or fp4 weights; others default to bf16.
         narrow = name.startswith("trtllm") and PRECISIONS[str(row["precision"]).lower()] != "bf16"
-        formats.append(found._replace(cache="fp8") if narrow else found)
+        found = found._replace(cache="fp8") if narrow else found
+        # Its own conversion of weights that are not published in fp8 has one scale a matrix.
+        if narrow and found.experts == "fp8" and native(model_id) != "fp8":
+            found = found._replace(experts="fp8-tensor")
+        formats.append(found)
+    families = [catalog_at.text(f"model/{model_id}", "family") for _, model_id, _ in kept]
     layouts = np.array([layout_of(row) for row, _, _ in kept]).T
     setup = setup_of(catalog_at, gpu, formats, tp=layouts[0], pp=layouts[1], dp=layouts[2], ep=layouts[3])
     kinds = np.array([kind_of_load(row) for row, _, _ in kept])
@@ -291,7 +298,7 @@ def _points(catalog_at: CatalogAt, kept: Sequence[tuple[Mapping[str, Any], str, 
         arch,
         gpu,
         setup,
-        constants_for(catalog_at, gpu_ids, formats, arch, setup, stacks),
+        constants_for(catalog_at, gpu_ids, formats, arch, setup, stacks, families),
         Load(column("concurrency_or_batch", most), isl * scale, osl * scale, kinds),
         np.array([METRICS[str(row["metric"])] for row, _, _ in kept]),
         column("value", np.nan) * seconds,
@@ -300,24 +307,27 @@ def _points(catalog_at: CatalogAt, kept: Sequence[tuple[Mapping[str, Any], str, 
             "gpu": gpu_ids,
             "engine": [name.partition("-")[0] for name in stacks],
             "stack": stacks,
-            "family": [catalog_at.text(f"model/{model_id}", "family") for _, model_id, _ in kept],
+            "family": families,
             "model": [model_id for _, model_id, _ in kept],
             "config_id": [str(row["config_id"]) for row, _, _ in kept],
         },
+        formats,
     )
 
 
 def select(points: Points, index: NDArray[np.intp]) -> Points:
     """The points at ``index``, which may repeat."""
+    load = points.load
     return Points(
         take_arch(points.arch, index),
         take_gpu(points.gpu, index),
         take_setup(points.setup, index),
         take_constants(points.constants, index),
-        Load(*(field[index] for field in points.load)),
+        Load(load.concurrency[index], load.isl[index], load.osl[index], load.kind[index]),
         points.quantity[index],
         points.measured[index],
         {name: [labels[i] for i in index] for name, labels in points.labels.items()},
+        [points.precisions[i] for i in index],
     )
 
 

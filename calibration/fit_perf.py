@@ -1,0 +1,462 @@
+"""Fit what an engine adds to kernels, families of models held out: ``python calibration/fit_perf.py DATA``.
+
+Reads ``DATA/perf/{silicon,mlenergy,trtllm,inferencex_community}.parquet`` (measured serving speed), of the
+same folder ``argonne`` and ``splitwise`` for intervals alone, and the catalog. Prints errors of families
+that the constants had not seen and, with ``--write FACTS``, replaces the fitted rows of ``FACTS/perf.csv``
+(all families) and ``FACTS/perf_folds.csv`` (each family left out once: what ``isocost validate perf``
+answers that family with).
+
+The loss is robust in the logarithm; every constant is pulled to a guess, and a stack's own value to what
+all share. First the constants of a step are fitted to times of a token and to throughput, then those of
+the first token with the step held. Intervals are the tenth and ninetieth percentile of what was held out,
+by kind of load.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Iterable
+from datetime import date
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from scipy.optimize import least_squares
+
+from isocost.catalog import Catalog, CatalogAt
+from isocost.perf.constants import GENERIC, MADE, PLAIN, Constants, Reader, Term, cases_of
+from isocost.perf.predict import quantities
+from isocost.validate.perf import Points, points_of, read_rows, select
+
+FITTED_FILES = ("silicon", "mlenergy", "trtllm", "inferencex_community")
+OTHER_FILES = ("argonne", "splitwise")
+PULL = 2.0
+"""Weight of one standard deviation of a constant from its guess, in units of one row's log error."""
+OWN_SIGMA = 0.35
+"""How far (in logarithms) a stack's own value is thought to lie from what all stacks share."""
+LOSS_SCALE = 0.1
+STAGES = ("step", "first")
+
+
+class Share(NamedTuple):
+    """A constant: its guess, the uncertainty of that in logarithms, whether stacks have their own."""
+
+    guess: float
+    sigma: float
+    stage: str
+    is_own: bool = False
+
+
+SHARES = {
+    "memory_share": Share(0.95, 0.1, "step", True),
+    "dense_flop_share": Share(0.9, 0.15, "step"),
+    "expert_memory_share": Share(0.9, 0.15, "step", True),
+    "expert_flop_share": Share(1.0, 0.25, "step", True),
+    "expert_row_share": Share(0.8, 0.3, "step"),
+    "expert_each_share": Share(0.7, 0.4, "step"),
+    "touch_share": Share(0.85, 0.12, "step"),
+    "cache_share": Share(0.95, 0.15, "step"),
+    "prompt_flop_share": Share(0.9, 0.2, "step"),
+    "reduce_share": Share(1.3, 0.3, "step"),
+    "link_share": Share(0.9, 0.2, "step"),
+    "start_share": Share(0.7, 0.4, "step", True),
+    "activation_moves": Share(10.0, 0.5, "step"),
+    "spread_s": Share(2e-5, 0.5, "step"),
+    "layer_s": Share(8e-6, 0.7, "step", True),
+    "moe_layer_s": Share(1e-5, 0.7, "step", True),
+    "step_s": Share(5e-4, 0.7, "step", True),
+    "sequence_s": Share(8e-6, 0.7, "step", True),
+    "sparse_layer_s": Share(3e-5, 0.7, "step"),
+    "state_layer_s": Share(1e-5, 0.7, "step"),
+    "quantise_s": Share(2e-6, 0.7, "step"),
+    "slow_expert_layer_s": Share(1e-4, 0.7, "step"),
+    "prompt_share": Share(0.8, 0.15, "step", True),
+    "preempted_frac": Share(0.3, 0.5, "step"),
+    "first_token_s": Share(0.02, 0.7, "first", True),
+    "eager_layer_s": Share(3e-4, 0.7, "first", True),
+    "latent_eager_layer_s": Share(3e-4, 0.7, "first"),
+    "queue_share": Share(0.12, 0.5, "first", True),
+    "prompt_alone_share": Share(1.0, 0.2, "first", True),
+}
+ONLY = {"slow_expert_layer_s": ("vllm-2025",), "preempted_frac": ("vllm", "vllm-2025")}
+"""Constants that are zero but for these stacks."""
+
+
+class Name(NamedTuple):
+    """One number that is fitted: a constant, of all stacks (``""``) or the factor of one."""
+
+    constant: str
+    stack: str
+
+
+class Problem:
+    """Measured configurations with their kernels' part of every constant, and what was measured of them."""
+
+    def __init__(self, at: CatalogAt, files: Iterable[tuple[str, Path]]) -> None:
+        parts = [_configs(at, name, path) for name, path in files]
+        self.parts = [points for points, _, _ in parts]
+        self.measured = {
+            key: np.concatenate([table[key] for _, table, _ in parts]) for key in ("pace", "ttft", "e2e")
+        }
+        self.source = np.concatenate([np.full(len(p.measured), name) for p, _, name in parts])
+        self.family = np.concatenate([np.array(p.labels["family"]) for p, _, _ in parts])
+        self.stack = np.concatenate([np.array(p.labels["stack"]) for p, _, _ in parts])
+        self.gpu = np.concatenate([np.array(p.labels["gpu"]) for p, _, _ in parts])
+        self.kind = np.concatenate([p.load.kind for p, _, _ in parts])
+        self.points = _joined(self.parts)
+        self.stacks = sorted(set(self.stack))
+        self.names = [
+            Name(constant, stack)
+            for constant, share in SHARES.items()
+            for stack in ("", *(self.stacks if share.is_own else ()))
+        ]
+        self.stage = np.array([SHARES[name.constant].stage for name in self.names])
+        self.start = np.array([0.0 if n.stack else np.log(SHARES[n.constant].guess) for n in self.names])
+        self.sigma = np.array([OWN_SIGMA if n.stack else SHARES[n.constant].sigma for n in self.names])
+        self.mask = {stack: self.stack == stack for stack in self.stacks}
+        self.kernels = _kernels(at, self.points, self.stack)
+        self.fixed = _fixed(at)
+
+    def constants(self, x: np.ndarray) -> Constants:
+        """The constants of every configuration at parameters ``x``."""
+        share: dict[str, np.ndarray] = {}
+        for name, value in zip(self.names, x, strict=True):
+            if not name.stack:
+                share[name.constant] = np.full(len(self.stack), np.exp(value))
+            else:
+                share[name.constant][self.mask[name.stack]] *= np.exp(value)
+        for constant, stacks in ONLY.items():
+            share[constant] = share[constant] * np.isin(self.stack, stacks)
+        fields = []
+        for field in Constants._fields:
+            if field in PLAIN or field == "spread_eff":
+                fields.append(self.fixed[field])
+                continue
+            total = sum(
+                self.kernels[term.kernel] * (share[term.share] if term.share else 1.0)
+                for term in MADE.get(field, (Term(share=field),))
+            )
+            fields.append(np.minimum(total, 1.0) if field.endswith(("_eff", "_frac")) else total)
+        return Constants(*fields)
+
+    def predicted(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """The pace (a time of a token, or one over throughput), first token and whole answer of each."""
+        p = self.points
+        every = quantities(p.arch, p.gpu, p.setup, self.constants(x), p.load)
+        pace = np.where(self.kind == "saturated", every["step"], every["tpot"])
+        pace = np.where(self.kind == "offline", 1.0 / every["throughput"], pace)
+        return {"pace": pace, "ttft": every["ttft"], "e2e": every["e2e"]}
+
+
+def _configs(at: CatalogAt, source: str, path: Path) -> tuple[Points, dict[str, np.ndarray], str]:
+    """Distinct configurations of a file and what was measured of each, missing as NaN."""
+    rows = [
+        row for row in read_rows(path) if row["metric"] not in ("tpot_p50", "ttft_p50", "total_throughput")
+    ]
+    if source != "trtllm":
+        rows = [row for row in rows if row["metric"] != "output_throughput"]
+    points, _, _ = points_of(at, rows)
+    measured: dict[str, dict[str, float]] = {}
+    first: dict[str, int] = {}
+    for i, (config, quantity) in enumerate(zip(points.labels["config_id"], points.quantity, strict=True)):
+        first.setdefault(config, i)
+        measured.setdefault(config, {})[str(quantity)] = float(points.measured[i])
+    seen: dict[tuple[object, ...], str] = {}
+    for config, i in first.items():
+        values = tuple(sorted((name, round(value, 7)) for name, value in measured[config].items()))
+        layout = tuple(float(field[i]) for field in (*points.setup[:3], *points.load[:3]))
+        seen.setdefault((points.labels["model"][i], points.labels["gpu"][i], layout, values), config)
+    kept = list(seen.values())
+    index = np.array([first[config] for config in kept], dtype=np.intp)
+    table = {key: np.full(len(kept), np.nan) for key in ("pace", "ttft", "e2e")}
+    for j, config in enumerate(kept):
+        found = measured[config]
+        table["pace"][j] = found.get("tpot", found.get("step", 1.0 / found.get("throughput", np.nan)))
+        table["ttft"][j] = found.get("ttft", np.nan)
+        table["e2e"][j] = found.get("e2e", np.nan)
+        if "ttft" in found and "tpot" in found and "e2e" not in found:
+            table["e2e"][j] = found["ttft"] + (points.load.osl[first[config]] - 1) * found["tpot"]
+    return select(points, index), table, source
+
+
+def _joined(parts: list[Points]) -> Points:
+    def fields(one: tuple[object, ...]) -> list[np.ndarray]:
+        return [np.concatenate(values) for values in zip(*one, strict=True)]  # type: ignore[arg-type]
+
+    first = parts[0]
+    return Points(
+        type(first.arch)(*fields(tuple(p.arch for p in parts))),
+        type(first.gpu)(*fields(tuple(p.gpu for p in parts))),
+        type(first.setup)(*fields(tuple(p.setup for p in parts))),
+        first.constants,
+        type(first.load)(*fields(tuple(p.load for p in parts))),
+        np.concatenate([p.quantity for p in parts]),
+        np.concatenate([p.measured for p in parts]),
+        {key: [one for p in parts for one in p.labels[key]] for key in first.labels},
+        [one for p in parts for one in p.precisions],
+    )
+
+
+def _kernels(at: CatalogAt, points: Points, stack: np.ndarray) -> dict[str, np.ndarray]:
+    """The kernels' part of every constant, by the name of the kernel."""
+    cases = cases_of(at, points.labels["gpu"], points.precisions, points.arch, points.setup, list(stack))
+    reader = Reader(at)
+    wanted = {term.kernel for terms in MADE.values() for term in terms if term.kernel}
+    known: dict[object, dict[str, float]] = {}
+    for case in cases:
+        if case not in known:
+            known[case] = {name: reader.kernel(case, name) for name in wanted}
+    return {"": np.ones(len(cases)), **{n: np.array([known[c][n] for c in cases]) for n in wanted}}
+
+
+def _fixed(at: CatalogAt) -> dict[str, float]:
+    reader = Reader(at)
+    return {name: reader.value(GENERIC, name) for name in (*PLAIN, "spread_eff")}
+
+
+def weights(problem: Problem, inside: np.ndarray) -> np.ndarray:
+    """Between every row and every family of every source counting the same."""
+    key = np.char.add(problem.family.astype(str), problem.source.astype(str))
+    names, which, counts = np.unique(key[inside], return_inverse=True, return_counts=True)
+    assert len(names)
+    found = counts[which] ** -0.25
+    return np.asarray(found / found.mean())
+
+
+def fit(problem: Problem, inside: np.ndarray, rounds: int = 12) -> np.ndarray:
+    """The parameters that fit the rows ``inside``, one stage after the other."""
+    x = problem.start.copy()
+    for stage, target, clip in (("step", "pace", 3.0), ("first", "ttft", 1.5)):
+        rows = inside & np.isfinite(problem.measured[target])
+        weight = weights(problem, rows)
+        free = problem.stage == stage
+        offline = (problem.kind == "offline")[rows]
+
+        def residual(
+            z: np.ndarray, rows=rows, weight=weight, free=free, target=target, clip=clip, offline=offline
+        ) -> np.ndarray:  # type: ignore[no-untyped-def]
+            trial = x.copy()
+            trial[free] = z
+            ratio = np.log(problem.predicted(trial)[target] / problem.measured[target])[rows]
+            # An offline run says how loads compare, not how fast the engine is: its own level is free.
+            if target == "pace" and offline.any():
+                ratio[offline] -= np.median(ratio[offline])
+            pull = PULL * (z - problem.start[free]) / problem.sigma[free]
+            return np.concatenate([np.clip(ratio, -clip, clip) * weight, pull])
+
+        scale = LOSS_SCALE if stage == "step" else 2 * LOSS_SCALE
+        found = least_squares(residual, x[free], loss="soft_l1", f_scale=scale, max_nfev=rounds)
+        x[free] = found.x
+    return x
+
+
+def shown(ratio: np.ndarray) -> str:
+    """Errors of a group in words."""
+    error = np.abs(ratio - 1.0)
+    return (
+        f"n {len(ratio):5} median {np.median(error):.3f} MAPE {error.mean():.3f} bias {np.median(ratio):.3f}"
+    )
+
+
+def report(problem: Problem, said: dict[str, np.ndarray], title: str) -> None:
+    """Errors by source and quantity, and of silicon by family."""
+    print(title)
+    for target in ("pace", "ttft", "e2e"):
+        ratio = said[target] / problem.measured[target]
+        for source in dict.fromkeys(problem.source):
+            here = (problem.source == source) & np.isfinite(ratio)
+            if here.any():
+                print(f"  {target:5} {source:20} {shown(ratio[here])}")
+    ratio = said["pace"] / problem.measured["pace"]
+    for source in ("silicon", "mlenergy", "trtllm"):
+        for family in np.unique(problem.family):
+            here = (problem.source == source) & (problem.family == family) & np.isfinite(ratio)
+            if here.any():
+                print(f"    {source:9} {family:16} {shown(ratio[here])}")
+    here = (problem.source == "silicon") & (problem.gpu == "h100-sxm")
+    print(f"    silicon   on H100          {shown(ratio[here])}", flush=True)
+
+
+def held_out(problem: Problem, trained: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Predictions of each family by constants that had not seen it, and those constants by family."""
+    said = {key: np.full(len(problem.stack), np.nan) for key in ("pace", "ttft", "e2e")}
+    folds: dict[str, np.ndarray] = {}
+    everyone = fit(problem, trained)
+    for family in np.unique(problem.family):
+        test = problem.family == family
+        x = fit(problem, trained & ~test) if (test & trained).any() else everyone
+        if (test & trained).any():
+            folds[str(family)] = x
+        found = problem.predicted(x)
+        for key, values in said.items():
+            values[test] = found[key][test]
+    folds[""] = everyone
+    return said, folds
+
+
+TENTHS = (0.1, 0.5, 0.9)
+
+
+class Ratios(NamedTuple):
+    """Measured over predicted of held-out rows, with the family and the group of each."""
+
+    value: np.ndarray
+    family: np.ndarray
+    group: np.ndarray
+
+
+def tenths(ratios: Ratios, inside: np.ndarray) -> np.ndarray:
+    """Tenth, fiftieth and ninetieth percentile over families that count as the root of their rows."""
+    values, family = ratios.value[inside], ratios.family[inside]
+    _, which, counts = np.unique(family, return_inverse=True, return_counts=True)
+    weight = counts[which] ** -0.5
+    weight = weight / weight.sum()
+    order = np.argsort(values)
+    return np.asarray(np.interp(TENTHS, np.cumsum(weight[order]) - 0.5 * weight[order], values[order]))
+
+
+def ratios_of(problem: Problem, said: dict[str, np.ndarray]) -> dict[str, Ratios]:
+    """Ratios by spread. A time of a token is a pace; throughput is one over it where a load is offline."""
+    vendor = np.array(
+        ["AMD" if g.startswith("mi") else "Intel" if g.startswith("gaudi") else "" for g in problem.gpu]
+    )
+    group = np.array(
+        [f"load={k}" + (f";vendor={v}" if v else "") for k, v in zip(problem.kind, vendor, strict=True)]
+    )
+    out = {}
+    for name, target in (("tpot", "pace"), ("ttft", "ttft"), ("e2e", "e2e"), ("throughput", "pace")):
+        ratio = problem.measured[target] / said[target]
+        some = np.isfinite(ratio) & ((problem.kind != "offline") | (name == "throughput"))
+        if name == "throughput":
+            life = problem.measured["e2e"] / said["e2e"]
+            ratio = 1.0 / np.where(np.isfinite(life), life, ratio)
+            some = np.isfinite(ratio)
+        if name == "tpot":
+            some &= problem.kind != "static"
+        out[name] = Ratios(ratio[some], problem.family[some], group[some])
+    return out
+
+
+def coverage(name: str, ratios: Ratios) -> None:
+    """How often the interval from the other families holds a family's measurements."""
+    for group in np.unique(ratios.group):
+        here = ratios.group == group
+        families = np.unique(ratios.family[here])
+        if len(families) < 2:
+            continue
+        hits = []
+        for family in families:
+            test = here & (ratios.family == family)
+            low, _, high = tenths(ratios, here & ~test)
+            hits.append((ratios.value[test] >= low) & (ratios.value[test] <= high))
+        every = np.concatenate(hits)
+        print(
+            f"  {name:10} {group:26} {len(every):5} rows, {len(families)} families: {every.mean():.1%} inside"
+        )
+
+
+def rows_of(problem: Problem, x: np.ndarray, subject: str, folds: Iterable[np.ndarray]) -> list[list[str]]:
+    """Facts of one set of constants; low and high are the least and greatest over ``folds``."""
+    out = []
+    value = dict(zip(problem.names, x, strict=True))
+    others = [dict(zip(problem.names, y, strict=True)) for y in folds]
+
+    def of(table: dict[Name, float], name: Name) -> float:
+        own = table[name] if name.stack else 0.0
+        return float(np.exp(table[Name(name.constant, "")] + own))
+
+    for name in problem.names:
+        numbers = of(value, name)
+        spread = [numbers, *(of(table, name) for table in others)]
+        when = f"stack={name.stack}" if name.stack else ""
+        if name.constant in ONLY and not name.stack:
+            out.append([subject, name.constant, "", "0", *_rest(name.constant, "", "")])
+            for stack in ONLY[name.constant]:
+                out.append(
+                    [
+                        subject,
+                        name.constant,
+                        f"stack={stack}",
+                        f"{numbers:.4g}",
+                        *_rest(name.constant, f"{min(spread):.4g}", f"{max(spread):.4g}"),
+                    ]
+                )
+            continue
+        low, high = (f"{min(spread):.4g}", f"{max(spread):.4g}") if others else ("", "")
+        out.append([subject, name.constant, when, f"{numbers:.4g}", *_rest(name.constant, low, high)])
+    return out
+
+
+def _rest(constant: str, low: str, high: str, note: str = "") -> list[str]:
+    unit = "s" if constant.endswith("_s") else "1"
+    read = ["", "", "perf-fit", "", date.today().isoformat(), "derived", "", note]
+    return [unit, low if low != high else "", high if low != high else "", *read]
+
+
+def spread_rows(ratios: dict[str, Ratios]) -> list[list[str]]:
+    """Facts of the intervals: of all loads together, then of each group that has rows enough."""
+    out = []
+    for name, found in ratios.items():
+        note = (
+            "median and central 80 % of measured over predicted on families that the constants had not seen"
+        )
+        for group in ("", *np.unique(found.group)):
+            here = np.ones(len(found.group), bool) if not group else found.group == group
+            here &= (found.group == "load=closed") if not group else True
+            if here.sum() < 8:
+                continue
+            low, middle, high = tenths(found, here)
+            rest = _rest("ratio", f"{low:.4g}", f"{high:.4g}", note)
+            out.append(["perf/interval", f"{name}_ratio", str(group), f"{middle:.4g}", *rest])
+    return out
+
+
+def write(folder: Path, problem: Problem, folds: dict[str, np.ndarray], ratios: dict[str, Ratios]) -> None:
+    """Replace the fitted rows of ``perf.csv`` and the whole of ``perf_folds.csv``."""
+    path = folder / "perf.csv"
+    with path.open(newline="") as file:
+        head, *rows = list(csv.reader(file))
+    spreads = spread_rows(ratios)
+    made = {(row[0], row[1], row[2]) for row in spreads}
+    rows = [
+        row
+        for row in rows
+        if not (row[0] == "perf/stack" and row[1] in SHARES) and (row[0], row[1], row[2]) not in made
+    ]
+    others = [x for family, x in folds.items() if family]
+    rows += rows_of(problem, folds[""], "perf/stack", others) + spreads
+    apart = [
+        row
+        for family, x in folds.items()
+        if family
+        for row in rows_of(problem, x, f"perf/stack/without/{family}", ())
+    ]
+    for name, table in (("perf.csv", rows), ("perf_folds.csv", apart)):
+        with (folder / name).open("w", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(head)
+            writer.writerows(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--write", type=Path, help="the folder of facts")
+    args = parser.parse_args()
+    at = Catalog.load().at(date.today())
+    files = [(name, args.data / "perf" / f"{name}.parquet") for name in (*FITTED_FILES, *OTHER_FILES)]
+    problem = Problem(at, files)
+    trained = np.isin(problem.source, FITTED_FILES)
+    said, folds = held_out(problem, trained)
+    report(problem, problem.predicted(folds[""]), "fitted")
+    report(problem, said, "held out")
+    ratios = ratios_of(problem, said)
+    for name, found in ratios.items():
+        coverage(name, found)
+    if args.write:
+        write(args.write, problem, folds, ratios)
+
+
+if __name__ == "__main__":
+    main()
