@@ -16,7 +16,7 @@ from isocost.cli.trace import Format, Map, WorkloadBy, opened
 from isocost.units import money, percent
 
 if TYPE_CHECKING:
-    from isocost.plan.written.review import Review
+    from isocost.plan.written.review import Review, Served
 
 PlanPath = Annotated[
     Path, Parameter(name="--plan", help="A plan.toml that 'isocost plan' wrote.", show_default=True)
@@ -81,4 +81,24 @@ def _show(found: Review, plan: Path) -> None:
         away = f"{row.overflowed:,}" if row.busy_frac is not None else "-"
         cells = (f"{row.requests:,}", percent(row.share_frac), f"{row.usd:,.2f}", ttft, busy, away)
         table.add_row(f"  {row.deployment}", *cells)
-    show(table, "", limit_rows(found.limits))
+    show(table)
+    for row in found.served:
+        if said := _counts_on(row):
+            show(wrapped(said, "  "))
+    show("", limit_rows(found.limits))
+
+
+def _counts_on(row: Served) -> str:
+    """What a deployment's figures rest on: its prompt cache against the best that any could do; its time."""
+    said = []
+    if row.cached_frac is not None:
+        read = f"{percent(row.cached_frac)} of its input read from a prompt cache"
+        bound = row.cache_bound_frac
+        best = "the log has no prefixes to say what the best cache would read"
+        if bound is not None:
+            best = f"the best possible (Belady, which knows the future) reads {percent(bound)}"
+        said.append(f"{read}; {best}")
+    if row.prefill_frac is not None and row.decode_frac is not None:
+        work = f"{percent(row.prefill_frac)} of rented time on prompts, {percent(row.decode_frac)} on answers"
+        said.append(work)
+    return f"{row.deployment}: {'. '.join(said)}." if said else ""

@@ -177,8 +177,8 @@ def belady(prompts: Blocks, capacity_blocks: int) -> I64:
     n = prompts.offsets.size - 1
     hit_tok = np.zeros(n, np.int64)
     if _capacity(capacity_blocks) and prompts.nodes.size:
-        following = np.empty(prompts.nodes.size, np.int64)
-        seen = np.full(prompts.n_nodes, n + 1, np.int64)
+        following = np.empty(prompts.nodes.size, np.int32)
+        seen = np.full(prompts.n_nodes, n + 1, np.int32)
         prefix_kernel.next_use(prompts.offsets, prompts.nodes, seen, following)
         scratch = np.zeros((6, prompts.n_nodes + 1), np.int64)
         scratch[4] = -1

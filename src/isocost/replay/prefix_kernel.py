@@ -176,7 +176,7 @@ def fifo(offsets: I64, nodes: I32, tok: I32, ring: I64, present: I8, hit_tok: I6
 
 
 @compiled
-def next_use(offsets: I64, nodes: I32, seen: I64, following: I64) -> None:
+def next_use(offsets: I64, nodes: I32, seen: I32, following: I32) -> None:
     """``following`` (blocks held): the next request that holds the same node, n + 1 where none does."""
     n = offsets.size - 1
     for r in range(n - 1, -1, -1):
@@ -229,7 +229,7 @@ def remove(heap: I64, at: I64, key: I64, size: int, i: int) -> None:
 
 @compiled
 def belady(
-    offsets: I64, nodes: I32, tok: I32, following: I64, capacity: int, scratch: I64, hit_tok: I64
+    offsets: I64, nodes: I32, tok: I32, following: I32, capacity: int, scratch: I64, hit_tok: I64
 ) -> None:
     """The leaf used again last goes first; a block that would be used later than all others stays out.
 

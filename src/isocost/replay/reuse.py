@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
@@ -61,6 +63,42 @@ def prefix_hits(table: Chunk, rows: Rows, block_tok: int, ttl_s: float) -> npt.N
     prompts = blocks_of(table, rows, prompt, block_tok)
     assert prompts is not None
     return np.minimum(time_to_live(prompts, arrival, life), prompt)
+
+
+class CacheUse(NamedTuple):
+    """What a deployment's prompt cache gives, as parts of its input, and what no cache could exceed.
+
+    ``read_frac`` as replayed or billed; ``bound_frac`` what Belady's rule reads in the same memory with the
+    future known; ``endless_frac`` what a cache reads that never forgets; ``memory_tok`` of the cache, 0 where
+    it is not known (a provider's): the bound is the endless one then. NaN where the log has no prefixes.
+    """
+
+    read_frac: float
+    bound_frac: float
+    endless_frac: float
+    memory_tok: int
+
+
+def cache_use(
+    table: Chunk, rows: Rows, input_tok: Rows, read_tok: int, block_tok: int, memory_tok: int = 0
+) -> CacheUse:
+    """How far ``read_tok`` cached tokens of ``rows`` are from what any cache of ``memory_tok`` could read."""
+    from isocost.replay.prefix import belady, blocks_of, infinite, time_to_live_of_rows
+
+    total = max(1, int(input_tok.sum()))
+    read = read_tok / total
+    if table.block_offsets is None or table.block_ids is None or block_tok <= 0 or not len(rows):
+        return CacheUse(read, np.nan, np.nan, memory_tok)
+    prompts = blocks_of(table, rows, input_tok, block_tok) if memory_tok else None
+    if prompts is None:
+        start, prompt = np.zeros(len(rows), np.int64), np.asarray(input_tok, np.int64)
+        numbers = table.block_ids.astype(np.int32, copy=False)
+        reads = time_to_live_of_rows(table.block_offsets, numbers, rows, start, prompt, block_tok, 0)
+        endless = float(np.minimum(reads, prompt).sum()) / total
+        return CacheUse(read, endless, endless, 0)
+    bound = belady(prompts, memory_tok // block_tok)
+    endless = float(np.minimum(infinite(prompts), input_tok).sum()) / total
+    return CacheUse(read, float(np.minimum(bound, input_tok).sum()) / total, endless, memory_tok)
 
 
 ReadWrite = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64] | None]

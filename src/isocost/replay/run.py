@@ -26,7 +26,7 @@ from isocost.policy.compiled import assign
 from isocost.policy.route import Route
 from isocost.replay.prefix import blocks_of
 from isocost.replay.queue import BatchLimits, Served, Terms, serve, serve_with_prefixes
-from isocost.replay.reuse import exact_hits, provider_cache
+from isocost.replay.reuse import CacheUse, cache_use, exact_hits, provider_cache
 from isocost.trace.schema import NS_PER_S, Chunk
 from isocost.trace.shape import HOUR_NS, hour_of_week
 
@@ -89,6 +89,10 @@ class Replayed:
     unpriced: int
     output_tok: npt.NDArray[np.int64]
     """Output tokens of each row as the model that answered counts them: (n,)."""
+    caches: dict[str, CacheUse]
+    """Prompt caches that something was read from, by deployment, and what none could exceed."""
+    work_s: dict[str, Work]
+    """Replica-seconds by pool: in prefill, in decoding, and rented."""
 
     def percentile(self, rows: Rows, q: float) -> dict[str, float | None]:
         """Percentiles of TTFT, TPOT and e2e over rows, in seconds; ``None`` where any is not known.
@@ -102,6 +106,14 @@ class Replayed:
             name: None if not len(values) or np.isnan(values).any() else float(np.percentile(values, q))
             for name, values in found.items()
         }
+
+
+class Work(NamedTuple):
+    """Replica-seconds: of prefill and of decoding that requests cause themselves, and rented in all."""
+
+    prefill_s: float
+    decode_s: float
+    rented_s: float
 
 
 @dataclass
@@ -135,6 +147,8 @@ def replay(
     ledger = Ledger()
     overflowed: dict[str, int] = {}
     busy: dict[str, float] = {}
+    caches: dict[str, CacheUse] = {}
+    work: dict[str, Work] = {}
     for schedule in situation.fleet.pools:
         pool = situation.deployments.get(schedule.deployment)
         if not isinstance(pool, Pool):
@@ -145,14 +159,20 @@ def replay(
                 fix=f"Pools among the deployments are: {', '.join(known) or 'none'}",
             )
         rows = np.flatnonzero(state.where == code[pool.id])
-        served, worked_s = _serve(table, rows, pool, schedule, state.tokens, situation.block_tok)
+        served, cached, worked = _serve(table, rows, pool, schedule, state.tokens, situation.block_tok)
         ok = served.status == 0
         state.ttft_s[rows[ok]] = served.ttft_ps[ok] / PS_PER_S
         state.e2e_s[rows[ok]] = served.e2e_ps[ok] / PS_PER_S
         overflowed[pool.id] = int((~ok).sum())
         state.where[rows[~ok]] = state.fallback[rows[~ok]]
         _recount(table, routed, rows[~ok], state, situation, code)
-        rented_s, charges = _rent(pool, schedule, table, worked_s)
+        prompt = state.tokens["input_tok"][rows]
+        if cached.any():
+            memory = pool.kv_capacity_tok * max(schedule.replicas(h) for h in range(168))
+            read = int(cached[ok].sum())
+            caches[pool.id] = cache_use(table, rows, prompt, read, situation.block_tok, memory)
+        rented_s, charges = _rent(pool, schedule, table, worked.prefill_s + worked.decode_s)
+        work[pool.id] = worked._replace(rented_s=rented_s)
         busy[pool.id] = float(served.busy_ps.sum()) / PS_PER_S / rented_s if rented_s else 0.0
         ledger.extend(charges)
     unpriced = 0
@@ -167,6 +187,9 @@ def replay(
         if isinstance(deployment, Api):
             rows = np.flatnonzero(state.where == code[name])
             unpriced += _bill(deployment, table, rows, state, workloads, situation, ledger)
+            if len(rows) and state.tokens["cached_tok"][rows].any():
+                prompt, read = state.tokens["input_tok"][rows], int(state.tokens["cached_tok"][rows].sum())
+                caches[name] = cache_use(table, rows, prompt, read, situation.block_tok)
     return Replayed(
         ledger,
         names,
@@ -177,6 +200,8 @@ def replay(
         busy,
         unpriced,
         state.tokens["output_tok"],
+        caches,
+        work,
     )
 
 
@@ -312,8 +337,8 @@ def _serve(
     schedule: PoolSchedule,
     tokens: Mapping[str, npt.NDArray[np.int64]],
     block_tok: int,
-) -> tuple[Served, float]:
-    """What the pool's replicas did with its rows, and the replica-seconds that the rows' own work took."""
+) -> tuple[Served, Rows, Work]:
+    """What the pool's replicas did with its rows, their cached tokens, and what their own work took."""
     start = int(table.arrival_ns[0]) // HOUR_NS * HOUR_NS
     if int(table.arrival_ns[-1]) - start > LONGEST_NS:
         days = (int(table.arrival_ns[-1]) - start) / HOUR_NS / 24
@@ -338,7 +363,8 @@ def _serve(
             n_replicas=most, schedule=switches, overflow_outstanding=overflow,
         )  # fmt: skip
         served = Served(found.ttft_ps, found.e2e_ps, found.replica, found.status, found.busy_ps, found.steps)
-        return served, _work_s(pool, prompt, np.maximum(0, found.cached_tok), output, served)
+        cached = np.maximum(0, found.cached_tok)
+        return served, cached, _work(pool, prompt, cached, output, served)
     served = serve(
         arrival,
         prompt,
@@ -349,20 +375,17 @@ def _serve(
         schedule=switches,
         overflow_outstanding=overflow,
     )
-    return served, _work_s(pool, prompt, np.zeros_like(prompt), output, served)
+    none = np.zeros_like(prompt)
+    return served, none, _work(pool, prompt, none, output, served)
 
 
-def _work_s(
-    pool: Pool,
-    prompt: npt.NDArray[np.int64],
-    cached: npt.NDArray[np.int64],
-    output: npt.NDArray[np.int64],
-    served: Served,
-) -> float:
+def _work(pool: Pool, prompt: Rows, cached: Rows, output: Rows, served: Served) -> Work:
     """Replica-seconds of the served requests' own work."""
     ok = served.status == 0
-    columns = [np.asarray(column[ok], dtype=np.float64) for column in (prompt, cached, output)]
-    return float(work_s(pool, *columns).sum())
+    tokens = [np.asarray(column[ok], dtype=np.float64) for column in (prompt, cached, output)]
+    whole = float(work_s(pool, *tokens).sum())
+    prefill = float((tokens[0] - tokens[1]).sum()) * pool.prefill_ps_per_tok / PS_PER_S
+    return Work(prefill, whole - prefill, 0.0)
 
 
 def _rent(pool: Pool, schedule: PoolSchedule, table: Chunk, worked_s: float) -> tuple[float, list[Charge]]:

@@ -21,7 +21,13 @@ LATENCIES = (("ttft_p95_s", "ttft"), ("tpot_p95_s", "tpot"), ("e2e_p95_s", "e2e"
 
 
 class Served(msgspec.Struct, frozen=True):
-    """What one deployment answered. ``busy_frac``: of rented time, ``None`` where nothing is rented."""
+    """What one deployment answered.
+
+    ``busy_frac``, ``prefill_frac``, ``decode_frac``: of rented time, ``None`` where nothing is rented.
+    ``cached_frac`` of its input was read from a prompt cache; ``cache_bound_frac`` is what Belady's rule,
+    which knows the future, would read in the same memory (a provider's: in an endless one); ``None`` where
+    nothing was read or the log has no prefixes.
+    """
 
     deployment: str
     requests: int
@@ -30,6 +36,10 @@ class Served(msgspec.Struct, frozen=True):
     ttft_p95_s: float | None
     overflowed: int
     busy_frac: float | None
+    prefill_frac: float | None = None
+    decode_frac: float | None = None
+    cached_frac: float | None = None
+    cache_bound_frac: float | None = None
 
 
 class Review(msgspec.Struct, frozen=True):
@@ -90,7 +100,14 @@ def _served(found: Rerun) -> list[Served]:
         if len(mine) or usd:
             share = len(mine) / max(1, len(demand))
             over = replayed.overflowed.get(name, 0)
-            rows.append(Served(name, len(mine), share, usd, ttft, over, replayed.busy_frac.get(name)))
+            work, cache = replayed.work_s.get(name), replayed.caches.get(name)
+            parts: tuple[float | None, float | None] = (None, None)
+            if work is not None and work.rented_s:
+                parts = (work.prefill_s / work.rented_s, work.decode_s / work.rented_s)
+            read = None if cache is None else cache.read_frac
+            bound = None if cache is None or np.isnan(cache.bound_frac) else cache.bound_frac
+            busy = replayed.busy_frac.get(name)
+            rows.append(Served(name, len(mine), share, usd, ttft, over, busy, *parts, read, bound))
     return sorted(rows, key=lambda row: -row.usd)
 
 
