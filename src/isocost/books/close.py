@@ -15,7 +15,7 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -23,6 +23,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from isocost.books.contract import contract
+from isocost.books.overlay import parse_overlay
 from isocost.books.rounding import largest_remainder
 from isocost.books.statement import Line, Statement, month_of
 from isocost.catalog import Catalog
@@ -44,6 +46,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     at_least: bool
     requests: int
     files: dict[str, str]
+    billed_usd: str = ""
+    """What the contract bills for it; blank without one."""
 
 
 class FactRow(msgspec.Struct, frozen=True):
@@ -77,7 +81,10 @@ class Restated(msgspec.Struct, frozen=True):
 
 
 class Restatement(msgspec.Struct, frozen=True):
-    """What the same month would be now; ``lines`` sum exactly to the change of its list cost."""
+    """What the same month would be now; ``lines`` sum exactly to the change.
+
+    Amounts are what is billed: under the contract that each side has, at list price without one.
+    """
 
     month: str
     closed_usd: Decimal
@@ -116,9 +123,10 @@ def close(found: Statement, catalog: Catalog, month: str, books: Path, *, overla
         _write_facts(stage / FACTS, _facts(part.lines, catalog))
         (stage / OVERLAY).write_text(overlay, encoding="utf-8")
         files = {path.name: _hash(path) for path in sorted(stage.iterdir())}
+        billed = format(Decimal(_billed(part, overlay, month)).scaleb(-15), "f") if overlay else ""
         manifest = Manifest(
             month, on, found.title, found.digest, found.basis, format(part.total_usd, "f"),
-            part.at_least, part.n_requests, files,
+            part.at_least, part.n_requests, files, billed,
         )  # fmt: skip
         (stage / MANIFEST).write_bytes(msgspec.toml.encode(manifest))
         stage.chmod(0o755)
@@ -158,7 +166,8 @@ def restate(closed: Closed, found: Statement, catalog: Catalog, overlay: str) ->
     """What changed since a month was closed: its usage, the facts behind its prices, its overlay.
 
     A cell (day, model, tier, tenant, workload, meter) whose quantity changed moves the month by the change
-    at the closed price; what is left of the cell's change is its price's.
+    at the closed list price; what is left of the cell's change is its price's. What the contract takes off
+    (or adds) now, less what it did, is the overlay's line.
     """
     before, after = closed.statement, found.within(closed.manifest.month)
     was, now = _cells(before.lines), _cells(after.lines)
@@ -187,10 +196,28 @@ def restate(closed: Closed, found: Statement, catalog: Catalog, overlay: str) ->
         Restated("usage" if kind == "usage" else "price", text, Decimal(fusd).scaleb(-15))
         for (kind, text), fusd in zip(pairs, exact, strict=True)
     ]
-    if overlay != closed.overlay:
-        lines.append(Restated("overlay", "the contract overlay is another one", Decimal(0)))
+    month = closed.manifest.month
+    was_billed, now_billed = _billed(before, closed.overlay, month), _billed(after, overlay, month)
+    moved_fusd = (now_billed - after.total_fusd) - (was_billed - before.total_fusd)
+    if overlay != closed.overlay or moved_fusd:
+        same = "the same contract on other usage" if overlay == closed.overlay else ""
+        said = same or "the contract overlay is another one"
+        lines.append(Restated("overlay", said, Decimal(moved_fusd).scaleb(-15)))
     lines.sort(key=lambda line: (line.kind, -abs(line.usd), line.said))
-    return Restatement(closed.manifest.month, before.total_usd, after.total_usd, tuple(lines))
+    return Restatement(month, Decimal(was_billed).scaleb(-15), Decimal(now_billed).scaleb(-15), tuple(lines))
+
+
+def _billed(part: Statement, overlay: str, month: str) -> int:
+    """Femto-dollars that a month is billed under a contract; at list price where there is none.
+
+    Raises:
+        BadInput: the overlay cannot be read or applied.
+    """
+    if not overlay.strip():
+        return part.total_fusd
+    first, after = month_of(month)
+    terms = parse_overlay(overlay, OVERLAY)
+    return contract(part, terms, (first, after - timedelta(days=1))).billed_fusd
 
 
 def write_restatement(found: Restatement, books: Path) -> tuple[Path, bool]:

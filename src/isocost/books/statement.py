@@ -268,7 +268,7 @@ def statement(trace: Trace, catalog: Catalog, *, bucket: Bucket = "day") -> Stat
         raise BadTrace(
             "times count from the log's start: a price needs a date",
             where=trace.title,
-            fix="Give a log with dates, or type 'isocost plan LOG' for what it costs today",
+            fix="Type 'isocost bill LOG --at 2026-10-01' for what it would cost from that day on",
         )
     sums = _Sums(catalog, trace, _STEP_NS[bucket])
     for chunk in trace.chunks():

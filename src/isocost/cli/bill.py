@@ -20,6 +20,7 @@ from isocost.units import exact_usd
 
 if TYPE_CHECKING:
     from isocost.bill.log import Logged
+    from isocost.books.contract import Contract
     from isocost.books.statement import Statement
     from isocost.trace import Trace
     from isocost.trace.schema import Unread
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 MOST_GROUPS = 40
 """Groups that are printed; ``--json`` has them all."""
 
-BY = ("provider", "model", "offering", "tier", "region", "tenant", "workload", "hour", "day", "month")
+BY = ("provider", "model", "offering", "tier", "region", "tenant", "workload", "account", "credential",
+      "deployment", "hour", "day", "month")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,19 @@ class Source:
     facts: Facts = None
 
 
+@dataclass(frozen=True)
+class Assumed:
+    """What rows do not say, and under which contract they are billed."""
+
+    now: Annotated[str | None, Parameter(help="Price every row at this model, at the row's own date.")] = None
+    tier: Annotated[str, Parameter(help="The tier of rows that name none: batch, priority, flex.")] = ""
+    region: Annotated[str, Parameter(help="The region of rows that name none.")] = ""
+    at: Annotated[
+        str | None, Parameter(help="Of a log whose times count from its start: the day it began, 2026-10-01.")
+    ] = None
+    overlay: Annotated[Path | None, Parameter(help="The contract, as TOML (docs/money.md).")] = None
+
+
 @app.command(sort_key=3)
 def bill(
     log: Annotated[Path, Parameter(help="A log or a usage report; its format is found by its columns.")],
@@ -48,11 +63,7 @@ def bill(
     by: Annotated[
         str, Parameter(help="Groups: model, tenant, provider, workload, tier, region, day.")
     ] = "model",
-    now: Annotated[
-        str | None, Parameter(help="Price every row at this model, at the row's own date.")
-    ] = None,
-    tier: Annotated[str, Parameter(help="The tier of rows that name none: batch, priority, flex.")] = "",
-    region: Annotated[str, Parameter(help="The region of rows that name none.")] = "",
+    assumed: Annotated[Assumed, Parameter(name="*")] = Assumed(),
     quarantine: Annotated[
         Path | None, Parameter(help="Write rows that cannot be read here, however many, as line,reason.")
     ] = None,
@@ -61,6 +72,9 @@ def bill(
 ) -> None:
     """Price a log exactly, each row at its own date, and say what is not priced and why."""
     from isocost.bill.log import logged, stated
+    from isocost.books.contract import contract
+    from isocost.books.dated import starting
+    from isocost.books.overlay import read_overlay
     from isocost.books.statement import statement
 
     keys = tuple(part.strip() for part in by.split(",") if part.strip())
@@ -68,21 +82,30 @@ def bill(
     if wrong or not keys:
         raise BadInput(f"{by!r} is no list of groups", where="--by", fix=f"Choose from {', '.join(BY)}")
     catalog = load(source.facts)
-    trace = opened(log, source.map_, source.workload_by, source.format_, lenient=quarantine is not None)
+    terms = read_overlay(assumed.overlay) if assumed.overlay is not None else None
+    trace = opened(
+        log, source.map_, source.workload_by, source.format_, lenient=quarantine is not None,
+        who=terms is not None or bool({*keys} & {"account", "credential", "deployment"}),
+    )  # fmt: skip
+    if assumed.at is not None:
+        trace = starting(trace, assumed.at)
     said = logged(trace)
     with working("pricing"):
         found = statement(
-            stated(trace, model=now or "", tier=tier, region=region),
+            stated(trace, model=assumed.now or "", tier=assumed.tier, region=assumed.region),
             catalog,
-            bucket="hour" if "hour" in keys else "day",
+            bucket="hour" if "hour" in keys or (terms is not None and terms.hourly) else "day",
         )
+        under = contract(found, terms) if terms is not None else None
     if quarantine is not None:
         _set_aside(quarantine, trace.unread)
     keys = tuple("period" if key == "hour" else key for key in keys)
-    groups = _groups(found, keys)
+    groups = _groups(found, keys, under)
     if json:
-        return show_json(_document(found, said, trace, keys, groups))
+        return show_json({**_document(found, said, trace, keys, groups), **_agreed(under)})
     _show(found, said, trace, keys, groups)
+    if under is not None:
+        _show_contract(under)
     if quarantine is not None:
         show(wrapped(f"{len(trace.unread):,} rows are set aside in {quarantine}"))
     return None
@@ -98,6 +121,7 @@ class _Group:
     unpriced: int = 0
     amount_fusd: int = 0
     no_rate: bool = False
+    billed_fusd: int | None = None
 
     def __post_init__(self) -> None:
         self.quantity: dict[str, int] = {}
@@ -113,7 +137,7 @@ class _Group:
         return bool(self.no_rate or self.partial or self.unpriced)
 
 
-def _groups(found: Statement, keys: tuple[str, ...]) -> list[_Group]:
+def _groups(found: Statement, keys: tuple[str, ...], under: Contract | None) -> list[_Group]:
     """Groups of the statement, dearest first; days and months in their order."""
     groups: dict[tuple[str, ...], _Group] = {}
 
@@ -131,6 +155,9 @@ def _groups(found: Statement, keys: tuple[str, ...]) -> list[_Group]:
         one.quantity[line.meter] = one.quantity.get(line.meter, 0) + line.quantity
         one.amount_fusd += line.amount_fusd
         one.no_rate |= line.rate_fusd is None
+    for part in under.pieces if under is not None else ():
+        one = of(part.line)
+        one.billed_fusd = (one.billed_fusd or 0) + part.billed_fusd
     if keys[0] in ("period", "day", "month"):
         return sorted(groups.values(), key=lambda one: one.key)
     return sorted(groups.values(), key=lambda one: (-one.amount_fusd, one.key))
@@ -139,7 +166,7 @@ def _groups(found: Statement, keys: tuple[str, ...]) -> list[_Group]:
 def _cents(usd: Decimal, at_least: bool = False) -> str:
     """Dollars to the cent; what is less than half a cent, exactly."""
     whole = usd.quantize(Decimal("0.01"), ROUND_HALF_EVEN)
-    said = f"${whole:,}" if whole or not usd else exact_usd(usd)
+    said = f"${whole:,}".replace("$-", "-$") if whole or not usd else exact_usd(usd)
     return f">= {said}" if at_least else said
 
 
@@ -172,16 +199,25 @@ def _show(found: Statement, said: Logged, trace: Trace, keys: tuple[str, ...], g
     present = [meter for meter in _meters(groups) if meter != "request"]
     heads = [(name, "l") for name in keys]
     heads[0] = (f"  {heads[0][0]}", "l")
-    table = grid(*heads, ("requests", "r"), *((meter, "r") for meter in present), ("amount", "r"))
+    agreed = any(one.billed_fusd is not None for one in groups)
+    table = grid(
+        *heads, ("requests", "r"), *((meter, "r") for meter in present), ("amount", "r"),
+        *((("billed", "r"),) if agreed else ()),
+    )  # fmt: skip
     for one in groups[:MOST_GROUPS]:
         names = [name or "(none)" for name in one.key]
         amounts = [f"{one.quantity.get(meter, 0):,}" for meter in present]
         usd = "unpriced" if one.requests and one.unpriced == one.requests else _cents(one.usd, one.at_least)
-        table.add_row(f"  {names[0]}", *names[1:], f"{one.requests:,}", *amounts, usd)
+        billed = [_cents(Decimal(one.billed_fusd or 0).scaleb(-15), one.at_least)] if agreed else []
+        table.add_row(f"  {names[0]}", *names[1:], f"{one.requests:,}", *amounts, usd, *billed)
     totals = [f"{sum(one.quantity.get(meter, 0) for one in groups):,}" for meter in present]
     blank = [""] * (len(keys) - 1)
     usd = _cents(found.total_usd, bool(least))
-    table.add_row("  total", *blank, f"{found.n_requests:,}", *totals, usd, style="bold")
+    billed = []
+    if agreed:
+        whole = Decimal(sum(one.billed_fusd or 0 for one in groups)).scaleb(-15)
+        billed = [_cents(whole, bool(least))]
+    table.add_row("  total", *blank, f"{found.n_requests:,}", *totals, usd, *billed, style="bold")
     show(table)
     if len(groups) > MOST_GROUPS:
         show(f"  and {len(groups) - MOST_GROUPS} more groups, in the total (all with --json)")
@@ -203,6 +239,50 @@ def _show(found: Statement, said: Logged, trace: Trace, keys: tuple[str, ...], g
         )
         show(wrapped(text, "in the log  "))
     show(wrapped(found.basis, "price basis "))
+
+
+def _show_contract(under: Contract) -> None:
+    """The four costs, what is charged beside usage, and what could not be applied."""
+    costs = (("list", under.list_fusd), ("contracted", under.contracted_fusd), ("billed", under.billed_fusd),
+             ("effective", under.effective_fusd))  # fmt: skip
+    said = ", ".join(f"{name} {_cents(Decimal(fusd).scaleb(-15))}" for name, fusd in costs)
+    show(wrapped(said, "contract    "))
+    for kind, name, billed, effective in _entries(under):
+        text = f"{kind} {name!r}: billed {_cents(billed)}, effective {_cents(effective)}"
+        show(wrapped(text, " " * 12))
+    for doubt in under.doubts:
+        show(Text(wrapped(doubt, " " * 12), "yellow"))
+
+
+def _entries(under: Contract) -> list[tuple[str, str, Decimal, Decimal]]:
+    """What is charged beside usage, by kind and name."""
+    sums: dict[tuple[str, str], tuple[int, int]] = {}
+    for one in under.entries:
+        billed, effective = sums.get((one.kind, one.name), (0, 0))
+        sums[one.kind, one.name] = billed + one.billed_fusd, effective + one.effective_fusd
+    return [
+        (kind, name, Decimal(billed).scaleb(-15), Decimal(effective).scaleb(-15))
+        for (kind, name), (billed, effective) in sums.items()
+    ]
+
+
+def _agreed(under: Contract | None) -> dict[str, Any]:
+    """The same as a document; nothing without a contract."""
+    if under is None:
+        return {}
+    names = ("list", "contracted", "billed", "effective")
+    costs = {
+        f"{name}_usd": format(Decimal(getattr(under, f"{name}_fusd")).scaleb(-15), "f") for name in names
+    }
+    entries = [
+        {
+            "kind": one.kind, "name": one.name, "provider": one.provider, "start": one.start, "end": one.end,
+            "billed_usd": format(Decimal(one.billed_fusd).scaleb(-15), "f"),
+            "effective_usd": format(Decimal(one.effective_fusd).scaleb(-15), "f"),
+        }
+        for one in under.entries
+    ]  # fmt: skip
+    return {"contract": {**costs, "entries": entries, "doubts": under.doubts}}
 
 
 def _meters(groups: list[_Group]) -> list[str]:
@@ -254,6 +334,11 @@ def _document(
                 "quantity": one.quantity,
                 "usd": format(one.usd, "f"),
                 "at_least": one.at_least,
+                **(
+                    {}
+                    if one.billed_fusd is None
+                    else {"billed_usd": format(Decimal(one.billed_fusd).scaleb(-15), "f")}
+                ),
             }
             for one in groups
         ],

@@ -147,13 +147,17 @@ def close(
     """
     from isocost.books.close import close as freeze
     from isocost.books.close import read_closed, restate, write_restatement
+    from isocost.books.overlay import read_overlay
     from isocost.books.statement import month_of, statement
 
     month_of(month)
+    terms = read_overlay(overlay) if overlay is not None else None
     contract = overlay.read_text(encoding="utf-8") if overlay is not None else ""
     catalog = load(facts)
     with working(f"pricing {log.name}"):
-        found = statement(opened(log, map_, workload_by, None), catalog)
+        trace = opened(log, map_, workload_by, None, who=terms is not None)
+        hourly = terms is not None and terms.hourly
+        found = statement(trace, catalog, bucket="hour" if hourly else "day")
     if not (books / month).exists():
         closed = freeze(found, catalog, month, books, overlay=contract, on=datetime.now(UTC).date())
         if json:
@@ -179,8 +183,9 @@ def _manifest(closed: Closed) -> dict[str, object]:
 def _show_closed(closed: Closed, folder: Path) -> None:
     head = closed.manifest
     least = "at least " if head.at_least else ""
+    billed = f", billed ${Decimal(head.billed_usd):,.2f} under the contract" if head.billed_usd else ""
     show(
-        Text(f"{head.month} is closed at {least}${Decimal(head.total_usd):,.2f}", "bold"),
+        Text(f"{head.month} is closed at {least}${Decimal(head.total_usd):,.2f}{billed}", "bold"),
         f"  {head.requests:,} requests, {len(closed.statement.lines):,} lines, {len(closed.facts)} facts,"
         f" price basis {head.price_basis}",
     )
