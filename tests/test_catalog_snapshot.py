@@ -44,6 +44,7 @@ def test_bills_equal_those_of_the_package(catalog: Catalog, snapshot: ModuleType
     catalog amends.
     """
     compared = 0
+    amended = {row.fields[0] for row in catalog.rows if row.file == "past_prices.csv"}
     for provider in snapshot.providers:
         if provider.id not in snapshot.PROVIDERS or provider.id in ("deepseek", "openrouter"):
             continue
@@ -52,6 +53,8 @@ def test_bills_equal_those_of_the_package(catalog: Catalog, snapshot: ModuleType
                 continue
             host = snapshot.PROVIDERS[provider.id]
             offering = Offering(f"api/{host}/{model.id}", host)
+            if offering.subject in amended:
+                continue
             for at in MOMENTS:
                 for tier, context in TIERS.items():
                     variants = [v for v in model.price_variants or () if v.when == context]

@@ -108,7 +108,8 @@ def price_columns(
 
 
 def reasons(tariff: Tariff) -> tuple[tuple[str, int], ...]:
-    """Why rows that a tariff priced are a lower bound, each with its number of rows."""
+    """Why rows that a tariff priced are a lower bound, each with its number of rows; and, with no number,
+    that prices of later days are announced ones."""
     found: Counter[str] = Counter()
     unknown = int(tariff.tally[kernel.UNKNOWN_ROWS])
     if unknown:
@@ -122,6 +123,8 @@ def reasons(tariff: Tariff) -> tuple[tuple[str, int], ...]:
     for at, line in enumerate(tariff.lines):
         if line is not None and tariff.doubts[at]:
             found[line[1].doubt] += int(tariff.doubts[at])
+        if line is not None and line[1].announced:
+            found[line[1].announced] += 0
     return tuple(found.items())
 
 

@@ -21,12 +21,15 @@ def price(
 ) -> Priced:
     """The exact bill of one request at a moment (a naive one is UTC).
 
+    After the day on which a price was last read, a price that was announced for then is taken, and ``why``
+    says so.
+
     Raises:
         BadInput: counts that contradict each other.
     """
     moment = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
     table = rates(
-        catalog.at(moment.date()),
+        catalog.at(moment.date(), expected=True),
         offering,
         tier,
         region,
@@ -51,4 +54,5 @@ def _priced(quantities: Mapping[str, int], table: Rates, offering: Offering, on:
         return Priced(amount, tuple(lines), "partial" if known else "unpriced", why)
     if not table.meters:
         return Priced(0, (), "unpriced", f"no price of {offering.id}, tier {tier}, on {on}")
-    return Priced(amount, tuple(lines), "partial" if table.doubt else "priced", table.doubt)
+    said = table.doubt or table.announced
+    return Priced(amount, tuple(lines), "partial" if table.doubt else "priced", said)

@@ -374,7 +374,8 @@ class Tariff:
         at += band
         one = self.offerings[code]
         assert one is not None
-        found = rates(self.catalog.at(day), one, self.tiers[t], self.regions[r], context_tok, minute)
+        at_day = self.catalog.at(day, expected=True)
+        found = rates(at_day, one, self.tiers[t], self.regions[r], context_tok, minute)
         self.lines[at] = (Origin(code, t, r, day), found)
         flags = kernel.DOUBT if found.doubt else 0
         flags |= 0 if found.meters else kernel.EMPTY

@@ -92,7 +92,8 @@ class Line(NamedTuple):
 
 
 class Priced(msgspec.Struct, frozen=True):
-    """The bill of one request; ``why`` says what an amount that is only a lower bound leaves out."""
+    """The bill of one request; ``why`` says what an amount that is only a lower bound leaves out, or that its
+    prices were announced for that day and not yet seen in force."""
 
     amount_fusd: int
     lines: tuple[Line, ...]

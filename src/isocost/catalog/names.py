@@ -96,9 +96,9 @@ _ROUTES = frozenset(
         "deployments",
     }
 )
-# How OpenRouter names the batch tier of a model.
-_BATCH = ":batch"
-_PLACE = re.compile(r"^(us|eu|apac|global|[a-z]{2}(-gov)?-[a-z]+-?\d+)$")
+# Tiers that OpenRouter writes into a model's name.
+_TIERS = {":batch": "batch", ":free": "free"}
+_PLACE = re.compile(r"^(us|eu|apac|au|jp|global|us-gov|[a-z]{2}(-gov)?-[a-z]+-?\d+)$")
 _LITERAL = re.compile(r"(?:[^\\.+*?()\[\]{}|^$]|\\[^a-zA-Z0-9])+")
 _ESCAPED = re.compile(r"\\(.)")
 _COMPACT_DATE = re.compile(r"-(20\d{2})(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?=-|:|$)")
@@ -123,8 +123,10 @@ def resolve(catalog_at: CatalogAt, name: str, provider: str = "") -> Offering:
             where=name,
             fix=_near(provider.lower(), index.aliases, "provider"),
         )
-    plain = clean.removesuffix(_BATCH)
-    tier = "batch" if plain != clean else ""
+    plain, tier = clean, ""
+    for ending, named in _TIERS.items():
+        if clean.endswith(ending):
+            plain, tier = clean.removesuffix(ending), named
     for spelling in _spellings(plain):
         found = _at_host(index, host, spelling) if host else _anywhere(index, spelling, name)
         if found is not None:
@@ -155,7 +157,7 @@ def _index(catalog: Catalog) -> _Index:
     index = _Index()
     everywhere = catalog.at(date.max, expected=True)
     own = set(catalog.having("originator", "api/"))
-    patterns = {fact.subject: str(fact.value) for fact in everywhere.each("api/", "match")}
+    patterns = [(fact.subject, str(fact.value)) for fact in everywhere.each("api/", "match")]
     priced = [subject for attribute in _PRICED for subject in catalog.having(attribute, "api/")]
     for subject in dict.fromkeys(priced):
         _, provider, model = subject.split("/", 2)
@@ -163,7 +165,7 @@ def _index(catalog: Catalog) -> _Index:
         host.exact[model.lower()] = subject
         if subject in own:
             host.own.add(subject)
-    for subject, pattern in patterns.items():
+    for subject, pattern in patterns:
         host = index.hosts.setdefault(subject.split("/", 2)[1], _Host())
         for how, text in _parts(pattern):
             if how == "is":
@@ -211,6 +213,13 @@ def _spellings(name: str) -> Iterator[str]:
 def _at_host(index: _Index, host: str, name: str, place: str = "") -> tuple[str, str, str] | None:
     """(subject, who bills, place) of a name at a provider, with prefixes peeled off one by one."""
     here = index.hosts[host]
+    head, slash, rest = name.partition("/")
+    placed = bool(_PLACE.match(head))
+    if slash and name not in here.exact and (placed or index.aliases.get(head) == host):
+        # Before the name as a whole: what holds "o4-mini" also holds "eu/o4-mini", and would lose the place.
+        found = _at_host(index, host, rest, head if placed else place)
+        if found is not None:
+            return found
     subject = here.find(name)
     if subject is None:
         for other in here.resells:
@@ -219,12 +228,7 @@ def _at_host(index: _Index, host: str, name: str, place: str = "") -> tuple[str,
                 break
     if subject is not None:
         return subject, host, place
-    head, slash, rest = name.partition("/")
-    if not slash:
-        return None
-    if _PLACE.match(head):
-        return _at_host(index, host, rest, head)
-    return _at_host(index, host, rest, place)
+    return _at_host(index, host, rest, place) if slash else None
 
 
 def _anywhere(index: _Index, name: str, logged: str) -> tuple[str, str, str] | None:

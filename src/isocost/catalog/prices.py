@@ -55,7 +55,8 @@ STANDARD = ("", "standard", "default", "auto")
 class Rate(msgspec.Struct, frozen=True):
     """What a meter costs: ``usd`` for ``per`` units, the same as ``fusd`` femto-dollars for one.
 
-    ``facts`` are the ids of the price and of every rule that changed it.
+    ``facts`` are the ids of the price and of every rule that changed it; ``announced`` is the first day of a
+    price that was announced and not yet seen in force.
     """
 
     meter: str
@@ -63,13 +64,19 @@ class Rate(msgspec.Struct, frozen=True):
     per: int
     fusd: int
     facts: tuple[str, ...]
+    announced: date | None = None
 
 
 class Rates(msgspec.Struct, frozen=True):
-    """The meters that have a price, and ``doubt``: what the price leaves out, blank where nothing."""
+    """The meters that have a price, and ``doubt``: what the price leaves out, blank where nothing.
+
+    ``announced`` says that a price is one that the provider announced for that day, which nobody has yet seen
+    in force: blank where every price was read as it held.
+    """
 
     meters: dict[str, Rate]
     doubt: str = ""
+    announced: str = ""
 
 
 class Slot(NamedTuple):
@@ -98,11 +105,20 @@ class Slot(NamedTuple):
         return minute >= self.start or minute < self.stop
 
 
+class Asked(NamedTuple):
+    """What a request says of itself that its price hangs on; ``minute`` of the UTC day, ``None`` unknown."""
+
+    tier: str
+    region: str
+    context_tok: int
+    minute: int | None
+
+
 @dataclass
 class Book:
-    """The price rows of one offering: (meter, tier) to slots with their ``when``, narrowest first."""
+    """The price rows of one offering: (meter, tier, region) to slots with their ``when``, narrowest first."""
 
-    rows: dict[tuple[str, str], list[tuple[Slot, str]]] = field(default_factory=dict)
+    rows: dict[tuple[str, str, str], list[tuple[Slot, str]]] = field(default_factory=dict)
     bands: tuple[int, ...] = ()
     windows: tuple[Slot, ...] = ()
 
@@ -120,37 +136,53 @@ def rates(
     ``context_tok`` is all input of the request, cached included: it picks the context band (none: the
     base). ``minute`` of the UTC day picks a daily window (none: the price outside windows); on a public
     holiday of the provider's calendar no window holds. ``region`` blank or ``global`` is the provider's
-    default place. A tier or a place that the logged name stated holds where none is given.
+    default place, and is read as :func:`place` does. A tier or a place that the logged name stated holds
+    where none is given. A price that was announced for a day counts from that day on, where the catalog is
+    asked with ``expected``.
 
     Raises:
         BadFact: a ``when`` of the offering's rows that cannot be read.
     """
     book = catalog_at.catalog.once(_Books).of(offering.subject)
     tier = (offering.tier or "standard") if tier in STANDARD else tier
-    region = region or offering.region
+    region = place(region) or place(offering.region)
     if book.windows and _holiday(catalog_at, offering.provider):
         minute = None
+    asked = Asked(tier, region, context_tok or 0, minute)
+    here = any(key[2] == region for key in book.rows) and bool(region)
     found: dict[str, Rate] = {}
     for meter in METERS:
-        rate = _rate(catalog_at, book, offering, meter, tier, context_tok or 0, minute)
+        rate = _rate(catalog_at, book, offering, meter, asked._replace(region=region if here else ""))
         if rate is not None:
             found[meter] = rate
     for meter in ("cache_write", "cache_write_1h"):
         if meter not in found and "input" in found:
-            rule = _rule(catalog_at, offering, "unlisted_write_multiplier", meter, tier, region)
+            rule = _rule(catalog_at, offering, "unlisted_write_multiplier", meter, asked)
             if rule is not None:
                 plain = found["input"]
-                found[meter] = _made(meter, plain.usd * _exact(rule), plain.per, (*plain.facts, rule.id))
+                usd = plain.usd * _exact(rule)
+                found[meter] = _made(meter, usd, plain.per, (*plain.facts, rule.id), plain.announced)
     unbilled = catalog_at.find(offering.subject, "unbilled")
     doubt = str(unbilled.value) if unbilled is not None else ""
-    if region in ("", "global"):
-        return Rates(found, doubt)
-    placed = {meter: _placed(catalog_at, offering, rate, tier, region) for meter, rate in found.items()}
+    days = [rate.announced for rate in found.values() if rate.announced]
+    announced = f"prices announced for {min(days)}, not yet seen in force" if days else ""
+    if region == "" or here:
+        return Rates(found, doubt, announced)
+    placed = {meter: _placed(catalog_at, offering, rate, asked) for meter, rate in found.items()}
     if None in placed.values():
-        return Rates(
-            found, f"no price of {offering.provider} in region {region!r} is known: list price taken"
-        )
-    return Rates({meter: rate for meter, rate in placed.items() if rate is not None}, doubt)
+        doubt = f"no price of {offering.provider} in region {region!r} is known: list price taken"
+        return Rates(found, doubt, announced)
+    return Rates({meter: rate for meter, rate in placed.items() if rate is not None}, doubt, announced)
+
+
+def place(region: str) -> str:
+    """A region as rules and prices name it; blank where it says none.
+
+    >>> place("Data Zone (EU)"), place("us_east_1"), place("Global"), place("not_available")
+    ('data-zone-eu', 'us-east-1', '', '')
+    """
+    plain = re.sub(r"[^a-z0-9]+", "-", region.lower()).strip("-")
+    return "" if plain in ("global", "not-available", "unknown", "default", "none") else plain
 
 
 def provisioned(
@@ -161,7 +193,7 @@ def provisioned(
     ``term`` is for how long it is taken: ``hour``, ``1-month``, ``6-month``. It is a charge of the account,
     by the hour and whether used or not, and so no part of a request's bill.
     """
-    asked = {"term": (term,), "model": (model.lower(),), "region": (region,)}
+    asked = {"term": (term,), "model": (model.lower(),), "region": (place(region),)}
     fact = _nearest(catalog_at, f"provider/{provider}", "provisioned_usd_per_unit_h", asked)
     return _made("provisioned", _exact(fact), 1, (fact.id,)) if fact is not None else None
 
@@ -189,70 +221,61 @@ def _holiday(catalog_at: CatalogAt, provider: str) -> bool:
     return kept is not None and catalog_at.find(f"calendar/{kept.value}", "holiday") is not None
 
 
-def _rate(
-    catalog_at: CatalogAt,
-    book: Book,
-    offering: Offering,
-    meter: str,
-    tier: str,
-    context_tok: int,
-    minute: int | None,
-) -> Rate | None:
-    """One meter's rate before the region: a listed price, else the standard price under the tier's rule."""
+def _rate(catalog_at: CatalogAt, book: Book, offering: Offering, meter: str, asked: Asked) -> Rate | None:
+    """One meter's rate: a listed price, else the standard price under the tier's rule. Where the offering has
+    prices of its own in the region asked for, only these; else the price before the region."""
     per = PRICES[meter][1]
+    tier, region = asked.tier, asked.region if per != 1 else ""
     own = offering.provider == offering.subject.split("/", 2)[1]
     if tier == "standard" or own:
-        listed = _listed(catalog_at, book, offering.subject, (meter, tier), context_tok, minute)
+        listed = _listed(catalog_at, book, offering.subject, (meter, tier, region), asked)
         if listed is not None:
-            return _made(meter, _exact(listed), per, (listed.id,))
+            return _made(meter, _exact(listed), per, (listed.id,), _announced(listed))
     if tier == "standard":
         return None
     name = "batch_multiplier" if tier == "batch" else "tier_multiplier"
-    rule = _rule(catalog_at, offering, name, meter, tier, "")
-    standard = _listed(catalog_at, book, offering.subject, (meter, "standard"), context_tok, minute)
+    rule = _rule(catalog_at, offering, name, meter, asked._replace(region=""))
+    standard = _listed(catalog_at, book, offering.subject, (meter, "standard", region), asked)
     if rule is None or standard is None:
         return None
-    return _made(meter, _exact(standard) * _exact(rule), per, (standard.id, rule.id))
+    usd = _exact(standard) * _exact(rule)
+    return _made(meter, usd, per, (standard.id, rule.id), _announced(standard))
+
+
+def _announced(fact: Fact) -> date | None:
+    return fact.valid_from if fact.kind == "expected" else None
 
 
 def _listed(
-    catalog_at: CatalogAt,
-    book: Book,
-    subject: str,
-    row: tuple[str, str],
-    context_tok: int,
-    minute: int | None,
+    catalog_at: CatalogAt, book: Book, subject: str, row: tuple[str, str, str], asked: Asked
 ) -> Fact | None:
     """The narrowest price row in force that covers the request."""
     attribute = PRICES[row[0]][0]
     for slot, when in book.rows.get(row, ()):
-        if slot.covers(context_tok, catalog_at.on.weekday(), minute):
+        if slot.covers(asked.context_tok, catalog_at.on.weekday(), asked.minute):
             fact = catalog_at.find(subject, attribute, when)
             if fact is not None:
                 return fact
     return None
 
 
-def _placed(catalog_at: CatalogAt, offering: Offering, rate: Rate, tier: str, region: str) -> Rate | None:
+def _placed(catalog_at: CatalogAt, offering: Offering, rate: Rate, asked: Asked) -> Rate | None:
     """A rate in a region; only tokens cost more there. ``None`` where no rule is known."""
     if rate.per == 1:
         return rate
-    rule = _rule(catalog_at, offering, "region_multiplier", rate.meter, tier, region)
+    rule = _rule(catalog_at, offering, "region_multiplier", rate.meter, asked)
     if rule is None:
         return None
     factor = _exact(rule)
-    return _made(
-        rate.meter, rate.usd * factor, rate.per, (*rate.facts, rule.id) if factor != 1 else rate.facts
-    )
+    facts = (*rate.facts, rule.id) if factor != 1 else rate.facts
+    return _made(rate.meter, rate.usd * factor, rate.per, facts, rate.announced)
 
 
-def _rule(
-    catalog_at: CatalogAt, offering: Offering, attribute: str, meter: str, tier: str, region: str
-) -> Fact | None:
+def _rule(catalog_at: CatalogAt, offering: Offering, attribute: str, meter: str, asked: Asked) -> Fact | None:
     """The most specific rule of the provider in force for a meter, tier, region and model."""
     names = (offering.subject.split("/", 2)[2].lower(), offering.serves)
-    asked = {"meter": (meter,), "tier": (tier,), "region": (region,), "model": names}
-    return _nearest(catalog_at, f"provider/{offering.provider}", attribute, asked)
+    parts = {"meter": (meter,), "tier": (asked.tier,), "region": (asked.region,), "model": names}
+    return _nearest(catalog_at, f"provider/{offering.provider}", attribute, parts)
 
 
 def _nearest(
@@ -275,9 +298,9 @@ def _nearest(
     return best[1] if best else None
 
 
-def _made(meter: str, usd: Decimal, per: int, facts: tuple[str, ...]) -> Rate:
+def _made(meter: str, usd: Decimal, per: int, facts: tuple[str, ...], announced: date | None = None) -> Rate:
     fusd = (usd * FUSD_PER_USD / per).to_integral_value(ROUND_HALF_EVEN)
-    return Rate(meter, Decimal(format(usd.normalize(), "f")), per, int(fusd), facts)
+    return Rate(meter, Decimal(format(usd.normalize(), "f")), per, int(fusd), facts, announced)
 
 
 def _exact(fact: Fact) -> Decimal:
@@ -306,19 +329,19 @@ class _Books:
 
 def _book(catalog: Catalog, subject: str) -> Book:
     meters = {attribute: meter for meter, (attribute, _) in PRICES.items()}
-    rows: dict[tuple[str, str], list[tuple[Slot, str]]] = {}
+    rows: dict[tuple[str, str, str], list[tuple[Slot, str]]] = {}
     for key in catalog.keys(subject):
         if key.attribute in meters:
             when = parse_when(key.when)
-            tier = when.pop("tier", "standard")
+            tier, region = when.pop("tier", "standard"), when.pop("region", "")
             slot = Slot(_band(when.pop("band", ""), subject), *_window(when.pop("window", ""), subject))
             if when:
                 raise BadFact(
                     f"{next(iter(when))!r} in `when` is not known to a bill",
                     where=f"{subject} {key.attribute}",
-                    fix="Use band, tier, window",
+                    fix="Use band, region, tier, window",
                 )
-            rows.setdefault((meters[key.attribute], tier), []).append((slot, key.when))
+            rows.setdefault((meters[key.attribute], tier, region), []).append((slot, key.when))
     for found in rows.values():
         found.sort(key=lambda pair: (bool(pair[0].days), pair[0].from_tok), reverse=True)
     slots = [slot for found in rows.values() for slot, _ in found]
