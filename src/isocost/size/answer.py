@@ -1,0 +1,498 @@
+"""The cheapest set-ups that carry a load: all of them by the closed form, the best by replay."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from isocost.catalog import CatalogAt
+from isocost.catalog.evidence import may_quantise
+from isocost.deployment import Rent, rent
+from isocost.errors import BadInput, DoesNotFit, UnknownFact
+from isocost.perf import StepTerms, closed_form, goodput, model_id_of
+from isocost.perf.arch import Floats
+from isocost.perf.energy import site_of, wall_j_per_tok
+from isocost.perf.memory import cache_bytes_per_tok
+from isocost.perf.predict import Spread, groups_of, spread_of
+from isocost.size.calibrated import Own, condition, own_of, scaled
+from isocost.size.commands import bench_command, serve_command
+from isocost.size.memory import SUBJECT, Engine, Memory, cache_log, layers_of, memory_of
+from isocost.size.nearest import Point, nearest, points_of
+from isocost.size.queue import (
+    Carried,
+    Draft,
+    Need,
+    Step,
+    carried,
+    carried_apart,
+    carried_with_drafts,
+    checked,
+    holds,
+)
+from isocost.size.result import Band, CacheSize, MemoryGb, Sized, Sizing
+from isocost.size.setups import Ask, Setups, setups
+from isocost.size.watts import energy_of
+
+MOST_REPLICAS = 4000
+MOST_GROWN = 14
+"""Times that replicas are added, a fourteenth more each time."""
+MOST_REPLAYED = 60
+RELAYS = 2
+Replay = Callable[[Step, int], Carried | None]
+
+
+class Wanted(NamedTuple):
+    """How the load is served: what a step holds (``None``: the engine's usual), drafts, prefill apart,
+    rent's term, accelerators held, and how many answers."""
+
+    max_num_seqs: int | None = None
+    max_num_batched_tokens: int | None = None
+    draft: Draft | None = None
+    apart: bool = False
+    term: str = "on_demand"
+    have: tuple[tuple[str, int], ...] = ()
+    top: int = 8
+
+
+USUAL = Wanted()
+MINE = ("your own measurements of another set-up", "your own measurements")
+
+
+class _Case(NamedTuple):
+    """What every set-up of one question shares, and its arrays."""
+
+    at: CatalogAt
+    model: str
+    need: Need
+    limits_s: tuple[float, float]
+    engine: Engine
+    wanted: Wanted
+    every: Setups
+    memory: Memory
+    capacity: Floats
+    terms: StepTerms
+    rate: Floats
+    spreads: Mapping[str, Spread]
+    own: tuple[Own | None, ...]
+    quotes: tuple[Rent | None, ...]
+    points: tuple[Point, ...]
+
+
+def size(
+    at: CatalogAt, model: str, need: Need, limits_s: tuple[float, float], ask: Ask, wanted: Wanted = USUAL
+) -> Sizing:
+    """The cheapest set-ups that carry a load within limits on the 95th percentiles of TTFT and TPOT.
+
+    Raises:
+        UnknownModel, UnknownFact: the model, an accelerator or a figure is not in the catalog.
+        DoesNotFit: no set-up holds the weights and one request.
+        BadInput: a load or a choice that cannot be.
+    """
+    checked(need)
+    if wanted.top < 1:
+        raise BadInput(f"--top {wanted.top}", fix="At least 1")
+    case = _case(at, model_id_of(at, model), need, limits_s, ask, wanted)
+    prices = np.array([math.inf if quote is None else quote.usd_per_gpu_h for quote in case.quotes])
+    held = dict(wanted.have)
+    gpus = case.every.setup.gpus
+    with np.errstate(divide="ignore", invalid="ignore"):
+        count = np.where(case.rate > 0, np.ceil(need.rate_per_s / case.rate), np.inf)
+    free = np.array([held.get(ask.gpus[i], 0) for i in case.every.gpu_type], dtype=np.float64)
+    rented = np.maximum(count * gpus - free, 0.0)
+    with np.errstate(invalid="ignore"):
+        cost = np.where(rented > 0, rented * prices, 0.0) + 1e-6 * count * gpus
+    cost = np.where(np.isfinite(count), cost, np.inf)
+    order = [int(i) for i in np.argsort(cost, kind="stable") if np.isfinite(cost[i])]
+    rows, replayed = _best(case, order, cost, held)
+    return Sizing(
+        case.model, need, *limits_s, case.every.size, replayed, tuple(rows), tuple(_notes(case, rows)),
+        _why_none(case, order, rows),
+    )  # fmt: skip
+
+
+def _case(
+    at: CatalogAt, model: str, need: Need, limits_s: tuple[float, float], ask: Ask, wanted: Wanted
+) -> _Case:
+    number = at.number
+    engine = Engine(
+        wanted.max_num_batched_tokens or int(number("engine/vllm", "max_num_batched_tokens")),
+        wanted.max_num_seqs or int(number("engine/vllm", "max_num_seqs")),
+        int(number(SUBJECT, "block_tok")),
+    )
+    every = setups(at, model, ask)
+    vocab = number(f"model/{model}", "vocab_size")
+    memory = memory_of(at, every.arch, every.gpu, every.setup, every.constants, engine, vocab)
+    isl, osl = float(need.input_tok), float(need.output_tok)
+    per_tok = cache_bytes_per_tok(every.arch, every.setup, isl + osl)
+    capacity = every.setup.dp * memory.cache / per_tok
+    fit = np.flatnonzero(capacity / every.setup.dp >= isl + osl)
+    if not fit.size:
+        most = float((every.gpu.memory_bytes * every.setup.gpus).max())
+        raise DoesNotFit(
+            f"weights and {isl + osl:,.0f} tokens of cache exceed {most / 1e9:,.0f} GB", where=model,
+            fix="Allow more accelerators (--count), larger ones (--gpu), or --precision fp8",
+        )  # fmt: skip
+    every, capacity = every.select(fit), capacity[fit]
+    memory = Memory(*(part[fit] for part in memory))
+    kinds = [ask.gpus[i] for i in every.gpu_type]
+    groups = groups_of(at, kinds, ["closed"] * len(kinds))
+    spreads = {name: spread_of(at, [name] * len(kinds), groups) for name in ("tpot", "ttft", "throughput")}
+    whens = [
+        condition(
+            ask.engines[every.engine[i]],
+            int(every.setup.gpus[i]),
+            every.precisions[every.precision[i]].experts,
+        )
+        for i in range(every.size)
+    ]
+    known = {key: own_of(at, model, *key) for key in set(zip(kinds, whens, strict=True))}
+    own = tuple(known[key] for key in zip(kinds, whens, strict=True))
+    terms, rate = _rates(every, capacity, need, limits_s, engine, wanted, spreads, own)
+    rents: dict[tuple[str, int], Rent | None] = {}
+    for i, kind in enumerate(kinds):
+        key = (kind, int(every.setup.gpus[i]))
+        if key not in rents:
+            rents[key] = rent(at, kind, wanted.term, key[1])
+    quotes = tuple(rents[kind, int(every.setup.gpus[i])] for i, kind in enumerate(kinds))
+    return _Case(
+        at, model, need, limits_s, engine, wanted, every, memory, capacity, terms, rate, spreads, own, quotes,
+        tuple(points_of(at)),
+    )  # fmt: skip
+
+
+def _rates(
+    every: Setups,
+    capacity: Floats,
+    need: Need,
+    limits_s: tuple[float, float],
+    engine: Engine,
+    wanted: Wanted,
+    spreads: Mapping[str, Spread],
+    own: Sequence[Own | None],
+) -> tuple[StepTerms, Floats]:
+    """The line of each set-up's step where it is used, and what a replica carries in the mean."""
+    osl, tokens = float(need.output_tok), 1.0
+    if wanted.draft is not None:
+        tokens = sum(wanted.draft.accept_frac**j for j in range(wanted.draft.depth + 1))
+    fresh = 1.0 - need.prefix_hit_frac
+
+    def moved(terms: StepTerms) -> StepTerms:
+        steps = [_step(terms, i, capacity, every, spreads, own[i]) for i in range(every.size)]
+        base, prefill, seq, kv, first, *_ = (np.array(column) for column in zip(*steps, strict=True))
+        if wanted.draft is not None:
+            base = base * (1.0 + wanted.draft.depth * wanted.draft.step_frac)
+            seq = seq * (1.0 + wanted.draft.depth)
+        return terms._replace(
+            base_s=base, prefill_s_per_tok=prefill * fresh, seq_s=seq, kv_s_per_tok=kv, first_token_s=first,
+            kv_capacity_tok=np.minimum(
+                capacity, engine.max_num_seqs * every.setup.dp * (need.input_tok + osl)
+            ),
+        )  # fmt: skip
+
+    raw = every.terms(need.input_tok, osl)
+    for again in range(RELAYS + 1):
+        terms = moved(raw)
+        rate = goodput(terms, need.input_tok, max(osl / tokens, 1.0), limits_s[0], limits_s[1] * tokens)
+        if again == RELAYS:
+            break
+        running = closed_form(terms, need.input_tok, max(osl / tokens, 1.0), rate).running
+        running = np.where(np.isfinite(running), running, raw.batch_high)
+        raw = every.terms(need.input_tok, osl, np.clip(running, 2.0, 4096.0))
+    return raw, rate
+
+
+def _step(
+    terms: StepTerms, i: int, capacity: Floats, every: Setups, spreads: Mapping[str, Spread], own: Own | None
+) -> Step:
+    """The step of one set-up in numbers: the physics, moved to what measurements were found to be."""
+    plain = Step(
+        float(terms.base_s[i]), float(terms.prefill_s_per_tok[i]), float(terms.seq_s[i]),
+        float(terms.kv_s_per_tok[i]), float(terms.first_token_s[i]), int(capacity[i]), int(every.setup.dp[i]),
+    )  # fmt: skip
+    return scaled(
+        plain, own, math.exp(float(spreads["tpot"].middle[i])), math.exp(float(spreads["ttft"].middle[i]))
+    )
+
+
+def _best(
+    case: _Case, order: Sequence[int], cost: Floats, held: Mapping[str, int]
+) -> tuple[list[Sized], int]:
+    """The cheapest kinds of replica by replay, each with its best layout; and how many were replayed."""
+    found: dict[tuple[object, ...], Sized] = {}
+    replayed = 0
+    for i in order:
+        by_cost = sorted(row.usd_per_month.value for row in found.values())
+        hours = case.at.number("finance/any", "hours_per_month")
+        if len(by_cost) >= case.wanted.top and cost[i] * hours > by_cost[case.wanted.top - 1]:
+            break
+        if replayed >= MOST_REPLAYED:
+            break
+        key = (
+            int(case.every.gpu_type[i]),
+            int(case.every.setup.gpus[i]),
+            int(case.every.precision[i]),
+            int(case.every.engine[i]),
+        )
+        if key in found and cost[i] * hours >= found[key].usd_per_month.value:
+            continue
+        replayed += 1
+        row = _sized(case, i, held)
+        if row is not None and (key not in found or row.usd_per_month.value < found[key].usd_per_month.value):
+            found[key] = row
+    rows = sorted(
+        found.values(),
+        key=lambda row: (row.usd_per_month.value, row.gpus * row.replicas, row.name, row.engine),
+    )
+    return rows[: case.wanted.top], replayed
+
+
+def _sized(case: _Case, i: int, held: Mapping[str, int]) -> Sized | None:
+    """One set-up with as many replicas as its percentiles need; ``None`` where none are enough."""
+    step = _step(case.terms, i, case.capacity, case.every, case.spreads, case.own[i])
+    if case.wanted.apart:
+        pair = _enough_apart(case, i, step)
+        if pair is None:
+            return None
+        (before, replicas), seen = pair
+    else:
+        before = 0
+        single = _enough(case, step, case.rate[i])
+        if single is None:
+            return None
+        replicas, seen = single
+    return _row(case, i, replicas, before, seen, held)
+
+
+def _enough(case: _Case, step: Step, rate: float) -> tuple[int, Carried] | None:
+    """The fewest replicas whose percentiles hold in replay."""
+    limits = (case.engine.max_num_batched_tokens, case.engine.max_num_seqs)
+
+    def look(replicas: int) -> Carried | None:
+        if case.wanted.draft is not None:
+            return carried_with_drafts(case.need, step, limits, replicas, case.limits_s, case.wanted.draft)
+        return carried(case.need, step, limits, replicas, case.limits_s)
+
+    replicas = max(1, math.ceil(case.need.rate_per_s / rate)) if rate > 0 else 1
+    if replicas > MOST_REPLICAS:
+        return None
+    seen = look(replicas)
+    for _ in range(MOST_GROWN):
+        if holds(seen, case.limits_s):
+            break
+        replicas = max(replicas + 1, math.ceil(replicas * (1 + 1 / MOST_GROWN)))
+        seen = look(replicas)
+    else:
+        return None
+    while replicas > 1:
+        fewer = look(replicas - 1)
+        if not holds(fewer, case.limits_s):
+            break
+        replicas, seen = replicas - 1, fewer
+    assert seen is not None
+    return replicas, seen
+
+
+def _enough_apart(case: _Case, i: int, step: Step) -> tuple[tuple[int, int], Carried] | None:
+    """The fewest (prefill, decode) replicas whose percentiles hold, by total."""
+    limits = (case.engine.max_num_batched_tokens, case.engine.max_num_seqs)
+    bytes_per_tok = float(
+        cache_bytes_per_tok(case.every.arch, case.every.setup, float(case.need.input_tok))[i]
+        * case.every.setup.gpus[i]
+    )
+    transfer = bytes_per_tok / case.at.number(SUBJECT, "transfer_bytes_per_s")
+    fresh = case.need.input_tok * (1.0 - case.need.prefix_hit_frac)
+    before = max(1, math.ceil(case.need.rate_per_s * fresh * step.prefill_s_per_tok))
+    after = 1
+    best: tuple[tuple[int, int], Carried] | None = None
+    for more in range(4):
+        for decode in range(after, after + MOST_GROWN):
+            seen = carried_apart(case.need, step, limits, (before + more, decode), case.limits_s, transfer)
+            if seen is not None and seen.tpot_p95_s <= case.limits_s[1]:
+                after = max(1, decode)
+                if holds(seen, case.limits_s) and (best is None or before + more + decode < sum(best[0])):
+                    best = ((before + more, decode), seen)
+                break
+        if best is not None:
+            break
+    return best
+
+
+def _row(case: _Case, i: int, replicas: int, before: int, seen: Carried, held: Mapping[str, int]) -> Sized:
+    at, every, need, quote = case.at, case.every, case.need, case.quotes[i]
+    precision = every.precisions[every.precision[i]]
+    gpu, gpus = every.gpu_ids[every.gpu_type[i]], int(every.setup.gpus[i])
+    all_replicas = replicas + before
+    hours = at.number("finance/any", "hours_per_month")
+    price = 0.0 if quote is None else quote.usd_per_gpu_h
+    own = case.own[i]
+
+    def usd(count: float) -> float:
+        return max(count * gpus - held.get(gpu, 0), 0) * price * hours
+
+    bands = {name: _spread(case, name, i) for name in ("tpot", "ttft", "throughput")}
+    fewer = max(1, math.ceil(all_replicas / bands["throughput"][1]))
+    more = max(all_replicas, math.ceil(all_replicas / bands["throughput"][0]))
+    spent = Band(usd(all_replicas), min(usd(fewer), usd(all_replicas)), usd(more))
+    mtok = need.rate_per_s * 3600.0 * hours * (need.input_tok + need.output_tok) / 1e6
+    each = need.rate_per_s / all_replicas
+    running = each * need.output_tok * seen.tpot_p50_s
+    joule, wall = _energy(case, i, seen, each, running, all_replicas)
+    weights = "+".join(dict.fromkeys((precision.dense, precision.experts)))
+    layout = {
+        "engine": every.engines[every.engine[i]],
+        "gpus": gpus,
+        "weights": precision.experts.removeprefix("mx").removeprefix("nv"),
+    }
+    parts = case.memory
+    weight_gb, cache_gb, activation_gb, overhead_gb, unused_gb = (float(part[i]) / 1e9 for part in (
+        parts.weights, parts.cache, parts.activations, parts.overhead, parts.unused,
+    ))  # fmt: skip
+    memory = MemoryGb(weight_gb, cache_gb, activation_gb, overhead_gb, unused_gb)
+    cache = _cache(case, i)
+    return Sized(
+        name=every.name(i), gpu=gpu, gpus=gpus, engine=str(layout["engine"]),
+        tp=int(every.setup.tp[i]), pp=int(every.setup.pp[i]), dp=int(every.setup.dp[i]),
+        weights=weights, cache_format=precision.cache, native=bool(every.is_native[i]),
+        quality=_quality(case, i), replicas=replicas, prefill_replicas=before,
+        rate_each_per_s=float(case.rate[i]), goodput_per_s=need.rate_per_s * seen.attained_frac,
+        attained_frac=seen.attained_frac, ttft_p50_s=seen.ttft_p50_s,
+        ttft_p95_s=_band(seen.ttft_p95_s, bands["ttft"]), ttft_p99_s=seen.ttft_p99_s,
+        tpot_p50_s=seen.tpot_p50_s, tpot_p95_s=_band(seen.tpot_p95_s, bands["tpot"]),
+        memory=memory, cache=cache, usd_per_gpu_h=price, usd_per_month=spent,
+        usd_per_mtok=Band(spent.value / mtok, spent.low / mtok, spent.high / mtok),
+        j_per_tok=joule, wall_j_per_tok=wall,
+        nearest=nearest(
+            case.points, case.model, float(every.arch.params_active[i]), gpu, layout, max(running, 1.0)
+        ),
+        measured="" if own is None else MINE[own.is_exact],
+        quote="" if quote is None else quote.fact.id,
+        command=serve_command(at, case.model, every, i, case.engine, cache.longest_tok, case.wanted.draft),
+        bench=bench_command(at, case.model, need, all_replicas),
+    )  # fmt: skip
+
+
+def _spread(case: _Case, name: str, i: int) -> tuple[float, float]:
+    """The central 80 % of measured over what is printed: one's own where there are some."""
+    own = case.own[i]
+    if own is not None and own.tpot is not None:
+        value, low, high = own.ttft if name == "ttft" and own.ttft is not None else own.tpot
+        return (value / high, value / low) if name == "throughput" else (low / value, high / value)
+    spread = case.spreads[name]
+    middle = float(spread.middle[i])
+    return math.exp(float(spread.low[i]) - middle), math.exp(float(spread.high[i]) - middle)
+
+
+def _band(value: float, factors: tuple[float, float]) -> Band:
+    return Band(value, value * factors[0], value * factors[1])
+
+
+def _energy(
+    case: _Case, i: int, seen: Carried, each_per_s: float, running: float, replicas: int
+) -> tuple[Band | None, float | None]:
+    one = np.array([i])
+    part = case.every.select(one)
+    fresh = math.ceil(case.need.input_tok * (1.0 - case.need.prefix_hit_frac))
+    steps = seen.steps / max(seen.length_s, 1e-9) / replicas
+    gpu = part.gpu_ids[part.gpu_type[0]]
+    found = energy_of(
+        case.at,
+        gpu,
+        (part.arch, part.gpu, part.setup),
+        each_per_s,
+        (fresh, case.need.output_tok),
+        steps,
+        running,
+    )
+    if found is None:
+        return None, None
+    ratio = case.at.fact("coarse/roofline", "j_per_tok_ratio")
+    low = ratio.low if ratio.low is not None else 1.0
+    high = ratio.high if ratio.high is not None else 1.0
+    site = site_of(case.at)
+    wall = None
+    if site.host_power_ratio is not None and site.pue is not None:
+        wall = float(wall_j_per_tok(found.j_per_tok, site.host_power_ratio, site.pue))
+    return Band(found.j_per_tok, found.j_per_tok * low, found.j_per_tok * high), wall
+
+
+def _cache(case: _Case, i: int) -> CacheSize:
+    """What vLLM will log of the cache of one replica (of one rank where attention is copied)."""
+    at, setup = case.at, case.every.setup
+    stated = at.find(f"model/{case.model}", "context_tok")
+    context = int(float(stated.value)) if stated is not None else 10**7
+    layers = layers_of(at, case.model, float(setup.tp[i]), float(setup.pp[i]), float(setup.cache_bytes[i]))
+    room = float(case.memory.cache[i])
+    longest = min(context, int(_longest(case, i)))
+    log = cache_log(layers, room, longest, case.engine)
+    copies, beside = at.fact(SUBJECT, "hidden_copies"), at.fact(SUBJECT, "overhead_bytes")
+    bounds = []
+    for named in ("high", "low"):
+        more = [
+            float(getattr(fact, named) or fact.value) / float(fact.value) - 1.0 for fact in (copies, beside)
+        ]
+        taken = float(case.memory.activations[i]) * more[0] + float(case.memory.overhead[i]) * more[1]
+        bounds.append(cache_log(layers, room - taken, longest, case.engine).tokens)
+    return CacheSize(
+        log.tokens, max(bounds[0], 0), bounds[1], log.max_concurrency, log.longest_tok, log.block_tok
+    )
+
+
+def _longest(case: _Case, i: int) -> float:
+    """The longest request that surely fits: what the cache of one rank holds, less a tenth."""
+    per_tok = cache_bytes_per_tok(
+        case.every.arch, case.every.setup, float(case.need.input_tok + case.need.output_tok)
+    )
+    return max(0.9 * float(case.memory.cache[i] / per_tok[i]), case.need.input_tok + case.need.output_tok)
+
+
+def _quality(case: _Case, i: int) -> str:
+    """What is known of a narrower format; nothing where the weights are as published."""
+    if case.every.is_native[i]:
+        return ""
+    dtype = case.every.precisions[case.every.precision[i]].experts
+    try:
+        return may_quantise(
+            case.at, case.model, dtype, case.at.number("slo/quality", "quality_margin_frac")
+        ).reason
+    except UnknownFact:
+        return f"{dtype}: no evidence of what it keeps"
+
+
+def _notes(case: _Case, rows: Sequence[Sized]) -> list[str]:
+    need = case.need
+    spread = (
+        "Poisson"
+        if need.burst_cv == 1
+        else "even"
+        if need.burst_cv == 0
+        else f"bursty (cv {need.burst_cv:g})"
+    )
+    said = [
+        f"p95 by replay of {spread} arrivals of equal requests; a log's own bursts and lengths are in a plan."
+    ]
+    narrow = dict.fromkeys(row.quality for row in rows if row.quality)
+    said += [f"Narrower than published: {one} of the score." for one in narrow]
+    unquoted = sorted(
+        {case.every.gpu_ids[case.every.gpu_type[i]] for i, quote in enumerate(case.quotes) if quote is None}
+        - set(dict(case.wanted.have))
+    )
+    if unquoted:
+        said.append(
+            f"No {case.wanted.term.replace('_', ' ')} rent is known for {', '.join(unquoted)}: left out."
+        )
+    said.append("Rent only, no spare replica: people, idle nights and the rest are in a plan.")
+    return said
+
+
+def _why_none(case: _Case, order: Sequence[int], rows: Sequence[Sized]) -> str:
+    if rows:
+        return ""
+    ttft, tpot = case.limits_s
+    if not (case.rate > 0).any():
+        return f"no set-up keeps TTFT p95 {ttft:g} s and TPOT p95 {tpot:g} s, even when idle"
+    if not order:
+        return "no set-up that keeps the limits has a known rent"
+    return f"no number of replicas tried keeps TTFT p95 {ttft:g} s and TPOT p95 {tpot:g} s in replay"

@@ -1,0 +1,133 @@
+"""What measurements of one's own say of a set-up: facts ``calibration/MODEL/ACCELERATOR``.
+
+``isocost calibrate`` writes them. ``tpot_ratio`` and ``ttft_ratio`` are measured over predicted with their
+central 80 %; where requests were measured one by one there are also the four terms of a step, which replace
+the physics for that very set-up. Another layout or format of the same model on the same accelerator takes
+the ratio with a wider interval; another accelerator takes nothing.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from isocost.catalog import Catalog, CatalogAt, Fact
+from isocost.errors import BadInput
+from isocost.size.queue import Step
+
+TERMS = ("base_s", "prefill_s_per_tok", "seq_s", "kv_s_per_tok", "first_token_s")
+RATIOS = ("tpot_ratio", "ttft_ratio")
+COLUMNS = ("subject", "attribute", "when", "value", "unit", "low", "high", "source", "note")
+
+
+class Own(NamedTuple):
+    """A ratio of one's own by metric (value, low, high), terms of a step where they were fitted, and
+    whether it is of this very set-up."""
+
+    tpot: tuple[float, float, float] | None
+    ttft: tuple[float, float, float] | None
+    step: Mapping[str, float] | None
+    is_exact: bool
+
+
+def condition(engine: str, gpus: int, weights: str) -> str:
+    """The ``when`` of a set-up's calibration.
+
+    >>> condition("vllm", 2, "fp8")
+    'engine=vllm;gpus=2;weights=fp8'
+    """
+    return f"engine={engine};gpus={gpus};weights={weights}"
+
+
+def own_of(catalog_at: CatalogAt, model: str, gpu: str, when: str) -> Own | None:
+    """What was measured of a set-up, else of the same model on the same accelerator; ``None`` for nothing.
+
+    A ratio that is borrowed from another set-up has its interval widened by
+    ``calibration/any.borrowed_log_sd``.
+    """
+    subject = f"calibration/{model}/{gpu}"
+    ratios = {name: catalog_at.find(subject, name, when) for name in RATIOS}
+    is_exact = any(ratios.values())
+    wider = 0.0
+    if not is_exact:
+        for name in RATIOS:
+            ratios[name] = next(iter(catalog_at.each(subject, name)), None)
+        if not any(ratios.values()):
+            return None
+        wider = 1.28 * catalog_at.number("calibration/any", "borrowed_log_sd")
+    terms = {name: catalog_at.find(subject, name, when) for name in TERMS}
+    step = None
+    if all(fact is not None for fact in terms.values()):
+        step = {name: float(fact.value) for name, fact in terms.items() if fact is not None}
+    return Own(_band(ratios["tpot_ratio"], wider), _band(ratios["ttft_ratio"], wider), step, is_exact)
+
+
+def with_calibration(catalog: Catalog, path: Path) -> Catalog:
+    """A catalog that also holds a file of :data:`COLUMNS` that ``isocost calibrate`` wrote.
+
+    Raises:
+        BadInput: no such file, or not such a file.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as lines:
+            rows = list(csv.DictReader(lines))
+    except OSError as wrong:
+        raise BadInput(wrong.strerror or str(wrong), where=str(path)) from None
+    if not rows or any(name not in rows[0] for name in COLUMNS):
+        raise BadInput(
+            "not a calibration", where=str(path), fix="Make one: isocost calibrate BENCH.json --out FILE"
+        )
+    day = max(source.read for source in catalog.sources.values())
+    facts = []
+    for line, row in enumerate(rows, 2):
+        if not row["subject"].startswith("calibration/"):
+            raise BadInput(f"{row['subject']!r} is no calibration", where=f"{path}:{line}")
+        try:
+            value, low, high = (float(row[name]) if row[name] else None for name in ("value", "low", "high"))
+        except ValueError as wrong:
+            raise BadInput(str(wrong), where=f"{path}:{line}") from None
+        if value is None:
+            raise BadInput("no value", where=f"{path}:{line}")
+        subject, attribute, when, unit = (row[name] for name in ("subject", "attribute", "when", "unit"))
+        facts.append(
+            Fact(
+                subject, attribute, when, value, unit, low, high, None, None,
+                str(path), "", day, "measured", "", row["note"],
+            )
+        )  # fmt: skip
+    return Catalog(facts, catalog.sources, catalog.attributes, catalog.basis, catalog.rows)
+
+
+def scaled(step: Step, own: Own | None, tpot_middle: float, ttft_middle: float) -> Step:
+    """A step by the measured terms, else with the ratios of one's own, else with those of all others."""
+    if own is not None and own.step is not None and own.is_exact:
+        fitted = own.step
+        return Step(
+            fitted["base_s"], fitted["prefill_s_per_tok"], fitted["seq_s"], fitted["kv_s_per_tok"],
+            fitted["first_token_s"], step.kv_capacity_tok, step.ranks,
+        )  # fmt: skip
+    tpot = own.tpot[0] if own is not None and own.tpot else tpot_middle
+    ttft = own.ttft[0] if own is not None and own.ttft else ttft_middle
+    return step._replace(
+        base_s=step.base_s * tpot,
+        seq_s=step.seq_s * tpot,
+        kv_s_per_tok=step.kv_s_per_tok * tpot,
+        prefill_s_per_tok=step.prefill_s_per_tok * ttft,
+        first_token_s=step.first_token_s * ttft,
+    )
+
+
+def _band(fact: Fact | None, wider: float) -> tuple[float, float, float] | None:
+    if fact is None:
+        return None
+    value = float(fact.value)
+    low = fact.low if fact.low is not None else value
+    high = fact.high if fact.high is not None else value
+    return (
+        value,
+        value * math.exp(-math.hypot(math.log(value / low), wider)),
+        value * math.exp(math.hypot(math.log(high / value), wider)),
+    )

@@ -1,0 +1,88 @@
+"""What to type: the server of a replica, and the benchmark whose file ``isocost calibrate`` reads."""
+
+from __future__ import annotations
+
+import shlex
+
+import numpy as np
+
+from isocost.catalog import CatalogAt
+from isocost.size.memory import Engine
+from isocost.size.queue import Draft, Need
+from isocost.size.setups import Setups
+
+BENCHMARK_S = 120.0
+FEWEST, MOST = 120, 2000
+
+
+def served_name(catalog_at: CatalogAt, model: str) -> str:
+    """The Hugging Face name, else the id."""
+    named = catalog_at.find(f"model/{model}", "hf_id")
+    return str(named.value) if named is not None else model
+
+
+def serve_command(
+    catalog_at: CatalogAt,
+    model: str,
+    found: Setups,
+    i: int,
+    engine: Engine,
+    longest_tok: int,
+    draft: Draft | None,
+) -> str:
+    """The server of one replica, with every option that the figures stand on."""
+    setup, name = found.setup, shlex.quote(served_name(catalog_at, model))
+    tp, pp, dp = (int(np.asarray(one)[i]) for one in (setup.tp, setup.pp, setup.dp))
+    cache = found.precisions[found.precision[i]].cache
+    quantised = not found.is_native[i]
+    weights = found.precisions[found.precision[i]].experts
+    used = f"{found.constants.memory_usable_frac:.2f}"
+    which = found.engines[found.engine[i]]
+    if which == "sglang":
+        parts = [f"python -m sglang.launch_server --model-path {name}"]
+        parts += [f"--tp {tp * dp}"] if tp * dp > 1 else []
+        parts += [f"--dp {dp} --enable-dp-attention --ep {tp * dp}"] if dp > 1 else []
+        parts += [f"--pp-size {pp}"] if pp > 1 else []
+        parts += [f"--quantization {weights}"] if quantised else []
+        parts += ["--kv-cache-dtype fp8_e4m3"] if cache == "fp8" else []
+        parts += [
+            f"--context-length {longest_tok}",
+            f"--chunked-prefill-size {engine.max_num_batched_tokens}",
+        ]
+        return " ".join(
+            [*parts, f"--max-running-requests {engine.max_num_seqs}", f"--mem-fraction-static {used}"]
+        )
+    if which == "trtllm":
+        parts = [f"trtllm-serve {name} --tp_size {tp * dp}"]
+        parts += [f"--ep_size {tp * dp}"] if dp > 1 else []
+        parts += [f"--pp_size {pp}"] if pp > 1 else []
+        parts += [f"--max_seq_len {longest_tok}", f"--max_num_tokens {engine.max_num_batched_tokens}"]
+        return " ".join(
+            [*parts, f"--max_batch_size {engine.max_num_seqs}", f"--kv_cache_free_gpu_memory_fraction {used}"]
+        )
+    parts = [f"vllm serve {name}"]
+    for option, count in (("tensor", tp), ("pipeline", pp), ("data", dp)):
+        parts += [f"--{option}-parallel-size {count}"] if count > 1 else []
+    parts += ["--enable-expert-parallel"] if dp > 1 else []
+    parts += [f"--quantization {'fp8' if weights == 'fp8' else weights}"] if quantised else []
+    parts += ["--kv-cache-dtype fp8"] if cache == "fp8" else []
+    parts += [f"--max-model-len {longest_tok}", f"--max-num-seqs {engine.max_num_seqs}"]
+    parts += [f"--max-num-batched-tokens {engine.max_num_batched_tokens}", f"--gpu-memory-utilization {used}"]
+    if draft is not None:
+        parts.append(f'--speculative-config \'{{"method": "mtp", "num_speculative_tokens": {draft.depth}}}\'')
+    return " ".join(parts)
+
+
+def bench_command(catalog_at: CatalogAt, model: str, need: Need, replicas: int) -> str:
+    """A benchmark of one replica at its share of the load, two minutes long."""
+    rate = need.rate_per_s / replicas
+    count = int(min(max(rate * BENCHMARK_S, FEWEST), MOST))
+    parts = [
+        f"vllm bench serve --model {shlex.quote(served_name(catalog_at, model))} --dataset-name random",
+        f"--random-input-len {need.input_tok} --random-output-len {need.output_tok} --ignore-eos",
+        f"--num-prompts {count} --request-rate {rate:.4g}",
+    ]
+    if need.burst_cv not in (0.0, 1.0):
+        parts.append(f"--burstiness {1.0 / need.burst_cv**2:.4g}")
+    parts.append("--percentile-metrics ttft,tpot,itl,e2el --metric-percentiles 50,90,95,99")
+    return " ".join([*parts, "--save-result --save-detailed --result-filename bench.json"])

@@ -1,0 +1,283 @@
+"""A model from the ``config.json`` beside its weights, of any family whose shapes the physics knows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from isocost.catalog import Catalog, Fact
+from isocost.errors import BadInput
+from isocost.perf.arch import shape_of_config
+
+SAME: Mapping[str, tuple[str, ...]] = {
+    "hidden_size": ("n_embd", "d_model", "dim", "model_dim"),
+    "num_hidden_layers": ("n_layer", "n_layers", "num_layers"),
+    "num_attention_heads": ("n_head", "n_heads", "num_heads"),
+    "num_key_value_heads": ("n_head_kv", "num_kv_heads", "n_kv_heads", "multi_query_group_num"),
+    "head_dim": ("kv_channels", "attention_head_dim"),
+    "intermediate_size": ("n_inner", "ffn_hidden_size", "ffn_dim", "inner_dim"),
+    "vocab_size": ("padded_vocab_size",),
+    "max_position_embeddings": ("max_sequence_length", "seq_length", "n_positions", "max_seq_len", "n_ctx"),
+    "num_experts_per_tok": ("moe_topk", "moe_top_k", "num_experts_per_token", "experts_per_token", "top_k"),
+    "num_experts": ("n_routed_experts", "num_local_experts", "moe_num_experts"),
+    "n_shared_experts": ("num_shared_experts", "num_shared_expert", "moe_num_shared_experts"),
+    "moe_intermediate_size": ("expert_ffn_hidden_size", "moe_ffn_hidden_size"),
+    "first_k_dense_replace": ("num_dense_layers", "moe_layer_start_index"),
+    "sliding_window": ("sliding_window_size", "attention_window_size"),
+}
+"""What other families call the fields that a config is read by."""
+
+FORMATS: Mapping[str, str] = {
+    "bfloat16": "bf16", "float16": "bf16", "half": "bf16", "float32": "bf16", "fp8": "fp8",
+    "fbgemm_fp8": "fp8", "mxfp4": "mxfp4", "nvfp4": "fp4", "awq": "int4", "gptq": "int4",
+    "auto-round": "int4", "bitsandbytes": "int4",
+}  # fmt: skip
+"""Stored formats by the name that a config gives them; 32-bit weights are served in 16."""
+
+
+def with_config(catalog: Catalog, path: Path) -> tuple[Catalog, str]:
+    """A catalog that also holds the model of a Hugging Face ``config.json``, and the model's id.
+
+    Raises:
+        BadInput: no such file, not a decoder's config, or a field without which the shapes are unknown.
+    """
+    config = _read(path)
+    called = str(config.get("_name_or_path") or path.resolve().parent.name or "config")
+    model = called.rstrip("/").rpartition("/")[2].lower()
+    plain = normal(config)
+    day = max(source.read for source in catalog.sources.values())
+
+    def fact(attribute: str, value: float | str, unit: str) -> Fact:
+        return Fact(
+            f"model/{model}", attribute, "", value, unit, None, None, None, None,
+            "config.json", "", day, "published", "", str(path),
+        )  # fmt: skip
+
+    facts = [fact("hf_id", called, "")]
+    try:
+        shape = shape_of_config(plain) | recurrent(plain)
+    except BadInput as wrong:
+        raise BadInput(wrong.what, where=str(path), fix=_missing(config)) from None
+    for name, value in shape.items():
+        spec = catalog.attributes["model", name]
+        flag = spec.type == "flag"
+        facts.append(fact(name, ("true" if value else "false") if flag else value, spec.unit))
+    dense, experts = formats(config, path)
+    facts.append(fact("weight_dtype", dense, ""))
+    if experts != dense:
+        facts.append(fact("expert_dtype", experts, ""))
+    if plain.get("max_position_embeddings"):
+        facts.append(fact("context_tok", float(plain["max_position_embeddings"]), "tok"))
+    facts.append(fact("family", str(config.get("model_type") or "own"), ""))
+    return Catalog(facts, catalog.sources, catalog.attributes, catalog.basis, catalog.rows), model
+
+
+def normal(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config by the field names of the most common families, its text part first.
+
+    A nested ``text_config`` (``llm_config``, ``language_config``) is the decoder; windows and mixtures that
+    a family writes as a pattern are spelled out by layer.
+    """
+    nested = next(
+        (
+            config[name]
+            for name in ("text_config", "llm_config", "language_config", "thinker_config")
+            if config.get(name)
+        ),
+        None,
+    )
+    if isinstance(nested, Mapping) and isinstance(nested.get("text_config"), Mapping):
+        nested = nested["text_config"]
+    plain = {**{key: value for key, value in config.items() if key != "text_config"}, **(nested or {})}
+    attn = plain.get("attn_config") or {}
+    for name, others in SAME.items():
+        if plain.get(name) is None:
+            found = next((plain[other] for other in others if plain.get(other) is not None), None)
+            if found is None and isinstance(attn, Mapping):
+                found = next(
+                    (
+                        attn[other]
+                        for other in ("kv_n_heads",)
+                        if name == "num_key_value_heads" and attn.get(other)
+                    ),
+                    None,
+                )
+            if found is not None:
+                plain[name] = found
+    _spell_out(plain)
+    return plain
+
+
+def _spell_out(plain: dict[str, Any]) -> None:
+    """Fields that follow from others in some families."""
+    layers = plain.get("num_hidden_layers")
+    if plain.get("multi_query") and not plain.get("num_key_value_heads"):
+        plain["num_key_value_heads"] = 1
+    wide = plain.get("n_embd") or plain.get("expansion_ratio")
+    if plain.get("intermediate_size") is None and plain.get("hidden_size") and wide:
+        # GPT-2, Falcon and MPT: two matrices of four widths, which hold what three of 8/3 do.
+        plain["intermediate_size"] = int(
+            plain["hidden_size"] * float(plain.get("expansion_ratio") or 4) * 2 / 3
+        )
+    pattern = plain.get("sliding_window_pattern") or plain.get("_sliding_window_pattern")
+    if layers and plain.get("sliding_window") and not plain.get("layer_types"):
+        if isinstance(pattern, int) and pattern > 1:
+            plain["layer_types"] = [
+                "full_attention" if (i + 1) % pattern == 0 else "sliding_attention" for i in range(layers)
+            ]
+        elif plain.get("use_sliding_window") is False:
+            plain["sliding_window"] = None
+        elif str(plain.get("model_type", "")) in ("mistral", "phi3", "starcoder2"):
+            plain["layer_types"] = ["sliding_attention"] * layers
+        elif str(plain.get("model_type", "")) in ("gemma2", "cohere2"):
+            every = 2 if plain["model_type"] == "gemma2" else 4
+            plain["layer_types"] = [
+                "full_attention" if (i + 1) % every == 0 else "sliding_attention" for i in range(layers)
+            ]
+    step = (
+        plain.get("interleave_moe_layer_step")
+        or plain.get("moe_layer_freq")
+        or plain.get("expert_layer_period")
+    )
+    if layers and isinstance(step, int) and step > 1 and not plain.get("first_k_dense_replace"):
+        plain["first_k_dense_replace"] = layers - layers // step
+    if isinstance(plain.get("moe_layers"), list):
+        plain["first_k_dense_replace"] = layers - len(plain["moe_layers"]) if layers else 0
+    if plain.get("intermediate_size_mlp") and plain.get("num_experts"):
+        plain.setdefault("moe_intermediate_size", plain["intermediate_size"])
+        plain["intermediate_size"] = plain["intermediate_size_mlp"]
+        plain.setdefault("n_shared_experts", 1)
+    if isinstance(plain.get("moe_intermediate_size"), list):
+        plain["moe_intermediate_size"] = plain["moe_intermediate_size"][-1]
+
+
+def recurrent(plain: Mapping[str, Any]) -> dict[str, float]:
+    """The shapes of layers that keep a state (Mamba 2 in Nemotron-H, Jamba, Bamba, Granite 4, Zamba).
+
+    A layer of ``d`` inner width, ``g`` groups and ``s`` state is, in parameters, linear attention with
+    values of ``d`` and keys of ``g * s``; its state holds ``d * s``. Where mixing and feed-forward are
+    layers of their own, both are spread over all layers. Empty where there are none.
+    """
+    state = plain.get("ssm_state_size") or plain.get("mamba_d_state") or plain.get("mamba_state_dim")
+    layers = plain.get("num_hidden_layers")
+    if not state or not layers:
+        return {}
+    pattern = plain.get("hybrid_override_pattern")
+    kinds = plain.get("layers_block_type") or plain.get("layer_types") or ()
+    mixers, feeds = 0, layers
+    if isinstance(pattern, str):
+        full, mixers, feeds = pattern.count("*"), pattern.count("M"), pattern.count("-") + pattern.count("E")
+    elif kinds:
+        full = sum("attention" in str(kind) and "linear" not in str(kind) for kind in kinds)
+        mixers = layers - full
+    elif isinstance(plain.get("attn_layer_indices"), list):
+        full = len(plain["attn_layer_indices"])
+        mixers = layers - full
+    elif plain.get("attn_layer_period"):
+        full = layers // int(plain["attn_layer_period"])
+        mixers = layers - full
+    else:
+        full, mixers = (layers if plain.get("num_key_value_heads") else 0), layers
+    heads, width = plain.get("mamba_num_heads") or plain.get("mamba_n_heads"), plain.get("mamba_head_dim")
+    width = width or plain.get("mamba_d_head")
+    expand = plain.get("mamba_expand") or plain.get("expand") or 2
+    inner = heads * width if heads and width else int(expand) * plain["hidden_size"]
+    groups = plain.get("n_groups") or plain.get("mamba_n_groups") or 1
+    other = layers - full
+    part = mixers / other if other else 0.0
+    found = {
+        "full_attention_layers": float(full),
+        "linear_key_size": part * groups * state,
+        "linear_value_size": part * inner,
+        "linear_state_size": part * inner * state,
+    }
+    if feeds != layers and plain.get("intermediate_size"):
+        # Their feed-forward squares a rectifier: two matrices, not three.
+        found["ffn_size"] = plain["intermediate_size"] * feeds / layers * 2 / 3
+    return found
+
+
+def formats(config: Mapping[str, Any], path: Path) -> tuple[str, str]:
+    """Formats of the stored dense weights and of the routed experts.
+
+    Raises:
+        BadInput: a format that the physics does not know.
+    """
+    nested = config.get("text_config")
+    inner: Mapping[str, Any] = nested if isinstance(nested, Mapping) else {}
+    wide = next(
+        (source[name] for source in (config, inner) for name in ("torch_dtype", "dtype") if source.get(name)),
+        None,
+    )
+    quantised = (
+        config.get("quantization_config")
+        or inner.get("quantization_config")
+        or config.get("compression_config")
+    )
+    if isinstance(quantised, Mapping):
+        found = _quantised(quantised)
+        if found is None:
+            raise BadInput(
+                f"quantisation {quantised.get('quant_method')!r} is not known", where=str(path),
+                fix="Known: fp8, compressed-tensors, modelopt, mxfp4, awq, gptq, bitsandbytes of 4 or 8 bits",
+            )  # fmt: skip
+        # gpt-oss and most NVFP4 checkpoints of mixtures leave attention as it was.
+        only_experts = found == "mxfp4" and "gpt" in str(config.get("model_type", ""))
+        return ("bf16" if only_experts else found), found
+    dense = FORMATS.get(str(wide).removeprefix("torch."))
+    if dense is None:
+        raise BadInput(
+            f"torch_dtype is {wide!r}", where=str(path),
+            fix="Known: bfloat16, float16, float32, or a quantization_config",
+        )  # fmt: skip
+    return dense, dense
+
+
+def _quantised(stated: Mapping[str, Any]) -> str | None:
+    """The format that a ``quantization_config`` stores weights in; ``None`` where it is not known."""
+    method = str(stated.get("quant_method") or "").lower()
+    algorithm = str(stated.get("quant_algo") or stated.get("format") or "").lower()
+    if method in FORMATS and method not in ("awq", "gptq", "auto-round", "bitsandbytes"):
+        return FORMATS[method]
+    for word, found in (("nvfp4", "fp4"), ("mxfp4", "mxfp4"), ("fp8", "fp8"), ("float-quantized", "fp8")):
+        if word in algorithm:
+            return found
+    groups = stated.get("config_groups")
+    if isinstance(groups, Mapping) and groups:
+        weights = (next(iter(groups.values())) or {}).get("weights") or {}
+        bits, kind = weights.get("num_bits"), str(weights.get("type", "int"))
+        if bits == 8:
+            # Eight-bit integers take the same bytes and, where units exist, the same rate.
+            return "fp8"
+        if bits == 4:
+            return "fp4" if kind == "float" else "int4"
+        return None
+    if method in ("awq", "gptq", "auto-round"):
+        return "int4" if int(stated.get("bits", 4)) == 4 else "fp8" if int(stated["bits"]) == 8 else None
+    if method == "bitsandbytes":
+        return "int4" if stated.get("load_in_4bit") or stated.get("_load_in_4bit") else "fp8"
+    return None
+
+
+def _missing(config: Mapping[str, Any]) -> str:
+    """What of the fields that every decoder has is not there."""
+    plain = normal(config)
+    wanted = ("num_hidden_layers", "hidden_size", "num_attention_heads", "vocab_size")
+    lack = [name for name in wanted if plain.get(name) is None]
+    if len(lack) == len(wanted):
+        return "It is not a decoder's config"
+    return f"Missing: {', '.join(lack)}" if lack else "It is not a decoder that the physics knows"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_bytes())
+    except OSError as wrong:
+        raise BadInput(wrong.strerror or str(wrong), where=str(path)) from None
+    except ValueError as wrong:
+        raise BadInput(f"not JSON: {wrong}", where=str(path)) from None
+    if not isinstance(config, dict):
+        raise BadInput("not a model's config", where=str(path))
+    return config

@@ -1,0 +1,154 @@
+"""A device's memory by part, and the size of the cache that vLLM logs, reckoned as its source does.
+
+vLLM takes a fraction of the device, loads the weights, runs one step of ``max_num_batched_tokens`` tokens
+to see the peak of activations, and gives what is left to blocks of cache. Layers of one kind of attention
+form groups of equally many layers that share the blocks' memory; a request of the longest length needs so
+many blocks of each group, and the maximum concurrency is all blocks over those of one request.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from isocost.catalog import CatalogAt
+from isocost.perf import Constants, Gpu, Setup
+from isocost.perf.arch import Arch, Floats
+from isocost.perf.memory import weight_bytes
+
+SUBJECT = "memory/vllm"
+
+
+class Engine(NamedTuple):
+    """What one step and one replica may hold: tokens a step, sequences at once, tokens a block of cache."""
+
+    max_num_batched_tokens: int
+    max_num_seqs: int
+    block_tok: int
+
+
+class Memory(NamedTuple):
+    """Bytes of one accelerator by part, ``(n,)`` each; ``cache`` is what is left, below zero where it does
+    not fit, ``unused`` what the engine leaves alone."""
+
+    weights: Floats
+    activations: Floats
+    overhead: Floats
+    cache: Floats
+    unused: Floats
+
+
+class CacheLog(NamedTuple):
+    """What vLLM logs of its cache: tokens, and how many requests of ``longest_tok`` fit at once.
+
+    ``blocks`` are of one data-parallel rank, ``block_tok`` tokens in one.
+    """
+
+    tokens: int
+    max_concurrency: float
+    longest_tok: int
+    blocks: int
+    block_tok: int
+
+
+class Layers(NamedTuple):
+    """Layers by kind of attention, and bytes that each keeps on one accelerator: of a token where it
+    attends (``token_bytes``), of a sequence where it keeps a state (``state_bytes``)."""
+
+    full: int
+    window: int
+    state: int
+    window_tok: int
+    token_bytes: float
+    state_bytes: float
+
+
+def memory_of(
+    catalog_at: CatalogAt, arch: Arch, gpu: Gpu, setup: Setup, k: Constants, engine: Engine, vocab_tok: float
+) -> Memory:
+    """The parts of every set-up's memory on one accelerator.
+
+    Raises:
+        UnknownFact: a constant of the engine's memory is not in the catalog.
+    """
+    fact = catalog_at.number
+    tokens = float(engine.max_num_batched_tokens)
+    wide = setup.wide_bytes
+    spread = setup.tp * setup.dp
+    # A layer's feed-forward is alive at once, of all layers only one; a mixture's rows are copied by expert.
+    inner = arch.dense_params / np.maximum(3.0 * arch.hidden_size * arch.layers, 1.0) / setup.tp
+    visits = np.where(arch.experts > 0, arch.experts_per_token / np.maximum(setup.dp, 1.0), 0.0)
+    moe_layers = np.maximum(arch.moe_layers, 1.0)
+    expert_inner = arch.expert_params / np.maximum(3.0 * arch.hidden_size * arch.experts * moe_layers, 1.0)
+    alive = fact(SUBJECT, "hidden_copies") * arch.hidden_size + 3.0 * inner
+    alive = alive + visits * (arch.hidden_size + 3.0 * expert_inner / np.maximum(spread / setup.dp, 1.0))
+    logits = engine.max_num_seqs * vocab_tok * fact(SUBJECT, "logit_bytes")
+    activations = tokens * alive * wide + logits
+    overhead = fact(SUBJECT, "overhead_bytes") + np.where(
+        spread * setup.pp > 1, fact(SUBJECT, "collective_bytes"), 0.0
+    )
+    weights = weight_bytes(arch, setup)
+    usable = gpu.memory_bytes * k.memory_usable_frac
+    cache = usable - weights - activations - overhead
+    return Memory(weights, activations, overhead * np.ones_like(cache), cache, gpu.memory_bytes - usable)
+
+
+def layers_of(catalog_at: CatalogAt, model: str, tp: float, pp: float, cache_bytes: float) -> Layers:
+    """The layers of one stage of a model by kind, and what each keeps on one accelerator."""
+
+    def number(name: str) -> float:
+        found = catalog_at.find(f"model/{model}", name)
+        return 0.0 if found is None else float(found.value)
+
+    layers = number("layers")
+    full = (
+        number("full_attention_layers")
+        if catalog_at.find(f"model/{model}", "full_attention_layers")
+        else layers
+    )
+    latent = number("mla_kv_rank")
+    if latent:
+        token = (latent + number("mla_rope_dim")) * cache_bytes
+    else:
+        heads = max(number("kv_heads") / tp, 1.0)
+        token = 2.0 * heads * number("head_dim") * cache_bytes
+    if number("sparse_index_dim"):
+        token += number("sparse_index_dim")
+    state = number("linear_state_size") * catalog_at.number("dtype/bf16", "bytes_per_element") / tp
+    other = layers - full
+    window = number("sliding_window_tok")
+    per_stage = [math.ceil(count / pp) for count in (full, other if window else 0, other if state else 0)]
+    return Layers(per_stage[0], per_stage[1], per_stage[2], int(window), token, state)
+
+
+def cache_log(layers: Layers, cache_bytes: float, longest_tok: int, engine: Engine) -> CacheLog:
+    """What vLLM logs for a cache of ``cache_bytes`` on one accelerator.
+
+    >>> layers, engine = Layers(32, 0, 0, 0, 4096.0, 0.0), Engine(2048, 256, 16)
+    >>> log = cache_log(layers, 32 * 4096.0 * 16 * 1000, 8000, engine)
+    >>> log.tokens, round(log.max_concurrency, 2), log.blocks
+    (16000, 2.0, 1000)
+    """
+    block = engine.block_tok
+    if layers.state:
+        # The block of attention is made so long that its page holds a state.
+        needed = math.ceil(layers.state_bytes / (layers.token_bytes * block))
+        block *= max(1, needed)
+    kinds = [count for count in (layers.full, layers.window, layers.state) if count]
+    if not kinds or cache_bytes <= 0:
+        return CacheLog(0, 0.0, longest_tok, 0, block)
+    least, most = min(kinds), max(kinds)
+    size = most if most < 1.5 * least else least
+    page = layers.token_bytes * block
+    blocks = int(cache_bytes // (page * size))
+    whole = math.ceil(longest_tok / block)
+    near = min(layers.window_tok - 1 + engine.max_num_batched_tokens, longest_tok) if layers.window else 0
+    of_request = math.ceil(layers.full / size) * whole
+    of_request += (
+        math.ceil(layers.window / size) * min(math.ceil(near / block) + 1, whole) if layers.window else 0
+    )
+    of_request += math.ceil(layers.state / size) if layers.state else 0
+    concurrency = blocks / max(of_request, 1)
+    return CacheLog(int(concurrency * longest_tok), concurrency, longest_tok, blocks, block)

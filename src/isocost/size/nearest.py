@@ -1,0 +1,95 @@
+"""The measured set-up nearest to one that is asked for: facts ``measured/MODEL/ACCELERATOR``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from isocost.catalog import CatalogAt, Fact
+
+SAME = 0.15
+FAR = 1.6
+"""In e-folds, about: beyond it nothing that was measured says much of the set-up."""
+
+
+class Point(NamedTuple):
+    """A measured set-up: its fact, model, accelerator, engine, accelerators, format of the weights, the
+    parameters that a token passes through, and the concurrency measured (median, low, high)."""
+
+    fact: Fact
+    model: str
+    gpu: str
+    engine: str
+    gpus: int
+    weights: str
+    params_active: float
+    concurrency: tuple[float, float, float]
+
+
+class Nearest(msgspec.Struct, frozen=True):
+    """What was measured nearest, in words; ``is_extrapolated`` where it is far; its fact."""
+
+    says: str
+    is_extrapolated: bool
+    fact: str
+
+
+def points_of(catalog_at: CatalogAt) -> list[Point]:
+    """Every measured set-up whose model has known sizes."""
+    sizes: dict[str, float] = {}
+    found = []
+    for fact in catalog_at.each("measured/", "concurrency"):
+        _, model, gpu = fact.subject.split("/", 2)
+        if model not in sizes:
+            size = catalog_at.find(f"model/{model}", "params_active")
+            sizes[model] = float(size.value) if size is not None else math.nan
+        when = dict(part.partition("=")[::2] for part in fact.when.split(";"))
+        middle = float(fact.value)
+        load = (
+            middle,
+            fact.low if fact.low is not None else middle,
+            fact.high if fact.high is not None else middle,
+        )
+        found.append(
+            Point(fact, model, gpu, when["engine"], int(when["gpus"]), when["weights"], sizes[model], load)
+        )
+    return found
+
+
+def nearest(
+    points: Sequence[Point],
+    model: str,
+    params_active: float,
+    gpu: str,
+    setup: Mapping[str, object],
+    running: float,
+) -> Nearest:
+    """The nearest of ``points``; ``setup`` holds engine, gpus and weights, ``running`` the concurrency.
+
+    Distance adds the logarithm of each ratio (parameters, accelerators, concurrency outside what was
+    measured) and a step for another accelerator, engine or format.
+    """
+    best, least = None, math.inf
+    for point in points:
+        if math.isnan(point.params_active):
+            continue
+        far = abs(math.log(point.params_active / params_active)) if point.model != model else 0.0
+        far += 0.3 * (point.model != model) + 1.2 * (point.gpu != gpu)
+        far += 0.3 * (point.engine != setup["engine"]) + 0.5 * (point.weights != setup["weights"])
+        far += 0.5 * abs(math.log(point.gpus / float(str(setup["gpus"]))))
+        _, low, high = point.concurrency
+        if running > 0:
+            far += 0.5 * max(math.log(low / running), math.log(running / high), 0.0)
+        if far < least:
+            best, least = point, far
+    if best is None:
+        return Nearest("extrapolated: nothing like it was measured", True, "")
+    of = f"{best.model} on {best.gpus} x {best.gpu}, {best.weights}, {best.engine}"
+    if least <= SAME:
+        return Nearest(f"measured: {of}", False, best.fact.id)
+    if least <= FAR:
+        return Nearest(f"near: {of}", False, best.fact.id)
+    return Nearest(f"extrapolated; nearest {of}", True, best.fact.id)
