@@ -14,7 +14,7 @@ from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 from isocost.errors import Infeasible
 from isocost.plan.solve.mix import solve
 from isocost.plan.solve.one_pool import one_pool, whole_pool
-from isocost.plan.solve.problem import PoolChoice, Problem, Solution, cost_of
+from isocost.plan.solve.problem import PoolChoice, Problem, Solution, cost_of, emitted_kg
 
 TOL = 1e-6
 
@@ -36,6 +36,8 @@ def pools(draw: st.DrawFn, name: str) -> PoolChoice:
         draw(st.sampled_from([0, 0, 1, 2])),
         draw(small(0, 30)),
         draw(small(0, 2)),
+        start_usd=draw(st.sampled_from([0.0, 0.0, 1.0, 6.0])),
+        least=draw(st.sampled_from([0, 0, 1, 3])),
     )
 
 
@@ -64,11 +66,12 @@ def problems(draw: st.DrawFn, pools_most: int = 2, streams_most: int = 3, hours_
         draw(st.integers(0, 2)),
         draw(st.sampled_from([0.0, 0.25, 0.5, 1.0])),
         tuple(f"s{i}" for i in range(streams)),
+        cyclic=draw(st.booleans()),
     )
 
 
 def best(problem: Problem) -> Solution:
-    return solve(problem, gap_frac=1e-9, limit_s=20.0)
+    return solve(problem, gap_frac=1e-9)
 
 
 def hour_usd(problem: Problem, k: int, h: int, capacity: float) -> float:
@@ -106,15 +109,28 @@ def brute(problem: Problem, k: int) -> float:
         working = count - problem.spare
         capacity = pool.first_per_h + pool.more_per_h * (working - 1) if working >= 1 else -1.0
         split[h, count] = hour_usd(problem, k, h, capacity) if working >= 1 else np.inf
+    most = max(most, pool.least)
+    for h, count in itertools.product(range(hours), range(most + 1)):
+        if (h, count) not in split:
+            split[h, count] = split[h, count - 1]
     totals = []
-    for reserved in range(0 if pool.reserved_usd_per_h is None else most - pool.held, -1, -1):
+    for reserved in range(0 if pool.reserved_usd_per_h is None else max(0, most - pool.held), -1, -1):
         base = pool.held + reserved
-        usd = reserved * problem.weight_h.sum() * (pool.reserved_usd_per_h or 0.0)
-        for h in range(hours):
-            usd += problem.weight_h[h] * min(
-                split[h, count] + rent_usd(problem, pool, base, count) for count in range(base, most + 1)
-            )
-        totals.append(usd)
+        paid = reserved * problem.weight_h.sum() * (pool.reserved_usd_per_h or 0.0)
+        low = max(base, pool.least)
+        table = {
+            (h, count): problem.weight_h[h] * (split[h, count] + rent_usd(problem, pool, base, count))
+            for h, count in itertools.product(range(hours), range(low, most + 1))
+        }
+        for counts in itertools.product(range(low, most + 1), repeat=hours):
+            usd = paid + sum(table[h, count] for h, count in enumerate(counts))
+            if pool.start_usd:
+                before = [counts[-1] if problem.cyclic else base, *counts[:-1]]
+                usd += pool.start_usd * sum(
+                    w * max(0, now - then)
+                    for w, now, then in zip(problem.weight_h, counts, before, strict=True)
+                )
+            totals.append(usd)
     return float(min(totals) + pool.fixed_usd_per_month + problem.fixed_usd_per_month)
 
 
@@ -133,7 +149,7 @@ def check_feasible(problem: Problem, found: Solution) -> None:
         if not found.runs[k]:
             assert not count.any()
             continue
-        assert (count >= 1 + problem.spare).all()
+        assert (count >= max(1 + problem.spare, pool.least)).all()
         assert found.held[k] == pool.held
         assert (load[k] <= pool.capacity_per_h(count, problem.spare) * (1 + TOL) + TOL).all()
         assert (found.spot[k] <= problem.spot_frac * count + TOL).all()
@@ -177,7 +193,7 @@ def test_a_plan_is_feasible_priced_by_its_parts_and_no_dearer_than_its_starts(pr
 def milp_usd(problem: Problem) -> float:
     """The whole problem as another programme, over counts of pools and shares: an oracle."""
     streams, n_pools, hours = problem.load_per_h.shape
-    per = 2 + 2 * hours + streams * hours
+    per = 2 + 3 * hours + streams * hours
     count = 1 + n_pools * per
     cost, high, whole = np.zeros(count), np.full(count, np.inf), np.zeros(count)
     cost[0], high[0], whole[0] = problem.fixed_usd_per_month, 1, 1
@@ -186,7 +202,8 @@ def milp_usd(problem: Problem) -> float:
     api, weight, big = np.nan_to_num(problem.api_usd_per_h), problem.weight_h, 1e3
     for k, pool in enumerate(problem.pools):
         at = 1 + k * per
-        y, reserved, n, m, f = at, at + 1, at + 2, at + 2 + hours, at + 2 + 2 * hours
+        y, reserved, n, m, u = at, at + 1, at + 2, at + 2 + hours, at + 2 + 2 * hours
+        f = u + hours
         closed = np.isnan(problem.load_per_h[:, k]).any(axis=1)
         cost[y] = pool.fixed_usd_per_month + pool.held * pool.extra_usd_per_replica_h * weight.sum()
         high[y], whole[at : at + 2 + 2 * hours] = 1, 1
@@ -206,8 +223,15 @@ def milp_usd(problem: Problem) -> float:
             only = np.zeros(count)
             only[[n + h, m + h]], only[y] = 1, -big
             rows.append((only, -np.inf, 0.0))
+            cost[u + h] = weight[h] * pool.start_usd
+            begun = np.zeros(count)
+            begun[[n + h, m + h, u + h]] = 1, 1, -1
+            if h or problem.cyclic:
+                begun[n + (h - 1) % hours] -= 1
+                begun[m + (h - 1) % hours] -= 1
+            rows.append((begun, -np.inf, 0.0))
             least = replicas.copy()
-            least[y] -= 1 + problem.spare
+            least[y] -= max(1 + problem.spare, pool.least)
             rows.append((least, 0.0, np.inf))
             spots = -problem.spot_frac * replicas
             spots[m + h] += 1
@@ -331,7 +355,15 @@ def rented_only(draw: st.DrawFn) -> Problem:
     problem = draw(problems())
     load = np.maximum(1.0, np.nan_to_num(problem.load_per_h, nan=7.0))
     kinds = tuple(
-        replace(p, first_per_h=p.more_per_h, held=0, fixed_usd_per_month=0.0, extra_usd_per_replica_h=0.0)
+        replace(
+            p,
+            first_per_h=p.more_per_h,
+            held=0,
+            fixed_usd_per_month=0.0,
+            extra_usd_per_replica_h=0.0,
+            start_usd=0.0,
+            least=0,
+        )
         for p in problem.pools
     )
     return replace(
@@ -497,8 +529,127 @@ def test_what_weighs_nothing_is_taken_in_first() -> None:
 @given(problems())
 def test_a_search_cut_short_proves_no_more_than_it_knows(problem: Problem) -> None:
     try:
-        cut = solve(problem, gap_frac=0.0, limit_s=0.0)
+        cut = solve(problem, gap_frac=0.0, nodes=0)
     except Infeasible:
         return
     check_feasible(problem, cut)
     assert cut.bound_usd <= exact_usd(problem) + 1e-4 <= cut.usd_per_month + 2e-4
+
+
+@st.composite
+def tied(draw: st.DrawFn) -> Problem:
+    """Work that may wait an hour or two, and a limit on emissions; loads in proportion to demand."""
+    problem = draw(problems(hours_most=3))
+    streams, n, hours = problem.load_per_h.shape
+    cells = st.lists(small(1, 9), min_size=streams * hours, max_size=streams * hours)
+    demand = np.array(draw(cells)).reshape(streams, hours)
+    api = np.where(np.isnan(problem.api_usd_per_h).any(axis=1), np.nan, problem.api_usd_per_h.max(axis=1))
+    load = np.where(np.isnan(problem.load_per_h).any(axis=2), np.nan, problem.load_per_h.max(axis=2))
+    kinds = tuple(replace(p, kg_per_replica_h=draw(small(0, 2))) for p in problem.pools)
+    return replace(
+        problem,
+        api_usd_per_h=api[:, None] * demand,
+        load_per_h=load[:, :, None] * demand[:, None, :],
+        pool_usd_per_h=np.zeros((streams, n, hours)),
+        pools=kinds,
+        weight_h=np.ones(hours),
+        wait_h=tuple(draw(st.sampled_from([0, 1, 2])) for _ in range(streams)),
+        most_kg=draw(st.sampled_from([np.inf, 4.0, 15.0, 60.0])),
+    )
+
+
+def tied_usd(problem: Problem) -> float:
+    """The same with waiting work as amounts by hour of arrival and of service, and emissions: an oracle."""
+    streams, n_pools, hours = problem.load_per_h.shape
+    pairs = [
+        (s, a, (a + d) % hours)
+        for s in range(streams)
+        for a in range(hours)
+        for d in range(min(problem.wait_h[s], hours - 1) + 1)
+        if problem.cyclic or a + d < hours
+    ]
+    per_pool = 2 + 3 * hours
+    at_pair = 1 + n_pools * per_pool
+    count = at_pair + len(pairs) * (n_pools + 1)
+    cost, high, whole = np.zeros(count), np.full(count, np.inf), np.zeros(count)
+    cost[0], high[0], whole[0] = problem.fixed_usd_per_month, 1, 1
+    rows: list[tuple[np.ndarray, float, float]] = []
+    kg, big = np.zeros(count), 1e4
+    for k, pool in enumerate(problem.pools):
+        at = 1 + k * per_pool
+        y, r, n, m, u = at, at + 1, at + 2, at + 2 + hours, at + 2 + 2 * hours
+        cost[y], high[y] = pool.fixed_usd_per_month + pool.held * pool.extra_usd_per_replica_h * hours, 1
+        whole[at : at + 2 + 2 * hours] = 1
+        cost[r] = ((pool.reserved_usd_per_h or 0.0) + pool.extra_usd_per_replica_h) * hours
+        high[r] = np.inf if pool.reserved_usd_per_h is not None else 0
+        kg[y], kg[r] = pool.kg_per_replica_h * hours * pool.held, pool.kg_per_replica_h * hours
+        for terms in ([(y, 1), (0, -1)], [(r, 1), (y, -big)]):
+            row = np.zeros(count)
+            for column, value in terms:
+                row[column] = value
+            rows.append((row, -np.inf, 0.0))
+        for h in range(hours):
+            cost[n + h] = pool.on_demand_usd_per_h + pool.extra_usd_per_replica_h
+            cost[m + h] = (pool.spot_usd_per_h or 0.0) + pool.extra_usd_per_replica_h
+            high[m + h] = np.inf if pool.spot_usd_per_h is not None else 0
+            cost[u + h] = pool.start_usd
+            kg[n + h] = kg[m + h] = pool.kg_per_replica_h
+            replicas, begun, only = np.zeros(count), np.zeros(count), np.zeros(count)
+            replicas[[r, n + h, m + h]], replicas[y] = 1, pool.held
+            begun[[n + h, m + h, u + h]] = 1, 1, -1
+            if h or problem.cyclic:
+                begun[n + (h - 1) % hours] -= 1
+                begun[m + (h - 1) % hours] -= 1
+            only[[n + h, m + h]], only[y] = 1, -big
+            least, spots = replicas.copy(), -problem.spot_frac * replicas
+            least[y] -= max(1 + problem.spare, pool.least)
+            spots[m + h] += 1
+            carry = -pool.more_per_h * replicas
+            carry[y] += pool.more_per_h * (1 + problem.spare) - pool.first_per_h
+            for i, (s, a, b) in enumerate(pairs):
+                if b == h and np.isfinite(problem.load_per_h[s, k]).all():
+                    carry[at_pair + i * (n_pools + 1) + k] = problem.load_per_h[s, k, a]
+            rows += [(begun, -np.inf, 0), (only, -np.inf, 0), (least, 0, np.inf), (spots, -np.inf, 0)]
+            rows.append((carry, -np.inf, 0.0))
+    for i, (s, a, _) in enumerate(pairs):
+        base = at_pair + i * (n_pools + 1)
+        for k in range(n_pools):
+            if np.isnan(problem.load_per_h[s, k]).any():
+                high[base + k] = 0.0
+            row = np.zeros(count)
+            row[base + k], row[1 + k * per_pool] = 1, -1
+            rows.append((row, -np.inf, 0.0))
+        api = problem.api_usd_per_h[s, a]
+        cost[base + n_pools] = 0.0 if np.isnan(api) else api
+        high[base + n_pools] = 0.0 if np.isnan(api) else 1.0
+    for s, a in itertools.product(range(streams), range(hours)):
+        row = np.zeros(count)
+        for i, (t, b, _) in enumerate(pairs):
+            if (t, b) == (s, a):
+                base = at_pair + i * (n_pools + 1)
+                row[base : base + n_pools + 1] = 1
+        rows.append((row, 1.0, 1.0))
+    rows.append((kg, -np.inf, min(problem.most_kg, 1e9)))
+    found = milp(
+        cost,
+        integrality=whole,
+        bounds=Bounds(np.zeros(count), high),
+        constraints=LinearConstraint(
+            np.array([r[0] for r in rows]), [r[1] for r in rows], [r[2] for r in rows]
+        ),
+        options={"mip_rel_gap": 1e-9},
+    )
+    return float(found.fun) if found.status == 0 else np.inf
+
+
+@settings(max_examples=150, deadline=None)
+@given(tied())
+def test_work_that_waits_and_emissions_are_bounded_from_both_sides(problem: Problem) -> None:
+    least = tied_usd(problem)
+    try:
+        found = solve(problem, gap_frac=1e-6)
+    except Infeasible:
+        return
+    assert found.bound_usd <= least * (1 + 1e-5) + 1e-4
+    assert found.usd_per_month >= least * (1 - 1e-6) - 1e-5
+    assert emitted_kg(problem, found) <= problem.most_kg * (1 + 1e-6) + 1e-9

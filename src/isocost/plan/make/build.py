@@ -25,8 +25,6 @@ from isocost.replay.run import Ratio, Replayed, Routed, Situation, replay
 
 GAP_FRAC = 0.002
 """Gap at which the search for a mix of pools may stop."""
-SOLVE_S = 6.0
-"""Longest search, in seconds; the gap reached is printed."""
 ROUNDS = 4
 DERATE = 0.85
 """What is left of a pool's capacity after a limit was missed in replay, and how often that is tried."""
@@ -100,7 +98,7 @@ def build(prepared: Prepared) -> Built:
     derate: dict[str, float] = {}
     for attempt in range(1, ROUNDS + 1):
         problem = problem_of(prepared, planned, usable, tables).derated(derate)
-        solution = solve(problem, gap_frac=GAP_FRAC, limit_s=SOLVE_S)
+        solution = solve(problem, gap_frac=GAP_FRAC)
         draft = _draft(prepared, planned, usable, tables, solution)
         replayed = replay_draft(prepared, draft)
         misses = misses_of(draft, replayed)

@@ -26,7 +26,6 @@ from isocost.plan.market.standing import Standings
 from isocost.plan.solve.milp import INF, Columns, Rows, minimise
 
 PROOF_FRAC = 1e-6
-SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,7 @@ def _solved(
                 rows.add([(column, 1.0), (need, -1.0)], -INF, 0.0)
         rows.add([(column, 1.0) for column in mine], 1.0, 1.0)
         x.append(mine)
-    answer = minimise(columns, rows, offset_usd=fixed, gap_frac=PROOF_FRAC, limit_s=SECONDS)
+    answer = minimise(columns, rows, offset_usd=fixed, gap_frac=PROOF_FRAC)
     if answer.values is None:
         return None
     servings = []

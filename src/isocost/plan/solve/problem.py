@@ -5,6 +5,7 @@ Symbols (as in docs/maths.md): hour of the week h with weight w_h (hours a month
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,7 +21,9 @@ class PoolChoice:
 
     Capacity of n replicas is at least ``first + more * (n - 1)`` requests of the reference mix per
     hour, within the limits (tabulated by replay). Rents are per replica-hour; ``None`` is not on
-    offer. ``held`` replicas are sunk: they cost nothing more in cash.
+    offer. ``held`` replicas are sunk: they cost nothing more in cash. ``start_usd`` is paid for each
+    replica rented by the hour that was not there the hour before: the rent of its lag, above all.
+    ``least`` replicas stand wherever the pool runs; each emits ``kg_per_replica_h`` of CO2e.
     """
 
     id: str
@@ -32,6 +35,9 @@ class PoolChoice:
     held: int
     fixed_usd_per_month: float
     extra_usd_per_replica_h: float = 0.0
+    start_usd: float = 0.0
+    least: int = 0
+    kg_per_replica_h: float = 0.0
 
     def needed(self, load_per_h: Floats, spare: int) -> Ints:
         """Least replicas that carry a load (H,), with ``spare`` more wherever there is load.
@@ -59,7 +65,10 @@ class Problem:
     that the stream's busiest sample of the hour puts on a pool, NaN where the pool may not serve it;
     ``pool_usd_per_h`` (S, P, H): what serving it there costs beside the replicas;
     ``fixed_usd_per_month``: paid once if any pool runs; ``spare``: replicas beyond the load;
-    ``spot_frac``: most of a pool's replicas that may be spot.
+    ``spot_frac``: most of a pool's replicas that may be spot; ``cyclic``: the last hour is followed by
+    the first (a week that repeats), else hours are followed to their end and start from nothing;
+    ``wait_h``: whole hours that each stream's work may wait, empty for none (then ``load_per_h`` is
+    proportional to demand); ``most_kg``: emissions over all hours.
     """
 
     weight_h: Floats
@@ -71,6 +80,14 @@ class Problem:
     spare: int
     spot_frac: float
     stream_ids: tuple[str, ...]
+    cyclic: bool = True
+    wait_h: tuple[int, ...] = ()
+    most_kg: float = math.inf
+
+    @property
+    def coupled(self) -> bool:
+        """Whether hours are tied by more than replicas: work that waits, or a limit on emissions."""
+        return any(self.wait_h) or self.most_kg < math.inf
 
     def derated(self, factor: dict[str, float]) -> Problem:
         """The same with the capacity of the named pools multiplied."""
@@ -137,4 +154,19 @@ def cost_of(problem: Problem, solution: Solution) -> float:
         rent += int(solution.reserved[k]) * hours * (pool.reserved_usd_per_h or 0.0)
         rent += float(solution.replicas[k] @ w) * pool.extra_usd_per_replica_h
         rent += pool.fixed_usd_per_month * bool(solution.runs[k])
+        rent += pool.start_usd * float(starts(problem, solution.on_demand[k] + solution.spot[k]) @ w)
     return float(api + variable + rent + problem.fixed_usd_per_month * bool(solution.runs.any()))
+
+
+def starts(problem: Problem, rented: Ints) -> Floats:
+    """Replicas that start in each hour, of (..., H) replicas rented by the hour; same shape."""
+    before = np.roll(rented, 1, axis=-1)
+    if not problem.cyclic:
+        before[..., 0] = 0
+    return np.asarray(np.maximum(0.0, rented - before))
+
+
+def emitted_kg(problem: Problem, solution: Solution) -> float:
+    """Emissions of a solution's replicas over all hours."""
+    rates = np.array([pool.kg_per_replica_h for pool in problem.pools])
+    return float(rates @ (solution.replicas @ problem.weight_h)) if len(rates) else 0.0
