@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -22,14 +23,15 @@ if TYPE_CHECKING:
     from isocost.develop.optimum import Point
     from isocost.risk import Band
 
-develop = App(
-    name="develop",
-    help="What a model costs to make, by account and boundary, and the ways there.",
-    help_format="plaintext",
-    sort_key=5,
-    default_parameter=Parameter(negative="", show_default=False),
+develop = app.command(
+    App(
+        name="develop",
+        help="What a model costs to make, by account and boundary, and the ways there.",
+        help_format="plaintext",
+        sort_key=5,
+        default_parameter=Parameter(negative="", show_default=False),
+    )
 )
-app.command(develop)
 
 Size = Annotated[str | None, Parameter(help="Parameters: 8e9, 8B.")]
 Gpu = Annotated[str | None, Parameter(help="Accelerator: h100-sxm, b200 …")]
@@ -60,6 +62,7 @@ DRIVERS: Mapping[str, str] = {
     "usd_per_label": "price of a label",
     "examples": "examples needed",
     "eval_examples": "answers graded",
+    "experiments": "runs for each one that is kept",
     "usd_per_sample": "price of grading an answer",
     "checked_frac": "share of examples that people check",
     "teacher_tok_per_example": "length of the teacher's answers",
@@ -69,10 +72,39 @@ DRIVERS: Mapping[str, str] = {
     "launch_weeks": "weeks until an API serves",
 }
 """Drivers by the attribute of their fact."""
+MACHINES = frozenset(
+    {"training-from-scratch", "fine-tuning", "distillation", "experiments", "compute-infrastructure"}
+)
+"""Accounts that are not people, labels and graded answers."""
 NAMED = 3
 """Accounts that the headline names."""
+LEAST_SHARE = 0.001
+"""Shares below it are printed as such."""
 NEVER = 1e15
 """Dollars beyond which a law sees no end."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is to be made, where no file says it, or in place of what it says."""
+
+    params: Size = None
+    active: Annotated[str | None, Parameter(help="Parameters a token passes (mixture of experts).")] = None
+    tokens: Annotated[str | None, Parameter(help="Tokens of training from scratch: 100e9, 100B.")] = None
+    gpu: Gpu = None
+    gpu_hours: Annotated[float | None, Parameter(help="Hours of the final run, where they are known.")] = None
+
+
+@dataclass(frozen=True)
+class Quality:
+    """The quality to reach, as one of these; a compute-optimal 8B where none is given."""
+
+    params: Annotated[str | None, Parameter(help="That of a compute-optimal model of a size: 8e9, 8B.")] = (
+        None
+    )
+    flop: Annotated[float | None, Parameter(help="That of a training budget in operations.")] = None
+    budget: Annotated[float | None, Parameter(help="That of a training budget in dollars.")] = None
+    loss: Annotated[float | None, Parameter(help="A loss in nats a token.")] = None
 
 
 @develop.default
@@ -80,15 +112,7 @@ def cost(
     file: Annotated[Path | None, Parameter(help="What is to be made: slm.toml (docs/develop.md).")] = None,
     /,
     *,
-    params: Size = None,
-    active: Annotated[str | None, Parameter(help="Parameters a token passes (mixture of experts).")] = None,
-    training_tokens: Annotated[
-        str | None, Parameter(name="--tokens", help="Tokens of training from scratch: 100e9, 100B.")
-    ] = None,
-    gpu: Gpu = None,
-    gpu_hours: Annotated[
-        float | None, Parameter(help="Hours of the final run, where they are known.")
-    ] = None,
+    model: Annotated[Model, Parameter(name="*")] = Model(),
     way: Annotated[
         Literal["scratch", "full", "lora", "distil", "hosted", "buy"] | None,
         Parameter(help="The way that the headline is of."),
@@ -100,7 +124,7 @@ def cost(
     """Cost a model under each boundary and by account, and compare the ways there."""
     from isocost.develop import programme
 
-    ask = _asked(file, params, active, training_tokens, gpu, gpu_hours)
+    ask = _asked(file, model)
     with working("costing"):
         at = load(facts).at(_day(on))
         made = programme(at, ask, way or "")
@@ -115,10 +139,7 @@ def optimum(
     inference_tokens: Annotated[
         str, Parameter(help="Tokens read and written in the model's life: 2e12, 2T.")
     ],
-    params: Size = None,
-    flop: Annotated[float | None, Parameter(help="Training budget in operations.")] = None,
-    budget: Annotated[float | None, Parameter(help="Training budget in dollars.")] = None,
-    loss: Annotated[float | None, Parameter(help="Loss to reach, nats a token.")] = None,
+    quality: Annotated[Quality, Parameter(name="*")] = Quality(),
     gpu: Gpu = None,
     worth: Annotated[float | None, Parameter(help="Dollars that a hundredth of a nat is worth.")] = None,
     on: On = None,
@@ -126,37 +147,35 @@ def optimum(
     json: Json = False,
 ) -> None:
     """Say which size and data cost least, for training alone and for the whole life, by each scaling law."""
+    import msgspec
+
     from isocost.develop import optima
     from isocost.develop.optimum import prices_of
 
     served = _number(inference_tokens)
-    given = [
-        name
-        for name, value in (("params", params), ("flop", flop), ("budget", budget), ("loss", loss))
-        if value
-    ]
+    given = [name for name in ("params", "flop", "budget", "loss") if getattr(quality, name) is not None]
     if len(given) > 1:
         raise BadInput(
             f"{' and '.join(f'--{name}' for name in given)} both state the quality", fix="Give one"
         )
     at = load(facts).at(_day(on))
     prices = prices_of(at, gpu or "h100-sxm")
-    work = flop if budget is None else budget / prices.train_usd_per_flop
-    size = _number(params) if params else (None if work or loss else 8e9)
-    found = optima(at, served, prices, params=size, flop=work, target_loss=loss, usd_per_hundredth=worth)
+    work = quality.flop if quality.budget is None else quality.budget / prices.train_usd_per_flop
+    size = _number(quality.params) if quality.params else (8e9 if not given else None)
+    found = optima(
+        at, served, prices, params=size, flop=work, target_loss=quality.loss, usd_per_hundredth=worth
+    )
     if json:
-        return show_json({"inference_tok": served, "prices": prices, "optima": found})
-    return _show_optimum(found, served, size, work, loss, worth)
+        return show_json({"inference_tok": served, "prices": prices, "optima": msgspec.to_builtins(found)})
+    said = (
+        f"the quality of a compute-optimal {_size(size)}" if size
+        else f"a loss of {quality.loss:g} nats" if quality.loss
+        else f"the quality of {work:.2g} operations of training"
+    )  # fmt: skip
+    return _show_optimum(found, served, said, worth)
 
 
-def _asked(
-    file: Path | None,
-    params: str | None,
-    active: str | None,
-    training_tokens: str | None,
-    gpu: str | None,
-    gpu_hours: float | None,
-) -> Ask:
+def _asked(file: Path | None, model: Model) -> Ask:
     """A file, with what is given on the command line in place of its fields; else the latter alone.
 
     Raises:
@@ -167,11 +186,11 @@ def _asked(
     from isocost.develop.ask import Ask, checked, read_ask
 
     stated: dict[str, Any] = {
-        "params": _number(params) if params else None,
-        "params_active": _number(active) if active else None,
-        "tokens": _number(training_tokens) if training_tokens else None,
-        "gpu": gpu,
-        "gpu_hours": gpu_hours,
+        "params": _number(model.params) if model.params else None,
+        "params_active": _number(model.active) if model.active else None,
+        "tokens": _number(model.tokens) if model.tokens else None,
+        "gpu": model.gpu,
+        "gpu_hours": model.gpu_hours,
     }
     stated = {name: value for name, value in stated.items() if value is not None}
     if file is not None:
@@ -208,7 +227,7 @@ def _show(at: CatalogAt, made: Programme) -> None:
         assert final is not None
         took = f"{_hours(chosen.gpu_h)} hours of {_gpu(at, ask)}"
         run = f"The final run takes {took}, {_days(chosen)} on {chosen.gpus:,}"
-        rest = f"{money(final.mid_usd)} of rent is {percent(final.mid_usd / total.mid_usd)} of the whole."
+        rest = f"{money(final.mid_usd)} of rent is {_share(final.mid_usd / total.mid_usd)} of the whole."
         show(wrapped(f"{run}: {rest}"))
     _show_boundaries(made)
     _show_accounts(made)
@@ -228,26 +247,27 @@ def _show_accounts(made: Programme) -> None:
     table = grid(("account", "l"), ("cost", "r"), ("share", "r"), ("80% band", "r"))
     for line in made.accounts:
         share = line.band.mid_usd / made.total.mid_usd if made.total.mid_usd else 0.0
-        table.add_row(_account(line.account), money(line.band.mid_usd), percent(share), _band(line.band))
+        table.add_row(_account(line.account), money(line.band.mid_usd), _share(share), _band(line.band))
     show("", table)
 
 
 def _show_ways(made: Programme) -> None:
     table = grid(
-        ("way there", "l"),
-        ("cost", "r"),
-        ("80% band", "r"),
-        ("GPU-hours", "r"),
-        ("kWh", "r"),
+        ("way there", "l"), ("cost", "r"), ("80% band", "r"), ("machines", "r"), ("GPU-h", "r"), ("kWh", "r"),
         ("kg CO2", "r"),
-        ("", "w"),
-    )
+    )  # fmt: skip
     for way, band in made.ways:
-        cells = (
-            (_hours(way.gpu_h), _hours(way.kwh), _hours(way.tco2e * 1e3)) if way.gpu_h else ("-", "-", "-")
-        )
-        table.add_row(way.title, money(band.mid_usd), _band(band), *cells, way.note)
+        cells = ["-", "-", "-"]
+        if way.gpu_h:
+            cells = [_hours(way.gpu_h), _hours(way.kwh), _hours(way.tco2e * 1e3)]
+        machines = way.book.of(MACHINES).mid_usd
+        cost = (money(band.mid_usd), _band(band), money(machines) if machines else "-")
+        table.add_row(way.title, *cost, *cells)
     show("", table)
+    for way, _ in made.ways:
+        if way.note:
+            show(wrapped(way.note, f"{way.title}: "))
+    show(wrapped("rent, hosted training and a teacher's tokens, without people and labels", "machines: "))
 
 
 def _show_swings(made: Programme) -> None:
@@ -278,21 +298,18 @@ def _show_notes(made: Programme) -> None:
             "federated: ",
         )
     )
-    if made.distilled is not None:
+    if made.distilled is not None and made.chosen.name == "scratch":
         found = made.distilled
         worth = "helps" if found.worth else "does not help"
         teacher = f"a teacher of {count(found.teacher_params)} that exists {worth}"
         losses = f"{found.distilled_nats:.2f} nats a token of it, {found.alone_nats:.2f} alone"
         doubt = " (Busbridge 2025; its constants are remembered, not read)" if found.kind == "assumed" else ""
         show(wrapped(f"{teacher} on so many tokens: {losses}{doubt}.", "distilling from scratch: "))
-    low, middle, high = made.later_frac
-    show(
-        wrapped(
-            f"in a year the same loss takes {percent(middle)} of this compute"
-            f" ({percent(low)} to {percent(high)}).",
-            "waiting: ",
+    if made.chosen.name == "scratch":
+        low, middle, high = (percent(part) for part in made.later_frac)
+        show(
+            wrapped(f"in a year the same loss takes {middle} of this compute ({low} to {high}).", "waiting: ")
         )
-    )
     show(
         wrapped(
             "utilisation and experiments are posteriors of disclosed runs; team, data and labels are"
@@ -300,28 +317,18 @@ def _show_notes(made: Programme) -> None:
             "how sure: ",
         )
     )
-    chain = "isocost why 'development/posterior.mfu_frac'   isocost develop optimum --inference-tokens 2e12"
+    ask = made.ask
+    name = f"develop/{ask.params:.3g}x{ask.tokens or 1e9:.3g}@{ask.gpu}.usd".replace("+", "")
+    chain = f"isocost why {name}   isocost develop optimum --inference-tokens 2e12"
     show(wrapped(chain, "next: "))
 
 
-def _show_optimum(
-    found: tuple[Optimum, ...],
-    served: float,
-    size: float | None,
-    work: float | None,
-    loss: float | None,
-    worth: float | None,
-) -> None:
+def _show_optimum(found: tuple[Optimum, ...], served: float, quality: str, worth: float | None) -> None:
     lived = [(one, one.lived) for one in found if one.lived is not None]
     if not found or not lived:
-        raise BadInput("no law reaches that loss", fix="Ask for a higher loss, or give --params")
+        raise BadInput("no law reaches that quality", fix="Ask for a higher loss, or give --params 8e9")
     sizes = sorted(point.params for _, point in lived)
     saved = sorted(1.0 - point.usd / one.trained.usd for one, point in lived)
-    quality = (
-        f"the quality of a compute-optimal {_size(size)}" if size
-        else f"a loss of {loss:g} nats" if loss
-        else f"the quality of {work:.2g} operations of training"
-    )  # fmt: skip
     show(
         wrapped(
             f"For {quality} and {count(served)} tokens served, a model of {_size(sizes[0])} to"
@@ -445,6 +452,10 @@ def _size(params: float) -> str:
     """A size as people call it: 8B, 1.5B, 135M."""
     letter, scale = ("B", 1e9) if params >= 1e9 else ("M", 1e6)
     return f"{params / scale:.3g}{letter}"
+
+
+def _share(frac: float) -> str:
+    return percent(frac) if frac >= LEAST_SHARE or not frac else "< 0.1%"
 
 
 def _article(words: str) -> str:

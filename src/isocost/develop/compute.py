@@ -73,7 +73,7 @@ def depth_of(params_active: float, aspect_ratio: float) -> float:
     >>> round(depth_of(12 * 4096**2 * 32, 128.0), 9)
     32.0
     """
-    return math.cbrt(params_active / (12.0 * aspect_ratio**2))
+    return float((params_active / (12.0 * aspect_ratio**2)) ** (1.0 / 3.0))
 
 
 def gpu_hours(flop: float, peak_flop_per_s: float, mfu_frac: float) -> float:

@@ -155,15 +155,16 @@ def optima(
 ) -> tuple[Optimum, ...]:
     """What every published law advises for a quality, stated as one of a size, a budget or a loss.
 
-    A size stands for the loss that it has where it is compute-optimal.
+    A size stands for the loss that it has where it is compute-optimal. Laws that cannot reach the
+    quality with a size that anyone could train are left out.
     """
     gain = at.number("development/any", "least_gain_nats")
     found = []
     for one in laws(at):
         budget = _budget(one, params, flop, target_loss)
-        if budget is None:
+        size = math.inf if budget is None else best_params(one, budget)
+        if budget is None or not SMALLEST <= size <= LARGEST:
             continue
-        size = best_params(one, budget)
         trained = point(one, size, budget / (FLOP_PER_PARAM_TOK * size), served_tok, prices)
         if not one.has_loss:
             found.append(Optimum(one, trained, None, math.nan, math.nan, math.nan))

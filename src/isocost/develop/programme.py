@@ -160,9 +160,7 @@ def _bought(at: CatalogAt, ask: Ask, chosen: Way) -> Boundary:
     book = Book("bought")
     servers = with_network(float(chosen.gpus), at.number(METHOD, "interconnect_frac"))
     book.add("training-cluster", "accelerators with servers and network", "count", servers, price)
-    return Boundary(
-        name, book.total(), f"{chosen.gpus:,} accelerators with servers and network, before any use"
-    )
+    return Boundary(name, book.total(), f"{chosen.gpus:,} × accelerator, server and network, before any use")
 
 
 def _own(at: CatalogAt, ask: Ask) -> Own | None:

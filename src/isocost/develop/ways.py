@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from isocost.catalog import CatalogAt, Fact
+from isocost.catalog import CatalogAt
 from isocost.catalog.names import resolve
 from isocost.catalog.prices import Rates, rates
 from isocost.develop import compute
@@ -213,7 +213,7 @@ def hosted(here: Site) -> Way:
     _label(here, book, many)
     _grade(here, book)
     _people(here, book)
-    return Way("hosted", "hosted fine-tune", book, note=f"{price.value:g} USD a million training tokens")
+    return Way("hosted", "hosted fine-tune", book, note=f"${price.value:g} a million training tokens")
 
 
 def buy(here: Site) -> Way:
@@ -250,7 +250,7 @@ def _tuned(here: Site, name: str, title: str, gpus: int) -> Way:
     _label(here, book, many)
     _grade(here, book)
     _people(here, book)
-    return here.used(name, title, book, gpu_h, times, gpus, "open weights, adapted to a task")
+    return here.used(name, title, book, gpu_h, times, gpus, "")
 
 
 def _train(here: Site, book: Book, subject: str, many: Term, account: str) -> tuple[float, float]:
@@ -349,13 +349,3 @@ def _full_gpus(at: CatalogAt, params: float, gpu: Accelerator) -> int:
 
 def _gpus(at: CatalogAt, held_bytes: float, gpu: Accelerator) -> int:
     return compute.gpus_for(held_bytes, gpu.memory_bytes, at.number("development/any", "memory_usable_frac"))
-
-
-def facts_of(at: CatalogAt, names: tuple[str, ...]) -> tuple[Fact, ...]:
-    """The facts that terms name; what a user stated is none."""
-    known = (
-        {fact.id: fact for subject in at.catalog.subjects() for fact in at.catalog.about(subject)}
-        if names
-        else {}
-    )
-    return tuple(known[name] for name in names if name in known)

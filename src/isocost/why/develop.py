@@ -55,7 +55,8 @@ def of_making(at: CatalogAt, subject: str, quantity: str) -> Node:
 def _flop(at: CatalogAt, ask: Ask) -> Node:
     aspect = fact_node(at.fact("development/any", "aspect_ratio"), "aspect_ratio")
     size = Node("params_active", ask.active, "parameters", how="as asked")
-    layers = _told(compute.depth_of, "1", {"params_active": size, "aspect_ratio": aspect})
+    depth = _told(compute.depth_of, "1", {"params_active": size, "aspect_ratio": aspect})
+    layers = _called("layers", depth)
     width = Node(
         "hidden_size", layers.value * aspect.value, "elements", "layers * aspect_ratio", "", (layers, aspect)
     )
@@ -102,12 +103,13 @@ def _kwh(at: CatalogAt, ask: Ask, hours: Node) -> Node:
     )
 
 
+def _called(name: str, node: Node) -> Node:
+    return Node(name, node.value, node.unit, node.formula, node.how, node.inputs, node.facts)
+
+
 def _told(function: Callable[..., Any], unit: str, given: Mapping[str, Node]) -> Node:
     """A function of plain numbers, each explained already under the name of its argument."""
-    renamed = {
-        name: Node(name, node.value, node.unit, node.formula, node.how, node.inputs, node.facts)
-        for name, node in given.items()
-    }
+    renamed = {name: _called(name, node) for name, node in given.items()}
     values = {name: node.value for name, node in given.items()}
     node = explain(function, values, lambda _argument, _field: Leaf(), given=renamed)
     return Node(node.name, node.value, unit, node.formula, node.how, node.inputs, node.facts)

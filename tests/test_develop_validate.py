@@ -1,0 +1,101 @@
+"""Published costs of training are reproduced from their inputs, and a wrong one is found out."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from isocost.catalog import Catalog
+from isocost.errors import BadInput
+from isocost.validate.training import CLAIM, RECALLED, TrainingReport, rounding, validate_training
+
+CASES = Path(__file__).parent / "cases" / "training.csv"
+COLUMNS = (
+    *("case_id", "kind", "inputs", "metric", "published", "ci_low", "ci_high", "unit", "reproduced_here"),
+    *("rel_err", "tolerance", "provenance", "ref", "note"),
+)
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.open(encoding="utf-8")))
+
+
+def written(path: Path, table: list[dict[str, str]]) -> Path:
+    with path.open("w", encoding="utf-8", newline="") as out:
+        writer = csv.DictWriter(out, COLUMNS, restval="")
+        writer.writeheader()
+        writer.writerows(table)
+    return path
+
+
+@pytest.fixture(scope="module")
+def report(catalog: Catalog) -> TrainingReport:
+    return validate_training(CASES, catalog)
+
+
+def test_every_case_is_as_it_says(report: TrainingReport) -> None:
+    """``note`` of a case says whether it must pass; wrong ones are here to be found."""
+    wanted = {(row["case_id"], row["metric"]): row["note"] for row in rows(CASES)}
+    for row in report.compared:
+        assert ("pass" if row.passed else "fail") == wanted[row.id, row.metric], row
+    assert report.left_out == {CLAIM: 2, RECALLED: 1}
+    assert report.verdicts["seedclaim:GPT-3:low"].startswith("holds for rent")
+    assert report.verdicts["seedclaim:GPT-9:any"].startswith("not known")
+
+
+def test_a_changed_publication_turns_a_pass_into_a_fail(
+    report: TrainingReport, catalog: Catalog, tmp_path: Path
+) -> None:
+    """No answer is made of what a row publishes: moved, every pass fails, and our answer stays."""
+    passed = {(row.id, row.metric): row for row in report.compared if row.passed}
+    table = []
+    for row in rows(CASES):
+        if (row["case_id"], row["metric"]) in passed:
+            far = 20.0 if row["kind"] in ("gpu_hours", "development_cost") else 1.2
+            ends = {key: str(float(row[key]) * far) for key in ("ci_low", "ci_high") if row[key]}
+            # An upper bound is broken from the other side.
+            down = row["kind"] in ("finetune", "data")
+            value = float(row["published"])
+            table.append({**row, **ends, "published": str(value / far if down else value * far)})
+    moved = validate_training(written(tmp_path / "moved.csv", table), catalog)
+    assert [row for row in moved.compared if row.passed] == []
+    for row in moved.compared:
+        assert row.ours == passed[row.id, row.metric].ours
+
+
+def test_answers_do_not_hang_on_the_order_or_company_of_rows(
+    report: TrainingReport, catalog: Catalog, tmp_path: Path
+) -> None:
+    one = validate_training(written(tmp_path / "back.csv", rows(CASES)[::-1]), catalog)
+    key = lambda row: (row.id, row.metric)  # noqa: E731
+    assert sorted(one.compared, key=key) == sorted(report.compared, key=key)
+
+
+def test_rounding_is_half_of_the_last_digit_printed() -> None:
+    assert rounding(1234.5) == pytest.approx(0.05 / 1234.5)
+    assert rounding(4e8) == 0.01
+
+
+def test_a_file_without_its_columns_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("case_id,kind\n1,2\n")
+    with pytest.raises(BadInput, match="no column"):
+        validate_training(tmp_path / "a.csv")
+    bad = {**dict.fromkeys(COLUMNS, ""), "case_id": "x", "kind": "trend", "inputs": "[1]", "published": "1"}
+    with pytest.raises(BadInput, match="not a JSON object"):
+        validate_training(written(tmp_path / "b.csv", [bad]))
+    with pytest.raises(BadInput, match="no such file"):
+        validate_training(tmp_path / "c.csv")
+
+
+def test_the_published_study_is_reproduced(data_dir: Path, catalog: Catalog) -> None:
+    """At least 95 % of the rows that no rule leaves out, and 85 % of the forecasts inside 90 %."""
+    found = validate_training(data_dir / "training" / "groundtruth_training.csv", catalog)
+    kept = found.rows - sum(found.left_out.values())
+    assert found.passed >= 0.95 * kept
+    assert found.within_tenth_percent >= 0.95 * found.reproduced
+    assert found.forecast_covered >= 0.85
+    assert found.multiplier_covered == 1.0
+    assert json.loads(json.dumps(list(found.failed))) == list(found.failed)
