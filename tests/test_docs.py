@@ -159,9 +159,10 @@ def quantities(module: ModuleType) -> set[str]:
 def formula_modules() -> list[ModuleType]:
     """The rooms that hold formulas, as far as they are built."""
     found = [isocost.finance]
-    for path in sorted((ROOT / "src" / "isocost" / "perf").glob("*.py")):
-        name = "isocost.perf" if path.stem == "__init__" else f"isocost.perf.{path.stem}"
-        found.append(__import__(name, fromlist=["_"]))
+    for room in ("perf", "develop"):
+        for path in sorted((ROOT / "src" / "isocost" / room).glob("*.py")):
+            name = f"isocost.{room}" if path.stem == "__init__" else f"isocost.{room}.{path.stem}"
+            found.append(__import__(name, fromlist=["_"]))
     return found
 
 
