@@ -44,7 +44,19 @@ HEADER = [
 SOURCE, CHECKED = "epoch-training-cost", "2026-11-23"
 INDEX_COMMIT, INDEX = "5e8c5c4", "PCU518210518210"
 FIRST_MONTH, LAST_MONTH = "2010-01-01", "2025-05-01"
-CLASSES = ("A100", "V100", "H100", "P100", "K80", "K40", "Titan X", "GTX 580", "GTX TITAN", "Titan Black")
+CLASSES = (
+    "A100",
+    "V100",
+    "H100",
+    "P100",
+    "K80",
+    "K40",
+    "Titan X",
+    "GTX 580",
+    "GTX TITAN",
+    "Titan Black",
+    "H200",
+)
 """Names by which the method finds one price of purchase for all variants of an accelerator."""
 PEAKS = (
     ("Tensor-FP16/BF16 performance (FLOP/s)", False),
@@ -102,7 +114,7 @@ def peak(row: pd.Series) -> float | None:
 def purchase(prices: pd.DataFrame, name: str) -> pd.Series | None:
     """The price that the method takes for a class: the earliest of a whole server, else the earliest."""
     held = prices.dropna(subset=[BOUGHT, "Price date"]).sort_values("Price date")
-    found = held[held["Hardware model"].str.contains(name, regex=False)]
+    found = held[held["Hardware model"].str.contains(rf"\b{name}")]
     if found.empty:
         return None
     servers = found[found["Notes"].fillna("").str.contains("DGX")]

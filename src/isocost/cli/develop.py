@@ -280,6 +280,8 @@ def _show_swings(made: Programme) -> None:
 
 def _show_notes(made: Programme) -> None:
     show("")
+    if made.chosen.name == "scratch":
+        show(wrapped(_multiplier(made), "whole over final run: "))
     if made.own is not None:
         own = made.own
         busy = (
@@ -321,6 +323,22 @@ def _show_notes(made: Programme) -> None:
     name = f"develop/{ask.params:.3g}x{ask.tokens or 1e9:.3g}@{ask.gpu}.usd".replace("+", "")
     chain = f"isocost why {name}   isocost develop optimum --inference-tokens 2e12"
     show(wrapped(chain, "next: "))
+
+
+def _multiplier(made: Programme) -> str:
+    """How often the run that is kept goes into the whole, beside what frontier programmes imply."""
+    bands = {one.name: one.band for one in made.boundaries}
+    times = [
+        f"{made.total.mid_usd / band.mid_usd:,.3g}x its {words}"
+        for name, words in (
+            ("final run, rented", "rent"),
+            ("hardware by use + energy", "hardware and energy"),
+        )
+        if (band := bands.get(name)) is not None and band.mid_usd
+    ]
+    low, high = made.disclosed_multipliers
+    known = f"four frontier programmes were {low:.1f} to {high:.1f}x their hardware and energy"
+    return f"{', '.join(times)}; {known}: the smaller the run, the more people weigh."
 
 
 def _show_optimum(found: tuple[Optimum, ...], served: float, quality: str, worth: float | None) -> None:
@@ -397,6 +415,7 @@ def _plain(made: Programme) -> dict[str, object]:
         "ways": ways, "swings": made.swings, "own": made.own, "federated": made.shared,
         "distilled": made.distilled,
         "compute_in_a_year_frac": made.later_frac,
+        "disclosed_multipliers": made.disclosed_multipliers,
     }  # fmt: skip
 
 

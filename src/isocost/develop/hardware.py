@@ -95,7 +95,8 @@ def purchase_term(at: CatalogAt, gpu: str) -> Term | None:
 
     The middle is the geometric mean of both. ``None`` where no price of purchase is known.
     """
-    group = next((one for one in at.catalog.subjects("chip-class/") if one.partition("/")[2] in gpu), None)
+    words = gpu.split("-")
+    group = next((one for one in at.catalog.subjects("chip-class/") if one.partition("/")[2] in words), None)
     if group is None:
         return None
     usd = at.number(group, "usd_per_chip")

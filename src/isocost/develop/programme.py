@@ -56,7 +56,9 @@ class Programme(msgspec.Struct, frozen=True):
     """What making a model costs.
 
     ``chosen`` is the way that the headline and ``accounts`` are of; ``boundaries`` are of the same way.
-    ``later_frac`` is the compute that the same loss takes a year later (low, middle, high).
+    ``disclosed_multipliers`` are the least and the greatest whole programme over hardware and energy of
+    the final run that four programmes imply. ``later_frac`` is the compute that the same loss takes a
+    year later (low, middle, high).
     """
 
     ask: Ask
@@ -71,6 +73,7 @@ class Programme(msgspec.Struct, frozen=True):
     shared: Shared
     distilled: Distilled | None
     later_frac: tuple[float, float, float]
+    disclosed_multipliers: tuple[float, float]
     flop: float
     mfu_frac: float
 
@@ -97,6 +100,7 @@ def programme(at: CatalogAt, ask: Ask, way: str = "") -> Programme:
     people = chosen.book.of(PEOPLE).mid_usd
     widest = swings(chosen.book.ledger, chosen.book.drivers)[:MOST_SWINGS]
     _, use = run_hours(at, ask, here.gpu)
+    known = [float(fact.value) for fact in at.each("disclosed/", "programme_multiplier")]
     return Programme(
         ask,
         chosen,
@@ -110,6 +114,7 @@ def programme(at: CatalogAt, ask: Ask, way: str = "") -> Programme:
         _shared(at, ask, chosen),
         distilled(at, ask) if ask.tokens else None,
         _later(at),
+        (min(known), max(known)),
         run_flop(at, ask),
         1.0 / use.value if ask.gpu_hours is None else _implied(at, ask),
     )
