@@ -34,7 +34,7 @@ class Constants(NamedTuple):
     ``step_s`` of a step, ``sequence_s`` of a running sequence in it. ``prompt_share`` is the time by
     which a prompt delays those that decode over its time in a batch, ``prompt_alone_share`` that of a
     prompt on an idle engine; ``queue_share`` is the part of the other prompts that a first token waits
-    for; ``preempted_frac`` is the part of a wait for cache that is spent after the first token.
+    for; ``prompt_batch_tok`` is how many tokens of prompts a step takes; ``preempted_frac`` is the part of a wait for cache that is spent after the first token.
     """
 
     dense_memory_eff: Scalar
@@ -72,6 +72,7 @@ class Constants(NamedTuple):
     eager_layer_s: Scalar
     queue_share: Scalar
     preempted_frac: Scalar
+    prompt_batch_tok: Scalar
     memory_usable_frac: Scalar
     reserve_bytes: Scalar
 
@@ -110,15 +111,13 @@ MADE: Mapping[str, tuple[Term, ...]] = {
         Term(share="moe_layer_s"),
         Term("narrow_experts:", "slow_expert_layer_s"),
     ),
-    "eager_layer_s": (Term(share="eager_layer_s"), Term("latent:", "latent_eager_layer_s")),
 }
 """How constants are made of facts; those absent here are a fact of ``perf/stack`` by the same name.
 
 Before the colon stands the qualifier of the kernel: ``dense``, ``experts`` and ``cache`` by the format that
-they are multiplied or kept in, ``wide`` bf16, ``reduce`` by how many accelerators; ``narrow`` and ``latent``
-are 1 or 0."""
+they are multiplied or kept in, ``wide`` bf16, ``reduce`` by how many accelerators; ``narrow`` is 1 or 0."""
 FRACTIONS = frozenset(name for name in Constants._fields if name.endswith(("_eff", "_frac")))
-PLAIN = ("memory_usable_frac", "reserve_bytes")
+PLAIN = ("prompt_batch_tok", "memory_usable_frac", "reserve_bytes")
 
 
 class Case(NamedTuple):
@@ -287,8 +286,6 @@ class Reader:
     def kernel(self, case: Case, wanted: str) -> float:
         """The part of a constant that the kernels of a set-up give."""
         kind, _, name = wanted.partition(":")
-        if kind == "latent":
-            return float(case.is_latent)
         if kind == "narrow":
             return float(case.is_narrow)
         if kind == "narrow_experts":

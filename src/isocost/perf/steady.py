@@ -152,7 +152,11 @@ def closed_loop(
     alone = prefill_s(arch, gpu, setup, k, isl) * k.prompt_alone_share
     others = (per_rank - 1.0) * shared
     tpot = step + k.prompt_share * others / osl
-    first = k.first_token_s + arch.layers * k.eager_layer_s + alone + step + k.queue_share * others
+    eager = arch.layers * k.eager_layer_s
+    # Prompts that are taken together share the host's time for the layers.
+    together = eager * np.minimum(isl / k.prompt_batch_tok, 1.0)
+    queue = k.queue_share * (others + (per_rank - 1.0) * together)
+    first = k.first_token_s + eager + alone + step + queue
     life = first + np.maximum(osl - 1.0, 0.0) * tpot
     waiting = (wanted - running) / np.maximum(running, 1.0) * life
     preempted = k.preempted_frac * waiting
