@@ -100,7 +100,7 @@ def main() -> None:
             if some:
                 none, one = one_anchor(some, kin)
                 print(
-                    f"  silicon, {title}, n {len(one)}: MAPE / median {none.mean():.3f} / {np.median(none):.3f}"
+                    f"  silicon, {title}, n {len(one)}: mean, median {none.mean():.3f} / {np.median(none):.3f}"
                     f" without, {one.mean():.3f} / {np.median(one):.3f} with one anchor"
                 )
 

@@ -89,4 +89,4 @@ def _place(load: Load) -> Floats:
 
 def _covariance(one: Floats, other: Floats, kin: Kinship) -> Floats:
     apart = ((one[:, None, :] - other[None, :, :]) ** 2).sum(axis=2)
-    return np.asarray(kin.common + kin.local * np.exp(-0.5 * apart / kin.reach**2))
+    return np.asarray(kin.common + kin.local * np.exp(-0.5 * apart / kin.reach**2), dtype=np.float64)
