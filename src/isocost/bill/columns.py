@@ -147,31 +147,35 @@ def _bucketed(
     key = rank[line[keep]] * width + number[keep] - first
     used, dense = np.unique(key, return_inverse=True)
     sums = np.zeros((len(used), len(SLOTS)), np.int64)
-    for slot, values in _quantities(columns, keep):
-        sums[:, slot] = _added(dense, values, len(used))
+    for slot, values in quantities(columns):
+        sums[:, slot] = exact_sums(dense, values[keep], len(used))
     lines = np.array(order, np.int64)[used // width] if len(used) else np.zeros(0, np.int64)
     return _charges(tariff, lines, (used % width + first) * step, sums)
 
 
-def _quantities(columns: Mapping[str, Any], keep: Ints) -> list[tuple[int, Ints]]:
-    """Quantity of every meter of the rows kept, by slot."""
+def quantities(columns: Mapping[str, Any]) -> list[tuple[int, Ints]]:
+    """The quantity of every meter that the columns count, by slot of ``SLOTS``: what a bill multiplies."""
     (plain, output, cached, written, _, requests, inside, extras), slots = counted(columns)
-    plain = plain.astype(np.int64)
-    found = [(kernel.OUTPUT, output[keep])]
+    found = [(kernel.OUTPUT, output)]
+    if len(cached) or len(written) or len(inside):
+        plain = plain.astype(np.int64)
     for slot, part in ((kernel.CACHE_READ, cached), (kernel.CACHE_WRITE, written), (-1, inside)):
         if len(part):
             plain = plain - part
             if slot >= 0:
-                found.append((slot, part[keep]))
-    found += [(int(slot), extras[keep, e]) for e, slot in enumerate(slots)]
-    asked = np.maximum(requests[keep], 0) if len(requests) else np.ones(len(keep), np.int64)
-    return [(kernel.INPUT, plain[keep]), *found, (kernel.REQUEST, asked)]
+                found.append((slot, part))
+    found += [(int(slot), extras[:, e]) for e, slot in enumerate(slots)]
+    asked = np.maximum(requests, 0) if len(requests) else np.ones(len(plain), np.int64)
+    return [(kernel.INPUT, plain), *found, (kernel.REQUEST, asked)]
 
 
-def _added(dense: Ints, values: Ints, size: int) -> Ints:
-    """Exact sums of non-negative values under keys: in halves, each of which a double holds exactly."""
+def exact_sums(dense: Ints, values: npt.NDArray[Any], size: int) -> Ints:
+    """Sums of non-negative values under keys 0 to ``size`` - 1: in halves that a double holds exactly."""
     low = np.bincount(dense, weights=values & 0xFFFFFF, minlength=size).astype(np.int64)
-    return low + (np.bincount(dense, weights=values >> 24, minlength=size).astype(np.int64) << 24)
+    high = values >> 24
+    if not high.any():
+        return low
+    return low + (np.bincount(dense, weights=high, minlength=size).astype(np.int64) << 24)
 
 
 def _in_order(tariff: Tariff) -> list[int]:

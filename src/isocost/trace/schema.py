@@ -51,6 +51,8 @@ class Outcome(IntEnum):
     """A failed call that repeats an earlier failed one; the repeat that succeeds is ``OK``."""
     DUPLICATE = 4
     """The same request id logged again: neither served nor billed twice."""
+    CACHED = 5
+    """Answered by a proxy's own cache: demand that no provider billed."""
 
 
 @dataclass(frozen=True, slots=True)
