@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 
 from golden import Golden
+from isocost.books import check as check_room
 from isocost.books.check import Budget, check, read_budgets
+from isocost.books.contract import contract
+from isocost.books.overlay import parse_overlay
 from isocost.books.statement import Line, Requests, Statement
 from isocost.cli.root import main
 from isocost.errors import BadInput
@@ -66,6 +69,41 @@ def test_the_rest_is_every_combination_of_the_weeks() -> None:
     assert found.low_usd == ends[int(np.ceil(0.1 * len(ends))) - 1]
     assert found.high_usd == ends[int(np.ceil(0.9 * len(ends))) - 1]
     assert found.forecast_usd == ends[int(np.ceil(0.5 * len(ends))) - 1]
+
+
+def test_growth_is_carried_on() -> None:
+    """A tenth more each week: the rest of the month grows on, by as much, with no doubt about it."""
+    begin = datetime(2026, 10, 5, tzinfo=UTC)
+    usd = [round(1000 * 1.1 ** (hour // 168)) for hour in range(7 * 168)]
+    found = check(hours(begin, usd), (Budget(Decimal(10**6)),)).outlooks[0]
+    rest = 168 * 1000 * 1.1**7 + 24 * 1000 * 1.1**8
+    assert found.growth == pytest.approx((0.1, 0.1, 0.1), abs=1e-3)
+    assert found.forecast_usd == pytest.approx(float(found.spent_usd) + rest, rel=1e-2)
+
+
+@pytest.mark.parametrize(("weeks", "growth", "noise"), [(6, 0.0, 0.1), (6, 0.15, 0.1), (8, 0.05, 0.25)])
+def test_the_band_holds_what_it_says(weeks: int, growth: float, noise: float) -> None:
+    """Of 150 made logs the 80 % band holds the truth in two thirds at least, growing or not."""
+    random = np.random.default_rng(4)
+    held = 0
+    for _ in range(150):
+        usd = np.exp(growth * np.arange(weeks + 2) + random.normal(0, noise, weeks + 2))
+        series = np.repeat(usd[:weeks] / 168, 168)
+        ends = check_room._ends(series, 336, weeks, check_room._growths(series, weeks))
+        low, high = (check_room._quantile(*ends, share) for share in (0.1, 0.9))
+        held += low <= usd[weeks:].sum() <= high
+    assert held >= 100
+
+
+def test_a_contract_is_what_counts() -> None:
+    """Half price on usage, and a fee of 31 dollars a month beside it."""
+    terms = parse_overlay(
+        "[[discount]]\npercent = 50\n[[fee]]\nname = 'support'\nusd_per_month = 30\n", "contract.toml"
+    )
+    found = hours(datetime(2026, 11, 1, tzinfo=UTC), [1] * 24 * 16)
+    one = check(found, (Budget(Decimal(1000)),), contract(found, terms)).outlooks[0]
+    assert one.spent_usd == Decimal(192 + 30)
+    assert one.forecast_usd == pytest.approx(222 + (14 * 24) * (0.5 + 30 / (16 * 24)))
 
 
 def test_one_dear_day_stands_out_and_others_do_not() -> None:

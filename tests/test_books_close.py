@@ -79,7 +79,7 @@ def test_a_late_price_names_its_fact(closed: Closed, tmp_path: Path) -> None:
 def test_late_rows_are_named_and_everything_sums(closed: Closed, tmp_path: Path) -> None:
     catalog = Catalog.load(FACTS_DIR, cheaper(tmp_path / "facts"))
     trace = open_trace(shorter(tmp_path / "october.csv"))
-    found = restate(closed, statement(trace, catalog), catalog, "discount = 0.1\n")
+    found = restate(closed, statement(trace, catalog), catalog, "[[discount]]\npercent = 10\n")
     assert {line.kind for line in found.lines} == {"usage", "price", "overlay"}
     assert sum(line.usd for line in found.lines) == found.change_usd == found.now_usd - found.closed_usd
     assert "2026-10-05 acme/docs house/big: 2 to 0 requests" in [line.said for line in found.lines]

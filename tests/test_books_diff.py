@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
 from itertools import permutations
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from golden import Golden
-from isocost.books.diff import EFFECTS, Diff, above, diff, markdown, shapley
+from isocost.books.diff import EFFECTS, Diff, above, diff, markdown, renames, shapley
 from isocost.books.rounding import largest_remainder
 from isocost.books.statement import Line, Requests, Statement, statement
 from isocost.catalog import Catalog
@@ -134,9 +136,63 @@ def test_a_route_in_a_plan_is_policy() -> None:
     assert "w: big answers 100% to 50% of tokens" in said
 
 
-def test_a_log_is_not_a_plan() -> None:
-    with pytest.raises(BadInput, match="a log beside a plan"):
-        diff(of(("a", "x", 1, 1, 1)), Ledger())
+def test_a_log_beside_a_plan_is_scaled_to_its_month() -> None:
+    """Thirty days at 3 dollars a day beside a plan of 50 dollars a month that routes half elsewhere."""
+    start, end = datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 10, 31, tzinfo=UTC)
+    log = msgspec.structs.replace(of(("a", "big", 10, 9 * 10**7, 10**9)), start=start, end=end)
+    scaled = Decimal(90) * Decimal("30.4375") / 30
+    tok = 9e7 * 30.4375 / 30
+    plan = Ledger([
+        msgspec.structs.replace(charge("p/big:prefix", tok / 2, 1e-6), workload="w"),
+        msgspec.structs.replace(charge("p/small", tok / 2, 1e-8), workload="w"),
+    ])  # fmt: skip
+    found = diff(log, plan, ("log", "plan"))
+    assert found.before_usd == pytest.approx(scaled)
+    assert sum(part.usd for part in found.parts) == found.change_usd
+    assert abs(parts(found)["policy"] - found.change_usd) < Decimal("1e-6")
+    assert "scaled to a mean month" in found.notes[0]
+    back = diff(plan, log, ("plan", "log"))
+    assert abs(back.change_usd + found.change_usd) <= Decimal("1e-15")
+
+
+def test_a_renamed_model_is_no_mix() -> None:
+    before, after = of(("a", "x", 10, 100, 5)), of(("a", "x-2", 10, 100, 7))
+    names = {("p", "x"): ("p", "x-2")}
+    found = diff(before, after, renamed=names)
+    assert parts(found) == {"price": Decimal(200).scaleb(-15)}
+    assert found.notes == ("renamed: p/x is p/x-2",)
+    assert renames(before, after, Catalog.load(), ["x=x-2"]) == names
+    for wrong in (["x"], ["y=x-2"]):
+        with pytest.raises(BadInput):
+            renames(before, after, Catalog.load(), wrong)
+
+
+def test_the_catalog_knows_what_was_renamed(tmp_path: Path) -> None:
+    """One provider, one model that answers, another name: a rename; two such names are none."""
+    facts = tmp_path / "facts"
+    facts.mkdir()
+    for path in (CASES / "facts").glob("*.csv"):
+        (facts / path.name).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+    with (facts / "prices.csv").open("a", encoding="utf-8") as file:
+        for name in ("big-2", "big-3"):
+            file.write(f"api/house/{name},serves,,house-big,,,,,,house-prices,,2026-01-01,published,,\n")
+            file.write(
+                f"api/house/{name},input_usd_per_mtok,,4,USD/Mtok,,,,,house-prices,,2026-01-01,published,,\n"
+            )
+    mine = Catalog.load(FACTS_DIR, facts)
+
+    def side(*models: str) -> Statement:
+        rows = [("a", model, 10, 100, 5) for model in models]
+        plain = of(*rows)
+        calls = tuple(
+            msgspec.structs.replace(one, provider="house", offering=f"api/house/{one.model}")
+            for one in plain.requests
+        )
+        return msgspec.structs.replace(plain, requests=calls)
+
+    assert renames(side("big"), side("big-2"), mine) == {("house", "big"): ("house", "big-2")}
+    assert renames(side("big"), side("big-2", "big-3"), mine) == {}
+    assert renames(side("big"), side("big", "big-2"), mine) == {}
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
 """Budgets against the month's end as the log forecasts it, and days that stand out.
 
-The forecast is seasonal-naive by hour of the week: each week to come costs, hour by hour, what one of the
-log's last weeks did. All combinations of them are equally likely: the forecast is their median, the band
-their central 80 %, the probability of exceeding a budget the share of them that does. A trend is not
-extrapolated; a log of one week has no band.
+The forecast is seasonal by hour of the week: each week to come costs, hour by hour, what one of the log's
+last weeks did, moved along the trend. The trend is a growth a week: that between any two of the weeks, a pair
+weighing the square of its distance (the weights of a least-squares line). Every combination of weeks and
+growths counts by its weight: the forecast is their median, the band their central 80 %, the probability of
+exceeding a budget the share of them that does. Under four whole weeks no trend is read; a log of one week has
+no band.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from isocost.books.contract import Contract
 from isocost.books.statement import Statement, month_of
 from isocost.errors import BadInput
 
@@ -34,6 +37,8 @@ LEAST_SPREAD_FRAC = 0.1
 LEAST_SHARE = 0.01
 """A day must move the mean day of the whole log by this share to be worth a line."""
 LEAST_DAYS = 7
+LEAST_WEEKS_OF_TREND = 4
+"""Whole weeks below which a growth between two of them is as likely chance."""
 
 _KEYS = ("tenant", "workload", "model", "provider")
 
@@ -64,6 +69,7 @@ class Outlook(msgspec.Struct, frozen=True):
     """A budget at the month's end: dollars spent so far, forecast, and the band of the central 80 %.
 
     ``exceeds`` is the probability of exceeding it; ``held`` is whether that is at most one half.
+    ``growth`` is the trend, a share a week, with its central 80 %; ``None`` where none is read.
     """
 
     budget: str
@@ -74,6 +80,7 @@ class Outlook(msgspec.Struct, frozen=True):
     high_usd: float
     exceeds: float
     held: bool
+    growth: tuple[float, float, float] | None = None
 
 
 class Anomaly(msgspec.Struct, frozen=True):
@@ -122,10 +129,11 @@ def read_budgets(path: Path) -> tuple[Budget, ...]:
     return found
 
 
-def check(found: Statement, budgets: Sequence[Budget]) -> Check:
+def check(found: Statement, budgets: Sequence[Budget], under: Contract | None = None) -> Check:
     """Forecast the month of the log's last row for every budget, and find the days that stand out.
 
-    ``found`` is a statement by the hour.
+    ``found`` is a statement by the hour; ``under`` the same under a contract, whose billed cost then counts,
+    what is charged beside usage spread over the hours that it is for.
 
     Raises:
         BadInput: the statement is not by the hour, the log is shorter than a week, or a budget is for
@@ -145,12 +153,21 @@ def check(found: Statement, budgets: Sequence[Budget]) -> Check:
     first, after = (_hour(datetime(day.year, day.month, day.day, tzinfo=UTC)) for day in month_of(month))
     outlooks = []
     for budget in budgets:
-        series, spent_fusd = _series(found, budget, begin, stop, month)
-        low, middle, high, exceeds = _forecast(series, stop, after, spent_fusd / 1e15, budget, weeks)
+        series, spent_fusd = _series(found, under, budget, (begin, stop), month)
+        growths = _growths(series, weeks)
+        ends = _ends(series, after - stop, weeks, growths)
+        spent_usd = spent_fusd / 1e15
+        low, middle, high = (spent_usd + _quantile(*ends, share) for share in (0.1, 0.5, 0.9))
+        over = spent_usd + ends[0] > float(budget.usd_per_month)
+        exceeds = float(ends[1][over].sum() / ends[1].sum())
+        trend = None
+        if len(growths[0]) > 1:
+            slow, usual, fast = (float(np.expm1(_quantile(*growths, share))) for share in (0.1, 0.5, 0.9))
+            trend = usual, slow, fast
         outlooks.append(
             Outlook(
                 budget.name, budget.usd_per_month, Decimal(spent_fusd).scaleb(-15), middle, low, high,
-                exceeds, exceeds <= LIKELY,
+                exceeds, exceeds <= LIKELY, trend,
             )
         )  # fmt: skip
     notes = []
@@ -167,8 +184,11 @@ def _hour(moment: datetime) -> int:
     return int(moment.timestamp() // 3600)
 
 
-def _series(found: Statement, budget: Budget, begin: int, stop: int, month: str) -> tuple[Floats, int]:
+def _series(
+    found: Statement, under: Contract | None, budget: Budget, span: tuple[int, int], month: str
+) -> tuple[Floats, int]:
     """Dollars of every hour of the log, and exactly those of the month."""
+    begin, stop = span
     asked = {key: getattr(budget, key) for key in _KEYS if getattr(budget, key)}
     for key, name in asked.items():
         known = {getattr(one, key) for one in found.requests}
@@ -180,28 +200,60 @@ def _series(found: Statement, budget: Budget, begin: int, stop: int, month: str)
             )
     series = np.zeros(stop - begin)
     spent_fusd = 0
-    for line in found.lines:
+    charged = (
+        [(line, line.amount_fusd) for line in found.lines]
+        if under is None
+        else [(piece.line, piece.billed_fusd) for piece in under.pieces]
+    )
+    for line, fusd in charged:
         if all(getattr(line, key) == name for key, name in asked.items()):
             at = _hour(datetime.fromisoformat(f"{line.period}:00").replace(tzinfo=UTC)) - begin
-            series[at] += line.amount_fusd / 1e15
-            spent_fusd += line.amount_fusd if line.month == month else 0
+            series[at] += fusd / 1e15
+            spent_fusd += fusd if line.month == month else 0
+    for entry in under.entries if under is not None else ():
+        # What is charged beside usage belongs to no tenant, workload or model.
+        if set(asked) <= {"provider"} and asked.get("provider", entry.provider) == entry.provider:
+            spent_fusd += entry.billed_fusd if f"{entry.start:%Y-%m}" == month else 0
+            first, last = (
+                min(max(_hour(datetime(day.year, day.month, day.day, tzinfo=UTC)), begin), stop)
+                for day in (entry.start, entry.end)
+            )
+            if last > first:
+                series[first - begin : last - begin] += entry.billed_fusd / 1e15 / (last - first)
     return series, spent_fusd
 
 
-def _forecast(
-    series: Floats, stop: int, after: int, spent_usd: float, budget: Budget, weeks: int
-) -> tuple[float, float, float, float]:
-    """Low, forecast and high dollars at the month's end, and the probability of exceeding the budget."""
+def _growths(series: Floats, weeks: int) -> tuple[Floats, Floats]:
+    """Logarithms of growth a week between any two of the weeks, and their weights; 0 where none is read."""
+    totals = series[len(series) - weeks * WEEK_H :].reshape(weeks, WEEK_H).sum(axis=1)
+    if weeks < LEAST_WEEKS_OF_TREND or not (totals > 0).all():
+        return np.zeros(1), np.ones(1)
+    early, late = np.triu_indices(weeks, 1)
+    apart = (late - early).astype(np.float64)
+    return (np.log(totals[late]) - np.log(totals[early])) / apart, apart**2
+
+
+def _ends(series: Floats, rest_h: int, weeks: int, growths: tuple[Floats, Floats]) -> tuple[Floats, Floats]:
+    """What the rest of the month may cost, and the weight of each case."""
     history = series[len(series) - weeks * WEEK_H :].reshape(weeks, WEEK_H)
-    rest = after - stop
-    sums = np.zeros(1)
-    for start in range(0, rest, WEEK_H):
-        # The hour after the log's end is the first of every block of 168 hours that ends where it does.
-        block = history[:, : min(WEEK_H, rest - start)].sum(axis=1)
-        sums = np.add.outer(sums, block).ravel()
-    ends = np.sort(spent_usd + sums)
-    low, middle, high = np.quantile(ends, [0.1, 0.5, 0.9], method="inverted_cdf")
-    return float(low), float(middle), float(high), float((ends > float(budget.usd_per_month)).mean())
+    cases, weights = [], []
+    for growth, weight in zip(*growths, strict=True):
+        sums = np.zeros(1)
+        for number, start in enumerate(range(0, rest_h, WEEK_H)):
+            # The hour after the log's end is the first of every block of 168 hours that ends where it does.
+            block = history[:, : min(WEEK_H, rest_h - start)].sum(axis=1)
+            ahead = weeks - np.arange(weeks) + number
+            sums = np.add.outer(sums, block * np.exp(growth * ahead)).ravel()
+        cases.append(sums)
+        weights.append(np.full(len(sums), weight / len(sums)))
+    return np.concatenate(cases), np.concatenate(weights)
+
+
+def _quantile(values: Floats, weights: Floats, share: float) -> float:
+    """The least value that a share of the weight does not exceed."""
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(weights[order]) / weights.sum()
+    return float(values[order][min(len(values) - 1, int(np.searchsorted(reached, share - 1e-12)))])
 
 
 def _anomalies(found: Statement, month: str) -> Iterable[Anomaly]:

@@ -14,12 +14,14 @@ coverage      usage whose price is known on one side only: no change of what it 
 ============  ==============================================================================
 
 A plan's ledger counts tokens, not requests: there a stream's volume is its tokens, shares of them are
-routes (policy), and charges without tokens (replicas, standing costs) are policy altogether.
+routes (policy), and charges without tokens (replicas, standing costs) are policy altogether. A log beside
+a plan's ledger is counted as one: its tokens, scaled to the mean month that a plan is for. A model that was
+only renamed is the same model: price and tokens may change with it, mix does not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import ROUND_HALF_UP, Decimal
 from fractions import Fraction
@@ -30,9 +32,10 @@ import msgspec
 
 from isocost.books.rounding import largest_remainder
 from isocost.books.statement import Statement
+from isocost.catalog import Catalog
 from isocost.catalog.prices import PRICES, parse_when
 from isocost.errors import BadInput
-from isocost.ledger import Ledger
+from isocost.ledger import Charge, Ledger
 from isocost.risk import JOIN
 
 Effect = Literal["price", "volume", "mix", "policy", "coverage"]
@@ -74,6 +77,8 @@ class Diff(msgspec.Struct, frozen=True):
     after_usd: Decimal
     parts: tuple[Part, ...]
     at_least: tuple[bool, bool] = (False, False)
+    notes: tuple[str, ...] = ()
+    """What was done to compare them: models renamed, a log scaled to a month."""
 
     @property
     def change_usd(self) -> Decimal:
@@ -146,24 +151,109 @@ class _Side:
         return calls, share, units, covered, price
 
 
-def diff(before: Statement | Ledger, after: Statement | Ledger, titles: tuple[str, str] = ("", "")) -> Diff:
-    """Split the change of the total from one statement, or one plan's ledger, to another.
+Renames = Mapping[tuple[str, str], tuple[str, str]]
+"""(provider, model) as it was called to what it is called now."""
 
-    Raises:
-        BadInput: a statement beside a ledger: what was billed and what is planned count different things.
+
+def diff(
+    before: Statement | Ledger,
+    after: Statement | Ledger,
+    titles: tuple[str, str] = ("", ""),
+    renamed: Renames | None = None,
+) -> Diff:
+    """Split the change of the total from one statement, or plan's ledger, to another.
+
+    ``renamed`` are models of ``before`` that ``after`` calls by another name (:func:`renames` finds them).
     """
     if isinstance(before, Statement) and isinstance(after, Statement):
-        sides = (_of_statement(before, titles[0]), _of_statement(after, titles[1]))
-        policy: frozenset[str] = frozenset()
-    elif isinstance(before, Ledger) and isinstance(after, Ledger):
-        sides = (_of_ledger(before, titles[0]), _of_ledger(after, titles[1]))
-        policy = frozenset({"share"})
-    else:
-        raise BadInput(
-            "a log beside a plan's ledger: one counts requests of its span, the other a mean month",
-            fix="Give two logs, two closed months or two ledgers",
+        sides = (_of_statement(before, titles[0], renamed or {}), _of_statement(after, titles[1], {}))
+        said = tuple(
+            f"renamed: {old[0]}/{old[1]} is {new[0]}/{new[1]}" for old, new in (renamed or {}).items()
         )
-    return _diff(*sides, policy)
+        return _diff(*sides, frozenset(), said)
+    notes: list[str] = []
+    both = [_as_ledger(one, notes) for one in (before, after)]
+    bare = any(isinstance(one, Statement) for one in (before, after))
+    one, two = (_of_ledger(side, title, bare) for side, title in zip(both, titles, strict=True))
+    least = [isinstance(side, Statement) and side.at_least for side in (before, after)]
+    one.at_least, two.at_least = least
+    return _diff(one, two, frozenset({"share"}), tuple(notes))
+
+
+def renames(before: Statement, after: Statement, catalog: Catalog, said: Sequence[str] = ()) -> Renames:
+    """Models that only changed their name: ``said`` as old=new, and those that the catalog shows to be one.
+
+    The catalog does where a provider's offering is gone, another of the same provider is new, both serve the
+    same model, and each is the only such one.
+
+    Raises:
+        BadInput: ``said`` is not old=new, or names a model that its side does not have.
+    """
+    had, has = (
+        {(one.provider, one.model): one.offering for one in side.requests} for side in (before, after)
+    )
+    found: dict[tuple[str, str], tuple[str, str]] = {}
+    for text in said:
+        was, sign, now = text.partition("=")
+        if not sign:
+            raise BadInput(f"{text!r} is not old=new", where="--renamed", fix="Write gpt-x=gpt-x-2026-10")
+        found[_named(was.strip(), had, before.title)] = _named(now.strip(), has, after.title)
+    at = catalog.at(after.end.date())
+    serves = {
+        offering: str(fact.value)
+        for offering in {*had.values(), *has.values()}
+        if offering and (fact := at.find(offering, "serves")) is not None
+    }
+    gone = [
+        key for key, offering in had.items() if key not in has and offering in serves and key not in found
+    ]
+    new = [
+        key
+        for key, offering in has.items()
+        if key not in had and offering in serves and key not in found.values()
+    ]
+    for old in gone:
+        same = [one for one in new if one[0] == old[0] and serves[has[one]] == serves[had[old]]]
+        rivals = [one for one in gone if one[0] == old[0] and serves[had[one]] == serves[had[old]]]
+        if len(same) == 1 and len(rivals) == 1:
+            found[old] = same[0]
+    return found
+
+
+def _named(name: str, known: Iterable[tuple[str, str]], title: str) -> tuple[str, str]:
+    mine = [key for key in known if name in (key[1], "/".join(key))]
+    if len(mine) != 1:
+        names = ", ".join(sorted("/".join(key).strip("/") for key in known)[:8])
+        raise BadInput(f"{name!r} is not one model of it", where=title, fix=f"It has: {names}")
+    return mine[0]
+
+
+MONTH_DAYS = Fraction(1461, 48)
+"""Days of a mean month."""
+
+
+def _as_ledger(side: Statement | Ledger, notes: list[str]) -> Ledger:
+    """A statement as a ledger of tokens for a mean month; a ledger as it is."""
+    if isinstance(side, Ledger):
+        return side
+    seconds = max(3600, int((side.end - side.start).total_seconds()))
+    times = MONTH_DAYS * 86_400 / seconds
+    notes.append(
+        f"{side.title}: its {seconds / 86_400:.1f} days are scaled to a mean month (x {float(times):.3g}); "
+        "tenants are added up, as a plan has none"
+    )
+    charges = []
+    for line in side.lines:
+        tokens = line.meter not in PRICES or PRICES[line.meter][1] > 1
+        rate = line.rate_fusd or 0
+        charges.append(
+            Charge(
+                line.month, "", f"{line.provider}/{line.model}".strip("/"), "deployment", "api-tokens",
+                line.workload, "", line.meter, float(line.quantity * times), "tok" if tokens else "unit",
+                JOIN.join(line.facts), rate / 1e15, round(line.amount_fusd * times),
+            )
+        )  # fmt: skip
+    return Ledger(charges)
 
 
 def shapley(before: Sequence[Fraction], after: Sequence[Fraction]) -> list[Fraction]:
@@ -191,7 +281,7 @@ def shapley(before: Sequence[Fraction], after: Sequence[Fraction]) -> list[Fract
     return parts
 
 
-def _diff(before: _Side, after: _Side, policy: frozenset[str]) -> Diff:
+def _diff(before: _Side, after: _Side, policy: frozenset[str], notes: tuple[str, ...]) -> Diff:
     sums: dict[Effect, Fraction] = dict.fromkeys(EFFECTS, Fraction(0))
     causes: dict[Effect, dict[str, Fraction]] = {effect: {} for effect in EFFECTS}
     for cell in dict.fromkeys((*before.cells, *after.cells)):
@@ -218,6 +308,7 @@ def _diff(before: _Side, after: _Side, policy: frozenset[str]) -> Diff:
         _usd(int(after.fusd)),
         tuple(parts),
         (before.at_least, after.at_least),
+        notes,
     )
 
 
@@ -289,16 +380,19 @@ def _short(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _of_statement(found: Statement, title: str) -> _Side:
+def _of_statement(found: Statement, title: str, renamed: Renames) -> _Side:
     side = _Side(title or found.title, found.at_least)
     for one in found.requests:
         stream = _Stream(one.tenant, one.workload, "requests")
-        target = _target(one.provider, one.model, one.tier, one.region)
+        target = _target(
+            *renamed.get((one.provider, one.model), (one.provider, one.model)), one.tier, one.region
+        )
         _add(side.calls, stream, Fraction(one.requests))
         _add(side.shares, (stream, target), Fraction(one.requests))
     for line in found.lines:
         stream = _Stream(line.tenant, line.workload, "requests")
-        target = _target(line.provider, line.model, line.tier, line.region)
+        named = renamed.get((line.provider, line.model), (line.provider, line.model))
+        target = _target(*named, line.tier, line.region)
         key = _Cell(stream, target, line.meter, "")
         if line.rate_fusd is not None:
             key = key._replace(slot=_slot(line.facts))
@@ -327,12 +421,14 @@ def _slot(facts: Iterable[str]) -> str:
     return " ".join(dict.fromkeys(parts))
 
 
-def _of_ledger(found: Ledger, title: str) -> _Side:
+def _of_ledger(found: Ledger, title: str, bare: bool) -> _Side:
+    """``bare``: beside a log, where a plan's ways of one model (``:prefix``, ``:batch``) are that model."""
     side = _Side(title, False)
     for charge in found:
         kind: Literal["tok", "standing"] = "tok" if charge.unit == "tok" else "standing"
         stream = _Stream(charge.tenant, charge.workload, kind)
         target = charge.deployment or charge.option or charge.account
+        target = target.partition(":")[0] if bare else target
         if kind == "standing":
             target = f"{target}, {charge.account}" if target != charge.account else target
             side.shares[stream, target] = _ONE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -18,12 +19,22 @@ from isocost.errors import BadInput
 from isocost.units import percent
 
 if TYPE_CHECKING:
-    from isocost.books.check import Check
+    from isocost.books.check import Check, Outlook
     from isocost.books.close import Closed, Restatement
     from isocost.books.diff import Diff
     from isocost.books.statement import Statement
     from isocost.catalog import Catalog
     from isocost.ledger import Ledger
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How logs are read, by which facts they are priced, and under which contract."""
+
+    workload_by: WorkloadBy = None
+    facts: Facts = None
+    overlay: Annotated[Path | None, Parameter(help="The contract, as TOML (docs/money.md).")] = None
+
 
 MOST_LINES = 12
 """Lines of a restatement that are printed; its file has them all."""
@@ -41,8 +52,11 @@ def diff(
     fail_above: Annotated[
         str | None, Parameter(help="Exit with 1 where the total rises by more: 50 (dollars) or 5%.")
     ] = None,
-    workload_by: WorkloadBy = None,
-    facts: Facts = None,
+    renamed: Annotated[
+        list[str] | None,
+        Parameter(help="old=new: a model that is only called otherwise; as often as needed."),
+    ] = None,
+    source: Annotated[Terms, Parameter(name="*")] = Terms(),
     json: Json = False,
 ) -> int:
     """Split the change of a total into price, volume, mix and policy, and say because of what.
@@ -52,15 +66,21 @@ def diff(
     before
         A log, a closed month (books/2026-10) or a plan's ledger.parquet.
     after
-        Another of the same kind.
+        Another; a log beside a ledger is scaled to the ledger's month.
     """
-    from isocost.books.diff import above, bounds, headline, markdown, signed
+    from isocost.books.diff import above, bounds, headline, markdown, renames, signed
     from isocost.books.diff import diff as split
+    from isocost.books.statement import Statement
 
-    catalog = load(facts)
+    catalog = load(source.facts)
     with working("pricing"):
-        one, two = (_side(path, catalog, workload_by) for path in (before, after))
-    found = split(one[1], two[1], (one[0], two[0]))
+        one, two = (_side(path, catalog, source) for path in (before, after))
+    names = None
+    if isinstance(one[1], Statement) and isinstance(two[1], Statement):
+        names = renames(one[1], two[1], catalog, renamed or ())
+    elif renamed:
+        raise BadInput("models are renamed between two logs", where="--renamed", fix="Leave it out here")
+    found = split(one[1], two[1], (one[0], two[0]), names)
     failed = fail_above is not None and above(found, fail_above)
     if json or format_ == "json":
         show_json({**_document(found), "failed": failed})
@@ -77,6 +97,8 @@ def diff(
         show("", table)
         if bounds(found):
             show(Text(wrapped(bounds(found)), "yellow"))
+        for note in found.notes:
+            show(wrapped(note))
         if failed:
             show(Text(f"  above the threshold of {fail_above}", "bold red"))
     return int(failed)
@@ -88,16 +110,21 @@ def _document(found: Diff) -> dict[str, object]:
     return {**msgspec.structs.asdict(found), "change_usd": found.change_usd, "change_frac": found.change_frac}
 
 
-def _side(path: Path, catalog: Catalog, workload_by: str | None) -> tuple[str, Statement | Ledger]:
-    """What a path holds, and its name: a closed month, a plan's ledger, or a log to be priced."""
+def _side(path: Path, catalog: Catalog, source: Terms) -> tuple[str, Statement | Ledger]:
+    """What a path holds, and its name: a closed month, a plan's ledger, or a log (under a contract)."""
     from isocost.books.close import MANIFEST, read_closed
+    from isocost.books.contract import contract
+    from isocost.books.overlay import read_overlay
     from isocost.books.statement import statement
     from isocost.ledger import Ledger
+
+    terms = read_overlay(source.overlay) if source.overlay is not None else None
 
     if path.is_dir():
         if (path / MANIFEST).exists():
             closed = read_closed(path)
-            return closed.manifest.month, closed.statement
+            held = closed.statement
+            return closed.manifest.month, contract(held, terms).statement if terms is not None else held
         if not (path / "ledger.parquet").exists():
             raise BadInput(
                 "neither a closed month nor a plan", where=str(path), fix="Give a log, or a plan's folder"
@@ -105,7 +132,9 @@ def _side(path: Path, catalog: Catalog, workload_by: str | None) -> tuple[str, S
         path = path / "ledger.parquet"
     if path.suffix == ".parquet" and _is_ledger(path):
         return (path.parent.name or str(path)), Ledger.read(path)
-    return path.name, statement(opened(path, None, workload_by, None), catalog)
+    trace = opened(path, None, source.workload_by, None, who=terms is not None)
+    found = statement(trace, catalog)
+    return path.name, contract(found, terms).statement if terms is not None else found
 
 
 def _is_ledger(path: Path) -> bool:
@@ -218,9 +247,8 @@ def check(
     /,
     *,
     budget: Annotated[Path, Parameter(help="TOML: [[budget]] with usd_per_month, and tenant, model ...")],
-    workload_by: WorkloadBy = None,
     map_: Map = None,
-    facts: Facts = None,
+    source: Annotated[Terms, Parameter(name="*")] = Terms(),
     json: Json = False,
 ) -> int:
     """Forecast the month's end against budgets, flag unusual days; exit code 1 where one will not hold.
@@ -232,17 +260,37 @@ def check(
     """
     from isocost.books.check import check as judge
     from isocost.books.check import read_budgets
+    from isocost.books.contract import contract
+    from isocost.books.overlay import read_overlay
     from isocost.books.statement import statement
 
     budgets = read_budgets(budget)
-    catalog = load(facts)
+    terms = read_overlay(source.overlay) if source.overlay is not None else None
+    catalog = load(source.facts)
     with working(f"pricing {log.name}"):
-        found = judge(statement(opened(log, map_, workload_by, None), catalog, bucket="hour"), budgets)
+        trace = opened(log, map_, source.workload_by, None, who=terms is not None)
+        priced = statement(trace, catalog, bucket="hour")
+        found = judge(priced, budgets, contract(priced, terms) if terms is not None else None)
     if json:
         show_json(found)
     else:
         _show_check(found)
     return int(not found.held)
+
+
+def _trend(one: Outlook) -> str:
+    """The growth a week: ``+3.1%``."""
+    return "-" if one.growth is None else f"{100 * one.growth[0]:+.1f}%"
+
+
+def _trends(found: Check) -> str:
+    """How sure the growths are: ``total +3 to +35% a week``."""
+    bands = [
+        f"{one.budget} {100 * one.growth[1]:+.0f} to {100 * one.growth[2]:+.0f}%"
+        for one in found.outlooks
+        if one.growth is not None
+    ]
+    return f"80% bands of the growth a week: {'; '.join(bands)}" if bands else ""
 
 
 def _show_check(found: Check) -> None:
@@ -257,17 +305,23 @@ def _show_check(found: Check) -> None:
         ("spent", "r"),
         ("month end", "r"),
         ("80% band", "r"),
+        ("a week", "r"),
         ("chance over", "r"),
     )
     for one in found.outlooks:
         table.add_row(
             f"  {one.budget}", f"${one.usd_per_month:,.2f}", f"${one.spent_usd:,.2f}",
             f"${one.forecast_usd:,.2f}", f"${one.low_usd:,.2f} to ${one.high_usd:,.2f}",
-            percent(one.exceeds), style="" if one.held else "red",
+            _trend(one), percent(one.exceeds), style="" if one.held else "red",
         )  # fmt: skip
     show("", table, "")
     weeks = "the last week" if found.weeks == 1 else f"the last {found.weeks} weeks, in every combination"
-    show(wrapped(f"until {found.until:%Y-%m-%d %H:%M} UTC; the rest as {weeks}, hour by hour of the week"))
+    trend = any(one.growth is not None for one in found.outlooks)
+    along = ", moved along the trend" if trend else ", without a trend (four whole weeks are needed)"
+    said = f"until {found.until:%Y-%m-%d %H:%M} UTC; the rest as {weeks}, hour by hour of the week"
+    show(wrapped(f"{said}{along}"))
+    if trend:
+        show(wrapped(_trends(found)))
     for note in found.notes:
         show(Text(wrapped(note), "yellow"))
     if found.anomalies:
