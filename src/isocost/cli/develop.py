@@ -305,7 +305,7 @@ def _show_notes(made: Programme) -> None:
         worth = "helps" if found.worth else "does not help"
         teacher = f"a teacher of {count(found.teacher_params)} that exists {worth}"
         losses = f"{found.distilled_nats:.2f} nats a token of it, {found.alone_nats:.2f} alone"
-        doubt = " (Busbridge 2025; its constants are remembered, not read)" if found.kind == "assumed" else ""
+        doubt = " (Busbridge 2025, constants from memory)" if found.kind == "assumed" else " (Busbridge 2025)"
         show(wrapped(f"{teacher} on so many tokens: {losses}{doubt}.", "distilling from scratch: "))
     if made.chosen.name == "scratch":
         low, middle, high = (percent(part) for part in made.later_frac)
@@ -379,10 +379,9 @@ def _show_optimum(found: tuple[Optimum, ...], served: float, quality: str, worth
             "laws without a loss advise an allocation alone; nats of different laws are of different texts.",
             "mind: ",
         ),
-        wrapped("constants that are remembered, not read at the source.", "*: ")
-        if any(_star(one) for one in found)
-        else "",
     )
+    if any(_star(one) for one in found):
+        show(wrapped("constants that are remembered, not read at the source.", "*: "))
 
 
 def _on(one: Point) -> str:

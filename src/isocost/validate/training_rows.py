@@ -41,7 +41,7 @@ PARTS: Mapping[str, str] = {
 CONSTANTS: Mapping[str, str] = {
     "E": "loss_floor", "A": "params_factor", "B": "tok_factor", "alpha": "params_power", "beta": "tok_power",
     "alpha_n": "params_power", "alpha_d": "tok_power", "n_c": "params_scale", "d_c": "tok_scale",
-    "gamma": "sum_power",
+    "gamma": "sum_power", "c0": "teacher_power", "c1": "gap_power", "f1": "gap_width", "d1": "gap_ratio",
 }  # fmt: skip
 LAWS: Mapping[str, str] = {
     "hoffmann": "hoffmann-3",
@@ -284,7 +284,8 @@ def _constant(catalog: Catalog, case: Case) -> Found:
     plain = case.ident.lower()
     others = {one.partition("/")[2]: one.partition("/")[2] for one in catalog.subjects("scaling/")}
     name = next((value for word, value in {**LAWS, **others}.items() if word in plain), "")
-    attribute = CONSTANTS.get(case.metric, CONSTANTS.get(case.metric.lower(), ""))
+    metric = case.metric.replace("_", "").rstrip("'′ ") if name == "busbridge" else case.metric
+    attribute = CONSTANTS.get(metric, CONSTANTS.get(metric.lower(), ""))
     when = "of=supervised" if "supervised" in case.ident else "of=distilled" if name == "busbridge" else ""
     fact = catalog.at(ANY).find(f"scaling/{name}", attribute, when) if name and attribute else None
     if fact is None:
