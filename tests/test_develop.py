@@ -348,3 +348,27 @@ def test_why_and_the_command_say_one_number(at: CatalogAt) -> None:
     final = programme(at, EXAMPLE).boundaries[0].band
     assert final is not None
     assert tree.value == pytest.approx(final.mid_usd, rel=1e-9)
+
+
+def test_an_accelerator_without_a_quote_asks_for_its_rent(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["develop", "--params", "8e9", "--tokens", "1e9", "--gpu", "rtx-4090"]
+    assert main(words) == 2
+    assert "--usd-per-gpu-h" in capsys.readouterr().err
+    assert main([*words, "--usd-per-gpu-h", "0.4"]) == 0
+
+
+def test_hours_are_as_sure_as_utilisation(at: CatalogAt) -> None:
+    low, high = programme(at, EXAMPLE).hours_range
+    fact = at.fact("development/posterior", "mfu_frac", "chip=h100")
+    assert fact.low is not None
+    assert high / low == pytest.approx(fact.high / fact.low)  # type: ignore[operator]
+    stated = programme(at, Ask(params=8e9, tokens=1e11, gpu_hours=5000.0))
+    assert stated.hours_range == (5000.0, 5000.0)
+
+
+def test_a_student_never_beats_a_perfect_reach_of_its_teacher(at: CatalogAt) -> None:
+    """More data bring a student nearer to its teacher; the teacher's own loss is the floor of the law."""
+    found = [programme(at, Ask(params=8e9, tokens=tok)).distilled for tok in (1e10, 1e11, 1e13)]
+    nats = [one.distilled_nats for one in found if one is not None]
+    assert nats == sorted(nats, reverse=True)
+    assert all(one.distilled_nats > one.teacher_nats for one in found if one is not None)

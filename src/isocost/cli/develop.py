@@ -72,6 +72,14 @@ DRIVERS: Mapping[str, str] = {
     "launch_weeks": "weeks until an API serves",
 }
 """Drivers by the attribute of their fact."""
+HOW: Mapping[str, str] = {
+    "full": "by full fine-tuning",
+    "lora": "by LoRA fine-tuning",
+    "distil": "distilled from a teacher",
+    "hosted": "tuned by a host",
+    "buy": "bought as an API",
+}
+"""Ways in a sentence."""
 MACHINES = frozenset(
     {"training-from-scratch", "fine-tuning", "distillation", "experiments", "compute-infrastructure"}
 )
@@ -93,6 +101,10 @@ class Model:
     tokens: Annotated[str | None, Parameter(help="Tokens of training from scratch: 100e9, 100B.")] = None
     gpu: Gpu = None
     gpu_hours: Annotated[float | None, Parameter(help="Hours of the final run, where they are known.")] = None
+    usd_per_gpu_h: Annotated[
+        float | None, Parameter(help="Rent of an accelerator-hour, where it is known.")
+    ] = None
+    region: Annotated[str | None, Parameter(help="Price and carbon of electricity: us, eu, de, fr …")] = None
 
 
 @dataclass(frozen=True)
@@ -191,6 +203,8 @@ def _asked(file: Path | None, model: Model) -> Ask:
         "tokens": _number(model.tokens) if model.tokens else None,
         "gpu": model.gpu,
         "gpu_hours": model.gpu_hours,
+        "usd_per_gpu_h": model.usd_per_gpu_h,
+        "region": model.region,
     }
     stated = {name: value for name, value in stated.items() if value is not None}
     if file is not None:
@@ -210,24 +224,19 @@ def _show(at: CatalogAt, made: Programme) -> None:
         f"{percent(line.band.mid_usd / total.mid_usd)} {_account(line.account)}" for line in lines[:NAMED]
     ]
     size = _size(ask.params)
-    what = ask.name or f"{_article(size)} {size}"
-    data = (
-        f" on {count(ask.tokens)} tokens" if chosen.name == "scratch" and ask.tokens else f", {chosen.title}"
-    )
+    what = ask.name or f"{_article(size).capitalize()} {size}"
+    how = f"on {count(ask.tokens)} tokens" if chosen.name == "scratch" else HOW[chosen.name]
     band = f"80%: {money(total.low_usd)} to {money(total.high_usd)}"
-    show(
-        wrapped(
-            f"{what[0].upper()}{what[1:]}{data} costs {money(total.mid_usd)} to make"
-            f" ({band}): {', '.join(parts)}.",
-            indent=0,
-        )
-    )
+    sentence = f"{what} {how} costs {money(total.mid_usd)} to make ({band}): {', '.join(parts)}."
+    show(wrapped(sentence, indent=0))
     if chosen.gpu_h:
         final = made.boundaries[0].band
         assert final is not None
-        took = f"{_hours(chosen.gpu_h)} hours of {_gpu(at, ask)}"
+        low, high = (_hours(one) for one in made.hours_range)
+        sure = f" ({low} to {high})" if low != high else ""
+        took = f"{_hours(chosen.gpu_h)}{sure} hours of {_gpu(at, ask)}"
         run = f"The final run takes {took}, {_days(chosen)} on {chosen.gpus:,}"
-        rest = f"{money(final.mid_usd)} of rent is {_share(final.mid_usd / total.mid_usd)} of the whole."
+        rest = f"{money(final.mid_usd)} for it is {_share(final.mid_usd / total.mid_usd)} of the whole."
         show(wrapped(f"{run}: {rest}"))
     _show_boundaries(made)
     _show_accounts(made)
@@ -409,7 +418,7 @@ def _plain(made: Programme) -> dict[str, object]:
     return {
         "ask": made.ask, "way": made.chosen.name, "total": made.total,
         "people_frac": made.people_frac, "flop": made.flop,
-        "mfu_frac": made.mfu_frac, "boundaries": made.boundaries,
+        "mfu_frac": made.mfu_frac, "gpu_h_range": made.hours_range, "boundaries": made.boundaries,
         "accounts": _accounts(made.chosen), "charges": charges,
         "ways": ways, "swings": made.swings, "own": made.own, "federated": made.shared,
         "distilled": made.distilled,

@@ -75,7 +75,9 @@ def rent_term(at: CatalogAt, gpu: str) -> Term:
     quotes = _quotes(at, gpu)
     if not quotes:
         raise UnknownFact(
-            "nobody quotes a price on demand", where=f"rental/…/{gpu}", fix="State usd_per_gpu_h"
+            "nobody quotes a price on demand",
+            where=f"rental/…/{gpu}",
+            fix="State it: --usd-per-gpu-h, or usd_per_gpu_h in slm.toml",
         )
     middle = (
         quotes[len(quotes) // 2]

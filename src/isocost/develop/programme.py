@@ -57,7 +57,8 @@ class Programme(msgspec.Struct, frozen=True):
 
     ``chosen`` is the way that the headline and ``accounts`` are of; ``boundaries`` are of the same way.
     ``disclosed_multipliers`` are the least and the greatest whole programme over hardware and energy of
-    the final run that four programmes imply. ``later_frac`` is the compute that the same loss takes a
+    the final run that four programmes imply. ``hours_range`` is the
+    central 80 % of the hours of the final run. ``later_frac`` is the compute that the same loss takes a
     year later (low, middle, high).
     """
 
@@ -76,6 +77,7 @@ class Programme(msgspec.Struct, frozen=True):
     disclosed_multipliers: tuple[float, float]
     flop: float
     mfu_frac: float
+    hours_range: tuple[float, float]
 
 
 def programme(at: CatalogAt, ask: Ask, way: str = "") -> Programme:
@@ -117,6 +119,7 @@ def programme(at: CatalogAt, ask: Ask, way: str = "") -> Programme:
         (min(known), max(known)),
         run_flop(at, ask),
         1.0 / use.value if ask.gpu_hours is None else _implied(at, ask),
+        _hours_range(at, ask, chosen),
     )
 
 
@@ -201,6 +204,14 @@ def _shared(at: CatalogAt, ask: Ask, chosen: Way) -> Shared:
         book.add("federated-training", "further computation", "h", chosen.gpu_h * extra, here.rent)
         bands.append(book.total())
     return Shared(sites, rounds, bands[0], bands[1])
+
+
+def _hours_range(at: CatalogAt, ask: Ask, chosen: Way) -> tuple[float, float]:
+    """Central 80 % of the hours of the final run: what utilisation leaves open."""
+    use = over(term(at.fact("slm/any", "mfu_frac")))
+    if chosen.name == "scratch":
+        use = run_hours(at, ask, site(at, ask).gpu)[1]
+    return chosen.gpu_h * use.low_ratio, chosen.gpu_h * use.high_ratio
 
 
 def _later(at: CatalogAt) -> tuple[float, float, float]:
