@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
+
 from isocost.errors import BadTrace
 from isocost.trace.head import Head
-from isocost.trace.ingest import Scan, literal, number
+from isocost.trace.ingest import Scan, ident, literal, number
 from isocost.trace.readers import Reader, names
-from isocost.trace.readers.nested import dicts, field, get, spread
+from isocost.trace.readers.nested import dicts, field, get
 from isocost.trace.schema import Finding
 
 _INPUT = ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens")
@@ -70,7 +72,7 @@ def scan(head: Head, _mapping: Mapping[str, str]) -> Scan:
     if _otlp(head):
         source, attribute, span = _otlp_source(), _of_map, _of_span
         start, end = (f"TRY_CAST({span(one)} AS BIGINT)" for one in ("startTimeUnixNano", "endTimeUnixNano"))
-        status = "span->'$.status'->>'$.code'"
+        status = "span.status.code"
     else:
         source, attribute, start, end = _flat(head)
         status = field(head, "StatusCode", "status_code", "status.code", "status")
@@ -132,31 +134,57 @@ def _provider(sql: str) -> str:
 
 
 def _of_map(*keys: str) -> str:
-    return f"coalesce({', '.join(f'attr[{literal(one)}]' for one in keys)})"
+    return f"coalesce({', '.join(f'texts[list_position(keys, {literal(one)})]' for one in keys)})"
 
 
 def _of_span(name: str) -> str:
-    return get(name, of="span")
+    return f"span.{ident(name)}"
+
+
+_ATTRIBUTES = [
+    {
+        "key": "VARCHAR",
+        "value": dict.fromkeys(("stringValue", "intValue", "doubleValue", "boolValue"), "VARCHAR"),
+    }
+]
+_SHAPE = [
+    {
+        "resource": {"attributes": _ATTRIBUTES},
+        "scopeSpans": [
+            {
+                "spans": [
+                    {
+                        "startTimeUnixNano": "VARCHAR",
+                        "endTimeUnixNano": "VARCHAR",
+                        "status": {"code": "VARCHAR"},
+                        "attributes": _ATTRIBUTES,
+                    }
+                ]
+            }
+        ],
+    }
+]
+"""What is read of an export: one pass over its text, instead of one for each attribute of each span."""
 
 
 def _otlp_source() -> str:
-    """SQL: a row a span, with its attributes and its resource's as a map of texts."""
+    """SQL: a row a span with its ``keys`` and their ``texts``, the span's own before its resource's."""
 
-    def pairs(path: str, of: str) -> str:
-        value = ", ".join(f"a->>'$.value.{kind}Value'" for kind in ("string", "int", "double", "bool"))
-        listed = f"coalesce(TRY_CAST({of}->'{path}' AS JSON[]), [])"
-        return (
-            f"list_distinct([(a->>'$.key', coalesce({value})) for a in {listed} if a->>'$.key' IS NOT NULL])"
-        )
+    def texts(of: str) -> str:
+        kinds = ", ".join(f"a.value.{kind}Value" for kind in ("string", "int", "double", "bool"))
+        return f"[coalesce({kinds}) for a in {of}]"
 
-    own, resource = pairs("$.attributes", "span"), pairs("$.attributes", "resource")
-    resources = spread("{file}", "$.resourceSpans", "res")
-    scopes = spread(resources, "$.scopeSpans", "scope", "res", {"resource": "res->'$.resource'"})
-    spans = spread(scopes, "$.spans", "span", "scope", {"resource": "resource"})
-    return (
-        f"(SELECT span, map_concat(map_from_entries({resource}), map_from_entries({own})) AS attr "
-        f"FROM {spans} WHERE CAST(span AS VARCHAR) LIKE '%gen_ai.usage.%')"
+    shape = literal(msgspec.json.encode(_SHAPE).decode())
+    resources = f"(SELECT unnest(from_json(json->'$.resourceSpans', {shape})) AS res FROM {{file}})"
+    held = "coalesce(res.resource.attributes, [])"
+    scopes = f"(SELECT unnest(res.scopeSpans) AS scope, {held} AS held FROM {resources})"
+    spans = f"(SELECT unnest(scope.spans) AS span, held FROM {scopes})"
+    counted = ", ".join(literal(one) for one in (*_INPUT, *_OUTPUT))
+    keyed = (
+        "(SELECT span, list_concat([a.key for a in span.attributes], [a.key for a in held]) AS keys, "
+        f"list_concat({texts('span.attributes')}, {texts('held')}) AS texts FROM {spans})"
     )
+    return f"(SELECT * FROM {keyed} WHERE list_has_any(keys, [{counted}]))"
 
 
 def _flat(head: Head) -> tuple[str, Attribute, str, str]:
