@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from isocost.replay.engine import EngineLimits, EngineServed, Options, StepTerms
-from isocost.replay.engine_kernel import draw
 
 WHOLE = 1 << 20
 
@@ -127,6 +126,8 @@ class Engines:
 
     def compose(self, rank: Rank) -> tuple[int, int, int]:
         """A rank's next step: its time less the base, of that for prefill, and its tokens."""
+        from isocost.replay.engine_kernel import draw
+
         terms, limits = self.terms, self.limits
         budget, size = limits.budget_tok, limits.block_tok
         rank.coming = []

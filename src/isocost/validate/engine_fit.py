@@ -42,6 +42,7 @@ UNSAID_BYTES, UNSAID_SD_BYTES = 2.5e9, 2.5e9
 STEP_LOG, SHRINK = 0.4, 0.5
 COARSE_LOG, MIDDLE_LOG, LEAST_LOG = 0.06, 0.02, 1e-3
 HOPS, HOP_LOG = 16, 0.2
+VARIANTS, HAIR_LOG = 31, 0.004
 
 
 class Fitted(NamedTuple):
@@ -133,6 +134,21 @@ def predicted(run: EngineRun, fitted: Fitted) -> tuple[EngineServed, dict[str, F
     bad = served.status != 0
     ttft[bad], e2e[bad] = np.inf, np.inf
     return served, metrics(run, np.maximum(ttft, 1e-9), np.maximum(e2e, 1e-9))
+
+
+def variants(run: EngineRun, fitted: Fitted) -> list[dict[str, F64]]:
+    """What :func:`metrics` says of ``VARIANTS`` replays whose terms differ by a hair (``HAIR_LOG``).
+
+    Where requests push each other out, one replay is one draw: who loses its place turns on moments. The
+    middle of several is what can be said.
+    """
+    draw = np.random.default_rng(0)
+    found = [predicted(run, fitted)[1]]
+    for _ in range(VARIANTS - 1):
+        moved = np.exp(HAIR_LOG * draw.standard_normal(len(fitted.terms)))
+        terms = StepTerms(*(int(term * by) for term, by in zip(fitted.terms, moved, strict=True)))
+        found.append(predicted(run, fitted._replace(terms=terms))[1])
+    return found
 
 
 def metrics(run: EngineRun, ttft_s: F64, e2e_s: F64) -> dict[str, F64]:
