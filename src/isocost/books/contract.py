@@ -26,6 +26,7 @@ from isocost.catalog.prices import PRICES
 from isocost.errors import BadInput
 
 EntryKind = Literal["purchase", "fee", "shortfall", "credit", "unused"]
+ENTRIES: tuple[EntryKind, ...] = ("purchase", "fee", "shortfall", "credit", "unused")
 FUSD = 10**15
 HOURS = 24
 
@@ -57,7 +58,10 @@ class Piece(msgspec.Struct, frozen=True):
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """A charge beside usage, from ``start`` to before ``end`` (UTC days); a credit is negative."""
+    """A charge beside usage, from ``start`` to before ``end`` (UTC days of a month); a credit is negative.
+
+    ``paid_for`` says what a purchase, a shortfall or an unused part is of: ``capacity`` or ``spend``.
+    """
 
     kind: EntryKind
     name: str
@@ -66,6 +70,7 @@ class Entry(msgspec.Struct, frozen=True):
     end: date
     billed_fusd: int
     effective_fusd: int
+    paid_for: Literal["", "capacity", "spend"] = ""
 
 
 class Contract(msgspec.Struct, frozen=True):
@@ -80,6 +85,8 @@ class Contract(msgspec.Struct, frozen=True):
     entries: tuple[Entry, ...]
     unpriced: tuple[Line, ...] = ()
     doubts: tuple[str, ...] = ()
+    capacity: tuple[str, ...] = ()
+    """Names of provisioned capacity; whatever else pays for usage is a commitment to spend."""
 
     @property
     def list_fusd(self) -> int:
@@ -146,7 +153,14 @@ def contract(found: Statement, overlay: Overlay, span: tuple[date, date] | None 
     pieces = tuple(
         Piece(one.line, one.rate_fusd, one.billed, one.effective, one.rule, one.paid_by) for one in made.parts
     )
-    return Contract(found, pieces, tuple(entries), tuple(made.unpriced), tuple(made.doubts))
+    return Contract(
+        found,
+        pieces,
+        tuple(entries),
+        tuple(made.unpriced),
+        tuple(made.doubts),
+        tuple(one.said for one in overlay.provisioned),
+    )
 
 
 @dataclass(eq=False)
@@ -265,12 +279,16 @@ class _Made:
 
     def _merge(self) -> None:
         """Entries of one rule and day are one."""
-        sums: dict[tuple[EntryKind, str, str, date, date], tuple[int, int]] = {}
+        sums: dict[Entry, tuple[int, int]] = {}
         for one in self.entries:
-            key = one.kind, one.name, one.provider, one.start, one.end
+            key = msgspec.structs.replace(one, billed_fusd=0, effective_fusd=0)
             billed, effective = sums.get(key, (0, 0))
             sums[key] = billed + one.billed_fusd, effective + one.effective_fusd
-        self.entries = [Entry(*key, *amounts) for key, amounts in sums.items() if any(amounts)]
+        self.entries = [
+            msgspec.structs.replace(key, billed_fusd=billed, effective_fusd=effective)
+            for key, (billed, effective) in sums.items()
+            if billed or effective
+        ]
 
     def commitments(self) -> None:
         """Upfront ones are drawn down; of those in arrears the shortfall is billed."""
@@ -392,7 +410,10 @@ class _Made:
     ) -> None:
         if billed or effective:
             stop = end or start + timedelta(days=1)
-            self.entries.append(Entry(kind, rule.said, rule.provider, start, stop, billed, effective))
+            what: Literal["", "capacity", "spend"] = ""
+            if kind in ("purchase", "shortfall", "unused"):
+                what = "capacity" if isinstance(rule, Provisioned) else "spend"
+            self.entries.append(Entry(kind, rule.said, rule.provider, start, stop, billed, effective, what))
 
 
 def _femto(usd: Fraction) -> int:

@@ -344,9 +344,8 @@ def focus(
     /,
     *,
     out: Annotated[Path, Parameter(help="A .csv or a .parquet.")] = Path("focus.csv"),
-    workload_by: WorkloadBy = None,
     map_: Map = None,
-    facts: Facts = None,
+    source: Annotated[Terms, Parameter(name="*")] = Terms(),
     json: Json = False,
 ) -> None:
     """Write FOCUS 1.2 rows: one for each day, model, tier, tenant, workload and meter.
@@ -356,21 +355,29 @@ def focus(
     log
         The log; its usage without a price is left out and counted.
     """
+    from isocost.books.contract import contract
     from isocost.books.focus import rows, write
+    from isocost.books.overlay import read_overlay
     from isocost.books.statement import statement
 
-    catalog = load(facts)
+    terms = read_overlay(source.overlay) if source.overlay is not None else None
+    catalog = load(source.facts)
     with working(f"pricing {log.name}"):
-        found = statement(opened(log, map_, workload_by, None), catalog)
-        charges = list(rows(found))
+        trace = opened(log, map_, source.workload_by, None, who=terms is not None)
+        hourly = terms is not None and terms.hourly
+        found = statement(trace, catalog, bucket="hour" if hourly else "day")
+        charges = list(rows(found, contract(found, terms) if terms is not None else None))
         write(charges, out)
+    names = ("list", "contracted", "billed", "effective")
+    costs = {name: sum((getattr(row, f"{name}_cost") for row in charges), Decimal(0)) for name in names}
     if json:
         show_json({
-            "file": out, "rows": len(charges), "list_cost_usd": found.total_usd,
+            "file": out, "rows": len(charges), **{f"{name}_cost_usd": costs[name] for name in names},
             "unpriced_lines": len(found.unpriced), "at_least": found.at_least,
         })  # fmt: skip
         return
-    show(Text(f"{len(charges):,} rows, list cost ${found.total_usd:,.2f}", "bold"))
+    said = [f"{name} cost ${costs[name]:,.2f}" for name in (names if terms is not None else names[:1])]
+    show(Text(f"{len(charges):,} rows, {', '.join(said)}", "bold"))
     if found.at_least:
         show(
             Text(wrapped(f"{len(found.unpriced):,} lines of usage have no price: they are no rows"), "yellow")
