@@ -31,6 +31,7 @@ HEADS = (("rows", "r"), ("passed", "r"), ("MAPE", "r"), ("median", "r"), ("in 80
 def validate(
     kind: str = "",
     file: Annotated[Path | None, Parameter(help="CSV or Parquet; for replay a folder.")] = None,
+    results: Annotated[Path | None, Parameter(help="For routing: the results of the questions.")] = None,
     /,
     *,
     facts: Facts = None,
@@ -50,7 +51,7 @@ def validate(
     catalog = load(facts) if facts else None
     if file is not None:
         with working(f"comparing with {file.name}"):
-            found = compare(kind, file, catalog)
+            found = compare(kind, file, catalog, results)
         return show_json(found) if json else _show_one(found)
     reports = []
     for name, each in data_files(kind=kind or None):

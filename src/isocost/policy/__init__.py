@@ -1,5 +1,31 @@
 """Rules that say what a request tries next."""
 
-from isocost.policy.route import Action, Attempt, Request, Route, RoutePolicy, Share, Stop, Try, pick
+from isocost.policy.route import (
+    Action,
+    Attempt,
+    Edit,
+    Refuse,
+    Request,
+    Route,
+    RoutePolicy,
+    Share,
+    Stop,
+    Try,
+    View,
+    pick,
+)
 
-__all__ = ["Action", "Attempt", "Request", "Route", "RoutePolicy", "Share", "Stop", "Try", "pick"]
+__all__ = [
+    "Action",
+    "Attempt",
+    "Edit",
+    "Refuse",
+    "Request",
+    "Route",
+    "RoutePolicy",
+    "Share",
+    "Stop",
+    "Try",
+    "View",
+    "pick",
+]

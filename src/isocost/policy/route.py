@@ -9,7 +9,9 @@ import msgspec
 
 from isocost.errors import BadLimits
 
-Ended = Literal["served", "missed", "overflowed", "failed"]
+Ended = Literal["served", "missed", "overflowed", "failed", "passed", "rejected"]
+"""How an attempt ended. ``missed``: a cache or rules had no answer. ``passed`` and ``rejected`` are what a
+checker said of a served answer."""
 
 _SPREAD = 0x9E3779B97F4A7C15
 """2**64 over the golden ratio: multiples of it, modulo 2**64, spread most evenly over a share."""
@@ -20,7 +22,9 @@ class Request(msgspec.Struct, frozen=True):
     """What a policy may see of a request.
 
     ``sequence`` counts the requests of its workload and model, from 0; ``hour`` is the hour of the
-    week, Monday 00:00 UTC first.
+    week, Monday 00:00 UTC first. ``score`` is what :mod:`isocost.policy.router` makes of its text, ``None``
+    unknown; ``wait_s`` how long its answer may take, ``None`` interactive; ``output_tok`` what it asks for
+    at most.
     """
 
     workload: str
@@ -28,27 +32,66 @@ class Request(msgspec.Struct, frozen=True):
     sequence: int
     hour: int
     provider: str = ""
+    task: str = ""
+    score: float | None = None
+    input_tok: int = 0
+    output_tok: int = 0
+    wait_s: float | None = None
+
+
+class View(msgspec.Struct, frozen=True):
+    """What a policy may see beside the request: ``spent_usd`` of its budget, and where its session was
+    served ``last``."""
+
+    spent_usd: float = 0.0
+    last: str = ""
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """A deployment that was tried, and how that ended."""
+    """A deployment that was tried, and how that ended.
+
+    ``answer`` numbers the groups of equal answers of one request in order of appearance, -1 where there is
+    none.
+    """
 
     deployment: str
     ended: Ended
+    answer: int = -1
 
 
 class Stop(msgspec.Struct, frozen=True):
     """Nothing more to try."""
 
 
+class Refuse(msgspec.Struct, frozen=True):
+    """The request is refused: ``input``, ``output`` or ``budget`` says by which guard."""
+
+    why: str
+
+
+class Edit(msgspec.Struct, frozen=True):
+    """What is cut of a request: input beyond ``trim_input_tok``, output beyond ``cap_output_tok`` tokens."""
+
+    trim_input_tok: int | None = None
+    cap_output_tok: int | None = None
+
+
 class Try(msgspec.Struct, frozen=True):
-    """Try these deployments next; ``wait_s`` is how long the answer may take (batch)."""
+    """Try these deployments next, all at once; none: wait for those that are out.
+
+    ``wait_s`` is how long the answer may take (batch); ``edit`` what is cut first; ``not_before_s`` how
+    long to pause before; ``stagger_s`` how much later than the one before it each deployment starts, unless
+    one answered.
+    """
 
     deployments: tuple[str, ...]
     wait_s: float | None = None
+    edit: Edit | None = None
+    not_before_s: float = 0.0
+    stagger_s: float = 0.0
 
 
-Action = Stop | Try
+Action = Stop | Try | Refuse
 
 
 class Share(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -99,8 +142,9 @@ class RoutePolicy:
         keys = ((workload, model, provider), (workload, model, ""), (workload, "*", ""))
         return next((self._by_key[key] for key in keys if key in self._by_key), None)
 
-    def next(self, request: Request, attempts: Sequence[Attempt]) -> Action:
+    def next(self, request: Request, attempts: Sequence[Attempt], view: View | None = None) -> Action:
         """Given what was tried and how it went, what next?"""
+        del view  # a route looks at nothing beside the request
         route = self.route(request.workload, request.model, request.provider)
         if route is None or (attempts and attempts[-1].ended == "served"):
             return Stop()
@@ -124,9 +168,14 @@ def spread(sequence: int) -> int:
 
 
 def edges(route: Route, hour: int) -> list[int]:
-    """Upper edges of the shares on [0, 2**64], the last one whole; one per share."""
+    """Upper edges of the shares of a route on [0, 2**64], the last one whole; one per share."""
+    return share_edges(route.shares, hour)
+
+
+def share_edges(shares: Sequence[Share], hour: int) -> list[int]:
+    """Upper edges of shares on [0, 2**64], the last one whole; one per share."""
     sums, out = 0.0, []
-    for share in route.shares:
+    for share in shares:
         sums += share.at(hour)
         out.append(min(_WHOLE, int(sums * _WHOLE)))
     out[-1] = _WHOLE
@@ -134,9 +183,14 @@ def edges(route: Route, hour: int) -> list[int]:
 
 
 def pick(route: Route, sequence: int, hour: int) -> str:
-    """The deployment that the shares give to a request; its long-run frequency is its share."""
+    """The deployment that the shares of a route give to a request; its long-run frequency is its share."""
+    return pick_share(route.shares, sequence, hour)
+
+
+def pick_share(shares: Sequence[Share], sequence: int, hour: int) -> str:
+    """The deployment that shares give to a request; its long-run frequency is its share."""
     place = spread(sequence)
-    for share, edge in zip(route.shares, edges(route, hour), strict=True):
+    for share, edge in zip(shares, share_edges(shares, hour), strict=True):
         if place < edge and share.at(hour) > 0.0:
             return share.deployment
-    return route.shares[-1].deployment
+    return shares[-1].deployment

@@ -77,8 +77,19 @@ KINDS: Mapping[str, Kind] = {
         "published break-evens, bills and prices of tokens", "isocost.validate.tco:validate_tco",
         ("tco/groundtruth_tco.csv",),
     ),
+    "routing": Kind(
+        "graded outcomes of several models, with their questions",
+        "isocost.validate.routing:validate_routing",
+        tuple(f"routing/{name}.queries.parquet" for name in (
+            "mmlupro", "zeroeval_gsm", "routellm_mmlu", "routellm_gsm8k", "routellm_mtbench",
+        )),
+    ),
 }  # fmt: skip
 """Every kind by its name on the command line. A new one is one line here."""
+
+
+PAIRED = frozenset({"routing"})
+"""Kinds whose files come in pairs: questions, and results."""
 
 
 def kind_of(name: str) -> Kind:
@@ -92,8 +103,12 @@ def kind_of(name: str) -> Kind:
     return KINDS[name]
 
 
-def compare(name: str, file: Path, catalog: Catalog | None = None) -> dict[str, Any]:
+def compare(
+    name: str, file: Path, catalog: Catalog | None = None, second: Path | None = None
+) -> dict[str, Any]:
     """A file compared: its report as a mapping that begins with ``kind`` and ``file``.
+
+    ``second`` is the other half of a kind that comes in two files.
 
     Raises:
         BadInput: no such kind, no such file, or a file that the kind cannot read.
@@ -105,6 +120,12 @@ def compare(name: str, file: Path, catalog: Catalog | None = None) -> dict[str, 
     beside: tuple[object, ...] = ()
     if kind.takes != "nothing":
         beside = (catalog.at(date.today()) if catalog is not None and kind.takes == "date" else catalog,)
+    if second is not None:
+        if name not in PAIRED:
+            raise BadInput(
+                f"{name} is one file", where=str(second), fix=f"Type: isocost validate {name} {file}"
+            )
+        beside = (*beside, second)
     found = getattr(importlib.import_module(module), function)(file, *beside)
     report = dict(found) if isinstance(found, Mapping) else msgspec.structs.asdict(found)
     report.pop("path", None)

@@ -15,6 +15,7 @@ from isocost.errors import BadLimits
 from isocost.fleet import Fleet, PoolSchedule, Standing
 from isocost.plan.asked.limits import Limits, check
 from isocost.policy.route import Route, RoutePolicy, Share
+from isocost.policy.rules import Policies, Rule, named
 
 FORMAT = 1
 _FIX = "Compare it with one that isocost plan wrote"
@@ -46,6 +47,9 @@ class PlanFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     deployments: tuple[Api | Pool | ExactCache, ...]
     routes: tuple[Route, ...]
     fleet: Fleet
+    policies: tuple[Rule, ...] = ()
+    """What requests try beyond a route: cascades, guards, retries (docs/routing.md). A policy goes before a
+    route."""
 
 
 def dumps(plan: PlanFile) -> str:
@@ -63,6 +67,7 @@ def dumps(plan: PlanFile) -> str:
             }
             for r in plan.routes
         ],
+        **({"policy": [_written(rule) for rule in plan.policies]} if plan.policies else {}),
         "pool": [
             {**_known(msgspec.to_builtins(p)), "on_demand": _runs(p.on_demand), "spot": _runs(p.spot)}
             for p in plan.fleet.pools
@@ -102,6 +107,7 @@ def loads(text: str, where: str = "plan.toml") -> PlanFile:
             "limits": doc.pop("limits", {}),
             "deployments": doc.pop("deployment", []),
             "routes": routes,
+            "policies": doc.pop("policy", []),
             "fleet": {"pools": pools, "standing": doc.pop("standing", [])},
             **doc,
         }
@@ -120,6 +126,8 @@ def loads(text: str, where: str = "plan.toml") -> PlanFile:
         raise BadLimits(f"not TOML: {wrong}", where=where, fix=_FIX) from None
     check(plan.limits, where)
     RoutePolicy(plan.routes)
+    Policies(plan.policies)
+    named(plan.policies, {each.id: each for each in plan.deployments})
     try:
         date.fromisoformat(plan.basis.priced_on)
     except ValueError:
@@ -142,6 +150,14 @@ def read(path: Path) -> PlanFile:
         raise BadLimits(what, where=str(path), fix="Make one: isocost plan LOG") from None
     except UnicodeDecodeError:
         raise BadLimits("not text in UTF-8", where=str(path), fix="Make one: isocost plan LOG") from None
+
+
+def _written(rule: Rule) -> dict[str, Any]:
+    """A policy without what is as it is by default."""
+    plain = msgspec.to_builtins(rule)
+    return {
+        name: _known(value) if isinstance(value, dict) else value for name, value in plain.items() if value
+    }
 
 
 def _known(doc: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,228 @@
+"""Exact finite-sample tests of a mean of paired differences: no normal approximation decides anything.
+
+A difference is quality of the policy minus quality of the strong model on one question. Where qualities are
+0 or 1 it is -1, 0 or 1, and :func:`loss_p` is an exact unconditional test; else it lies in [-1, 1], and
+:func:`betting_p` is a test by betting (Waudby-Smith and Ramdas, 2024), valid for any bounded outcome. Which
+of the two is used is settled by the kind of outcomes, never by what they say.
+"""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+_TAIL_SD = 8.0
+"""Counts further from their mean than this, and 15 more, are taken to reject; ``_TAIL`` is added for them."""
+_TAIL = 1e-9
+_OUTSIDE = 1e-3
+"""Probability that the share of discordant questions is outside the range that is looked at; added to p."""
+_STEPS = (0.1, 0.02, 0.005)
+"""Widths of the grid over that share, in the arc length of its likelihood; finer only if it matters."""
+
+
+def loss_p(n: int, wins: int, losses: int, max_loss: float, alpha: float = 0.05) -> float:
+    """P-value of "the mean difference is below -max_loss" from ``n`` differences in {-1, 0, 1}.
+
+    The share of questions on which the two differ is not known. The p-value is the largest over a range
+    that holds the share but for a probability of 0.001, which is added (Berger and Boos): an exact
+    unconditional test of matched pairs, ordered by the difference in units of its spread. Between the
+    points of a grid the probability is bounded: arcsin of its square root moves by no more than the arc
+    length of the likelihood (half the integral of the root of Fisher's information). So the result is never
+    below the true p-value; the grid is refined where it and ``alpha`` are close. ``max_loss`` may be
+    negative (a gain).
+
+    >>> loss_p(300, 0, 0, 0.01) > 0.99**300, loss_p(310, 0, 0, 0.01) < 0.05  # no loss in 300 is too few
+    (True, True)
+    >>> loss_p(300, 0, 9, 0.01) > 0.5, loss_p(1000, 30, 20, 0.01) < 0.02
+    (True, True)
+    """
+    if n < 1 or min(wins, losses) < 0 or wins + losses > n:
+        raise ValueError(f"{wins} wins and {losses} losses of {n}")
+    if max_loss >= 1.0:
+        return 0.0
+    if max_loss <= -1.0:
+        return 1.0
+    upper = 1.0
+    for step in _STEPS:
+        shares, slack = _grid(n, wins + losses, max_loss, step)
+        best = min(1.0, float(_rejects(n, wins, losses, max_loss, shares).max()) + _TAIL)
+        bound = math.sin(min(math.pi / 2, math.asin(math.sqrt(best)) + slack)) ** 2 + _OUTSIDE
+        upper = min(upper, bound)
+        if best > alpha or upper <= alpha / 4:
+            break
+    return min(1.0, upper)
+
+
+def loss_lower(n: int, wins: int, losses: int, alpha: float = 0.05) -> float:
+    """Lower confidence bound of the mean difference, by inverting :func:`loss_p`.
+
+    >>> round(loss_lower(300, 0, 0), 4)
+    -0.0101
+    """
+    low, high = -1.0, (wins - losses) / n
+    for _ in range(14):
+        mid = (low + high) / 2
+        if loss_p(n, wins, losses, -mid, alpha) <= alpha:
+            low = mid
+        else:
+            high = mid
+    return low
+
+
+def _grid(n: int, discordant: int, max_loss: float, step: float) -> tuple[Floats, float]:
+    """Shares of discordant questions to look at, and half the arc length between two of them.
+
+    A share outside has n KL(seen, share) above ln(2 / 0.001) (Chernoff). The root of its information is at
+    most the sum of the roots of n / (4 win), n / (4 loss) and n / (1 - share), whose integrals are square
+    roots: the grid is even in their sum.
+    """
+    least, seen = abs(max_loss), discordant / n
+    share = least + (1.0 - least) * np.linspace(0.0, 1.0, 20_001) ** 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        away = np.where(seen > 0, seen * np.log(seen / share), 0.0)
+        away = away + np.where(seen < 1, (1 - seen) * np.log((1 - seen) / (1 - share)), 0.0)
+    near = np.flatnonzero(n * away <= math.log(2.0 / _OUTSIDE))
+    # Where the least share that the claim allows is already too large, it alone stands for all.
+    share = share[max(0, near[0] - 1) : near[-1] + 2] if len(near) else share[:2]
+    arc = 0.5 * math.sqrt(n) * (
+        np.sqrt(np.maximum(0.0, 2 * (share - max_loss))) + np.sqrt(np.maximum(0.0, 2 * (share + max_loss)))
+        - 2.0 * np.sqrt(1.0 - share)
+    )  # fmt: skip
+    arc -= arc[0]
+    count = max(2, math.ceil(arc[-1] / step) + 1)
+    at = np.interp(np.linspace(0.0, arc[-1], count), arc, share)
+    return at, arc[-1] / (count - 1) / 2 * 1.01
+
+
+def _rejects(n: int, wins: int, losses: int, max_loss: float, shares: Floats) -> Floats:
+    """Probability, at each share of discordant questions, of a statistic of at least the one seen.
+
+    The trinomial probabilities of (wins, losses) at one share are those at another times a power for each
+    win and each loss, so all shares are two products of matrices.
+    """
+    p_win = np.clip((shares - max_loss) / 2, 1e-300, 1.0)
+    p_loss = np.clip((shares + max_loss) / 2, 1e-300, 1.0)
+    p_same = np.clip(1.0 - shares, 1e-300, 1.0)
+    w, v = _window(n, p_win), _window(n, p_loss)
+    both = w[:, None] + v[None, :]
+    possible = both <= n
+    logs = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])
+    mid = len(shares) // 2
+    log = (
+        logs[n] - logs[w][:, None] - logs[v][None, :] - logs[np.maximum(0, n - both)]
+        + w[:, None] * math.log(p_win[mid]) + v[None, :] * math.log(p_loss[mid])
+        + (n - both) * math.log(p_same[mid])
+    )  # fmt: skip
+    extreme = possible & (
+        _score(both, w[:, None] - v[None, :], n, max_loss) >= _seen(n, wins, losses, max_loss)
+    )
+    table = np.where(extreme, np.exp(np.where(possible, log, -np.inf)), 0.0)
+    # Powers are centred, so that they neither overflow nor vanish; a chance of zero allows only a count of
+    # zero.
+    left, right, scale = np.ones((len(shares), len(w))), np.ones((len(shares), len(v))), np.zeros(len(shares))
+    same = np.log(p_same / p_same[mid])
+    scale += n * same
+    for chance, counts, powers in ((p_win, w, left), (p_loss, v, right)):
+        middle = counts[len(counts) // 2]
+        for i, each in enumerate(chance):
+            if each <= 1e-300:
+                powers[i] = counts == 0
+            else:
+                grows = math.log(each / chance[mid]) - same[i]
+                powers[i] = np.exp(np.clip(grows * (counts - middle), -650.0, 650.0))
+                scale[i] += grows * middle
+    return np.asarray(
+        ((left @ table) * right).sum(axis=1) * np.exp(np.clip(scale, -650.0, 650.0)), np.float64
+    )
+
+
+def _window(n: int, p: Floats) -> npt.NDArray[np.int64]:
+    """Counts that a binomial (n, p) takes, for any of the ``p``, but for a vanishing probability."""
+    sd = np.sqrt(n * p * (1.0 - p))
+    first = max(0, math.floor(float((n * p - _TAIL_SD * sd).min())) - 15)
+    last = min(n, math.ceil(float((n * p + _TAIL_SD * sd).max())) + 15)
+    return np.arange(first, last + 1)
+
+
+def _score(both: npt.NDArray[np.int64], net: npt.NDArray[np.int64], n: int, max_loss: float) -> Floats:
+    """What orders the outcomes: wins - losses above -max_loss, in units of its spread; larger speaks
+    against it."""
+    return np.asarray((net + n * max_loss) / np.sqrt(both + max(n * abs(max_loss), 1.0)), dtype=np.float64)
+
+
+def _seen(n: int, wins: int, losses: int, max_loss: float) -> float:
+    """The statistic that was seen, less what rounding may take from an equal one."""
+    seen = float(_score(np.array([wins + losses]), np.array([wins - losses]), n, max_loss)[0])
+    return seen - 1e-9 * (1.0 + abs(seen))
+
+
+def betting_p(differences: Floats, max_loss: float) -> float:
+    """P-value of "the mean difference is below -max_loss" for differences in [-1, 1], in the order given.
+
+    A fortune of 1 is staked on each next difference at a bet that only earlier ones set (the growth-optimal
+    approximation, at most half of what could be lost); if the claim were true the fortune would exceed 1/p
+    with probability at most p (Ville's inequality). The order must not depend on the values.
+
+    >>> betting_p(np.full(100, 0.2), 0.01) < 1e-3, betting_p(np.full(100, -0.2), 0.01)
+    (True, 1.0)
+    """
+    if len(differences) and (differences.min() < -1.0 or differences.max() > 1.0):
+        raise ValueError("differences lie in [-1, 1]")
+    x, mean = (differences + 1.0) / 2.0, (1.0 - max_loss) / 2.0
+    if mean <= 0.0:
+        return 0.0
+    counts = np.arange(1, len(x) + 1)
+    before = np.concatenate([[0.5], (0.5 + np.cumsum(x)) / (counts + 1.0)])[:-1]
+    spread = np.concatenate([[0.25], (0.25 + np.cumsum((x - before) ** 2)) / (counts + 1.0)])[:-1]
+    gap = before - mean
+    stake = np.clip(gap / (spread + gap**2), 0.0, 0.5 / mean)
+    fortune = np.cumsum(np.log1p(stake * (x - mean)))
+    return float(min(1.0, math.exp(-max(0.0, float(fortune.max(initial=0.0))))))
+
+
+def betting_lower(differences: Floats, alpha: float = 0.05) -> float:
+    """Lower confidence bound of the mean of differences in [-1, 1], by inverting :func:`betting_p`."""
+    low, high = -1.0, 1.0
+    for _ in range(20):
+        mid = (low + high) / 2
+        if betting_p(differences, -mid) <= alpha:
+            low = mid
+        else:
+            high = mid
+    return low
+
+
+def labels_needed(
+    mean: float, discordant: float, max_loss: float, alpha: float = 0.05, power: float = 0.8
+) -> int | None:
+    """About how many questions would certify a policy, or ``None`` where no number would.
+
+    A plan for the next sample, not a proof: a normal approximation with the mean and the share of discordant
+    questions as they look now.
+
+    >>> labels_needed(0.0, 0.1, 0.01), labels_needed(-0.02, 0.1, 0.01)
+    (6183, None)
+    """
+    gap = mean + max_loss
+    if gap <= 0.0:
+        return None
+    z = NormalDist().inv_cdf(1.0 - alpha) + NormalDist().inv_cdf(power)
+    return math.ceil(z**2 * max(discordant - mean**2, max_loss) / gap**2)
+
+
+def power(n: int, mean: float, discordant: float, max_loss: float, alpha: float = 0.05) -> float:
+    """About how likely ``n`` questions certify a policy (normal approximation; picks candidates, proves
+    nothing).
+
+    >>> round(power(1000, 0.01, 0.1, 0.01), 2)
+    0.64
+    """
+    if n < 1:
+        return 0.0
+    spread = math.sqrt(max(discordant - mean**2, max_loss) / n)
+    return NormalDist().cdf((mean + max_loss) / spread - NormalDist().inv_cdf(1.0 - alpha))

@@ -1,0 +1,359 @@
+"""Graded outcomes: which model answered which question how well, from one long table or from two.
+
+OUTCOMES (CSV or Parquet) has a row for each question and model: ``qid``, ``model``, ``quality`` (0 to 1;
+empty where nobody graded it) and, where known, ``query`` (its text), ``task``, ``workload``, ``pred`` (the
+answer, as compared for agreement), ``in_tok``, ``out_tok``, ``cost`` (dollars), ``split`` (A choose, B
+certify, C report), ``version`` of the model. QUERIES (``qid``, ``query``, ``task``, ``in_tok``) and RESULTS
+(the rest) say the same in two.
+
+Two answers are the same where they are equal as text without case, spaces and thousands separators, or as
+numbers. The same answer to the same question has the same quality: an ungraded answer that another model
+gave and somebody graded takes that grade.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from isocost.errors import BadInput
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+FEWEST = 30
+"""Questions below which nothing is fitted."""
+COVERED = 0.95
+"""A model that answered less than this share of the questions is left out."""
+ALWAYS = ("qid", "model", "quality")
+OPTIONAL = ("query", "task", "workload", "pred", "in_tok", "out_tok", "cost", "split", "version")
+_SPELLED = (
+    ("qid", ("qid", "question_id", "id", "query_id")),
+    ("model", ("model", "deployment", "model_id", "model_name")),
+    ("quality", ("quality", "score", "correct", "grade")),
+    ("query", ("query", "question", "prompt", "input")),
+    ("task", ("task", "subject", "category")),
+    ("workload", ("workload",)),
+    ("pred", ("pred", "prediction", "answer", "output")),
+    ("in_tok", ("in_tok", "input_tok", "prompt_tokens", "input_tokens")),
+    ("out_tok", ("out_tok", "output_tok", "completion_tokens", "output_tokens")),
+    ("cost", ("cost", "cost_usd", "usd")),
+    ("split", ("split",)),
+    ("version", ("version", "model_version")),
+)
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """``n`` questions answered by ``M`` models.
+
+    ``quality`` (n, M) in [0, 1], NaN where not graded; ``answer`` (n, M) a number for each distinct answer of
+    a question, -1 where there is none; ``has_answers`` says whether the file has a column of them.
+    ``in_tok`` (n,), ``out_tok`` (n, M) and ``cost`` (n, M; dollars) are NaN where not known. ``task``,
+    ``workload`` are codes into their names. ``split`` is ``A``, ``B``, ``C`` or empty. ``notes`` say what
+    was dropped or supposed.
+    """
+
+    qid: tuple[str, ...]
+    query: tuple[str, ...]
+    models: tuple[str, ...]
+    versions: tuple[str, ...]
+    tasks: tuple[str, ...]
+    workloads: tuple[str, ...]
+    task: Ints
+    workload: Ints
+    quality: Floats
+    answer: Ints
+    in_tok: Floats
+    out_tok: Floats
+    cost: Floats
+    split: tuple[str, ...]
+    has_answers: bool
+    scale: float
+    notes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.qid)
+
+    def take(self, rows: Ints, models: Sequence[int] | None = None) -> Outcomes:
+        """Some questions and, where given, some models."""
+        keep = np.arange(len(self.models)) if models is None else np.array(models, dtype=np.int64)
+        return replace(
+            self,
+            qid=tuple(self.qid[i] for i in rows),
+            query=tuple(self.query[i] for i in rows),
+            split=tuple(self.split[i] for i in rows),
+            models=tuple(self.models[j] for j in keep),
+            versions=tuple(self.versions[j] for j in keep),
+            task=self.task[rows],
+            workload=self.workload[rows],
+            in_tok=self.in_tok[rows],
+            quality=self.quality[np.ix_(rows, keep)],
+            answer=self.answer[np.ix_(rows, keep)],
+            out_tok=self.out_tok[np.ix_(rows, keep)],
+            cost=self.cost[np.ix_(rows, keep)],
+        )
+
+
+def read_outcomes(file: Path, results: Path | None = None) -> Outcomes:
+    """Read OUTCOMES, or QUERIES and RESULTS.
+
+    Raises:
+        BadInput: a column is missing, a quality is out of range, an id is not unique, too few questions.
+    """
+    rows = _rows(file, results)
+    where = str(results or file)
+    notes: list[str] = []
+    table: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in rows:
+        key = (str(row["qid"]), str(row["model"]))
+        if key in table and _different(table[key], row):
+            raise BadInput(
+                f"question {key[0]!r} has two outcomes of {key[1]!r}", where=where, fix="Keep one row of each"
+            )
+        table[key] = row
+    qids = tuple(dict.fromkeys(key[0] for key in table))
+    models = tuple(sorted({key[1] for key in table}))
+    if len(qids) < FEWEST:
+        raise BadInput(
+            f"{len(qids)} questions are too few",
+            where=where,
+            fix=f"Grade at least {FEWEST}: isocost measure LOG",
+        )
+    if len(models) < 2:
+        raise BadInput("only one model", where=where, fix="Answers of two models or more are compared")
+    made = _made(table, qids, models, where, notes)
+    return _complete(_one_of_each(made))
+
+
+def _rows(file: Path, results: Path | None) -> list[dict[str, Any]]:
+    if results is None:
+        return _read(file, ALWAYS)
+    queries = {str(row["qid"]): row for row in _read(file, ("qid",))}
+    out = []
+    for row in _read(results, ALWAYS):
+        asked = queries.get(str(row["qid"]))
+        if asked is None:
+            raise BadInput(f"no question {row['qid']!r} in {file.name}", where=str(results))
+        out.append({**asked, **row})
+    return out
+
+
+def _read(file: Path, needed: Sequence[str]) -> list[dict[str, Any]]:
+    import duckdb
+
+    if not file.exists():
+        raise BadInput("no such file", where=str(file), fix="Check the path")
+    name = str(file).replace("'", "''")
+    source = (
+        f"read_parquet('{name}')"
+        if file.name.endswith(".parquet")
+        else f"read_csv('{name}', all_varchar=true, header=true)"
+    )
+    try:
+        with duckdb.connect() as con:
+            found = con.execute(f"SELECT * FROM {source}")
+            heads = [one[0].lower() for one in found.description or ()]
+            body = found.fetchall()
+    except duckdb.Error as wrong:
+        raise BadInput(f"cannot be read: {str(wrong).splitlines()[0]}", where=str(file)) from None
+    at = {}
+    for ours, spellings in _SPELLED:
+        hit = next((heads.index(one) for one in spellings if one in heads), None)
+        if hit is not None:
+            at[ours] = hit
+    missing = [one for one in needed if one not in at]
+    if missing:
+        raise BadInput(
+            f"no column {missing[0]!r}",
+            where=str(file),
+            fix=f"It has {', '.join(heads)}; docs/routing.md says more",
+        )
+    return [{ours: row[j] for ours, j in at.items()} for row in body]
+
+
+def _different(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return any(one.get(name) != other.get(name) for name in ("quality", "pred"))
+
+
+def _number(value: object, what: str, where: str) -> float:
+    if value is None or value == "":
+        return float("nan")
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise BadInput(f"{what} {value!r} is not a number", where=where) from None
+
+
+def _made(
+    table: dict[tuple[str, str], dict[str, Any]],
+    qids: tuple[str, ...],
+    models: tuple[str, ...],
+    where: str,
+    notes: list[str],
+) -> Outcomes:
+    n, size = len(qids), len(models)
+    at, of = {qid: i for i, qid in enumerate(qids)}, {model: j for j, model in enumerate(models)}
+    quality, out_tok, cost = (np.full((n, size), np.nan) for _ in range(3))
+    in_tok, answer = np.full(n, np.nan), np.full((n, size), -1, dtype=np.int64)
+    texts: dict[str, list[str]] = {name: [""] * n for name in ("query", "task", "workload", "split")}
+    versions = [""] * size
+    seen: list[dict[str, int]] = [{} for _ in range(n)]
+    has_answers = any("pred" in row for row in table.values())
+    for (qid, model), row in table.items():
+        i, j = at[qid], of[model]
+        place = f"{where}, question {qid}, {model}"
+        quality[i, j] = _number(row.get("quality"), "quality", place)
+        out_tok[i, j] = _number(row.get("out_tok"), "out_tok", place)
+        cost[i, j] = _number(row.get("cost"), "cost", place)
+        tokens = _number(row.get("in_tok"), "in_tok", place)
+        in_tok[i] = tokens if np.isnan(in_tok[i]) else in_tok[i]
+        for name, column in texts.items():
+            column[i] = column[i] or str(row.get(name) or "")
+        versions[j] = versions[j] or str(row.get("version") or "")
+        said = normal(row.get("pred"))
+        if said:
+            answer[i, j] = seen[i].setdefault(said, len(seen[i]))
+    quality, scale = _scaled(quality, where, notes)
+    if (cost < 0).any() or (out_tok < 0).any() or (in_tok < 0).any():
+        raise BadInput("a count of tokens or a cost is negative", where=where)
+    quality = _shared(quality, answer)
+    if not np.isfinite(in_tok).any() and not np.isfinite(cost).any() and any(texts["query"]):
+        in_tok = np.array([max(1.0, len(text) / 4) for text in texts["query"]])
+        notes.append("input tokens are a proxy: a quarter of the characters of the question")
+    names: dict[str, tuple[str, ...]] = {}
+    codes: dict[str, Ints] = {}
+    for name in ("task", "workload"):
+        names[name] = tuple(sorted(set(texts[name])))
+        code = {value: k for k, value in enumerate(names[name])}
+        codes[name] = np.array([code[value] for value in texts[name]], dtype=np.int64)
+    return Outcomes(
+        qids, tuple(texts["query"]), models, tuple(versions), names["task"], names["workload"],
+        codes["task"], codes["workload"], quality, answer, in_tok, out_tok, cost,
+        tuple(value.strip().upper()[:1] for value in texts["split"]), has_answers, scale, tuple(notes),
+    )  # fmt: skip
+
+
+def _scaled(quality: Floats, where: str, notes: list[str]) -> tuple[Floats, float]:
+    """Quality in [0, 1]. A file graded to 10 or to 100 is divided; a stray value outside is an error."""
+    known = quality[np.isfinite(quality)]
+    if not len(known):
+        raise BadInput("nothing is graded", where=where, fix="Fill in quality, 0 to 1")
+    if np.isinf(quality).any() or known.min() < 0:
+        raise BadInput(f"quality {known.min():g} is out of range", where=where, fix="Quality is 0 to 1")
+    top = float(known.max())
+    if top <= 1.0:
+        return quality, 1.0
+    if (known > 1.0).mean() < 0.2 or top > 100.0:
+        raise BadInput(
+            f"quality {top:g} is out of range", where=where, fix="Quality is 0 to 1, or all to 10 or 100"
+        )
+    scale = 10.0 if top <= 10.0 else 100.0
+    notes.append(f"quality is graded to {scale:g} and divided by it: 1 pp is {scale / 100:g} of a grade")
+    return quality / scale, scale
+
+
+def _shared(quality: Floats, answer: Ints) -> Floats:
+    """Ungraded answers take the grade of the same answer of another model."""
+    open_ = np.isnan(quality) & (answer >= 0)
+    if not open_.any():
+        return quality
+    out = quality.copy()
+    for i, j in np.argwhere(open_):
+        same = (answer[i] == answer[i, j]) & np.isfinite(quality[i])
+        if same.any():
+            out[i, j] = quality[i, same][0]
+    return out
+
+
+def normal(answer: object) -> str:
+    """An answer as it is compared: without case, spaces and separators; a number as a number.
+
+    >>> normal(" 1,200.00 "), normal("B"), normal(None), normal("Paris. ")
+    ('1200.0', 'b', '', 'paris')
+    """
+    text = "" if answer is None else re.sub(r"\s+", " ", str(answer)).strip().lower().rstrip(".")
+    plain = text.replace(",", "").replace("$", "").replace(" ", "")
+    if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?%?", plain):
+        return repr(float(plain.rstrip("%"))) + ("%" if plain.endswith("%") else "")
+    return "" if text in ("nan", "none", "null") else text
+
+
+def key_of(query: str) -> str:
+    """What two questions share that are the same: their words, without case, choices' letters and
+    punctuation."""
+    words = re.findall(r"\w+", query.lower())
+    return hashlib.blake2b(" ".join(words).encode(), digest_size=8).hexdigest()
+
+
+def stem_of(query: str) -> str:
+    """The question without its choices: what a set that repeats another set's questions keeps.
+
+    >>> stem_of("What is 2 + 2?\\nA. 3\\nB. 4") == stem_of("What is 2+2?\\n(A) 5 (B) 4 (C) 3")
+    True
+    """
+    head = re.split(r"\n\s*(?:options\s*:?\s*\n|\(?[a-j][.):]\s)", query, maxsplit=1, flags=re.IGNORECASE)[0]
+    return key_of(head)
+
+
+def _one_of_each(found: Outcomes) -> Outcomes:
+    """Without questions that stand twice; where they stand in different splits that is said."""
+    if not any(found.query):
+        return found
+    first: dict[str, int] = {}
+    keep, across = [], 0
+    for i, text in enumerate(found.query):
+        key = key_of(text) if text else found.qid[i]
+        if key in first:
+            across += found.split[first[key]] != found.split[i]
+            continue
+        first[key] = i
+        keep.append(i)
+    dropped = len(found) - len(keep)
+    if not dropped:
+        return found
+    said = f"{dropped} repeated questions dropped, so that none is in two splits"
+    if across:
+        said = f"{dropped} repeated questions dropped, {across} of them stood in two splits"
+    out = found.take(np.array(keep, dtype=np.int64))
+    return replace(out, notes=(*out.notes, said))
+
+
+def without(found: Outcomes, others: Outcomes) -> Outcomes:
+    """Without the questions that stand in ``others``, choices aside: a set may repeat another's questions."""
+    known = {stem_of(text) for text in others.query if text}
+    keep = np.array([i for i, text in enumerate(found.query) if stem_of(text) not in known], dtype=np.int64)
+    if len(keep) == len(found):
+        return found
+    out = found.take(keep)
+    share = 1 - len(keep) / len(found)
+    said = f"{len(found) - len(keep):,} questions ({share:.0%}) also stand in the other set: dropped"
+    return replace(out, notes=(*out.notes, said))
+
+
+def _complete(found: Outcomes) -> Outcomes:
+    """Only models that answered nearly all questions, and questions that all of them answered."""
+    answered = np.isfinite(found.quality) | (found.answer >= 0)
+    share = answered.mean(axis=0)
+    keep = [j for j in range(len(found.models)) if share[j] >= COVERED * share.max()]
+    notes = list(found.notes)
+    gone = [found.models[j] for j in range(len(found.models)) if j not in keep]
+    if gone:
+        notes.append(f"left out, for answering under {COVERED:.0%} of the questions: {', '.join(gone)}")
+    whole = answered[:, keep].all(axis=1)
+    if not whole.all():
+        notes.append(f"{int((~whole).sum())} questions left out that not every model answered")
+    if len(keep) < 2 or whole.sum() < FEWEST:
+        raise BadInput("too few questions were answered by two models", fix=f"At least {FEWEST} are needed")
+    out = found.take(np.flatnonzero(whole), keep)
+    values = out.quality[np.isfinite(out.quality)]
+    if len(values) and values.min() == values.max():
+        notes.append(f"one class: every graded answer has quality {values[0]:g}, so no router can be learned")
+    return replace(out, notes=tuple(notes))

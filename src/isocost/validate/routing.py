@@ -1,0 +1,341 @@
+"""Hold routing against graded outcomes: what is saved at full quality, what can be certified, and whether
+it holds.
+
+Questions are split at random, many times: A to choose, B to certify, C to report. Every attempt of a
+cascade is paid. What C says is counted (``looks``), since each look at held-out answers is a chance to be
+fooled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from isocost.catalog import Catalog
+from isocost.policy.agree import Part
+from isocost.policy.bounds import loss_p
+from isocost.policy.difficulty import Corpus, corpus, fit, gained
+from isocost.policy.fit import (
+    Candidate,
+    all_candidates,
+    candidates,
+    certify,
+    estimate,
+    label_rows,
+    on,
+    strongest,
+)
+from isocost.policy.lapse import basis, lapsed, mix_of
+from isocost.policy.outcomes import Floats, Ints, Outcomes, read_outcomes, without
+from isocost.policy.pricing import costs, price_models
+
+MAX_LOSS = 0.01
+CONFIDENCE = 0.95
+LABELS = 2000
+SPLITS = 20
+USERS = 1000
+_FITS = 25
+_MOST_A = 1000
+_MOST_FULL = 3000
+
+
+class RoutingReport(msgspec.Struct, frozen=True):
+    """What became of routing on one set; fractions are means over splits unless they say otherwise.
+
+    ``rows`` are resampled users: each draws its own questions, chooses and certifies. One passes where the
+    certified policy loses at most ``max_loss`` on all questions and costs no more than strong-only
+    (strong-only itself passes). ``certified_saving_frac`` counts a split without a certificate as zero.
+    """
+
+    rows: int
+    passed: int
+    failed: tuple[str, ...]
+    verdict: str
+    questions: int
+    models: int
+    strong: str
+    full_saving_frac: float
+    full_quality_ratio: float
+    full_blind_difference: float
+    certified_saving_frac: float
+    certified_splits_frac: float
+    certified_difference: float
+    labels: float
+    questions_run: float
+    strict_saving_frac: float
+    strict_labels: float
+    violations_frac: float
+    dearer_frac: float
+    apgr: dict[str, float]
+    shift: dict[str, float]
+    policy: str
+    prices: dict[str, str]
+    looks: int
+    notes: tuple[str, ...]
+
+
+class _Set(NamedTuple):
+    """A set of outcomes with its costs; ``words`` of the questions where they have a text."""
+
+    outcomes: Outcomes
+    usd: Floats
+    words: Corpus | None
+
+
+def validate_routing(
+    file: Path,
+    catalog: Catalog | None = None,
+    results: Path | None = None,
+    against: Path | None = None,
+    splits: int = SPLITS,
+    users: int = USERS,
+) -> RoutingReport:
+    """Compare on a file of QUERIES (RESULTS beside it, or its ``.results`` twin) or of OUTCOMES.
+
+    Questions that also stand in ``against`` (QUERIES or OUTCOMES) are dropped.
+
+    Raises:
+        BadInput: as :func:`isocost.policy.outcomes.read_outcomes`.
+    """
+    results = results or twin(file)
+    outcomes = read_outcomes(file, results)
+    if against is not None:
+        outcomes = without(outcomes, read_outcomes(against, twin(against)))
+    at = (catalog or Catalog.load()).at(date.today())
+    prices = price_models(outcomes.models, at, quality=outcomes.quality.mean(axis=0))
+    usd, supposed = costs(outcomes, prices, at)
+    words = corpus(outcomes.query) if all(outcomes.query) else None
+    data = _Set(outcomes, usd, words)
+    everything = _part(data, np.arange(len(outcomes)), np.arange(len(outcomes)))
+    shares = _shares(len(outcomes))
+    kept, looks = [], 0
+    for seed in range(splits):
+        kept.append(_split(data, np.random.default_rng(seed), shares))
+        looks += 1
+    strict_shares = (min(700, shares[0]), min(LABELS - 700, shares[1]))
+    strict = [_split(data, np.random.default_rng(1000 + s), strict_shares, full=False) for s in range(splits)]
+    looks += splits
+    told = _users(data, shares, users)
+    apgr, more = _ranked(data, everything)
+    looks += more
+    shift = _shifted(data, shares)
+    certified = [one["saving"] for one in kept]
+    share = float(np.mean([one["certified"] for one in kept]))
+    verdict = "certified" if share > 0.5 and np.mean(certified) > 0 else "refused: no saving certified"
+    failed = tuple(f"user-{i}" for i in np.flatnonzero(told["failed"]))
+    mean = {name: float(np.mean([one[name] for one in kept])) for name in kept[0]}
+    right = [one["difference"] for one in kept if one["certified"]]
+    return RoutingReport(
+        users, users - len(failed), failed, verdict, len(outcomes), len(outcomes.models),
+        outcomes.models[everything.strong], mean["full_saving"], mean["full_ratio"], mean["full_blind"],
+        mean["saving"], share, float(np.mean(right)) if right else 0.0, mean["labels"], mean["run"],
+        float(np.mean([one["saving"] for one in strict])), float(sum(strict_shares)),
+        float(told["violated"].mean()), float(told["dearer"].mean()), apgr, shift, _said(data, shares),
+        {price.model: price.rule for price in prices}, looks, _notes(outcomes, supposed, splits),
+    )  # fmt: skip
+
+
+def twin(file: Path) -> Path | None:
+    """The results beside a file of queries, ``X.queries.parquet`` and ``X.results.parquet``."""
+    name = file.name.replace(".queries.", ".results.")
+    other = file.with_name(name)
+    return other if name != file.name and other.exists() else None
+
+
+def _notes(outcomes: Outcomes, supposed: Sequence[str], splits: int) -> tuple[str, ...]:
+    proxy = "token counts are the file's; where they are proxies, so are the costs"
+    return (*outcomes.notes, *supposed, proxy, f"means over {splits} random splits into A, B and C")
+
+
+def _shares(n: int) -> tuple[int, int]:
+    """Questions of A and of B: C keeps a fifth. A question needs a grade only where answers differ."""
+    a = int(min(_MOST_A, max(20, 0.25 * n)))
+    return a, int(min(6 * _MOST_A, 0.8 * n - a))
+
+
+def _part(data: _Set, rows: Ints, known: Ints) -> Part:
+    """Questions as a choice of models sees them; the strong model is the best on ``known``."""
+    found, usd = data.outcomes, data.usd
+    raw = Part(found.quality[known], usd[known], found.answer[known], found.task[known], len(found.tasks), 0)
+    strong = strongest(raw)
+    return Part(
+        found.quality[rows], usd[rows] / usd[known, strong].mean(), found.answer[rows], found.task[rows],
+        len(found.tasks), strong, (), found.has_answers,
+    )  # fmt: skip
+
+
+def _words(data: _Set, rows: Ints) -> Corpus | None:
+    from isocost.policy.difficulty import rows_of
+
+    return None if data.words is None else rows_of(data.words, rows)
+
+
+def _split(
+    data: _Set, rng: np.random.Generator, shares: tuple[int, int], full: bool = True
+) -> dict[str, float]:
+    """One nested split: what was certified on B, and what it and the full-quality policy do on C."""
+    order = rng.permutation(len(data.outcomes))
+    a, b, c = order[: shares[0]], order[shares[0] : sum(shares)], order[sum(shares) :]
+    part_a, part_b, part_c = (_part(data, rows, a) for rows in (a, b, c))
+    found = candidates(part_a, len(b), MAX_LOSS, _words(data, a))
+    moved = [_on(one, data, b) for one in found]
+    proof = certify(moved, part_b, MAX_LOSS, CONFIDENCE, label_rows(part_a, range(len(data.outcomes.models))))
+    out = {
+        "certified": 0.0, "saving": 0.0, "difference": 0.0,
+        "labels": float(proof.labels_a + proof.labels_b), "run": float(sum(shares)),
+    }  # fmt: skip
+    if proof.chosen is not None:
+        on_c = estimate(on(proof.chosen.policy, data.words, c), part_c)
+        out.update(certified=1.0, saving=on_c.saving_frac, difference=on_c.difference)
+    if full:
+        out.update(_full(data, np.concatenate([a, b])[:_MOST_FULL], c))
+    return out
+
+
+def _on(one: Candidate, data: _Set, rows: Ints) -> Candidate:
+    return Candidate(one.name, on(one.policy, data.words, rows), one.expected, one.group)
+
+
+def _full(data: _Set, known: Ints, c: Ints) -> dict[str, float]:
+    """The policy that saves most among those that lose nothing on folds of what is known; as C has it."""
+    part, part_c = _part(data, known, known), _part(data, c, known)
+    found = all_candidates(part, _words(data, known))
+    safe = [
+        one
+        for one in found
+        if one.expected.difference >= 0.4 * (one.expected.discordant_frac / len(known)) ** 0.5
+        and one.expected.saving_frac > 0
+    ]
+    if not safe:
+        return {"full_saving": 0.0, "full_ratio": 1.0, "full_blind": 0.0}
+    best = max(safe, key=lambda one: one.expected.saving_frac)
+    seen = estimate(on(best.policy, data.words, c), part_c)
+    strong = float(part_c.quality[:, part_c.strong].mean())
+    return {
+        "full_saving": seen.saving_frac,
+        "full_ratio": (strong + seen.difference) / strong if strong else 1.0,
+        "full_blind": seen.blind_difference,
+    }
+
+
+def _users(data: _Set, shares: tuple[int, int], users: int) -> dict[str, npt.NDArray[np.bool_]]:
+    """Users who draw questions with replacement: was what they certified true of all questions?
+
+    Every few users share a choice (their A); each has its own B.
+    """
+    n = len(data.outcomes)
+    violated, dearer = np.zeros(users, dtype=np.bool_), np.zeros(users, dtype=np.bool_)
+    fits = min(_FITS, users)
+    every = np.arange(n)
+    for k in range(fits):
+        rng = np.random.default_rng(5000 + k)
+        a = np.unique(rng.integers(0, n, shares[0]))
+        found = candidates(_part(data, a, a), shares[1], MAX_LOSS, _words(data, a))
+        whole = _part(data, every, a)
+        truth = []
+        for one in found:
+            did = on(one.policy, data.words, every).run(whole)
+            gap = did.quality - whole.quality[:, whole.strong]
+            truth.append((gap, whole.cost[:, whole.strong] - did.cost))
+        for user in range(k, users, fits):
+            b = rng.integers(0, n, shares[1])
+            won = None
+            for gap, saved in truth:
+                if saved[b].sum() <= 0 or not _passes(gap[b]):
+                    break
+                won = (gap, saved)
+            if won is not None:
+                violated[user] = won[0].mean() < -MAX_LOSS
+                dearer[user] = won[1].sum() < 0
+    return {"violated": violated, "dearer": dearer, "failed": violated | dearer}
+
+
+def _passes(gap: Floats) -> bool:
+    """Whether B certifies differences; far from the bar that is plain without the exact test."""
+    wins, losses = int((gap > 0).sum()), int((gap < 0).sum())
+    alpha = 1.0 - CONFIDENCE
+    if np.isin(gap, (-1.0, 0.0, 1.0)).all():
+        if wins - losses + len(gap) * MAX_LOSS <= 1.2 * max(1, wins + losses) ** 0.5:
+            return False
+        return loss_p(len(gap), wins, losses, MAX_LOSS, alpha) <= alpha
+    from isocost.policy.bounds import betting_p
+
+    return betting_p(gap, MAX_LOSS) <= alpha
+
+
+def _ranked(data: _Set, whole: Part) -> tuple[dict[str, float], int]:
+    """Of two models: the gain had by sending the hardest-looking questions to the strong one (APGR)."""
+    if len(data.outcomes.models) != 2 or data.words is None or len(data.outcomes) < 200:
+        return {}, 0
+    read, task, tasks = data.words, whole.task, whole.tasks
+    gain = whole.quality[:, whole.strong] - whole.quality[:, 1 - whole.strong]
+    out: dict[str, list[float]] = {"in_domain": [], "in_domain_length": []}
+    for seed in range(3):
+        order = np.random.default_rng(seed).permutation(len(gain))
+        a, c = order[: len(order) // 2], order[len(order) // 2 :]
+        out["in_domain"].append(gained(fit(read, gain, task, tasks, a).scores(read, task)[c], gain[c]))
+        out["in_domain_length"].append(gained(read.length[c], gain[c]))
+    if tasks >= 10:
+        out["unseen_tasks"] = []
+        for seed in range(3):
+            fold = np.random.default_rng(seed).permutation(tasks)[task] % 5
+            score = np.zeros(len(gain))
+            for k in range(5):
+                rows = np.flatnonzero(fold != k)
+                found = fit(read, gain, task, tasks, rows, unseen=True).scores(read, task)
+                score[fold == k] = found[fold == k] - found[rows].mean()
+            out["unseen_tasks"].append(gained(score, gain))
+        out["length_alone"] = [gained(read.length, gain)]
+    out["random"] = [0.5]
+    return {name: float(np.mean(values)) for name, values in out.items()}, 3 + 3 * (tasks >= 10)
+
+
+def _shifted(data: _Set, shares: tuple[int, int]) -> dict[str, float]:
+    """Certified on half of the tasks, then asked the other half: does the check notice, and fall back?"""
+    found = data.outcomes
+    if len(found.tasks) < 4:
+        return {}
+    noticed, loss, alarms = [], [], []
+    for seed in range(5):
+        rng = np.random.default_rng(9000 + seed)
+        half = rng.permutation(len(found.tasks)) < len(found.tasks) // 2
+        mine = rng.permutation(np.flatnonzero(half[found.task]))
+        other = np.flatnonzero(~half[found.task])
+        a, rest = mine[: min(shares[0], len(mine) // 2)], mine[min(shares[0], len(mine) // 2) :]
+        b, later = rest[: len(rest) // 2], rest[len(rest) // 2 :]
+        if min(len(a), len(b), len(later)) < 10:
+            continue
+        was = basis({}, {}, found.tasks, found.task[b], found.in_tok[b])
+        noticed.append(bool(lapsed(was, mix_of(was, found.tasks, found.task[other], found.in_tok[other]))))
+        alarms.append(bool(lapsed(was, mix_of(was, found.tasks, found.task[later], found.in_tok[later]))))
+        picked = candidates(_part(data, a, a), len(b), MAX_LOSS, None)
+        proof = certify(picked, _part(data, b, a), MAX_LOSS, CONFIDENCE)
+        if proof.chosen is not None:
+            loss.append(estimate(proof.chosen.policy, _part(data, other, a)).difference)
+    if not noticed:
+        return {}
+    return {
+        "noticed_frac": float(np.mean(noticed)),
+        "false_alarms_frac": float(np.mean(alarms)),
+        "difference_if_unnoticed": float(np.mean(loss)) if loss else 0.0,
+    }
+
+
+def _said(data: _Set, shares: tuple[int, int]) -> str:
+    """The policy that the first split chooses, in words."""
+    a = np.random.default_rng(0).permutation(len(data.outcomes))[: shares[0]]
+    found = candidates(_part(data, a, a), shares[1], MAX_LOSS, _words(data, a))
+    if not found:
+        return "strong-only"
+    names = data.outcomes.models
+    chain = getattr(found[-1].policy, "chain", ())
+    return f"{found[-1].name}: {' > '.join(names[j] for j in chain)}" if chain else found[-1].name
+
+
+__all__ = ["RoutingReport", "twin", "validate_routing"]
