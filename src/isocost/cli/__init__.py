@@ -3,6 +3,7 @@
 from isocost.cli import (
     bill,
     books,
+    calibrate,
     catalog,
     develop,
     forecast,
@@ -23,6 +24,7 @@ __all__ = [
     "app",
     "bill",
     "books",
+    "calibrate",
     "catalog",
     "develop",
     "forecast",

@@ -17,7 +17,7 @@ from isocost.perf.arch import Floats
 from isocost.perf.energy import site_of, wall_j_per_tok
 from isocost.perf.memory import cache_bytes_per_tok
 from isocost.perf.predict import Spread, groups_of, spread_of
-from isocost.size.calibrated import Own, condition, own_of, scaled
+from isocost.size.calibrated import Own, condition, outside, own_of, scaled
 from isocost.size.commands import bench_command, serve_command
 from isocost.size.memory import SUBJECT, Engine, Memory, cache_log, layers_of, memory_of
 from isocost.size.nearest import Point, nearest, points_of
@@ -367,11 +367,21 @@ def _row(case: _Case, i: int, replicas: int, before: int, seen: Carried, held: M
         nearest=nearest(
             case.points, case.model, float(every.arch.params_active[i]), gpu, layout, max(running, 1.0)
         ),
-        measured="" if own is None else MINE[own.is_exact],
+        measured=_mine(case, own, running),
         quote="" if quote is None else quote.fact.id,
         command=serve_command(at, case.model, every, i, case.engine, cache.longest_tok, case.wanted.draft),
         bench=bench_command(at, case.model, need, all_replicas),
     )  # fmt: skip
+
+
+def _mine(case: _Case, own: Own | None, running: float) -> str:
+    """That it stands on one's own measurements, and where it goes beyond them; nothing without any."""
+    if own is None:
+        return ""
+    load = {"concurrency": running, "isl": case.need.input_tok, "osl": case.need.output_tok}
+    words = {"concurrency": "requests in flight", "isl": "prompts", "osl": "answers"}
+    far = [words[name] for name in outside(own, load, case.at.number("calibration/any", "slack_ratio"))]
+    return MINE[own.is_exact] + (f", extrapolated in {' and '.join(far)}" if far else "")
 
 
 def _spread(case: _Case, name: str, i: int) -> tuple[float, float]:

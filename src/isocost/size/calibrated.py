@@ -21,16 +21,19 @@ from isocost.size.queue import Step
 TERMS = ("base_s", "prefill_s_per_tok", "seq_s", "kv_s_per_tok", "first_token_s")
 RATIOS = ("tpot_ratio", "ttft_ratio")
 COLUMNS = ("subject", "attribute", "when", "value", "unit", "low", "high", "source", "note")
+MEASURED = ("concurrency", "isl", "osl")
+"""Where a set-up was measured: a calibration does not hold far outside."""
 
 
 class Own(NamedTuple):
-    """A ratio of one's own by metric (value, low, high), terms of a step where they were fitted, and
-    whether it is of this very set-up."""
+    """A ratio of one's own by metric (value, low, high), terms of a step where they were fitted, whether it
+    is of this very set-up, and between which loads (``concurrency``, ``isl``, ``osl``) it was measured."""
 
     tpot: tuple[float, float, float] | None
     ttft: tuple[float, float, float] | None
     step: Mapping[str, float] | None
     is_exact: bool
+    held: Mapping[str, tuple[float, float]]
 
 
 def condition(engine: str, gpus: int, weights: str) -> str:
@@ -62,40 +65,56 @@ def own_of(catalog_at: CatalogAt, model: str, gpu: str, when: str) -> Own | None
     step = None
     if all(fact is not None for fact in terms.values()):
         step = {name: float(fact.value) for name, fact in terms.items() if fact is not None}
-    return Own(_band(ratios["tpot_ratio"], wider), _band(ratios["ttft_ratio"], wider), step, is_exact)
+    held = {}
+    for name in MEASURED:
+        fact = catalog_at.find(subject, name, when)
+        if fact is not None and fact.low is not None and fact.high is not None:
+            held[name] = (fact.low, fact.high)
+    return Own(_band(ratios["tpot_ratio"], wider), _band(ratios["ttft_ratio"], wider), step, is_exact, held)
+
+
+def outside(own: Own, load: Mapping[str, float], slack: float) -> list[str]:
+    """Which of a load's ``concurrency``, ``isl`` and ``osl`` lie further outside what was measured than a
+    factor ``slack``."""
+    return [
+        name
+        for name, (low, high) in own.held.items()
+        if name in load and not low / slack <= load[name] <= high * slack
+    ]
 
 
 def with_calibration(catalog: Catalog, path: Path) -> Catalog:
-    """A catalog that also holds a file of :data:`COLUMNS` that ``isocost calibrate`` wrote.
+    """A catalog that also holds what ``isocost calibrate`` wrote: a folder, or its ``calibration.csv``.
 
     Raises:
         BadInput: no such file, or not such a file.
     """
+    file = path / "calibration.csv" if path.is_dir() else path
     try:
-        with path.open(encoding="utf-8", newline="") as lines:
+        with file.open(encoding="utf-8", newline="") as lines:
             rows = list(csv.DictReader(lines))
     except OSError as wrong:
-        raise BadInput(wrong.strerror or str(wrong), where=str(path)) from None
+        raise BadInput(wrong.strerror or str(wrong), where=str(file)) from None
     if not rows or any(name not in rows[0] for name in COLUMNS):
         raise BadInput(
-            "not a calibration", where=str(path), fix="Make one: isocost calibrate BENCH.json --out FILE"
+            "not a calibration", where=str(file), fix="Make one: isocost calibrate bench.json --out mine"
         )
     day = max(source.read for source in catalog.sources.values())
     facts = []
     for line, row in enumerate(rows, 2):
         if not row["subject"].startswith("calibration/"):
-            raise BadInput(f"{row['subject']!r} is no calibration", where=f"{path}:{line}")
+            raise BadInput(f"{row['subject']!r} is no calibration", where=f"{file}:{line}")
         try:
             value, low, high = (float(row[name]) if row[name] else None for name in ("value", "low", "high"))
         except ValueError as wrong:
-            raise BadInput(str(wrong), where=f"{path}:{line}") from None
+            raise BadInput(str(wrong), where=f"{file}:{line}") from None
         if value is None:
-            raise BadInput("no value", where=f"{path}:{line}")
+            raise BadInput("no value", where=f"{file}:{line}")
         subject, attribute, when, unit = (row[name] for name in ("subject", "attribute", "when", "unit"))
         facts.append(
             Fact(
                 subject, attribute, when, value, unit, low, high, None, None,
-                str(path), "", day, "measured", "", row["note"],
+                str(file), "", day, "measured", "", row["note"],
             )
         )  # fmt: skip
     return Catalog(facts, catalog.sources, catalog.attributes, catalog.basis, catalog.rows)

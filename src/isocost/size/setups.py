@@ -142,6 +142,31 @@ def setups(catalog_at: CatalogAt, model: str, ask: Ask) -> Setups:
     )
 
 
+def one_setup(catalog_at: CatalogAt, model: str, ask: Ask, way: tuple[int, int, int]) -> Setups:
+    """The set-up of one accelerator, engine and format that is laid out as ``way`` (tp, pp, dp) says,
+    whether or not it would be proposed.
+
+    Raises:
+        UnknownFact, BadInput: as :func:`setups`.
+    """
+    if min(way) < 1:
+        raise BadInput("parallelism starts at 1", fix="Type --tp 1")
+    tp, pp, dp = way
+    one = setups(catalog_at, model, ask._replace(counts=(1,), precisions=("native",)))
+    format_ = precision_of(catalog_at, model, ask.precisions[0])._replace(cache=ask.caches[0])
+    native = precision_of(catalog_at, model, "native")
+    archs, gpu = (
+        take_arch(one.arch, np.zeros(1, dtype=np.intp)),
+        take_gpu(one.gpu, np.zeros(1, dtype=np.intp)),
+    )
+    setup = setup_of(catalog_at, gpu, [format_], tp=tp, pp=pp, dp=dp, ep=tp * dp if dp > 1 else 1)
+    stacks = [stack_of(catalog_at, ask.engines[0])]
+    k = constants_for(catalog_at, [ask.gpus[0]], [format_], archs, setup, stacks)
+    zero = np.zeros(1, dtype=np.intp)
+    published = np.array([(format_.dense, format_.experts) == (native.dense, native.experts)])
+    return Setups(ask.gpus, ask.engines, (format_,), zero, zero, zero, published, archs, gpu, setup, k)
+
+
 def _multiplies(gpus: Gpu, g: int, found: Precision) -> bool:
     """Whether an accelerator has units for the narrow format, or the format only saves bytes."""
     if "fp8" in (found.dense, found.experts):

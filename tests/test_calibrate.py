@@ -1,0 +1,244 @@
+"""Calibration: what tools write is read, a set-up is fitted, and what was fitted predicts what was not."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from isocost.catalog import Catalog, CatalogAt
+from isocost.catalog.catalog import FACTS_DIR
+from isocost.cli import main
+from isocost.cli.catalog import newest
+from isocost.errors import BadInput
+from isocost.replay.queue import BatchLimits, Terms, serve
+from isocost.size.answer import Wanted, size
+from isocost.size.calibrated import own_of, with_calibration
+from isocost.size.queue import Need, arrivals_ps
+from isocost.size.setups import Ask, one_setup
+from isocost.validate.benchmarks import Run, read_runs
+from isocost.validate.calibrate import Place, _posterior, calibrate, write
+
+VLLM = {
+    "date": "20261123-034000", "backend": "vllm", "model_id": "meta-llama/Llama-3.3-70B-Instruct",
+    "num_prompts": 300, "request_rate": 2.5, "burstiness": 1.0, "max_concurrency": None, "duration": 121.0,
+    "completed": 300, "total_input_tokens": 600_000, "total_output_tokens": 90_000,
+    "request_throughput": 2.5, "mean_ttft_ms": 300.0, "mean_tpot_ms": 31.0,
+}  # fmt: skip
+SGLANG = {
+    "backend": "sglang", "dataset_name": "random", "request_rate": 4.0, "duration": 60.0, "completed": 240,
+    "total_input_tokens": 240_000, "total_output_tokens": 48_000, "request_throughput": 4.0,
+    "mean_e2e_latency_ms": 4200.0, "mean_ttft_ms": 200.0, "mean_tpot_ms": 20.0, "concurrency": 16.7,
+}  # fmt: skip
+AIPERF = {
+    "time_to_first_token": {"unit": "ms", "avg": 250.0, "count": 90}, "request_count": {"avg": 90},
+    "inter_token_latency": {"unit": "ms", "avg": 25.0},
+    "request_throughput": {"unit": "requests/sec", "avg": 3},
+    "input_sequence_length": {"unit": "tokens", "avg": 1000},
+    "request_latency": {"unit": "ms", "avg": 5000.0},
+    "output_sequence_length": {"unit": "tokens", "avg": 200},
+    "input_config": {"model_names": ["Qwen/Qwen3-32B"]},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def at(catalog: Catalog) -> CatalogAt:
+    return catalog.at(newest(catalog))
+
+
+@pytest.fixture(scope="module")
+def place(at: CatalogAt) -> Place:
+    ask = Ask(("h100-sxm",), (1,), ("vllm",), ("native",), ("bf16",))
+    found = one_setup(at, "llama-3.1-8b", ask, (1, 1, 1))
+    return Place("llama-3.1-8b", "h100-sxm", "vllm", found, BatchLimits(8192, 128, 400_000))
+
+
+def read(folder: Path, text: str, name: str = "bench.json") -> list[Run]:
+    (folder / name).write_text(text)
+    return read_runs(folder / name)
+
+
+def test_a_result_of_vllm_is_read_with_its_concurrency_by_little(tmp_path: Path) -> None:
+    (run,) = read(tmp_path, json.dumps(VLLM))
+    assert (run.model, run.engine, run.isl, run.osl) == (VLLM["model_id"], "vllm", 2000.0, 300.0)
+    assert run.concurrency == pytest.approx(2.5 * (0.3 + 299 * 0.031))
+    assert run.requests is None
+
+
+def test_detailed_results_hold_requests_less_those_that_failed(tmp_path: Path) -> None:
+    detailed = {
+        **VLLM, "input_lens": [10, 20, 30], "output_lens": [3, 2, 2], "ttfts": [0.1, 0.2, 0.3],
+        "itls": [[0.01, 0.01], [0.02], [0.03]], "start_times": [7.0, 5.0, 6.0], "errors": ["", "", "boom"],
+    }  # fmt: skip
+    (run,) = read(tmp_path, json.dumps(detailed))
+    assert run.requests is not None
+    assert run.requests.arrival_s.tolist() == [0.0, 2.0]
+    assert run.requests.e2e_s.tolist() == pytest.approx([0.22, 0.12])
+
+
+def test_several_results_are_several_runs(tmp_path: Path) -> None:
+    lines = "\n".join(json.dumps(one) for one in (SGLANG, SGLANG))
+    runs = read(tmp_path, lines, "out.jsonl")
+    assert [run.engine for run in runs] == ["sglang", "sglang"]
+    assert runs[1].where.endswith("out.jsonl:2")
+    assert len(read(tmp_path, json.dumps([VLLM, VLLM]))) == 2
+
+
+def test_a_profile_of_aiperf_is_read_in_its_units(tmp_path: Path) -> None:
+    (run,) = read(tmp_path, json.dumps(AIPERF))
+    assert (run.model, run.ttft_s, run.tpot_s, run.requests_n) == ("Qwen/Qwen3-32B", 0.25, 0.025, 90)
+    assert run.concurrency == pytest.approx(15.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{", "not JSON"),
+        ("{}", "no benchmark"),
+        (json.dumps({**VLLM, "completed": 0}), "no request was completed"),
+    ],
+)
+def test_what_is_no_benchmark_says_so(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(BadInput, match=says):
+        read(tmp_path, text)
+
+
+def test_a_log_of_requests_is_read_as_csv_too(tmp_path: Path) -> None:
+    head = "arrival_s,input_tokens,output_tokens,ttft_s,e2e_s\n"
+    (run,) = read(tmp_path, head + "1.0,100,10,0.1,1.0\n0.5,100,10,0.2,1.1\n,1,1,1,1\n", "log.csv")
+    assert run.requests is not None
+    assert run.requests.arrival_s.tolist() == [0.0, 0.5]
+    with pytest.raises(BadInput, match="no request with an arrival"):
+        read(tmp_path, "a,b\n1,2\n", "log.csv")
+
+
+@given(
+    logs=st.lists(st.floats(-1, 1), min_size=1, max_size=30), middle=st.floats(-0.3, 0.3),
+    wide=st.floats(0.13, 0.6),
+)  # fmt: skip
+def test_more_runs_pull_the_ratio_to_their_mean_and_never_past_it(
+    logs: list[float], middle: float, wide: float
+) -> None:
+    found = math.log(_posterior(np.array(logs), middle, wide, 0.12).value)
+    mean = float(np.mean(logs))
+    assert min(mean, middle) - 1e-9 <= found <= max(mean, middle) + 1e-9
+    same = [_posterior(np.full(n, 0.2), 0.0, wide, 0.12) for n in (1, 4, 16)]
+    assert [one.high / one.low for one in same] == sorted((one.high / one.low for one in same), reverse=True)
+    assert same[-1].value == pytest.approx(math.exp(0.2), rel=0.05)
+
+
+def made(n: int, terms: Terms, limits: BatchLimits, rate_per_s: float) -> list[dict[str, float]]:
+    """Requests as an engine of known terms serves them."""
+    random = np.random.default_rng(1)
+    arrival = arrivals_ps(rate_per_s, 1.0, n)
+    prompt, output = random.integers(200, 3000, n), random.integers(50, 500, n)
+    served = serve(arrival, prompt, output, terms, limits)
+    return [
+        {
+            "queued_ts": arrival[i] / 1e12, "input_toks": int(prompt[i]), "output_toks": int(output[i]),
+            "first_token_ts": (arrival[i] + served.ttft_ps[i]) / 1e12,
+            "last_token_ts": (arrival[i] + served.e2e_ps[i]) / 1e12,
+        }
+        for i in range(n)
+    ]  # fmt: skip
+
+
+def test_terms_are_found_again_from_requests(tmp_path: Path, at: CatalogAt, place: Place) -> None:
+    """A server half as fast again as the physics says: its later requests are predicted within 5 %."""
+    raw = place.found.terms(1500.0, 270.0, np.array([30.0]))
+    true = [float(one[0]) * 1.5e12 for one in raw[:4]]
+    rows = made(120, Terms(*(int(x) for x in true)), place.limits, 6.0)
+    (run,) = read(tmp_path, "\n".join(json.dumps(row) for row in rows), "requests.jsonl")
+    found = calibrate(at, place, [run])
+    for name in ("tpot", "ttft", "e2e"):
+        error = found.errors[f"{name} by request"]
+        # The first token jumps by whole steps at this load.
+        assert error.after < (0.1 if name == "ttft" else 0.05)
+        assert error.after < error.before
+    assert found.tpot.value == pytest.approx(1.5, rel=0.12)
+    assert found.tpot.high / found.tpot.low < found.tpot_before.high / found.tpot_before.low
+
+
+def test_a_run_narrows_the_band_and_moves_what_size_says(
+    tmp_path: Path, catalog: Catalog, at: CatalogAt, place: Place
+) -> None:
+    (run,) = read(tmp_path, json.dumps({**VLLM, "mean_tpot_ms": 30.0, "request_throughput": 3.0}))
+    found = calibrate(at, place, [run])
+    assert found.tpot.high / found.tpot.low < found.tpot_before.high / found.tpot_before.low
+    assert math.isnan(found.errors["tpot"].after)
+    write(found, tmp_path / "mine", "bench.json", "2026-11-23")
+    grown = with_calibration(catalog, tmp_path / "mine").at(at.on)
+    own = own_of(grown, "llama-3.1-8b", "h100-sxm", found.when)
+    assert own is not None
+    assert own.is_exact
+    borrowed = own_of(grown, "llama-3.1-8b", "h100-sxm", "engine=vllm;gpus=2;weights=bf16")
+    assert borrowed is not None
+    assert own.tpot is not None
+    assert borrowed.tpot is not None
+    assert borrowed.tpot[2] / borrowed.tpot[1] > own.tpot[2] / own.tpot[1]
+    assert own_of(grown, "llama-3.1-8b", "h200", found.when) is None
+    need, ask = Need(3.0, 2000, 300), Ask(("h100-sxm",), (1,), precisions=("native",))
+    plain, mine = (
+        size(one, "llama-3.1-8b", need, (2.0, 0.1), ask, Wanted(top=1)).rows[0] for one in (at, grown)
+    )
+    assert mine.measured.startswith("your own measurements")
+    assert mine.tpot_p50_s > plain.tpot_p50_s
+
+
+def test_the_folder_is_a_folder_of_facts(tmp_path: Path, at: CatalogAt, place: Place) -> None:
+    (run,) = read(tmp_path, json.dumps(VLLM))
+    write(calibrate(at, place, [run]), tmp_path / "mine", "bench.json", "2026-11-23")
+    assert {file.name for file in (tmp_path / "mine").iterdir()} == {"calibration.csv", "sources.csv"}
+    loaded = Catalog.load(FACTS_DIR, tmp_path / "mine").at(at.on)
+    when = "engine=vllm;gpus=1;weights=bf16"
+    assert loaded.number("calibration/llama-3.1-8b/h100-sxm", "tpot_ratio", when) > 0
+    with (tmp_path / "mine" / "calibration.csv").open() as lines:
+        assert all(row["source"] == "own-measurement" for row in csv.DictReader(lines))
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [("", "not a calibration"), ("subject,attribute\na,b\n", "not a calibration")],
+)
+def test_a_calibration_that_is_none(catalog: Catalog, tmp_path: Path, rows: str, says: str) -> None:
+    (tmp_path / "mine.csv").write_text(rows)
+    with pytest.raises(BadInput, match=says):
+        with_calibration(catalog, tmp_path / "mine.csv")
+
+
+def test_the_command_says_before_and_after_and_where_it_holds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("bench.json").write_text(json.dumps(VLLM))
+    words = ["calibrate", "bench.json", "--gpu", "h200", "--tp", "2", "--precision", "fp8"]
+    assert main([*words, "--out", "mine"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("llama-3.3-70b on 2 x h200, fp8 (vllm): a token takes ")
+    for said in ("measured over predicted", "One run leaves nothing", "Holds for this model", "Wrote mine"):
+        assert said in out
+    assert main(["size", "llama-3.3-70b", "--calibration", "mine", "--gpu", "h200", "--rate", "2.5", "--isl",
+                 "2000", "--osl", "300"]) == 0  # fmt: skip
+    assert "yours" in capsys.readouterr().out
+    assert main(["calibrate", "bench.json"]) == 2
+    assert "no file says which accelerator" in capsys.readouterr().err
+    assert main([*words, "--model", "nobody/none"]) == 2
+
+
+def test_real_requests_are_predicted_after_two_thirds_of_them(
+    data_dir: Path, catalog: Catalog, at: CatalogAt
+) -> None:
+    folder = data_dir / "traces" / "vllm_rtxpro6000_llama-3.1-8b"
+    ask = Ask(("rtx-pro-6000",), (1,), ("vllm",), ("native",), ("bf16",))
+    found = one_setup(at, "llama-3.1-8b", ask, (1, 1, 1))
+    place = Place("llama-3.1-8b", "rtx-pro-6000", "vllm", found, BatchLimits(2048, 128, 500_000))
+    fitted = calibrate(at, place, read_runs(folder))
+    assert all(error.after < 0.03 for error in fitted.errors.values())
+    for one in fitted.percentiles:
+        assert one.after_s == pytest.approx(one.measured_s, rel=0.03)
