@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import gzip
+import itertools
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,6 +72,7 @@ WHO_NAMES: Mapping[str, tuple[str, ...]] = {
 """What accounts, credentials and deployments are called in logs, best first."""
 
 _MOST_WORKLOADS = 50
+_FIRST_ROWS = 2_000
 _NOTHING = "(none)"
 
 
@@ -174,10 +179,28 @@ def _tells_apart(head: Head, scan: Scan, sql: str) -> bool:
     """Whether the first rows hold a value mostly, two to fifty different ones."""
     import duckdb
 
-    source = scan.source.replace("{file}", f"(SELECT * FROM {relation(head)} LIMIT 5000)")
-    with duckdb.connect() as con:
+    with ExitStack() as held_open:
+        con = held_open.enter_context(duckdb.connect())
+        con.execute("SET threads = 1")
+        first = (
+            replace(head, path=held_open.enter_context(_beginning(head.path)))
+            if head.kind == "jsonl"
+            else head
+        )
+        source = scan.source.replace("{file}", f"(SELECT * FROM {relation(first)} LIMIT {_FIRST_ROWS})")
         found = con.execute(
             f"SELECT count(DISTINCT v), count(v), count(*) FROM (SELECT {sql} AS v FROM {source})"
         ).fetchone()
     different, held, rows = found or (0, 0, 0)
     return bool(2 <= different <= _MOST_WORKLOADS and 2 * held >= rows)
+
+
+@contextmanager
+def _beginning(path: Path) -> Iterator[Path]:
+    """The first lines of a file as a file: a database would read, and parse, far more of it at a time."""
+    opener = gzip.open if path.suffix == ".gz" else open
+    with tempfile.TemporaryDirectory(prefix="isocost-") as folder:
+        part = Path(folder) / "first.jsonl"
+        with opener(path, "rb") as whole, part.open("wb") as few:
+            few.writelines(itertools.islice(whole, _FIRST_ROWS))
+        yield part

@@ -69,8 +69,14 @@ def scan(head: Head, _mapping: Mapping[str, str]) -> Scan:
     Raises:
         BadTrace: flattened spans without a start time.
     """
+    taken: dict[str, str] = {}
+    attribute: Attribute
+
+    def once(*keys: str) -> str:
+        return f"coalesce({', '.join(taken.setdefault(key, f'a{len(taken)}') for key in keys)}, NULL)"
+
     if _otlp(head):
-        source, attribute, span = _otlp_source(), _of_map, _of_span
+        source, attribute, span = _otlp_source(), once, _of_span
         start, end = (f"TRY_CAST({span(one)} AS BIGINT)" for one in ("startTimeUnixNano", "endTimeUnixNano"))
         status = "span.status.code"
     else:
@@ -121,6 +127,9 @@ def scan(head: Head, _mapping: Mapping[str, str]) -> Scan:
             "calls do not say how long their cache writes live and count as 5-minute ones",
         ),
     }
+    if taken:
+        texts = ", ".join(f"{_of_map(key)} AS {alias}" for key, alias in taken.items())
+        source = f"(SELECT *, {texts} FROM {source})"
     source = f"(SELECT * FROM {source} WHERE ({counted}) AND coalesce({operation}, '') NOT IN ({steps}))"
     text = "input counts cached tokens (the convention's meaning); agents' and tools' own spans are not read"
     spelled = {"arrival_ns": "startTimeUnixNano", "input_tok": _INPUT[0], "output_tok": _OUTPUT[0]}
