@@ -103,6 +103,10 @@ class Problem:
         self.stack = np.concatenate([np.array(p.labels["stack"]) for p, _, _ in parts])
         self.gpu = np.concatenate([np.array(p.labels["gpu"]) for p, _, _ in parts])
         self.kind = np.concatenate([p.load.kind for p, _, _ in parts])
+        self.designs = {
+            gpu: "" if at.text(f"gpu/{gpu}", "vendor") == "NVIDIA" else at.text(f"gpu/{gpu}", "generation")
+            for gpu in set(self.gpu)
+        }
         self.points = _joined(self.parts)
         self.stacks = sorted(set(self.stack))
         self.names = [
@@ -321,11 +325,12 @@ def tenths(ratios: Ratios, inside: np.ndarray) -> np.ndarray:
 
 def ratios_of(problem: Problem, said: dict[str, np.ndarray]) -> dict[str, Ratios]:
     """Ratios by spread. A time of a token is a pace; throughput is one over it where a load is offline."""
-    vendor = np.array(
-        ["AMD" if g.startswith("mi") else "Intel" if g.startswith("gaudi") else "" for g in problem.gpu]
-    )
+    said_of = problem.designs
     group = np.array(
-        [f"load={k}" + (f";vendor={v}" if v else "") for k, v in zip(problem.kind, vendor, strict=True)]
+        [
+            f"load={kind}" if not said_of[gpu] else f"design={said_of[gpu]};load={kind}"
+            for gpu, kind in zip(problem.gpu, problem.kind, strict=True)
+        ]
     )
     out = {}
     for name, target in (("tpot", "pace"), ("ttft", "ttft"), ("e2e", "e2e"), ("throughput", "pace")):
@@ -453,7 +458,9 @@ def write(folder: Path, problem: Problem, folds: dict[str, np.ndarray], ratios: 
     rows = [
         row
         for row in rows
-        if not (row[0] == "perf/stack" and row[1] in SHARES) and (row[0], row[1], row[2]) not in made
+        if not (row[0] == "perf/stack" and row[1] in SHARES)
+        and (row[0], row[1], row[2]) not in made
+        and not (row[0] == "perf/interval" and row[9] == "perf-fit")
     ]
     others = [x for family, x in folds.items() if family]
     rows += rows_of(problem, folds[""], "perf/stack", others) + spreads

@@ -84,9 +84,10 @@ def anchored(predicted: Floats, spread: Spread, load: Load, anchors: Anchors, ki
 
 def _place(load: Load) -> Floats:
     """Where a load lies, in e-folds: shape ``(n, 3)``."""
-    return np.log(np.stack([np.maximum(part, 1.0) for part in load[:3]], axis=1))
+    return np.asarray(np.log(np.stack([np.maximum(part, 1.0) for part in load[:3]], axis=1)))
 
 
 def _covariance(one: Floats, other: Floats, kin: Kinship) -> Floats:
     apart = ((one[:, None, :] - other[None, :, :]) ** 2).sum(axis=2)
-    return np.asarray(kin.common + kin.local * np.exp(-0.5 * apart / kin.reach**2), dtype=np.float64)
+    faded: Floats = kin.local * np.exp(-0.5 * apart / kin.reach**2)
+    return kin.common + faded

@@ -78,7 +78,7 @@ layers hidden_size attention_heads kv_heads head_dim vocab_size tied_embeddings 
 mla_q_rank mla_kv_rank mla_rope_dim mla_nope_dim mla_v_dim
 full_attention_layers sliding_window_tok sparse_top_tok sparse_index_dim sparse_index_heads
 linear_key_size linear_value_size linear_state_size
-ffn_size dense_ffn_layers experts experts_per_token expert_ffn_size shared_ffn_size
+ffn_size ffn_matrices dense_ffn_layers experts experts_per_token expert_ffn_size shared_ffn_size
 """
 """Attributes of a model that its shapes are summed from, apart by spaces."""
 
@@ -277,7 +277,8 @@ def _sums(shape: Mapping[str, float]) -> tuple[float, ...]:
     experts = get("experts", 0.0)
     dense_layers = get("dense_ffn_layers", 0.0) if experts else layers
     moe_layers = layers - dense_layers
-    dense = 3 * hidden * (get("ffn_size", 0.0) * dense_layers + get("shared_ffn_size", 0.0) * moe_layers)
+    inner = get("ffn_size", 0.0) * dense_layers + get("shared_ffn_size", 0.0) * moe_layers
+    dense = get("ffn_matrices", 3.0) * hidden * inner
     head = hidden * shape["vocab_size"]
     values = {
         "layers": layers,

@@ -115,8 +115,11 @@ def spread_of(catalog_at: CatalogAt, quantity: Sequence[str], groups: Sequence[s
     keys = list(zip(quantity, groups, strict=True))
     for key in dict.fromkeys(keys):
         name = SPREADS[key[0]]
-        load, _, vendor = key[1].partition(" ")
-        own = (f"load={load};vendor={vendor}", f"vendor={vendor}") if vendor else ()
+        load, *made = key[1].split()
+        own: tuple[str, ...] = ()
+        if made:
+            vendor, design = made
+            own = (f"design={design};load={load}", f"load={load};vendor={vendor}", f"vendor={vendor}")
         known = (catalog_at.find(SUBJECT, name, when) for when in (*own, f"load={load}", ""))
         fact = next((one for one in known if one is not None), None) or catalog_at.fact(SUBJECT, name)
         middle = float(fact.value)
@@ -139,12 +142,16 @@ SPREADS: Mapping[str, str] = {
 
 
 def groups_of(catalog_at: CatalogAt, gpu_ids: Sequence[str], kinds: Sequence[str]) -> list[str]:
-    """The group of a load on an accelerator: its kind, and the vendor where that is not NVIDIA."""
-    vendor = {name: catalog_at.text(f"gpu/{name}", "vendor") for name in dict.fromkeys(gpu_ids)}
-    return [
-        kind if vendor[name] == "NVIDIA" else f"{kind} {vendor[name]}"
-        for name, kind in zip(gpu_ids, kinds, strict=True)
-    ]
+    """The group of a load on an accelerator: its kind, then vendor and design where that is not NVIDIA's."""
+    made: dict[str, str] = {}
+    for name in dict.fromkeys(gpu_ids):
+        vendor, design = (
+            catalog_at.text(f"gpu/{name}", "vendor"),
+            catalog_at.find(f"gpu/{name}", "generation"),
+        )
+        other = f" {vendor} {design.value if design else vendor.lower()}"
+        made[name] = "" if vendor == "NVIDIA" else other.replace("/", "-")
+    return [f"{kind}{made[name]}" for name, kind in zip(gpu_ids, kinds, strict=True)]
 
 
 def within(predicted: Floats, spread: Spread) -> Prediction:

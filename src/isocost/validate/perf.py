@@ -25,6 +25,7 @@ from isocost.perf.constants import take as take_constants
 from isocost.perf.hardware import Gpu, gpu_id_of, gpu_of
 from isocost.perf.hardware import take as take_gpu
 from isocost.perf.memory import cache_capacity_tok, weight_bytes
+from isocost.perf.named import Like, like_name, scaled
 from isocost.perf.predict import Load, Prediction, groups_of, quantities, spread_of, within
 from isocost.perf.setup import Precision, Setup, native_precision, precision_of, setup_of
 from isocost.perf.setup import take as take_setup
@@ -207,21 +208,21 @@ def points_of(
 
     Unanswered are rows that the rules keep but whose weights alone exceed the memory.
     """
-    find_model = _cached(lambda name: model_id_of(catalog_at, name))
+    find_model = _cached(lambda name: _model(catalog_at, name))
     find_gpu = _cached(lambda name: gpu_id_of(catalog_at, name))
     left_out: Counter[str] = Counter()
-    kept: list[tuple[Mapping[str, Any], str, str]] = []
+    kept: list[tuple[Mapping[str, Any], Like, str]] = []
     for row in rows:
         rule = _rule(row)
-        model_id, gpu_id = find_model(str(row["model"])), find_gpu(str(row["gpu"]))
+        model, gpu_id = find_model(str(row["model"])), find_gpu(str(row["gpu"]))
         if rule is None:
-            rule = "unknown model" if model_id is None else "unknown accelerator" if gpu_id is None else None
+            rule = "unknown model" if model is None else "unknown accelerator" if gpu_id is None else None
         if rule is not None:
             left_out[rule] += 1
             continue
-        assert model_id is not None
+        assert model is not None
         assert gpu_id is not None
-        kept.append((row, model_id, gpu_id))
+        kept.append((row, model, gpu_id))
     if not kept:
         raise BadInput(f"no row that the model answers ({dict(left_out)})")
     points = _points(catalog_at, kept)
@@ -282,7 +283,15 @@ def _rule(row: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _points(catalog_at: CatalogAt, kept: Sequence[tuple[Mapping[str, Any], str, str]]) -> Points:
+def _model(catalog_at: CatalogAt, name: str) -> Like | None:
+    """The catalog's model of that name, else the nearest in the size that the name states."""
+    try:
+        return Like(model_id_of(catalog_at, name), 1.0)
+    except UnknownFact:
+        return like_name(catalog_at, name)
+
+
+def _points(catalog_at: CatalogAt, kept: Sequence[tuple[Mapping[str, Any], Like, str]]) -> Points:
     unstated_tok = catalog_at.number("perf/benchmark", "unstated_input_tok")
     most = catalog_at.number("perf/benchmark", "most_sequences")
     drawn = catalog_at.number("perf/benchmark", "drawn_length_frac")
@@ -291,7 +300,10 @@ def _points(catalog_at: CatalogAt, kept: Sequence[tuple[Mapping[str, Any], str, 
     )
     native = _cached(lambda model_id: native_precision(catalog_at, model_id).experts)
     stack = _cached(lambda key: stack_of(catalog_at, key.partition(" ")[0], key.partition(" ")[2]))
-    arch = arch_of(catalog_at, [model_id for _, model_id, _ in kept])
+    model_ids = [model.model_id for _, model, _ in kept]
+    ratio = np.array([model.ratio for _, model, _ in kept])
+    arch = arch_of(catalog_at, model_ids)
+    arch = arch if (ratio == 1.0).all() else scaled(arch, ratio)
     gpu_ids = [gpu_id for _, _, gpu_id in kept]
     gpu = gpu_of(catalog_at, gpu_ids)
 
@@ -300,7 +312,7 @@ def _points(catalog_at: CatalogAt, kept: Sequence[tuple[Mapping[str, Any], str, 
 
     formats: list[Precision] = []
     stacks: list[str] = []
-    for row, model_id, _ in kept:
+    for (row, _, _), model_id in zip(kept, model_ids, strict=True):
         found = precision(f"{model_id} {str(row['precision']).lower()}")
         assert found is not None
         name = stack(f"{row['engine']} {row['engine_version'] or ''}")
@@ -313,7 +325,10 @@ def _points(catalog_at: CatalogAt, kept: Sequence[tuple[Mapping[str, Any], str, 
         if narrow and found.experts == "fp8" and native(model_id) != "fp8":
             found = found._replace(experts="fp8-tensor")
         formats.append(found)
-    families = [catalog_at.text(f"model/{model_id}", "family") for _, model_id, _ in kept]
+    families = [
+        catalog_at.text(f"model/{model.model_id}", "family") if model.ratio == 1.0 else "by size"
+        for _, model, _ in kept
+    ]
     layouts = np.array([layout_of(row) for row, _, _ in kept]).T
     setup = setup_of(catalog_at, gpu, formats, tp=layouts[0], pp=layouts[1], dp=layouts[2], ep=layouts[3])
     kinds = np.array([kind_of_load(row) for row, _, _ in kept])
@@ -336,7 +351,7 @@ def _points(catalog_at: CatalogAt, kept: Sequence[tuple[Mapping[str, Any], str, 
             "engine": [name.partition("-")[0] for name in stacks],
             "stack": stacks,
             "family": families,
-            "model": [model_id for _, model_id, _ in kept],
+            "model": model_ids,
             "config_id": [str(row["config_id"]) for row, _, _ in kept],
         },
         formats,
