@@ -125,7 +125,7 @@ def test_linear_form_stays_near_the_roofline_over_its_range() -> None:
     error = np.stack(worst)
     assert np.median(error) < 0.01
     assert np.quantile(error, 0.99) < 0.05
-    assert error.max() < 0.09
+    assert error.max() < 0.10
 
 
 def test_a_prompt_alone_costs_what_the_roofline_says() -> None:

@@ -27,10 +27,12 @@ class Size(NamedTuple):
 
 
 class Like(NamedTuple):
-    """A known model that stands for an unknown one, and how many times its parameters the other has."""
+    """A known model that stands for an unknown one, and how many times its parameters the other has;
+    ``is_known`` where it is the very model."""
 
     model_id: str
     ratio: float
+    is_known: bool = False
 
 
 def size_of_name(name: str) -> Size | None:

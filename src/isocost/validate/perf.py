@@ -196,7 +196,7 @@ def kind_of_load(row: Mapping[str, Any]) -> str:
     kind = str(row["load_kind"]).lower()
     if "static" in kind:
         return "static"
-    if "max throughput" in kind or "inf rate" in kind or row["concurrency_or_batch"] is None:
+    if "max throughput" in kind or "inf rate" in kind or "offline" in kind:
         return "offline"
     return "saturated" if "saturated" in kind else "closed"
 
@@ -286,7 +286,7 @@ def _rule(row: Mapping[str, Any]) -> str | None:
 def _model(catalog_at: CatalogAt, name: str) -> Like | None:
     """The catalog's model of that name, else the nearest in the size that the name states."""
     try:
-        return Like(model_id_of(catalog_at, name), 1.0)
+        return Like(model_id_of(catalog_at, name), 1.0, True)
     except UnknownFact:
         return like_name(catalog_at, name)
 
@@ -326,7 +326,7 @@ def _points(catalog_at: CatalogAt, kept: Sequence[tuple[Mapping[str, Any], Like,
             found = found._replace(experts="fp8-tensor")
         formats.append(found)
     families = [
-        catalog_at.text(f"model/{model.model_id}", "family") if model.ratio == 1.0 else "by size"
+        catalog_at.text(f"model/{model.model_id}", "family") if model.is_known else "by size"
         for _, model, _ in kept
     ]
     layouts = np.array([layout_of(row) for row, _, _ in kept]).T
