@@ -18,6 +18,7 @@ from isocost.books.overlay import parse_overlay, read_overlay
 from isocost.books.statement import Line, Requests, Statement, statement
 from isocost.catalog import Catalog
 from isocost.catalog.catalog import FACTS_DIR
+from isocost.catalog.prices import METERS
 from isocost.cli.root import main
 from isocost.errors import BadInput
 from isocost.trace.open import open_trace
@@ -257,7 +258,7 @@ def test_nothing_is_lost_under_any_contract(
     assert problems(charges) == []
     for name in ("billed", "effective"):
         assert sum(getattr(row, f"{name}_cost") for row in charges) == usd(getattr(found, f"{name}_fusd"))
-    usage = [row for row in charges if row.charge_category == "Usage"]
+    usage = [row for row in charges if row.sku_meter in METERS]
     for name in ("list", "contracted"):
         assert sum(getattr(row, f"{name}_cost") for row in usage) == usd(getattr(found, f"{name}_fusd"))
 

@@ -3,10 +3,11 @@
 Columns and their meaning: FinOps Open Cost and Usage Specification 1.2 (focus.finops.org). A row is one line
 of a statement: its charge period is the line's UTC day or hour, half-open; its price is stated for one unit
 (a token, a request), so that quantity times unit price is the cost to the last digit. Without a contract the
-contracted, billed and effective cost are the list cost. Under one a line is a row for each of its pieces;
-purchases, fees and shortfalls are rows of the category Purchase, credits of Credit, and what nothing used of
-capacity or of a commitment is Usage with the status Unused. Usage without a price is not a row: FOCUS has no
-word for an unknown cost, and null or zero would each be a claim.
+contracted, billed and effective cost are the list cost. Under one a line is a row for each of its pieces.
+What is paid for capacity or for a commitment is of the category Purchase, billed and without effect (the
+specification wants so); its effect is in the usage that it paid for, and in rows of the status Unused for
+what nothing used. Fees are Usage by the charge, credits are Credit. Usage without a price is not a row: FOCUS
+has no word for an unknown cost, and null or zero would each be a claim.
 """
 
 from __future__ import annotations
@@ -102,7 +103,13 @@ def rows(found: Statement, under: Contract | None = None) -> Iterator[Row]:
         if piece.line.quantity:
             yield _row(piece, found.basis, terms.get(piece.paid_by))
     for entry in under.entries:
-        yield _charge(entry)
+        if entry.kind == "shortfall":
+            # What falls short was bought, and nothing used it.
+            bought = msgspec.structs.replace(entry, kind="purchase", effective_fusd=0)
+            yield _charge(bought)
+            yield _charge(msgspec.structs.replace(entry, kind="unused", billed_fusd=0))
+        else:
+            yield _charge(entry)
 
 
 class _Terms(msgspec.Struct, frozen=True):
@@ -251,29 +258,23 @@ def _charge(entry: Entry) -> Row:
             charge_frequency="One-Time", billed_cost=cost, contracted_cost=cost, effective_cost=effective,
             list_cost=cost,
         )  # fmt: skip
-    unused = entry.kind == "unused"
-    paid = (
-        _committed(entry.name, (entry.name,) if entry.paid_for == "capacity" else ())
-        if entry.paid_for
-        else None
-    )
-    number = effective if unused else cost
+    unused, fee = entry.kind == "unused", entry.kind == "fee"
+    paid = _committed(entry.name, (entry.name,) if entry.paid_for == "capacity" else ())
+    paid_or_none = paid if entry.paid_for else None
     return msgspec.structs.replace(
         base,
-        charge_category="Usage" if unused else "Purchase",
+        charge_category="Usage" if unused or fee else "Purchase",
         charge_description=f"{entry.kind} {entry.name}",
-        charge_frequency="Usage-Based"
-        if unused
-        else "Recurring"
-        if entry.kind != "shortfall"
-        else "One-Time",
-        commitment_discount_category=paid.category if paid else None,
-        commitment_discount_id=sku if paid else None,
-        commitment_discount_name=paid.name if paid else None,
-        commitment_discount_quantity=number if paid else None,
-        commitment_discount_status="Unused" if paid and unused else None,
-        commitment_discount_type=paid.kind if paid else None,
-        commitment_discount_unit=DOLLARS if paid else None,
+        charge_frequency="Usage-Based" if unused else "Recurring",
+        commitment_discount_category=paid.category if paid_or_none else None,
+        commitment_discount_id=sku if paid_or_none else None,
+        commitment_discount_name=paid.name if paid_or_none else None,
+        commitment_discount_quantity=(effective if unused else cost) if paid_or_none else None,
+        commitment_discount_status="Unused" if paid_or_none and unused else None,
+        commitment_discount_type=paid.kind if paid_or_none else None,
+        commitment_discount_unit=DOLLARS if paid_or_none else None,
+        consumed_quantity=1 if fee else None,
+        consumed_unit=CHARGES if fee else None,
         billed_cost=cost,
         contracted_cost=cost,
         contracted_unit_price=cost,
@@ -342,6 +343,8 @@ def _problems(row: Row) -> Iterator[str]:
         yield "what is unused is billed"
     if row.charge_category == "Credit" and row.billed_cost > 0:
         yield "a credit is charged"
+    if row.charge_category == "Purchase" and row.effective_cost:
+        yield "a purchase has an effect of its own"
 
 
 def write(given: Sequence[Row], path: Path) -> None:
