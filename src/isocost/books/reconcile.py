@@ -105,7 +105,7 @@ def reconcile(
     who = provider_named(log.catalog, provider)
     whole = Invoice(who, _span(invoices), tuple(line for one in invoices for line in one.lines))
     doubts = [said for one in invoices for said in one.doubts]
-    kept = _of_month(whole, month)
+    kept = of_month(whole, month)
     out = len(whole.lines) - len(kept.lines)
     if out:
         doubts.append(f"{out:,} lines of the invoice are of other days than {month}: left out")
@@ -138,7 +138,7 @@ def _span(invoices: Sequence[Invoice]) -> tuple[date, date] | None:
     return (min(one[0] for one in periods), max(one[1] for one in periods)) if periods else None
 
 
-def _of_month(whole: Invoice, month: str) -> Invoice:
+def of_month(whole: Invoice, month: str) -> Invoice:
     """The lines of a month; lines without a day are kept.
 
     Raises:
