@@ -210,3 +210,18 @@ def test_unknown_key_is_named(mine: Catalog) -> None:
     with pytest.raises(BadInput, match="no key of a statement"):
         found.by("colour")
     assert len(REQUEST_KEYS) == 8
+
+
+def test_what_a_proxy_answered_is_avoided_and_not_billed(tmp_path: Path, catalog: Catalog) -> None:
+    body = (CASES.parent / "traces" / "litellm.csv").read_text()
+    plain, hits = tmp_path / "plain.csv", tmp_path / "hits.csv"
+    plain.write_text(body)
+    hits.write_text(body.replace("False,9f86d081", "True,9f86d081"))
+    before, after = (statement(open_trace(path), catalog) for path in (plain, hits))
+    assert (before.avoided, before.avoided_fusd) == (0, 0)
+    assert after.avoided == 1
+    assert after.avoided_fusd > 0
+    assert before.total_fusd == after.total_fusd + after.avoided_fusd
+    assert before.n_requests == after.n_requests + 1
+    after.write(tmp_path)
+    assert Statement.read(tmp_path).avoided_fusd == after.avoided_fusd

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from isocost.errors import BadTrace
-from isocost.trace import Chunk, Trace, open_trace
+from isocost.trace import Chunk, Outcome, Trace, open_trace
 from isocost.trace.kernels import chain
 
 CASES = Path(__file__).parent / "cases" / "traces"
@@ -153,13 +153,47 @@ def test_litellm_workload_by(by: str, expected: list[str]) -> None:
     assert texts(trace, trace.table(), "workload") == expected
 
 
-def test_litellm_cache_hits_are_doubted(tmp_path: Path) -> None:
+def test_litellm_cache_hits_are_no_bill(tmp_path: Path) -> None:
     path = tmp_path / "hits.csv"
     body = (CASES / "litellm.csv").read_text()
     path.write_text(body.replace("False,9f86d081", "True,9f86d081"))
-    found = {one.code: one.rows for one in open_trace(path).findings}
-    assert found["answered_by_cache"] == 2
+    trace = open_trace(path)
+    hits = int((trace.table().outcome == Outcome.CACHED).sum())
+    assert hits == {one.code: one.rows for one in trace.findings}["answered_by_cache"] == 1
     assert "answered_by_cache" not in {one.code for one in open_trace(CASES / "litellm.csv").findings}
+
+
+def test_litellm_counts_in_metadata(tmp_path: Path) -> None:
+    """Hour-long writes, audio and searches have prices of their own, and lie deep in ``metadata``."""
+    usage = {
+        "cache_creation_input_tokens": 900,
+        "cache_read_input_tokens": 50,
+        "server_tool_use": {"web_search_requests": 3},
+        "prompt_tokens_details": {
+            "audio_tokens": 20,
+            "cache_creation_token_details": {
+                "ephemeral_5m_input_tokens": 300,
+                "ephemeral_1h_input_tokens": 600,
+            },
+        },
+        "completion_tokens_details": {"audio_tokens": 7, "reasoning_tokens": 5},
+    }
+    row = {
+        "request_id": "a", "startTime": "2026-11-01 10:00:00", "endTime": "2026-11-01 10:00:01",
+        "prompt_tokens": 1000, "completion_tokens": 40, "model": "claude-opus-5-5", "spend": 0.1,
+        "custom_llm_provider": "anthropic", "metadata": json.dumps({"usage_object": usage}),
+    }  # fmt: skip
+    path = tmp_path / "log.jsonl"
+    path.write_text(json.dumps(row) + "\n" + json.dumps({**row, "request_id": "b", "metadata": "{}"}) + "\n")
+    table = open_trace(path).table()
+    wanted = {
+        "input_tok": 1000, "cached_tok": 50, "cache_write_tok": 300, "cache_write_1h_tok": 600,
+        "audio_input_tok": 20, "audio_output_tok": 7, "web_searches": 3, "reasoning_tok": 5,
+    }  # fmt: skip
+    for name, value in wanted.items():
+        column = getattr(table, name)
+        assert column is not None, name
+        assert column.tolist() == [value, value if name == "input_tok" else 0], name
 
 
 def test_a_few_unreadable_rows_are_left_out_and_named(tmp_path: Path) -> None:

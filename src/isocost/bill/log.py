@@ -16,8 +16,9 @@ from isocost.trace.schema import Chunk, Outcome, Trace
 class Logged(msgspec.Struct, frozen=True):
     """What a log says of its calls: how many failed, were cancelled or are there twice, and its own amounts.
 
-    ``billed_usd`` is the sum of the log's own amounts over all rows but duplicates, ``None`` where it holds
-    none; ``billed_rows`` is how many rows have one. ``failed`` counts failed repeats too.
+    ``billed_usd`` is the sum of the log's own amounts over all rows but duplicates and those that a proxy's
+    cache answered, ``None`` where it holds none; ``billed_rows`` is how many rows have one. ``failed`` counts
+    failed repeats too.
     """
 
     rows: int
@@ -68,7 +69,8 @@ def logged(trace: Trace) -> Logged:
         cancelled += int(number[Outcome.CANCELLED])
         duplicates += int(number[Outcome.DUPLICATE])
         if chunk.billed_usd is not None:
-            mine = chunk.billed_usd[(chunk.outcome != Outcome.DUPLICATE) & np.isfinite(chunk.billed_usd)]
+            asked = ~np.isin(chunk.outcome, [int(Outcome.DUPLICATE), int(Outcome.CACHED)])
+            mine = chunk.billed_usd[asked & np.isfinite(chunk.billed_usd)]
             billed_rows += len(mine)
             # The text of an amount has at most fifteen digits that count; a double gives them back.
             fusd += sum(int(Decimal(repr(usd)).scaleb(15)) for usd in mine.tolist())

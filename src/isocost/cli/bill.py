@@ -230,6 +230,10 @@ def _show(found: Statement, said: Logged, trace: Trace, keys: tuple[str, ...], g
         show(wrapped(text, "calls       "))
     if said.duplicates:
         show(wrapped(f"{said.duplicates:,} rows, not billed", "duplicates  "))
+    if found.avoided:
+        saved = _cents(Decimal(found.avoided_fusd).scaleb(-15))
+        text = f"{found.avoided:,} calls by the proxy's own cache: not billed, {saved} avoided"
+        show(wrapped(text, "answered    "))
     if said.billed_usd is not None:
         difference = found.total_usd - said.billed_usd
         sign = "-" if difference < 0 else "+"
@@ -320,6 +324,8 @@ def _document(
         "failed": said.failed,
         "cancelled": said.cancelled,
         "duplicates": said.duplicates,
+        "avoided": found.avoided,
+        "avoided_usd": format(Decimal(found.avoided_fusd).scaleb(-15), "f"),
         "bad_rows": found.bad_rows,
         "unread": len(trace.unread),
         "billed_usd": None if said.billed_usd is None else format(said.billed_usd, "f"),

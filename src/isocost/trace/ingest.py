@@ -63,7 +63,8 @@ class Scan:
 
     ``columns`` may name: arrival_ns (BIGINT), input_tok, output_tok and ``COUNTS`` (DOUBLE), ``count``
     (BIGINT: the rows of a usage report), the texts of ``NAMED`` and ``WHO``, needs, prompt_key, deadline_s,
-    ttft_s, e2e_s, billed_usd, request_id (text), failed (0 ok, 1 error, 2 cancelled), blocks (BIGINT[]),
+    ttft_s, e2e_s, billed_usd, request_id (text), failed (0 ok, 1 error, 2 cancelled,
+    5 answered by a proxy's cache), blocks (BIGINT[]),
     shared (BIGINT: ``blocks`` follow the first ``shared`` blocks of the same ``chain_key``'s last request).
     ``source`` replaces the file as the relation, with ``{file}`` standing for it. ``chained``: block ids
     already name whole prefixes.
@@ -395,6 +396,12 @@ class _Table:
         self._encode(duplicate, ordered=not back)
         self.con.execute("DROP TABLE staged")
         findings += self._repeats()
+        served = (
+            self._int("SELECT count(*) FROM requests WHERE outcome = 5") if "failed" in self.present else 0
+        )
+        if served:
+            text = f"{served:,} calls were answered by a proxy's own cache: demand that no provider billed"
+            findings.append(Finding("found", "answered_by_cache", text, served))
         self.rows = self._int("SELECT count(*) FROM requests")
         self.chunk_rows = CHUNK_ROWS
         if "blocks" in self.present:

@@ -21,7 +21,7 @@ Rows = npt.NDArray[np.int64]
 
 WEEK_H = HOURS
 """Hours of the week: the periods of a plan."""
-DEMAND = (Outcome.OK, Outcome.CANCELLED)
+DEMAND = (Outcome.OK, Outcome.CANCELLED, Outcome.CACHED)
 """Calls that would be made again. Failed calls and repeats that failed again are no demand, though they
 may be billed today; duplicates are neither."""
 

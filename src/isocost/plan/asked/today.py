@@ -83,7 +83,7 @@ def price_today(
         found = named.get((stream.provider, stream.model), named.get(("", stream.model)))
         apis[stream.id] = None if found is None else api_of(at, found)
     reads, writes, supposed = _cache_use(at, trace, table, streams, apis)
-    rows = np.flatnonzero(table.outcome != int(Outcome.DUPLICATE))
+    rows = np.flatnonzero(~np.isin(table.outcome, [int(Outcome.DUPLICATE), int(Outcome.CACHED)]))
     columns = {
         "offering": codes[rows],
         "arrival_ns": _moments(table, on, bool(now) or trace.clock == "relative")[rows],
@@ -92,6 +92,10 @@ def price_today(
         "cache_write_tok": writes[rows],
         "output_tok": table.output_tok[rows],
     }
+    kept = _kept_an_hour(trace, table)
+    if kept is not None:
+        columns["cache_write_1h_tok"] = kept[rows]
+        columns["cache_write_tok"] = np.maximum(writes - kept, 0)[rows]
     tiers: tuple[str, ...] = ("standard",)
     if table.tier is not None:
         tiers = (*trace.names["tier"], "standard")
@@ -102,6 +106,17 @@ def price_today(
     unknown = tuple(f"{p}/{m}".strip("/") for (p, m), o in named.items() if o is None)
     unpriced = int((bill.status != PRICED).sum())
     return Today(bill, usd_per_h, float(bill.total_usd), unpriced, apis, unknown, supposed)
+
+
+def _kept_an_hour(trace: Trace, table: Chunk) -> npt.NDArray[np.int64] | None:
+    """Tokens of every row that were written to a cache for an hour, which costs more than a short life: a
+    plan's own rows hold both kinds as one. ``None`` where the log has none, or other rows than the plan."""
+    if "cache_write_1h_tok" not in trace.columns:
+        return None
+    whole = trace.table()
+    if whole.cache_write_1h_tok is None or len(whole) != len(table):
+        return None
+    return whole.cache_write_1h_tok.astype(np.int64)
 
 
 def _cache_use(

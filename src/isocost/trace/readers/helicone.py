@@ -14,7 +14,7 @@ from isocost.trace.head import Head
 from isocost.trace.ingest import Scan, number, utc_ns
 from isocost.trace.readers import Reader, names
 from isocost.trace.readers.nested import field, rows, rows_source
-from isocost.trace.schema import Finding
+from isocost.trace.schema import Finding, Outcome
 
 _NONE_ID = "00000000-0000-0000-0000-000000000000"
 
@@ -43,11 +43,16 @@ def scan(head: Head, _mapping: Mapping[str, str]) -> Scan:
     answer = count("completion_tokens")
     status = number(field(head, "response_status"))
     # Codes below zero are Helicone's own, for calls without an answer.
-    failed = f"CASE WHEN {status} = 499 THEN 2 WHEN {status} < 0 OR {status} >= 400 THEN 1 ELSE 0 END"
+    # What the proxy's own cache answered was demand, but no provider was asked and nobody billed it.
+    hit = f"coalesce({field(head, 'cache_reference_id')}, '{_NONE_ID}') NOT IN ('{_NONE_ID}', 'DEFAULT_UUID')"
+    failed = (
+        f"CASE WHEN {status} = 499 THEN 2 WHEN {status} < 0 OR {status} >= 400 THEN 1 "
+        f"WHEN {hit} THEN {int(Outcome.CACHED)} ELSE 0 END"
+    )
     columns = {
         "arrival_ns": utc_ns(field(head, "request_created_at")),
-        "input_tok": f"CASE WHEN ({failed}) > 0 THEN coalesce({whole}, 0) ELSE {whole} END",
-        "output_tok": f"CASE WHEN ({failed}) > 0 THEN coalesce({answer}, 0) ELSE {answer} END",
+        "input_tok": f"CASE WHEN ({failed}) IN (1, 2) THEN coalesce({whole}, 0) ELSE {whole} END",
+        "output_tok": f"CASE WHEN ({failed}) IN (1, 2) THEN coalesce({answer}, 0) ELSE {answer} END",
         "cached_tok": read,
         "cache_write_tok": write,
         "model": _model(head),
@@ -60,12 +65,7 @@ def scan(head: Head, _mapping: Mapping[str, str]) -> Scan:
         "e2e_s": f"CASE WHEN ({failed}) = 0 THEN {count('delay_ms', 'latency')} / 1e3 END",
         "failed": failed,
     }
-    served = field(head, "cache_reference_id")
     doubts = {
-        "answered_by_cache": (
-            f"coalesce({served}, '{_NONE_ID}') NOT IN ('{_NONE_ID}', 'DEFAULT_UUID')",
-            "calls were answered by the proxy's own cache: demand, but no provider billed them",
-        ),
         "short_writes": (
             f"coalesce({write}, 0) > 0",
             "calls do not say how long their cache writes live and count as 5-minute ones",

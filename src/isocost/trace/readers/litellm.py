@@ -7,7 +7,13 @@ from collections.abc import Mapping
 from isocost.trace.head import Head
 from isocost.trace.ingest import Scan, number, utc_ns
 from isocost.trace.readers import Reader, names
-from isocost.trace.schema import Finding
+from isocost.trace.readers.nested import get
+from isocost.trace.schema import Finding, Outcome
+
+_IN_METADATA = (
+    "cached_tok", "cache_write_tok", "cache_write_1h_tok", "audio_input_tok", "audio_output_tok",
+    "web_searches", "reasoning_tok",
+)  # fmt: skip
 
 
 def knows(head: Head) -> bool:
@@ -27,8 +33,7 @@ def _meta(head: Head, *path: str) -> str:
     """SQL of a value in the ``metadata`` JSON, at the first of ``path`` that is there."""
     if head.column("metadata") is None:
         return "NULL"
-    document = f"TRY_CAST({_column(head, 'metadata')} AS JSON)"
-    return f"coalesce({', '.join(f'{document}->>{chr(39)}$.{one}{chr(39)}' for one in path)})"
+    return f"coalesce({', '.join(get(*one.split('.'), of='meta_') for one in path)}, NULL)"
 
 
 def scan(head: Head, _mapping: Mapping[str, str]) -> Scan:
@@ -39,10 +44,26 @@ def scan(head: Head, _mapping: Mapping[str, str]) -> Scan:
     """
     ended = f"coalesce(nullif({_column(head, 'status')}, ''), {_meta(head, 'status')})"
     failed = names.failed(ended)
+    if head.column("cache_hit") is not None:
+        # What the proxy's own cache answered was demand, but no provider was asked and nobody billed it.
+        hit = f"lower(CAST({_column(head, 'cache_hit')} AS VARCHAR)) = 'true'"
+        failed = f"CASE WHEN {hit} AND ({failed}) = 0 THEN {int(Outcome.CACHED)} ELSE {failed} END"
     started, first, last = (
         utc_ns(_column(head, name)) for name in ("startTime", "completionStartTime", "endTime")
     )
     duration = f"nullif({last} - {started}, 0) / 1e9"
+    written = number(_meta(
+        head, "usage_object.cache_creation_input_tokens",
+        "additional_usage_values.cache_creation_input_tokens",
+        "usage_object.prompt_tokens_details.cache_creation_tokens",
+        "usage_object.prompt_tokens_details.cache_write_tokens",
+    ))  # fmt: skip
+    kept = _detail(head, "prompt", "cache_creation_token_details.ephemeral_1h_input_tokens")
+    searches = number(_meta(
+        head, "usage_object.server_tool_use.web_search_requests",
+        "usage_object.prompt_tokens_details.web_search_requests",
+        "additional_usage_values.server_tool_use.web_search_requests",
+    ))  # fmt: skip
     columns = {
         "arrival_ns": started,
         "input_tok": _count(head, "prompt_tokens", failed),
@@ -52,14 +73,13 @@ def scan(head: Head, _mapping: Mapping[str, str]) -> Scan:
             "additional_usage_values.prompt_tokens_details.cached_tokens",
             "additional_usage_values.cache_read_input_tokens",
         )),
-        "cache_write_tok": number(_meta(
-            head, "usage_object.cache_creation_input_tokens",
-            "additional_usage_values.cache_creation_input_tokens",
-        )),
-        "reasoning_tok": number(_meta(
-            head, "usage_object.completion_tokens_details.reasoning_tokens",
-            "additional_usage_values.completion_tokens_details.reasoning_tokens",
-        )),
+        # An hour-long write costs more than a short one; the sum of both is beside them.
+        "cache_write_tok": f"greatest({written} - coalesce({kept}, 0), 0)",
+        "cache_write_1h_tok": f"nullif({kept}, 0)",
+        "audio_input_tok": f"nullif({_detail(head, 'prompt', 'audio_tokens')}, 0)",
+        "audio_output_tok": f"nullif({_detail(head, 'completion', 'audio_tokens')}, 0)",
+        "web_searches": f"nullif({searches}, 0)",
+        "reasoning_tok": _detail(head, "completion", "reasoning_tokens"),
         "model": names.text(_column(head, "model")),
         "provider": names.text(_column(head, "custom_llm_provider")),
         "tenant": names.text(f"coalesce(nullif({_column(head, 'team_id')}, ''), {_column(head, 'user')})"),
@@ -76,15 +96,23 @@ def scan(head: Head, _mapping: Mapping[str, str]) -> Scan:
     spelled = {"arrival_ns": "startTime", "input_tok": "prompt_tokens", "output_tok": "completion_tokens"}
     found = Finding("found", "litellm", "LiteLLM spend logs: prompt tokens count all input, cached included")
     columns = {
-        name: sql for name, sql in columns.items() if sql != number("NULL") and sql != names.text("NULL")
+        name: sql
+        for name, sql in columns.items()
+        if sql not in (number("NULL"), names.text("NULL"))
+        and (head.column("metadata") is not None or name not in _IN_METADATA)
     }
     if head.column("cache_key") is None:
         columns.pop("prompt_key")
-    doubts = {}
-    if head.column("cache_hit") is not None:
-        text = "calls were answered by the proxy's own cache: demand, but no provider billed them"
-        doubts["answered_by_cache"] = (f"lower({_column(head, 'cache_hit')}) = 'true'", text)
-    return Scan(columns, findings=(found,), spelled=spelled, doubts=doubts)
+    source = "{file}"
+    if head.column("metadata") is not None:
+        source = f"(SELECT *, TRY_CAST({_column(head, 'metadata')} AS JSON) AS meta_ FROM {{file}})"
+    return Scan(columns, source=source, findings=(found,), spelled=spelled)
+
+
+def _detail(head: Head, side: str, name: str) -> str:
+    """SQL of a count in the details of the prompt's or the completion's tokens."""
+    found = f"{side}_tokens_details.{name}"
+    return number(_meta(head, f"usage_object.{found}", f"additional_usage_values.{found}"))
 
 
 def _tier(head: Head) -> str:
