@@ -29,8 +29,6 @@ OutTok = Annotated[
 ]
 
 NOT_BUILT: Mapping[str, str] = {
-    "measure": "Grade samples of your own and give the scores as facts: --facts DIR",
-    "policy": "The policy is in the plan.toml that 'isocost plan' writes",
     "levers": "'isocost plan' shows the levers in report.html",
     "claims": "Use 'isocost why NAME' for the facts behind a number",
     "gateway": "Use 'isocost replay LOG --plan plan.toml' to see what the plan does",

@@ -136,7 +136,7 @@ def blind(part: Part, saving_frac: float) -> float:
             share = saving_frac / saves
             if 0.0 <= share <= 1.0:
                 best = max(best, share * float(quality[other] - quality[strong]))
-    return best if math.isfinite(best) else 0.0
+    return float(best) if math.isfinite(best) else 0.0
 
 
 def strongest(part: Part) -> int:
@@ -227,14 +227,19 @@ def _p_value(did: Chosen, part: Part, max_loss: float, alpha: float) -> float:
         return loss_p(
             len(difference), int((difference > 0).sum()), int((difference < 0).sum()), max_loss, alpha
         )
-    return betting_p(difference, max_loss)
+    return betting_p(_shuffled(difference), max_loss)
 
 
 def _lower(did: Chosen, part: Part, alpha: float) -> float:
     difference = _differences(did, part)
     if _whole(part):
         return loss_lower(len(difference), int((difference > 0).sum()), int((difference < 0).sum()), alpha)
-    return betting_lower(difference, alpha)
+    return betting_lower(_shuffled(difference), alpha)
+
+
+def _shuffled(values: Floats) -> Floats:
+    """In an order of chance, as a bet on one after another needs: a file may be sorted by task."""
+    return values[np.random.default_rng(len(values)).permutation(len(values))]
 
 
 def _whole(part: Part) -> bool:
@@ -253,7 +258,11 @@ def saving_lower(did: Chosen, part: Part, alpha: float = 0.05) -> float:
     most = max(
         1e-12, float(np.abs(saved).max(initial=0.0)), float(part.cost[:, part.strong].max(initial=0.0))
     )
-    return betting_lower(saved / most, alpha) * most / max(1e-12, float(part.cost[:, part.strong].mean()))
+    return (
+        betting_lower(_shuffled(saved / most), alpha)
+        * most
+        / max(1e-12, float(part.cost[:, part.strong].mean()))
+    )
 
 
 def label_rows(part: Part, models: Sequence[int]) -> int:
@@ -392,6 +401,11 @@ def on(policy: Policy, read: Corpus | None, rows: Ints) -> Policy:
     return policy
 
 
+def doubt_of(kind: str) -> float:
+    """Standard errors that an estimate of a kind of policy is marked down by."""
+    return _DOUBT.get(kind, _DOUBT_ELSE)
+
+
 def _few(found: Sequence[Candidate], ahead: int, max_loss: float) -> tuple[Candidate, ...]:
     """Of the kind that promises most a few policies, from the safest to the boldest.
 
@@ -401,9 +415,7 @@ def _few(found: Sequence[Candidate], ahead: int, max_loss: float) -> tuple[Candi
 
     def chance(one: Candidate) -> float:
         seen = one.expected
-        doubt = _DOUBT.get(one.name, _DOUBT_ELSE) * math.sqrt(
-            max(seen.discordant_frac, 1e-4) / max(1, seen.questions)
-        )
+        doubt = doubt_of(one.name) * math.sqrt(max(seen.discordant_frac, 1e-4) / max(1, seen.questions))
         return power(ahead, seen.difference - doubt, seen.discordant_frac, max_loss)
 
     chances = {id(one): chance(one) for one in found}
@@ -428,7 +440,24 @@ def _few(found: Sequence[Candidate], ahead: int, max_loss: float) -> tuple[Candi
 
 
 __all__ = [
-    "CANDIDATES", "Candidate", "Cascade", "Certificate", "Corpus", "Estimate", "Fitted", "Policy",
-    "all_candidates", "blind", "candidates", "certify", "compared", "corpus", "estimate", "label_rows",
-    "on", "saving_lower", "strongest",
+    "CANDIDATES",
+    "Candidate",
+    "Cascade",
+    "Certificate",
+    "Corpus",
+    "Estimate",
+    "Fitted",
+    "Policy",
+    "all_candidates",
+    "blind",
+    "candidates",
+    "certify",
+    "compared",
+    "corpus",
+    "doubt_of",
+    "estimate",
+    "label_rows",
+    "on",
+    "saving_lower",
+    "strongest",
 ]  # fmt: skip

@@ -133,6 +133,50 @@ def read_outcomes(file: Path, results: Path | None = None) -> Outcomes:
     return _complete(_one_of_each(made))
 
 
+@dataclass(frozen=True)
+class Mix:
+    """Questions without outcomes: tasks, workloads, input tokens (n,), and the versions of models that a
+    file names."""
+
+    tasks: tuple[str, ...]
+    task: Ints
+    workload: tuple[str, ...]
+    in_tok: Floats
+    versions: dict[str, str]
+
+
+def read_mix(file: Path) -> Mix:
+    """Read newer questions (QUERIES or OUTCOMES), each once.
+
+    Raises:
+        BadInput: no such file, no column ``qid``, or no question.
+    """
+    rows = _read(file, ("qid",))
+    versions = {
+        str(row["model"]): str(row["version"]) for row in rows if row.get("model") and row.get("version")
+    }
+    first = {str(row["qid"]): row for row in reversed(rows)}
+    if not first:
+        raise BadInput("no question", where=str(file))
+    tasks = tuple(sorted({str(row.get("task") or "") for row in first.values()}))
+    code = {name: k for k, name in enumerate(tasks)}
+    in_tok = [
+        _number(row.get("in_tok"), "in_tok", str(file))
+        if row.get("in_tok") is not None
+        else max(1.0, len(str(row["query"])) / 4)
+        if row.get("query")
+        else float("nan")
+        for row in first.values()
+    ]
+    return Mix(
+        tasks,
+        np.array([code[str(row.get("task") or "")] for row in first.values()], dtype=np.int64),
+        tuple(str(row.get("workload") or "") for row in first.values()),
+        np.array(in_tok),
+        versions,
+    )
+
+
 def _rows(file: Path, results: Path | None) -> list[dict[str, Any]]:
     if results is None:
         return _read(file, ALWAYS)

@@ -25,25 +25,43 @@ NOTHING: Final = View()
 """Nothing spent, and no session."""
 
 
-class Fixed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="fixed", tag_field="kind"):
+class Fixed(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="fixed", tag_field="kind"
+):
     """Always one deployment."""
 
     deployment: str
 
 
-class Split(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="split", tag_field="kind"):
+class Split(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="split", tag_field="kind"
+):
     """Shares of the requests, by hour of the week where a share is a list of 168."""
 
     shares: tuple[Share, ...]
 
 
-class ByTask(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="by-task", tag_field="kind"):
+class ByTask(
+    msgspec.Struct,
+    frozen=True,
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+    tag="by-task",
+    tag_field="kind",
+):
     """A deployment for each task; ``*`` for any other."""
 
     tasks: dict[str, str]
 
 
-class Router(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="router", tag_field="kind"):
+class Router(
+    msgspec.Struct,
+    frozen=True,
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+    tag="router",
+    tag_field="kind",
+):
     """``strong`` where the request's score (isocost.policy.router) reaches ``bar``, else ``cheap``.
 
     A request without a score goes to ``strong``. ``weights`` names the file that the score is read from.
@@ -55,7 +73,7 @@ class Router(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="route
     weights: str = ""
 
 
-class Accept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Accept(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Accept an answer: after a pattern of agreement (``AA``, ``AB``, ``A-``), on some tasks, take this
     letter's."""
 
@@ -65,7 +83,14 @@ class Accept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     but: tuple[str, ...] = ()
 
 
-class Cascade(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="cascade", tag_field="kind"):
+class Cascade(
+    msgspec.Struct,
+    frozen=True,
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+    tag="cascade",
+    tag_field="kind",
+):
     """Ask in order; accept when answers agree as ``accept`` says or a checker passes one; else ask the next.
 
     ``together`` asks that many of the first deployments at once. ``checked`` says that every answer is put
@@ -82,7 +107,7 @@ class Cascade(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="casc
 Choice = Fixed | Split | ByTask | Router | Cascade
 
 
-class Guard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Guard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What is refused, and what happens once a budget is spent.
 
     ``usd`` is the budget of ``budget`` (a tenant, a day: whatever the view counts under that name); from
@@ -97,7 +122,7 @@ class Guard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     then: str = ""
 
 
-class First(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class First(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Rules or a classifier that answer, or abstain, before any model is asked; only on ``tasks`` where
     given."""
 
@@ -105,28 +130,28 @@ class First(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tasks: tuple[str, ...] = ()
 
 
-class Sticky(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Sticky(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A session stays where it was last served (its prefix is cached there) while that is one of
     ``among``."""
 
     among: tuple[str, ...]
 
 
-class Defer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Defer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Requests that may wait ``wait_s`` or longer go to a batch deployment; late ones do not."""
 
     deployment: str
     wait_s: float
 
 
-class Shape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Shape(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What is cut: input beyond ``trim_input_tok`` (oldest first), output beyond ``cap_output_tok``."""
 
     trim_input_tok: int | None = None
     cap_output_tok: int | None = None
 
 
-class Recover(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Recover(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """After a failure: the same deployment ``retries`` times more, ``pause_s`` apart and doubling, then
     ``fallback`` in turn."""
 
@@ -135,7 +160,7 @@ class Recover(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fallback: tuple[str, ...] = ()
 
 
-class Hedge(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Hedge(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A second deployment starts ``after_s`` later where the first has not answered; the first answer
     wins."""
 
@@ -143,7 +168,7 @@ class Hedge(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     after_s: float
 
 
-class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The policy of the requests of a workload and one of today's models (``*``: any)."""
 
     choose: Choice

@@ -26,6 +26,7 @@ from isocost.policy.fit import (
     all_candidates,
     candidates,
     certify,
+    doubt_of,
     estimate,
     label_rows,
     on,
@@ -42,7 +43,7 @@ SPLITS = 20
 USERS = 1000
 _FITS = 25
 _MOST_A = 1000
-_MOST_FULL = 3000
+_MOST_FULL = 5000
 
 
 class RoutingReport(msgspec.Struct, frozen=True):
@@ -206,12 +207,7 @@ def _full(data: _Set, known: Ints, c: Ints) -> dict[str, float]:
     """The policy that saves most among those that lose nothing on folds of what is known; as C has it."""
     part, part_c = _part(data, known, known), _part(data, c, known)
     found = all_candidates(part, _words(data, known))
-    safe = [
-        one
-        for one in found
-        if one.expected.difference >= 0.4 * (one.expected.discordant_frac / len(known)) ** 0.5
-        and one.expected.saving_frac > 0
-    ]
+    safe = [one for one in found if one.expected.difference >= _margin(one) and one.expected.saving_frac > 0]
     if not safe:
         return {"full_saving": 0.0, "full_ratio": 1.0, "full_blind": 0.0}
     best = max(safe, key=lambda one: one.expected.saving_frac)
@@ -222,6 +218,12 @@ def _full(data: _Set, known: Ints, c: Ints) -> dict[str, float]:
         "full_ratio": (strong + seen.difference) / strong if strong else 1.0,
         "full_blind": seen.blind_difference,
     }
+
+
+def _margin(one: Candidate) -> float:
+    """What an estimated difference must exceed: the doubt of having been picked as the best of many."""
+    seen = one.expected
+    return float(doubt_of(one.name) * (max(seen.discordant_frac, 1e-4) / max(1, seen.questions)) ** 0.5)
 
 
 def _users(data: _Set, shares: tuple[int, int], users: int) -> dict[str, npt.NDArray[np.bool_]]:

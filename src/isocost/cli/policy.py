@@ -1,0 +1,447 @@
+"""``isocost measure`` and ``isocost policy``: grade a sample, certify a policy, keep it honest, write it
+for others."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import App, Parameter
+from rich.console import RenderableType
+from rich.text import Text
+
+from isocost.cli.catalog import load, newest
+from isocost.cli.output import grid, show, show_as_is, show_json, staged, working, wrapped
+from isocost.cli.root import Facts, Json, app
+from isocost.cli.trace import Format, Map, WorkloadBy, opened
+from isocost.errors import BadInput
+from isocost.units import money, percent, share, volume_per_month
+
+if TYPE_CHECKING:
+    from isocost.catalog.catalog import CatalogAt
+    from isocost.policy.lapse import Basis
+    from isocost.policy.measure import Worth
+    from isocost.policy.outcomes import Mix
+    from isocost.policy.study import Certified, Study
+
+OUTCOMES, POLICY = "outcomes.csv", "policy.toml"
+
+policy = App(
+    name="policy",
+    help="Certify that a cheaper policy keeps quality; check it; write it for others.",
+    sort_key=6,
+)
+app.command(policy)
+
+PolicyPath = Annotated[Path, Parameter(help="A policy.toml that 'isocost policy fit' wrote.")]
+Price = Annotated[
+    tuple[str, ...],
+    Parameter(name="--price", help="MODEL=IN/OUT, dollars a million tokens; before the catalog."),
+]
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What is compared, and how sure to be."""
+
+    strong: Annotated[str, Parameter(help="The model that quality is held against (default: the best).")] = ""
+    candidates: Annotated[str, Parameter(help="Models that may answer instead: B,C (default: all).")] = ""
+    max_loss: Annotated[
+        str, Parameter(help="Loss of mean quality that is acceptable.", show_default=True)
+    ] = "1pp"
+    confidence: Annotated[str, Parameter(help="Of the certificate.", show_default=True)] = "95%"
+    price: Price = ()
+
+
+@policy.command(sort_key=1)
+def fit(
+    outcomes: Annotated[
+        Path, Parameter(help="Graded outcomes, or the questions of RESULTS: CSV or Parquet.")
+    ],
+    results: Annotated[
+        Path | None, Parameter(help="Results of the questions, where they stand apart.")
+    ] = None,
+    /,
+    *,
+    ask: Annotated[Ask, Parameter(name="*")] = Ask(),
+    to: Annotated[Path, Parameter(help="Folder that policy.toml is written into.", show_default=True)] = Path(
+        "."
+    ),
+    facts: Facts = None,
+    json: Json = False,
+) -> int:
+    """Choose a policy for each workload on some questions, certify it on others, report it on the rest.
+
+    The certificate says that the loss of quality is at most --max-loss, by an exact test; where none can be
+    given, strong-only stays and the command says how many more grades would settle it (exit code 0 in both
+    cases).
+    """
+    import msgspec
+
+    from isocost.policy.outcomes import read_outcomes
+    from isocost.policy.study import Wanted, dumps, study
+
+    catalog = load(facts)
+    names = tuple(part.strip() for part in ask.candidates.split(",") if part.strip())
+    wanted = Wanted(ask.strong, names, _points(ask.max_loss), share(ask.confidence), _prices(ask.price))
+    with working(f"certifying on {outcomes.name}"):
+        found = study(read_outcomes(outcomes, results), catalog.at(newest(catalog)), wanted)
+    if found.rules:
+        with staged(to) as folder:
+            (folder / POLICY).write_text(dumps(found), encoding="utf-8")
+            for name, weights in found.weights.items():
+                if any(name == getattr(rule.choose, "weights", "") for rule in found.rules):
+                    (folder / name).write_bytes(msgspec.json.encode(weights))
+    if json:
+        show_json(found)
+        return 0
+    _show_fit(found)
+    if found.rules:
+        show("", f"  Wrote {to / POLICY}. Next: isocost policy check {to / POLICY} NEW_OUTCOMES")
+    return 0
+
+
+@policy.command(sort_key=2)
+def check(
+    file: PolicyPath,
+    outcomes: Annotated[
+        Path | None, Parameter(help="Newer questions or outcomes: their mix is tested.")
+    ] = None,
+        Path | None, Parameter(help="Results of the questions, where they stand apart.")
+    ] = None,
+    /,
+    *,
+    version: Annotated[tuple[str, ...], Parameter(help="MODEL=VERSION that serves now.")] = (),
+    price: Price = (),
+    facts: Facts = None,
+    json: Json = False,
+) -> int:
+    """Say whether certificates still hold: model versions, prices, the mix of questions. Exit code 1 where
+    one lapsed."""
+    from isocost.policy.lapse import lapsed
+    from isocost.policy.study import loads
+
+    _, certificates = loads(_text(file), file.name)
+    if not certificates:
+        raise BadInput("no certificate", where=str(file), fix="Make one: isocost policy fit OUTCOMES")
+    new = None
+    if outcomes is not None:
+        from isocost.policy.outcomes import read_mix
+
+        new = read_mix(outcomes)
+    catalog = load(facts)
+    at = catalog.at(newest(catalog))
+    found = {}
+    for one in certificates:
+        found[one.workload] = lapsed(one.basis, _now(one.basis, one.workload, new, version, price, at))
+    lapses = sum(bool(why) for name, why in found.items())
+    if json:
+        show_json({"lapsed": lapses, "why": found})
+        return int(bool(lapses))
+    head = (
+        "Every certificate holds"
+        if not lapses
+        else f"{lapses} of {len(found)} certificates lapsed: strong-only until refitted"
+    )
+    show(Text(head, "bold"), "")
+    for one in certificates:
+        why = found[one.workload]
+        claim = (
+            f"loss at most {percent(one.loss_most)}, saving {percent(one.saving)}"
+            if one.certified
+            else "strong-only"
+        )
+        state = "lapsed" if why else "holds"
+        show(wrapped(f"{one.workload}: {state} ({claim}, made {one.made}, basis {one.digest})"))
+        for reason in why:
+            show(wrapped(reason, "- ", 6))
+    if new is None:
+        show("", wrapped("The mix of questions was not looked at: name newer outcomes to test it."))
+    if lapses:
+        show("", "  Next: grade anew (isocost measure LOG) and isocost policy fit OUTCOMES")
+    return int(bool(lapses))
+
+
+@policy.command(sort_key=3)
+def export(
+    file: PolicyPath,
+    /,
+    *,
+    to: Annotated[
+        str, Parameter(help="litellm: the router configuration of LiteLLM's proxy.", show_default=True)
+    ] = "litellm",
+    out: Annotated[Path | None, Parameter(help="A file to write (default: the terminal).")] = None,
+    json: Json = False,
+) -> None:
+    """Write a policy in another gateway's configuration, and list what that cannot express."""
+    from isocost.policy.export import litellm
+    from isocost.policy.study import loads
+
+    if to != "litellm":
+        raise BadInput(f"no export to {to!r}", fix="Type --to litellm")
+    made, _ = loads(_text(file), file.name)
+    if not made:
+        raise BadInput("no policy", where=str(file), fix="Make one: isocost policy fit OUTCOMES")
+    found = litellm(made)
+    if json:
+        return show_json({"config": found.text, "left_out": found.left_out})
+    if out is None:
+        return show_as_is(found.text.rstrip())
+    with staged(out.parent) as folder:
+        (folder / out.name).write_text(found.text, encoding="utf-8")
+    show(Text(f"Wrote {out}; {len(found.left_out)} parts of the policy are not in it", "bold"))
+    for one in found.left_out:
+        show(wrapped(one, "- "))
+    return None
+
+
+@app.command(sort_key=6)
+def measure(
+    log: Annotated[Path | None, Parameter(help="A log to sample (as for 'isocost trace').")] = None,
+    /,
+    *,
+    models: Annotated[str, Parameter(help="Models to be graded beside today's: B,C.")] = "",
+    questions: Annotated[int, Parameter(help="How many questions to sample.", show_default=True)] = 400,
+    grades: Annotated[
+        Path | None, Parameter(help="Graded results: the filled-in CSV, promptfoo JSON, Langfuse scores.")
+    ] = None,
+    outcomes: Annotated[
+        Path, Parameter(help="The template that is written, or filled in.", show_default=True)
+    ] = Path(OUTCOMES),
+    volume: Annotated[
+        str, Parameter(help="Requests a month, for dollars: 200k/mo.", show_default=True)
+    ] = "100k/mo",
+    workload_by: WorkloadBy = None,
+    map_: Map = None,
+    format_: Format = None,
+    facts: Facts = None,
+    json: Json = False,
+) -> None:
+    """Sample a log to grade; import grades; say what the next ones would buy. No model is called."""
+    named = tuple(part.strip() for part in models.split(",") if part.strip())
+    if log is not None:
+        return _sample(opened(log, map_, workload_by, format_), named, questions, outcomes, json)
+    if grades is not None:
+        _import(grades, outcomes)
+    if not outcomes.exists():
+        raise BadInput("nothing to measure", fix="Name a log to sample: isocost measure LOG")
+    _buys(outcomes, volume, facts, json)
+    return None
+
+
+def _sample(trace: object, models: tuple[str, ...], questions: int, to: Path, json: bool) -> None:
+    from isocost.policy.measure import sample, template
+    from isocost.trace import Trace
+
+    assert isinstance(trace, Trace)
+    with working("sampling"):
+        picked = sample(trace, questions)
+        text = template(trace, picked, models)
+    with staged(to.parent) as folder:
+        (folder / to.name).write_text(text, encoding="utf-8")
+    counts = {name: picked.workload.count(name) for name in dict.fromkeys(picked.workload)}
+    if json:
+        return show_json({"questions": len(picked.rows), "by_workload": counts, "wrote": str(to)})
+    show(Text(f"{len(picked.rows):,} questions to grade, written to {to}", "bold"), "")
+    table = grid(("  workload", "w"), ("questions", "r"), ("each stands for", "r"))
+    for name, count in counts.items():
+        stands = [each for each, one in zip(picked.stands_for, picked.workload, strict=True) if one == name]
+        table.add_row(f"  {name or '-'}", f"{count:,}", f"{sum(stands) / len(stands):,.0f} requests")
+    show(table, "")
+    show(
+        wrapped(
+            "Short, middling and long requests alike. The column line says which row of the log a question "
+            "is. Run each model on it and fill in pred, out_tok and quality (0 to 1); where all answers are "
+            "the same no grade is needed."
+        ),
+        "",
+        f"  Next: isocost measure --outcomes {to}, then isocost policy fit {to}",
+    )
+    return None
+
+
+def _import(file: Path, outcomes: Path) -> None:
+    from isocost.policy.measure import merged, read_grades
+
+    kind, found = read_grades(file)
+    if not outcomes.exists():
+        raise BadInput("no template to fill in", where=str(outcomes), fix="Make one: isocost measure LOG")
+    text, placed, stray = merged(_text(outcomes), found)
+    if not placed:
+        raise BadInput(
+            f"none of {len(found)} grades fits a question",
+            where=str(file),
+            fix="Name questions by the template's qid",
+        )
+    with staged(outcomes.parent) as folder:
+        (folder / outcomes.name).write_text(text, encoding="utf-8")
+    more = f"; {stray:,} fit none" if stray else ""
+    show(wrapped(f"{placed:,} grades of {kind} filled into {outcomes}{more}", indent=0), "")
+
+
+def _buys(outcomes: Path, volume: str, facts: Path | None, json: bool) -> None:
+    from isocost.policy.measure import worth
+    from isocost.policy.outcomes import read_outcomes
+    from isocost.policy.study import Wanted, study
+
+    catalog = load(facts)
+    found = study(read_outcomes(outcomes), catalog.at(newest(catalog)), Wanted())
+    requests = volume_per_month(volume).high
+    rows: list[Worth] = []
+    for one in found.certificates:
+        rows += worth(one, requests / len(found.certificates) / 1000 * one.usd_per_1000)
+    if json:
+        return show_json({"certificates": found.certificates, "worth": rows})
+    best = max(rows, key=lambda row: row.usd_per_month / row.labels)
+    head = (
+        f"{best.labels:,} more grades of {best.workload} are worth {money(best.usd_per_month)} a month"
+        if best.usd_per_month > 0
+        else "More grades would buy nothing here"
+    )
+    show(
+        Text(head, "bold"), wrapped(f"at {requests:,.0f} requests a month, spread evenly over workloads"), ""
+    )
+    table = grid(
+        ("  workload", "w"), ("more grades", "r"), ("certified by then", "r"), ("worth $/month", "r")
+    )
+    for row in rows:
+        table.add_row(f"  {row.workload}", f"{row.labels:,}", percent(row.chance), money(row.usd_per_month))
+    show(table, "")
+    show(
+        wrapped(
+            "Worth is the chance of a certificate times what the best candidate saves, at today's estimates."
+        )
+    )
+    return None
+
+
+def _show_fit(found: Study) -> None:
+    certified = [one for one in found.certificates if one.certified]
+    if certified:
+        best = max(certified, key=lambda one: one.saving)
+        sure = f"loss at most {best.loss_most * 100:.2f} pp with {percent(best.confidence)} confidence"
+        head = f"{percent(best.saving)} saved on {_name(best)}, {sure}"
+        if len(found.certificates) > 1:
+            head = f"{len(certified)} of {len(found.certificates)} workloads certified: {head}"
+    else:
+        head = "No saving certified: every workload stays on its strong model"
+    show(Text(head, "bold"))
+    for one in found.certificates:
+        show("", *_told(one))
+    if found.notes:
+        show("", *(wrapped(note) for note in found.notes))
+    unsure = {name: rule for name, rule in found.prices.items() if not rule.startswith(("api/", "as stated"))}
+    if unsure:
+        show(wrapped("; ".join(f"{name}: {rule}" for name, rule in list(unsure.items())[:6]), "prices: "))
+
+
+def _name(one: Certified) -> str:
+    return "all requests" if one.workload == "*" else one.workload
+
+
+def _told(one: Certified) -> tuple[RenderableType, ...]:
+    """What is shown of a workload."""
+    table = grid(("", "l"), ("", "w"))
+    if not one.certified:
+        more = "no number of grades would settle it at today's estimates"
+        if one.more_labels is not None:
+            more = f"about {one.more_labels:,} more grades would settle it"
+        table.add_row(f"  {_name(one)}", f"only {one.strong}: no saving certified; {more}")
+        table.add_row("  tried", f"{one.policy} (p {one.p_value:.2g})")
+        table.add_row("  labels", f"{one.labels:,} graded of {one.questions:,} questions")
+        return (table,)
+    sure = percent(one.confidence)
+    lost = f"{one.difference * 100:+.2f} pp seen, at most {one.loss_most * 100:.2f} pp lost with {sure}"
+    saved = f"{percent(one.saving)}, at least {percent(one.saving_low)} with {percent(one.confidence)}"
+    dollars = f"of {money(one.usd_per_1000)} for 1,000 requests"
+    table.add_row(f"  {_name(one)}", one.policy)
+    table.add_row("  saving", f"{saved}; {dollars}")
+    table.add_row("  quality", f"{lost}, against only {one.strong}")
+    table.add_row(
+        "  unread mix",
+        f"{one.blind_difference * 100:+.2f} pp for a random mix of two models at the same cost",
+    )
+    if one.held_out_questions:
+        table.add_row(
+            "  held out",
+            f"{percent(one.held_out_saving)} saved, {one.held_out_difference * 100:+.2f} pp, "
+            f"on {one.held_out_questions:,} questions",
+        )
+    table.add_row(
+        "  labels",
+        f"{one.labels:,} graded of {one.questions:,} questions; where answers agree none is needed",
+    )
+    return (table,)
+
+
+def _points(text: str) -> float:
+    """A loss: ``1pp``, ``1%``, ``0.01``.
+
+    >>> _points("1pp"), _points("0.5 pp"), _points("0.02")
+    (0.01, 0.005, 0.02)
+    """
+    found = re.fullmatch(r"\s*([\d.]+)\s*(pp|pt|points?)\s*", text)
+    return float(found[1]) / 100 if found else share(text)
+
+
+def _now(
+    old: Basis,
+    workload: str,
+    new: Mix | None,
+    versions: tuple[str, ...],
+    price: tuple[str, ...],
+    at: CatalogAt,
+) -> Basis:
+    """The basis of now: versions and prices as stated, else the catalog's, and the mix of newer questions."""
+    import msgspec
+    import numpy as np
+
+    from isocost.policy.lapse import mix_of
+    from isocost.policy.pricing import price_models
+
+    stated = _prices(price)
+    said = dict(one.rpartition("=")[::2] for one in versions)
+    for name in (*stated, *said):
+        if name not in old.versions:
+            raise BadInput(f"no model {name!r} in the certificate", fix=f"It has {', '.join(old.versions)}")
+    names = tuple(old.versions)
+    # What the certificate itself had to suppose is not compared with another supposition.
+    kept = {
+        one.model: old.prices[one.model]
+        if one.rule.startswith(("relative", "unknown"))
+        else (one.input_usd_per_mtok, one.output_usd_per_mtok)
+        for one in price_models(names, at, stated)
+    }
+    current = {name: said.get(name, old.versions[name]) for name in names}
+    made = msgspec.structs.replace(old, versions=current, prices=kept)
+    if new is None:
+        return made
+    rows = np.arange(len(new.task))
+    if workload != "*":
+        rows = np.array([i for i in rows if new.workload[i] == workload], dtype=np.int64)
+        if not len(rows):
+            raise BadInput(f"no questions of {workload!r}", fix="Its name is in the column workload")
+    mixed = mix_of(old, new.tasks, new.task[rows], new.in_tok[rows])
+    current = {name: said.get(name) or new.versions.get(name) or old.versions[name] for name in names}
+    return msgspec.structs.replace(mixed, versions=current, prices=kept)
+
+
+def _prices(stated: tuple[str, ...]) -> dict[str, tuple[float, float]]:
+    out = {}
+    for one in stated:
+        model, _, pair = one.rpartition("=")
+        try:
+            paid, made = (float(part) for part in pair.split("/"))
+        except ValueError:
+            raise BadInput(f"price {one!r}", fix="Type MODEL=IN/OUT, as gpt-4o=2.5/10") from None
+        out[model] = (paid, made)
+    return out
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as wrong:
+        raise BadInput(f"cannot be read: {wrong.strerror}", where=str(file), fix="Check the path") from None

@@ -1,0 +1,363 @@
+"""Fit and certify a policy for each workload of a set of graded outcomes, and write it as a file.
+
+The file (``policy.toml``) holds ``[[policy]]`` tables as ``plan.toml`` does, and a ``[[certificate]]`` for
+each workload: what was proven, on how many labels, and the basis that it rests on
+(:mod:`isocost.policy.lapse`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+import tomli_w
+
+from isocost.catalog.catalog import CatalogAt
+from isocost.errors import BadInput, BadLimits
+from isocost.policy import agree, rules
+from isocost.policy.agree import Part, patterns, written
+from isocost.policy.difficulty import Corpus, Routed, corpus, rows_of
+from isocost.policy.fit import Candidate, blind, candidates, certify, estimate, label_rows, on
+from isocost.policy.lapse import Basis, basis
+from isocost.policy.outcomes import FEWEST, Floats, Ints, Outcomes
+from isocost.policy.pricing import Price, costs, price_models
+from isocost.policy.router import Weights
+
+FORMAT = 1
+_MOST_A = 1000
+_SHARE_A, _SHARE_C = 0.25, 0.15
+_FIX = "Compare it with one that isocost policy fit wrote"
+
+
+class Certified(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What was found for a workload; differences and losses are in quality, 0 to 1.
+
+    ``certified`` is false where strong-only remains; ``more_labels`` then says about how many further grades
+    would settle it (``None``: no number would). ``loss_most`` bounds the loss from above with ``confidence``,
+    ``saving_low`` the saving from below. ``held_out`` figures are those of split C. ``blind_difference`` is
+    what the content-blind mix of two models does at the same cost. ``agreement`` is how often each pattern
+    came.
+    """
+
+    workload: str
+    strong: str
+    policy: str
+    certified: bool
+    max_loss: float
+    confidence: float
+    saving: float
+    saving_low: float
+    difference: float
+    loss_most: float
+    p_value: float
+    blind_difference: float
+    held_out_saving: float
+    held_out_difference: float
+    held_out_questions: int
+    questions: int
+    labels: int
+    usd_per_1000: float
+    made: str
+    basis: Basis
+    digest: str
+    agreement: dict[str, float]
+    more_labels: int | None = None
+    discordant: float = 0.0
+    expected_saving: float = 0.0
+    expected_difference: float = 0.0
+    notes: tuple[str, ...] = ()
+
+
+class Study(msgspec.Struct, frozen=True):
+    """Certificates, the rules that they allow, scores by file name, prices by model, and what was dropped."""
+
+    certificates: tuple[Certified, ...]
+    rules: tuple[rules.Rule, ...]
+    weights: dict[str, Weights]
+    prices: dict[str, str]
+    notes: tuple[str, ...]
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """What is asked: the strong model (blank: the best), candidates (none: all), and how sure to be."""
+
+    strong: str = ""
+    candidates: tuple[str, ...] = ()
+    max_loss: float = 0.01
+    confidence: float = 0.95
+    prices: Mapping[str, tuple[float, float]] = {}
+
+
+def study(outcomes: Outcomes, at: CatalogAt, wanted: Wanted) -> Study:
+    """Choose, certify and report a policy for each workload.
+
+    Raises:
+        BadInput: a model that the outcomes do not have, or a loss or a confidence that cannot be meant.
+    """
+    if not 0 < wanted.max_loss < 0.5 or not 0.5 <= wanted.confidence < 1:
+        raise BadInput(
+            f"max loss {wanted.max_loss:g}, confidence {wanted.confidence:g}",
+            fix="Type --max-loss 1pp --confidence 95%",
+        )
+    chosen = _asked(outcomes, wanted)
+    prices = price_models(chosen.models, at, wanted.prices, np.nanmean(chosen.quality, axis=0))
+    usd, supposed = costs(chosen, prices, at)
+    found, made, weights = [], [], {}
+    for code, name in enumerate(chosen.workloads):
+        rows = np.flatnonzero(chosen.workload == code)
+        certificate, rule, scores = _workload(
+            chosen, usd, prices, rows, name or "*", wanted, at.on.isoformat()
+        )
+        found.append(certificate)
+        if rule is not None:
+            made.append(rule)
+        if scores is not None:
+            weights[f"router-{name or 'all'}.json"] = scores
+    proxy = (
+        ()
+        if np.isfinite(chosen.cost).all()
+        else ("token counts are as the file has them; proxies make costs proxies",)
+    )
+    return Study(
+        tuple(found), tuple(made), weights, {one.model: one.rule for one in prices},
+        (*chosen.notes, *supposed, *proxy),
+    )  # fmt: skip
+
+
+def _asked(outcomes: Outcomes, wanted: Wanted) -> Outcomes:
+    names = outcomes.models
+    for name in (wanted.strong, *wanted.candidates):
+        if name and name not in names:
+            raise BadInput(f"no outcomes of {name!r}", fix=f"Models: {', '.join(names[:12])}")
+    if not wanted.candidates:
+        return outcomes
+    if not wanted.strong:
+        raise BadInput("candidates without the model they may replace", fix="Add --strong MODEL")
+    keep = [names.index(name) for name in dict.fromkeys((wanted.strong, *wanted.candidates))]
+    return outcomes.take(np.arange(len(outcomes)), keep)
+
+
+def splits(outcomes: Outcomes, rows: Ints) -> tuple[Ints, Ints, Ints]:
+    """Rows of A, B and C: as the file says, else by a hash of the question's id, so that more rows move
+    none."""
+    said = np.array([outcomes.split[i] for i in rows])
+    if (said != "").all():
+        return rows[said == "A"], rows[said == "B"], rows[said == "C"]
+    place = np.array([_place(outcomes.qid[i]) for i in rows])
+    share_a = min(_SHARE_A, _MOST_A / max(1, len(rows)))
+    a, c = place < share_a, place >= 1.0 - _SHARE_C
+    return rows[a], rows[~a & ~c], rows[c]
+
+
+def _place(qid: str) -> float:
+    return int.from_bytes(hashlib.blake2b(qid.encode(), digest_size=8).digest()) / 2**64
+
+
+def _workload(
+    outcomes: Outcomes,
+    usd: Floats,
+    prices: Sequence[Price],
+    rows: Ints,
+    name: str,
+    wanted: Wanted,
+    made: str,
+) -> tuple[Certified, rules.Rule | None, Weights | None]:
+    """One workload: certificate, rule and score."""
+    a, b, c = splits(outcomes, rows)
+    if min(len(a), len(b)) < FEWEST // 3:
+        raise BadInput(f"{len(rows)} questions of {name!r} are too few", fix=f"At least {FEWEST} are needed")
+    strong = _strong(outcomes, usd, a, wanted.strong)
+    unit = float(usd[a, strong].mean())
+
+    def part(which: Ints, fill: bool = False) -> Part:
+        quality = outcomes.quality[which]
+        if fill:
+            quality = _filled(quality, outcomes.answer[which])
+        return Part(
+            quality, usd[which] / unit, outcomes.answer[which], outcomes.task[which], len(outcomes.tasks),
+            strong, (), outcomes.has_answers,
+        )  # fmt: skip
+
+    part_a = part(a, fill=True)
+    graded = np.flatnonzero(np.isfinite(part_a.quality).all(axis=1))
+    part_a, a = part_a.take(graded), a[graded]
+    words = corpus(outcomes.query) if all(outcomes.query) else None
+    picked = candidates(part_a, len(b), wanted.max_loss, None if words is None else rows_of(words, a))
+    moved = [Candidate(one.name, on(one.policy, words, b), one.expected, one.group) for one in picked]
+    labels_a = label_rows(part_a, range(len(outcomes.models)))
+    part_b = part(b)
+    proof = certify(moved, part_b, wanted.max_loss, wanted.confidence, labels_a)
+    names = outcomes.models
+    ground = basis(
+        dict(zip(names, outcomes.versions, strict=True)),
+        {one.model: (one.input_usd_per_mtok, one.output_usd_per_mtok) for one in prices},
+        outcomes.tasks, outcomes.task[b], outcomes.in_tok[b],
+    )  # fmt: skip
+    best = proof.chosen or (moved[0] if moved else None)
+    shown = None
+    if proof.chosen is not None and len(c):
+        shown = estimate(on(proof.chosen.policy, words, c), part(c, fill=True))
+    rule = scores = None
+    agreement: dict[str, float] = {}
+    if proof.chosen is not None:
+        rule, scores, agreement = as_rule(proof.chosen, part_b, names, outcomes.tasks, name, words)
+    seen = proof.on_b
+    certificate = Certified(
+        name, names[strong], described(best, names, strong), proof.chosen is not None, wanted.max_loss,
+        wanted.confidence, seen.saving_frac if seen else 0.0, max(0.0, proof.saving_low) if seen else 0.0,
+        seen.difference if seen else 0.0, max(0.0, -proof.lower) if seen else 0.0, proof.p_value,
+        blind(part(b, fill=True), seen.saving_frac) if seen else 0.0, shown.saving_frac if shown else 0.0,
+        shown.difference if shown else 0.0, len(c), len(a) + len(b), proof.labels_a + proof.labels_b,
+        1000 * unit, made, ground, ground.digest, agreement, proof.more_labels,
+        best.expected.discordant_frac if best else 0.0, best.expected.saving_frac if best else 0.0,
+        best.expected.difference if best else 0.0,
+    )  # fmt: skip
+    return certificate, rule, scores
+
+
+def _strong(outcomes: Outcomes, usd: Floats, a: Ints, named: str) -> int:
+    if named:
+        return outcomes.models.index(named)
+    quality, cost = np.nanmean(outcomes.quality[a], axis=0), usd[a].mean(axis=0)
+    return int(min(range(len(quality)), key=lambda j: (-round(float(quality[j]), 9), cost[j])))
+
+
+def _filled(quality: Floats, answer: Ints) -> Floats:
+    """Where all models said the same and nobody graded it, any grade will do: nothing can be gained or
+    lost."""
+    same = (answer == answer[:, :1]).all(axis=1) & (answer >= 0).all(axis=1)
+    open_ = np.isnan(quality).any(axis=1) & same
+    out = quality.copy()
+    out[open_] = 1.0
+    return out
+
+
+def described(candidate: Candidate | None, names: Sequence[str], strong: int) -> str:
+    """A policy in a few words."""
+    if candidate is None:
+        return f"only {names[strong]}"
+    policy = candidate.policy
+    match policy:
+        case agree.Cascade():
+            return "ask " + ", then ".join(names[j] for j in policy.chain) + "; stop when they agree"
+        case agree.Fixed():
+            return f"only {names[policy.model]}"
+        case agree.ByTask():
+            different = dict.fromkeys(names[j] for j in policy.models)
+            return "a model per task: " + ", ".join(different)
+        case Routed():
+            return f"{names[policy.cheap]} where the question looks easy, else {names[strong]}"
+    return candidate.name
+
+
+def as_rule(
+    candidate: Candidate,
+    part: Part,
+    names: Sequence[str],
+    tasks: Sequence[str],
+    workload: str,
+    words: Corpus | None,
+) -> tuple[rules.Rule, Weights | None, dict[str, float]]:
+    """A policy as a rule of ``plan.toml``, the score that a router needs, and how often each pattern came."""
+    policy = candidate.policy
+    strong = names[part.strong]
+    recover = rules.Recover(fallback=(strong,))
+    scores = None
+    agreement: dict[str, float] = {}
+    choose: rules.Choice
+    match policy:
+        case agree.Cascade():
+            choose = _cascade(policy, names, tasks)
+            read = patterns(part.answer, policy.chain)
+            for d, code in enumerate(read.code):
+                codes, counts = np.unique(code, return_counts=True)
+                for one, count in zip(codes.tolist(), counts.tolist(), strict=True):
+                    agreement[written(one, d + 1)] = count / len(part)
+            recover = rules.Recover()
+        case agree.Fixed():
+            choose = rules.Fixed(names[policy.model])
+        case agree.ByTask():
+            table = {task: names[j] for task, j in zip(tasks, policy.models, strict=False)}
+            choose = rules.ByTask({**table, rules.STRONG: strong})
+        case Routed():
+            choose = rules.Router(
+                names[policy.cheap], strong, policy.bar, f"router-{workload.strip('*') or 'all'}.json"
+            )
+            scores = None if words is None else policy.fitted.weights(words, tasks)
+        case _:
+            raise BadInput(f"{candidate.name} cannot be written as a rule")
+    return rules.Rule(choose, workload=workload, recover=recover), scores, agreement
+
+
+def _cascade(policy: agree.Cascade, names: Sequence[str], tasks: Sequence[str]) -> rules.Cascade:
+    """The tables of a cascade, with tasks named only where they differ from the rest."""
+    accept = []
+    last = len(policy.chain) - 1
+    for d, step in enumerate(policy.steps):
+        for k, code in enumerate(step.code.tolist()):
+            pattern = written(code, d + 1)
+            by_letter: dict[str, list[int]] = {}
+            for task in range(len(tasks) + 1):
+                letter = agree.LETTERS[int(step.take[k, task])]
+                if step.accept[k, task] and letter in pattern and (d < last or letter != pattern[-1]):
+                    by_letter.setdefault(letter, []).append(task)
+            for letter, here in by_letter.items():
+                if len(tasks) in here:
+                    but = tuple(tasks[t] for t in range(len(tasks)) if t not in here)
+                    accept.append(rules.Accept(pattern, letter, (rules.STRONG,), but))
+                else:
+                    accept.append(rules.Accept(pattern, letter, tuple(tasks[t] for t in here)))
+    return rules.Cascade(tuple(names[j] for j in policy.chain), tuple(accept))
+
+
+def dumps(found: Study) -> str:
+    """The file of a study."""
+    doc: dict[str, Any] = {
+        "format": FORMAT,
+        "policy": [_plain(msgspec.to_builtins(rule)) for rule in found.rules],
+        "certificate": [_plain(msgspec.to_builtins(one)) for one in found.certificates],
+    }
+    head = (
+        "# Policies that isocost policy fit chose, and what it certified of them.\n"
+        "# isocost policy check FILE says whether the certificates still hold.\n\n"
+    )
+    return head + tomli_w.dumps(doc)
+
+
+def loads(text: str, where: str = "policy.toml") -> tuple[tuple[rules.Rule, ...], tuple[Certified, ...]]:
+    """Read a file of policies.
+
+    Raises:
+        BadLimits: not TOML, a name with a typo, or a policy that cannot be meant.
+    """
+    try:
+        doc = msgspec.toml.decode(text)
+        if doc.pop("format", None) != FORMAT:
+            raise BadLimits(
+                "not policies of this version", where=where, fix=f"It starts with format = {FORMAT}"
+            )
+        made = msgspec.convert(doc.pop("policy", []), tuple[rules.Rule, ...])
+        found = msgspec.convert(doc.pop("certificate", []), tuple[Certified, ...])
+        if doc:
+            raise BadLimits(f"{next(iter(doc))!r} is not known", where=where, fix=_FIX)
+        rules.Policies(made)
+    except msgspec.ValidationError as wrong:
+        raise BadLimits(str(wrong), where=where, fix=_FIX) from None
+    except msgspec.DecodeError as wrong:
+        raise BadLimits(f"not TOML: {wrong}", where=where, fix=_FIX) from None
+    return made, found
+
+
+def _plain(value: Any) -> Any:
+    """Without what is unset, rounded to what can be meant."""
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items() if v is not None}
+    if isinstance(value, list):
+        return [_plain(v) for v in value]
+    if isinstance(value, float) and math.isfinite(value):
+        return float(f"{value:.9g}")
+    return value
