@@ -109,8 +109,6 @@ def check(
     outcomes: Annotated[
         Path | None, Parameter(help="Newer questions or outcomes: their mix is tested.")
     ] = None,
-        Path | None, Parameter(help="Results of the questions, where they stand apart.")
-    ] = None,
     /,
     *,
     version: Annotated[tuple[str, ...], Parameter(help="MODEL=VERSION that serves now.")] = (),
