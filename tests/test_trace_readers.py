@@ -293,8 +293,17 @@ def test_ragpulse_parquet(tmp_path: Path) -> None:
     assert trace.reader == "ragpulse"
     assert table.prompt_key is not None
     assert table.prompt_key[0] == table.prompt_key[1] != table.prompt_key[2]
-    assert trace.block_tok == 0
-    assert "no_block_sizes" in {one.code for one in trace.findings}
+    assert trace.block_tok == 14  # 303 tokens in 21 parts
+    assert "block_sizes" in {one.code for one in trace.findings}
+    assert table.block_offsets is not None
+    assert table.block_ids is not None
+    first, second, third = (
+        table.block_ids[lo:hi].tolist()
+        for lo, hi in zip(table.block_offsets[:-1], table.block_offsets[1:], strict=True)
+    )
+    assert first == second != third
+    assert first[:-1] == third[:-1]
+    assert len({*first}) == len(first) == 7
 
 
 TEAM = """SELECT * FROM (VALUES
