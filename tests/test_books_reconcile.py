@@ -411,6 +411,21 @@ def test_a_month_in_one_line_a_model(mine: Catalog, tmp_path: Path) -> None:
     check(solved(world, tmp_path, mine, month="2026-10"), expected)
 
 
+def test_projects_that_the_log_does_not_go_through(mine: Catalog, tmp_path: Path) -> None:
+    """The log names no project; which of the invoice's are its own is said."""
+    every = calls()
+    lab = [replace(one, number=one.number + 10**6, account="lab") for one in calls(5, 30, 4)]
+    ours = [replace(one, account="gateway") for one in every]
+    world = World(
+        ours + lab, [replace(one, account="") for one in every], names=("day", "model", "meter", "account")
+    )
+    log, invoice = world.write(tmp_path, mine)
+    read = Log(open_trace(log, who=True), mine)
+    sides = ("villa", [read_invoice(invoice, "villa")])
+    check(reconcile(read, *sides, through=frozenset({"gateway"})), {"direct traffic": cost(mine, lab)})
+    check(reconcile(read, *sides), {"unexplained": cost(mine, lab)})
+
+
 @settings(max_examples=25, deadline=None, phases=(Phase.explicit, Phase.generate))
 @given(data=st.data())
 def test_residuals_sum_to_the_difference(

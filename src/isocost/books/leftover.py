@@ -30,6 +30,8 @@ from isocost.books.residuals import (
 from isocost.books.sides import Cell, Darkness, Dims, Slot, requests_by
 from isocost.books.statement import Statement
 
+_NO_ROW = "the log has no row of it"
+
 INPUTS = ("input", "cache_read", "cache_write", "cache_write_1h")
 OUTPUTS = ("output", "audio_output", "image_output")
 
@@ -122,6 +124,8 @@ class Leftover:
         """A slot that the invoice has, and the log has no priced row of."""
         amount = sum((cell.invoiced for cell in meters.values()), Fraction(0))
         residual, said, number = self._of_stranger(slot, self._requests(slot, meters))
+        if said == _NO_ROW and any(meters):
+            said = f"the log counts no {' and '.join(sorted(filter(None, meters)))}"
         self._add(residual, amount, said, slot, number or self._requests(slot, meters) or 0)
 
     def _of_stranger(self, slot: Slot, counted: int | None) -> tuple[str, str, int]:
@@ -149,7 +153,7 @@ class Leftover:
         if number:
             return MISSING, "calls that the provider counted, none of them logged", number
         if not self.log.found.requests or slot.model == "":
-            return UNEXPLAINED, "the log has no row of it", 0
+            return UNEXPLAINED, _NO_ROW, 0
         return UNEXPLAINED, "no row of it on this day, where few would be: lost, or sent directly", 0
 
     def _pace_per_day(self, slot: Slot) -> float:

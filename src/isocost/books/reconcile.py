@@ -7,7 +7,7 @@ files identify it (docs/money.md has the rule of each); all else is *unexplained
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from fractions import Fraction
@@ -25,6 +25,7 @@ from isocost.books.residuals import (
     CREDITS,
     CURRENCY,
     CUT_OFF,
+    DIRECT,
     ROUNDING,
     TAX,
     UNEXPLAINED,
@@ -47,7 +48,7 @@ from isocost.books.sides import (
     places_of,
     vector,
 )
-from isocost.books.statement import Line, Statement, month_of, statement
+from isocost.books.statement import Line, Requests, Statement, month_of, statement
 from isocost.catalog import Catalog
 from isocost.catalog.names import provider_named
 from isocost.errors import BadInput
@@ -91,12 +92,18 @@ class Log:
 
 
 def reconcile(
-    log: Log, provider: str, invoices: Sequence[Invoice], usage: Sequence[Counted] = (), month: str = ""
+    log: Log,
+    provider: str,
+    invoices: Sequence[Invoice],
+    usage: Sequence[Counted] = (),
+    month: str = "",
+    through: Set[str] = frozenset(),
 ) -> Reconciled:
     """Explain what one provider invoiced beyond (or short of) what the log says.
 
     ``usage`` are the provider's own usage pages, which count requests and tokens. With ``month`` only that
-    UTC month is compared; without it the whole log with the whole invoice.
+    UTC month is compared; without it the whole log with the whole invoice. ``through`` names the projects
+    and keys that the log's calls are made with: usage under another name is direct traffic.
 
     Raises:
         BadInput: no line of the invoice is of the month, an amount is in a currency without a rate, or the
@@ -112,8 +119,10 @@ def reconcile(
     names = Names(log.catalog, who, log.days[1])
     charges = charges_of(kept, log.overlay, names)
     book = Ledgered()
-    work = _Work(log, who, charges, tuple(usage), month, book)
+    pages = tuple(Counted(_through(one.found, through), one.counts) for one in usage)
+    work = _Work(log, who, charges, pages, month, book)
     work.beside_usage()
+    work.direct(through)
     work.period()
     work.zone()
     work.contract()
@@ -131,6 +140,22 @@ def reconcile(
         who, work.span, decimal_of(invoiced), decimal_of(Fraction(bill)), book.residuals(),
         work.dims.said, tuple(doubts),
     )  # fmt: skip
+
+
+def _through(found: Statement, names: Set[str]) -> Statement:
+    """Usage pages without what other projects and keys used."""
+    if not names:
+        return found
+
+    def ours(one: Line | Requests) -> bool:
+        mine = {one.account, one.credential} - {""}
+        return not mine or bool(mine & names)
+
+    return msgspec.structs.replace(
+        found,
+        lines=tuple(one for one in found.lines if ours(one)),
+        requests=tuple(one for one in found.requests if ours(one)),
+    )
 
 
 def _span(invoices: Sequence[Invoice]) -> tuple[date, date] | None:
@@ -204,6 +229,19 @@ class _Work:
                     self.book.add(UNEXPLAINED, one.fusd, said, where)
         if not self.log.overlay.discount:
             self.usage_charges = [self._at_list(one) for one in self.usage_charges]
+
+    def direct(self, through: Set[str]) -> None:
+        """Usage under projects and keys that the log's calls are not made with."""
+        kept = []
+        for one in self.usage_charges:
+            names = {one.line.project, one.line.key} - {""}
+            if through and names and not names & through:
+                where = Place(day=str(one.line.day or ""), model=one.model)
+                said = f"under {' '.join(sorted(names))}, which the log's calls do not go through"
+                self.book.add(DIRECT, one.fusd, said, where)
+            else:
+                kept.append(one)
+        self.usage_charges = kept
 
     def _at_list(self, one: Charge) -> Charge:
         """A usage line at the list price that the file itself states; the rest is the contract's."""

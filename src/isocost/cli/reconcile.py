@@ -33,6 +33,10 @@ def reconcile(
         list[str], Parameter(help="provider=FILE, as often as there are files; usage pages beside costs.")
     ],
     overlay: Annotated[Path | None, Parameter(help="The contract, as TOML (docs/money.md).")] = None,
+    through: Annotated[
+        list[str] | None,
+        Parameter(help="A project or key that the log's calls are made with; others are direct traffic."),
+    ] = None,
     month: Annotated[str, Parameter(help="Compare this UTC month alone: 2026-10.")] = "",
     source: Annotated[Source, Parameter(name="*")] = Source(),  # noqa: B008
     json: Json = False,
@@ -62,7 +66,9 @@ def reconcile(
     with working("pricing"):
         read = Log(trace, catalog, terms)
     with working("comparing"):
-        found = [explained(read, name, *sides, month) for name, sides in given.items()]
+        found = [
+            explained(read, name, *sides, month, frozenset(through or ())) for name, sides in given.items()
+        ]
     beside = {
         line.provider: Decimal(0)
         for line in read.found.lines
