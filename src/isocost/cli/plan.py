@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -14,11 +14,12 @@ from isocost.cli.output import columns, show, show_json, staged, working
 from isocost.cli.root import Facts, InTok, Json, OutTok, app
 from isocost.cli.trace import Format, Map, WorkloadBy, opened
 from isocost.errors import BadInput
-from isocost.units import tokens, volume_per_month
+from isocost.units import growth_per_month, tokens, volume_per_month
 
 if TYPE_CHECKING:
     from isocost.catalog import Catalog
     from isocost.plan.market.prepare import Request
+    from isocost.plan.path import PathAsk
     from isocost.trace import Trace
 
 FILES = ("plan.toml", "ledger.parquet", "report.html")
@@ -61,7 +62,24 @@ class Written:
         Path, Parameter(help="The folder for plan.toml, ledger.parquet and report.html.", show_default=True)
     ] = Path()
     report: Annotated[bool, Parameter(help="Leave report.html out.", negative="--no-report", name="")] = True
+    memo: Annotated[
+        Path | None, Parameter(help="A file for the one page that goes to whoever signs (Markdown).")
+    ] = None
     png: Annotated[Path | None, Parameter(help="A folder for the report's charts as pictures.")] = None
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """How far ahead, and what is supposed of it."""
+
+    horizon: Annotated[
+        str | None, Parameter(help="Plan quarter by quarter over so long: 36mo, 3y (docs/horizon.md).")
+    ] = None
+    growth: Annotated[str | None, Parameter(help="Growth of all traffic: 4%/mo, 60%/yr.")] = None
+    prices: Annotated[
+        Literal["flat", "forecast"] | None,
+        Parameter(help="Prices to come: as the forecast has them (default), or as today."),
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -92,15 +110,22 @@ def plan(
     terms: Annotated[Terms, Parameter(name="*")] = Terms(),
     written: Annotated[Written, Parameter(name="*")] = Written(),
     guess: Annotated[Guess, Parameter(name="*")] = Guess(),
+    ahead: Annotated[Ahead, Parameter(name="*")] = Ahead(),
     facts: Facts = None,
     json: Json = False,
 ) -> None:
-    """Find the least-cost way to serve a log, or a volume, within its limits.
+    """Find the least-cost way to serve a log, a volume or a scenario file (.toml), within its limits.
 
     Writes plan.toml (the plan), ledger.parquet (every charge) and report.html (one offline page).
     """
     if guess.requests is not None:
         return _memo(log, guess, reading.now, terms, written.to, load(facts), json)
+    if (
+        (ahead.growth is not None or ahead.prices is not None)
+        and ahead.horizon is None
+        and not _scenario(log)
+    ):
+        raise BadInput("--growth and --prices are for a plan over a horizon", fix="Add --horizon 36mo")
     if guess.in_ is not None or guess.out is not None:
         raise BadInput(
             "--in and --out are tokens of a request, for a plan without a log",
@@ -110,9 +135,23 @@ def plan(
 
     catalog = load(facts)
     with staged(written.to) as stage:
-        request = _request(catalog, log, reading, terms)
+        if log is not None and _scenario(log):
+            request, ahead = _from_scenario(catalog, log, terms, ahead)
+        else:
+            request = _request(catalog, log, reading, terms)
+        asked = _asked(ahead)
         with working("planning"):
             outcome = make_plan(request)
+        path = None
+        if asked is not None:
+            from isocost.plan.path import make_path
+
+            with working("looking ahead"):
+                path = make_path(outcome.built, outcome.stays, asked)
+        if written.memo is not None:
+            from isocost.report.signing import page
+
+            _written(written.memo, page(outcome.result, path))
         (stage / "plan.toml").write_text(outcome.toml, encoding="utf-8")
         outcome.ledger.write(stage / "ledger.parquet")
         if written.report:
@@ -121,19 +160,61 @@ def plan(
             with working("drawing the report"):
                 (stage / "report.html").write_text(render(outcome.result), encoding="utf-8")
     names = [str(written.to / name) for name in FILES[: 3 if written.report else 2]]
+    if written.memo is not None:
+        names.append(str(written.memo))
     if written.png is not None:
         from isocost.report import pngs
 
         with working("drawing pictures"), staged(written.png) as stage:
             names.append(f"{len(pngs(outcome.result, stage))} pictures in {written.png}")
     if json:
-        return show_json(outcome.result)
+        return show_json(outcome.result if path is None else {"plan": outcome.result, "path": path})
     from isocost.report.terminal import render as text
 
     stale = catalog.at(request.on).number("planning/facts", "stale_days")
     show(text(outcome.result, columns(), stale))
+    if path is not None:
+        from isocost.report.path import render as ahead_text
+
+        show(ahead_text(path, columns()))
     show(f"  Wrote: {', '.join(names)}")
     return None
+
+
+def _scenario(log: Path | None) -> bool:
+    return log is not None and log.suffix == ".toml"
+
+
+def _asked(ahead: Ahead) -> PathAsk | None:
+    """The horizon that is asked for."""
+    if ahead.horizon is None:
+        return None
+    from isocost.plan.path import PathAsk, horizon_months
+
+    growth = 0.0 if ahead.growth is None else growth_per_month(ahead.growth)
+    return PathAsk(horizon_months(ahead.horizon), growth, ahead.prices or "forecast")
+
+
+def _written(path: Path, text: str) -> None:
+    with staged(path.parent) as stage:
+        (stage / path.name).write_text(text, encoding="utf-8")
+
+
+def _from_scenario(catalog: Catalog, path: Path, terms: Terms, ahead: Ahead) -> tuple[Request, Ahead]:
+    """A scenario file; what is typed beside it goes before what it says."""
+    from isocost.plan.asked.limits import read_have, read_limits
+    from isocost.plan.scenario import read, request_of
+
+    scenario = read(path)
+    request = request_of(scenario, catalog, terms.on or newest(catalog))
+    if terms.slo is not None:
+        request = replace(request, limits=read_limits(terms.slo, scenario.workloads))
+    if terms.have is not None:
+        request = replace(request, have=read_have(terms.have))
+    mixed = Ahead(
+        ahead.horizon or scenario.horizon, ahead.growth or scenario.growth, ahead.prices or scenario.prices
+    )
+    return request, mixed
 
 
 def _memo(

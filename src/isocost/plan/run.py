@@ -27,6 +27,7 @@ class Outcome:
     toml: str
     ledger: Ledger
     built: Built
+    stays: Draft
 
 
 def make_plan(request: Request) -> Outcome:
@@ -42,7 +43,7 @@ def make_plan(request: Request) -> Outcome:
     drivers = story.drivers_of(built, (built.ledger, *(s.ledger for s in chosen.values() if s.ledger)))
     totals = story.Totals(today, built.ledger, drivers)
     result = _result(built, chosen, totals, bound, _range(request, built))
-    return Outcome(result, dumps(plan_file(built, totals)), built.ledger, built)
+    return Outcome(result, dumps(plan_file(built, totals)), built.ledger, built, stays)
 
 
 def _least(prepared: Prepared) -> tuple[Built, dict[str, Single], Draft, float]:

@@ -22,7 +22,8 @@ class Slo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     ``wait`` says how long an answer may take before it must be there (``6h``): it opens the batch
     APIs. ``place``: ``own`` keeps every token on replicas of one's own. ``regions``: answer only
-    from these. ``spare_replicas``: replicas beyond the load (N+1). ``not_providers``: never these.
+    from these. ``spare_replicas``: replicas beyond the load (N+1). ``replicas_per_region``: at least so
+    many of a pool for each of ``regions`` (or in all, where there are none). ``not_providers``: never these.
     """
 
     ttft_p95_s: float | None = None
@@ -33,6 +34,7 @@ class Slo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     regions: tuple[str, ...] | None = None
     not_providers: tuple[str, ...] | None = None
     spare_replicas: int | None = None
+    replicas_per_region: int | None = None
     quality_margin_points: float | None = None
 
     def over(self, base: Slo) -> Slo:
@@ -54,6 +56,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     default: Slo = Slo()
     workload: dict[str, Slo] = {}
     budget_usd_per_month: float | None = None
+    carbon_kg_per_month: float | None = None
     confidence: float | None = None
 
     def of(self, workload: str) -> Slo:
@@ -110,6 +113,9 @@ def check(limits: Limits, where: str) -> None:
         raise BadLimits(f"budget_usd_per_month = {budget:g}", where=where, fix="Give dollars above 0")
     if sure is not None and not 0.5 < sure < 1:
         raise BadLimits(f"confidence = {sure:g}", where=where, fix="Give a share between 0.5 and 1, as 0.95")
+    carbon = limits.carbon_kg_per_month
+    if carbon is not None and not 0 < carbon < math.inf:
+        raise BadLimits(f"carbon_kg_per_month = {carbon:g}", where=where, fix="Give kilograms above 0")
     tables = {"[default]": limits.default} | {f"[workload.{w}]": slo for w, slo in limits.workload.items()}
     for table, slo in tables.items():
         _check_slo(slo, f"{where} {table}")
@@ -126,6 +132,10 @@ def _check_slo(slo: Slo, where: str) -> None:
     if slo.spare_replicas is not None and slo.spare_replicas < 0:
         raise BadLimits(
             f"spare_replicas = {slo.spare_replicas}", where=where, fix="Give a count that is not negative"
+        )
+    if slo.replicas_per_region is not None and slo.replicas_per_region < 0:
+        raise BadLimits(
+            f"replicas_per_region = {slo.replicas_per_region}", where=where, fix="Give a count, 0 or more"
         )
     if slo.place not in (None, "any", "own"):
         raise BadLimits(f"place = {slo.place!r}", where=where, fix="Use 'any' or 'own'")

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
+from isocost.catalog import CatalogAt
 from isocost.errors import Infeasible
 from isocost.fleet import Fleet
 from isocost.ledger import Ledger
 from isocost.plan.asked.streams import WEEK_H
-from isocost.plan.make.draft import CACHE, Draft, Serving, month_ledger, schedules, standing_of
+from isocost.plan.make.draft import (
+    CACHE,
+    SECONDS_PER_H,
+    Draft,
+    Serving,
+    interruptions_per_h,
+    month_ledger,
+    schedules,
+    spot_usd_per_h,
+    standing_of,
+)
 from isocost.plan.market.capacity import Tabulated, choice, load_per_request, overflow_at, tabulate
 from isocost.plan.market.offers import Case, Offer
 from isocost.plan.market.pools import PoolOption, limit, pool_options
@@ -176,17 +188,48 @@ def problem_of(
     for lot in have.on(prepared.request.on).gpus:
         held_left[lot.gpu] = held_left.get(lot.gpu, 0) + lot.count
     spare = max((case.slo.spare_replicas or 0) for case in cases)
+    least = max((c.slo.replicas_per_region or 0) * max(1, len(c.slo.regions or ())) for c in cases)
     for p, option in enumerate(options):
         pool = choice(option, tables[option.pool.id], 0, more, care * option.pool.gpus)
         # What is held beyond the need stays off: it would only take care.
         useful = int(pool.needed(np.nansum(load[:, p], axis=0), spare).max())
         held = min(held_left.pop(option.pool.gpu, 0) // option.pool.gpus, useful)
-        pools.append(replace(pool, held=held))
+        pools.append(replace(pool, held=held, **_beside(prepared.at, option, pool, least)))
     spot = prepared.at.number("planning/spot", "most_frac")
     ids = tuple(case.stream.id for case in cases)
+    most_kg = prepared.request.limits.carbon_kg_per_month
     return Problem(
-        prepared.weight_h, api, load, np.zeros(shape), tuple(pools), max(0.0, fixed), spare, spot, ids
-    )
+        prepared.weight_h, api, load, np.zeros(shape), tuple(pools), max(0.0, fixed), spare, spot, ids,
+        most_kg=INF if most_kg is None else most_kg,
+    )  # fmt: skip
+
+
+def _beside(at: CatalogAt, option: PoolOption, pool: PoolChoice, least: int) -> dict[str, Any]:
+    """What a replica costs to start and to have interrupted, the fewest there may be, and its emissions."""
+    lag_h = at.number("ops/replica", "start_lag_s") / SECONDS_PER_H
+    start = pool.on_demand_usd_per_h * lag_h
+    spot = pool.spot_usd_per_h
+    if spot is not None:
+        spot = spot_usd_per_h(spot, interruptions_per_h(at, option.pool.gpu), lag_h)
+    return {
+        "start_usd": start,
+        "spot_usd_per_h": spot,
+        "least": least,
+        "kg_per_replica_h": kg_per_h(at, option),
+    }
+
+
+def kg_per_h(at: CatalogAt, option: PoolOption) -> float:
+    """CO2e of a replica in an hour, at most: its accelerators at full work, host and building, the grid."""
+    from isocost.perf.energy import power_of, replica_power_w, site_of
+
+    grid, tdp = at.find("energy/default", "gco2e_per_kwh"), at.find(f"gpu/{option.pool.gpu}", "tdp_w")
+    if grid is None or tdp is None:
+        return 0.0
+    power = power_of(at, option.pool.gpu)
+    watts = float(replica_power_w(power, float(tdp.value), option.pool.gpus, 1.0, 1.0))
+    site = site_of(at)
+    return watts * (site.host_power_ratio or 1.0) * (site.pue or 1.0) / 1000.0 * float(grid.value) / 1000.0
 
 
 def _draft(

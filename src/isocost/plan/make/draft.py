@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ from isocost.plan.solve.problem import Solution
 from isocost.policy.route import Route, Share
 
 CACHE = "cache/exact"
+SECONDS_PER_H = 3600.0
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 VOLUME = "planning/volume.month_ratio"
 """The fact that every token bought is proportional to: next month's traffic over the trace's."""
@@ -191,6 +193,7 @@ def month_ledger(prepared: Prepared, draft: Draft) -> Ledger:
     for schedule in draft.fleet.pools:
         option = next(o for o in draft.pools if o.pool.id == schedule.deployment)
         _pool_charges(ledger, prepared, draft, option, schedule, hours)
+        _lag_charges(ledger, prepared, option, schedule, hours)
     ledger.extend(standing_charges(prepared.at, draft.fleet.standing))
     return ledger
 
@@ -326,6 +329,49 @@ def _pool_charges(
                         fusd(quantity * usd_per_h),
                     )
                 )
+
+
+def _lag_charges(
+    ledger: Ledger, prepared: Prepared, option: PoolOption, schedule: PoolSchedule, hours: Sequence[str]
+) -> None:
+    """Rent of replicas that start and do not answer yet: at each rise, and after each interruption."""
+    at, pool = prepared.at, option.pool
+    lag = at.fact("ops/replica", "start_lag_s")
+    lag_h = float(lag.value) / SECONDS_PER_H
+    rented = np.array(schedule.on_demand) + np.array(schedule.spot)
+    begun = np.maximum(0, rented - np.roll(rented, 1)) * prepared.weight_h * lag_h
+    parts = [("start", option.rents["on_demand"].fact.id, schedule.on_demand_usd_per_h, begun)]
+    if schedule.spot_usd_per_h is not None and any(schedule.spot):
+        plain = schedule.spot_usd_per_h
+        more = spot_usd_per_h(plain, interruptions_per_h(at, pool.gpu), lag_h) / plain - 1.0
+        lost = np.array(schedule.spot) * prepared.weight_h * more
+        parts.append(("interrupted", option.rents["spot"].fact.id, plain, lost))
+    for meter, fact, price, quantities in parts:
+        for h in np.flatnonzero(quantities).tolist():
+            quantity = float(quantities[h])
+            ledger.add(
+                Charge(
+                    hours[h], pool.option, pool.id, "deployment", "idle-compute", "", "", meter, quantity,
+                    "replica h", f"{fact} * {lag.id}", price, fusd(quantity * price),
+                )
+            )  # fmt: skip
+
+
+def interruptions_per_h(at: CatalogAt, gpu: str) -> float:
+    """How often an hour a spot replica is reclaimed, from the share reclaimed within a month."""
+    fact = at.find("ops/spot", "interruption_frac_per_month", f"gpu={gpu}")
+    frac = at.number("ops/spot", "interruption_frac_per_month") if fact is None else float(fact.value)
+    return -math.log1p(-frac) / at.number("finance/any", "hours_per_month")
+
+
+def spot_usd_per_h(usd_per_h: float, interruptions_per_h: float, lag_h: float) -> float:
+    """What an hour that a spot replica serves costs: each interruption pays the lag of the next again.
+
+    >>> spot_usd_per_h(1.0, 0.0, 0.2)
+    1.0
+    """
+    away = min(0.5, interruptions_per_h * lag_h)
+    return usd_per_h * (1.0 + away) / (1.0 - away)
 
 
 def used_frac(draft: Draft, option: PoolOption, schedule: PoolSchedule) -> Floats:

@@ -105,6 +105,21 @@ def schedule(
     return None if not np.isfinite(usd) else (usd, min(usd, bound), best, table.counts(best))
 
 
+def by_committed(problem: Problem, k: int) -> Floats:
+    """Least cost of pool k's schedule with 0, 1, … replicas reserved and not paid for: (n,).
+
+    Up to all that it needs. Without the fixed costs of running it. Empty where a stream is stranded.
+    """
+    worth = worth_of(problem, k)
+    pool = replace(problem.pools[k], reserved_usd_per_h=0.0)
+    if schedule(problem, k, worth, 0) is None:
+        return np.zeros(0)
+    floor = max(1 + problem.spare, pool.held, pool.least)
+    most = max(int(pool.needed(worth.load.sum(axis=0), problem.spare).max()), floor)
+    table = _Table(problem, pool, worth, most, floor)
+    return np.array([table.cost(n)[0] for n in range(most - pool.held + 1)])
+
+
 def _search(table: _Table, limit: int, near_usd: float) -> tuple[int, float]:
     """The best number reserved and a lower bound over all: intervals split best first.
 

@@ -1,0 +1,102 @@
+"""What a path says, as plain data: the terminal, the memo and ``--json`` read this."""
+
+from __future__ import annotations
+
+import msgspec
+
+from isocost.plan.result import Band
+
+
+class Step(msgspec.Struct, frozen=True):
+    """A quarter: traffic, who serves, and what it costs a month. Shares are of requests.
+
+    ``api_frac`` goes to an API, in ``api_hours`` hours of the week at least in part; ``peak`` and ``mean``
+    replicas run, ``committed`` of them signed or held. ``change``: what is done at its start.
+    """
+
+    label: str
+    months: int
+    requests_per_month: float
+    way: str
+    api_frac: float
+    api_hours: int
+    api_when: str
+    peak: int
+    mean: float
+    committed: int
+    usd_per_month: float
+    change: str
+
+
+class Signing(msgspec.Struct, frozen=True):
+    """A commitment: when it is signed, for how long, how many accelerators at what rent, and how used it is.
+
+    ``held``: it is there already, paid for until it ends whatever is done.
+    """
+
+    label: str
+    gpu: str
+    count: int
+    term: str
+    until: str
+    usd_per_gpu_h: float
+    used_frac: float
+    held: bool
+
+
+class Rival(msgspec.Struct, frozen=True):
+    """Staying with one way for the whole horizon: discounted cost, chance that it is the cheapest, regret.
+
+    ``regret_usd`` is what having chosen it costs above hindsight, in the mean of scenarios.
+    """
+
+    way: str
+    usd: float | None
+    band: Band | None
+    cheapest_frac: float
+    regret_usd: float
+    why_not: str = ""
+
+
+class Worth(msgspec.Struct, frozen=True):
+    """What it is worth to learn a fact before choosing, and how to learn it."""
+
+    name: str
+    label: str
+    usd: float
+
+
+class Cell(msgspec.Struct, frozen=True):
+    """Who is cheapest at a volume over a horizon, and in what share of scenarios."""
+
+    requests_per_month: float
+    months: int
+    way: str
+    frac: float
+
+
+class PathResult(msgspec.Struct, frozen=True):
+    """A path over a horizon. Dollars are discounted to today unless they are a month's.
+
+    ``gap_frac`` is certified given the capacities, these ways to serve and the supposed prices;
+    ``week_error_frac`` is what planning on representative weeks misjudges the first year by, measured on all
+    its hours.
+    """
+
+    title: str
+    priced_on: str
+    months: int
+    growth_per_month: float
+    prices: str
+    headline: str
+    steps: list[Step]
+    signings: list[Signing]
+    usd: float
+    band: Band
+    bound_usd: float
+    gap_frac: float
+    week_error_frac: float | None
+    rivals: list[Rival]
+    cells: list[Cell]
+    worths: list[Worth]
+    notes: list[str]

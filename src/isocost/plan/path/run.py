@@ -1,0 +1,389 @@
+"""From a request and a horizon to a path: ways priced by quarter, the least-cost path, and how sure it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import date
+
+import numpy as np
+
+from isocost import risk
+from isocost.finance import rate_per_month
+from isocost.plan.asked.streams import WEEK_H
+from isocost.plan.make.build import Built
+from isocost.plan.make.draft import DAYS, Draft, month_ledger
+from isocost.plan.path.ask import PathAsk, Quarter, quarters
+from isocost.plan.path.result import Cell, PathResult, Rival, Signing, Step, Worth
+from isocost.plan.path.steps import Chosen, Stage, least_path
+from isocost.plan.path.study import COUNT, RENTAL, WORDS, Futures, Study, follows, futures
+from isocost.plan.path.sure import costed, month_groups, solved_at
+from isocost.plan.path.terms import Term
+from isocost.plan.path.ways import Way, at_volume, launch_usd, priced, ways_of
+from isocost.plan.result import Band
+from isocost.plan.solve.one_pool import one_pool
+from isocost.plan.solve.problem import Floats, Solution
+from isocost.plan.tell import story
+from isocost.units import count, money, percent
+
+VOLUMES = (0.25, 1.0, 4.0, 16.0)
+"""Volumes over today's at which it is said who is cheapest."""
+WORTHS_MOST = 3
+RIVALS_MOST = 6
+
+
+def make_path(built: Built, stays: Draft, ask: PathAsk) -> PathResult:
+    """The least-cost path over a horizon for a plan's traffic.
+
+    ``stays``: business as usual, as :func:`isocost.plan.make.singles.today_draft` gives it.
+
+    Raises:
+        Infeasible: in some quarter no way serves within the limits.
+    """
+    study = _study(built, stays, ask)
+    best = least_path(study.ways, study.stages, study.launches, study.hours, study.rate)
+    drivers = _drivers(study)
+    alone = _alone(study)
+    usd = costed(study, best, drivers)
+    kept = {way.name: costed(study.only([way]), path, drivers) for way, path in alone}
+    choice = risk.Choice(
+        tuple(kept) or ("the path",),
+        np.stack(list(kept.values()) or [usd]),
+        _ratios(drivers, study.ahead),
+    )
+    solutions = [_solution(study, best, q) for q in range(len(study.stages))]
+    rivals = _rivals(alone, choice, kept)
+    return PathResult(
+        title=built.prepared.request.trace.title,
+        priced_on=built.prepared.request.on.isoformat(),
+        months=ask.months,
+        growth_per_month=ask.growth_per_month,
+        prices=ask.prices,
+        headline=_headline(study, best, rivals),
+        steps=[_step(study, best, q, solutions[q]) for q in range(len(study.stages))],
+        signings=_signings(study, best),
+        usd=best.usd,
+        band=_band(usd, best.usd),
+        bound_usd=best.bound_usd,
+        gap_frac=max(0.0, 1.0 - best.bound_usd / best.usd) if best.usd > 0 else 0.0,
+        week_error_frac=_week_error(study, best, solutions),
+        rivals=rivals,
+        cells=_cells(study, drivers),
+        worths=_worths(study, choice),
+        notes=_notes(study),
+    )
+
+
+def _study(built: Built, stays: Draft, ask: PathAsk) -> Study:
+    at, on = built.prepared.at, built.prepared.request.on
+    hours = at.number("finance/any", "hours_per_month")
+    rate = rate_per_month(at.number("finance/any", "discount_rate_per_year"))
+    steps = quarters(on, ask.months)
+    multiples = [
+        float(np.mean([(1.0 + ask.growth_per_month) ** (q.first + k + 0.5) for k in range(q.months)]))
+        for q in steps
+    ]
+    ahead = futures(at, ask.months, ask.prices)
+    ways = ways_of(built, stays, max(multiples))
+    stages = []
+    for quarter, multiple in zip(steps, multiples, strict=True):
+        middle = quarter.middle
+        discounted = sum((1.0 + rate) ** -(quarter.first + k + 1) for k in range(quarter.months))
+        held: dict[str, int] = {}
+        for lot in built.prepared.request.have.on(_last_day(quarter)).gpus:
+            held[lot.gpu] = held.get(lot.gpu, 0) + lot.count
+        gpu_ratio = ahead.middle(RENTAL, middle)
+        months = {
+            w: found
+            for w, way in enumerate(ways)
+            if len((found := priced(built, way, multiple, ahead.middle(follows(way), middle), gpu_ratio)).usd)
+        }
+        stages.append(Stage(quarter, discounted, (1.0 + rate) ** -quarter.first, gpu_ratio, held, months))
+    launches = {kind: usd for way in ways for kind, usd in launch_usd(way, built).items()}
+    return Study(built, ask, ways, stages, multiples, launches, hours, rate, ahead)
+
+
+def _last_day(quarter: Quarter) -> date:
+    """The last month of a quarter: what is held must be there to its end."""
+    at = quarter.starts.month - 1 + quarter.months - 1
+    return date(quarter.starts.year + at // 12, at % 12 + 1, 1)
+
+
+def _alone(study: Study) -> list[tuple[Way, Chosen]]:
+    """The least-cost path of each way kept for the whole horizon."""
+    found = []
+    for way in study.ways:
+        own = study.only([way])
+        if all(stage.priced for stage in own.stages):
+            found.append((way, least_path(own.ways, own.stages, own.launches, own.hours, own.rate)))
+    return sorted(found, key=lambda pair: pair[1].usd)[:RIVALS_MOST]
+
+
+def _drivers(study: Study) -> dict[str, risk.Driver]:
+    """What may move, of all ways."""
+    built = study.built
+    ledgers = [month_ledger(built.prepared, way.draft) for way in study.ways]
+    return risk.with_families(story.drivers_of(built, ledgers), built.prepared.at)
+
+
+def _ratios(drivers: Mapping[str, risk.Driver], ahead: Futures) -> dict[str, Floats]:
+    """Draws by driver, prices to come by where they stand in the middle of the horizon."""
+    found = risk.drawn(drivers, COUNT)
+    for name, path in ahead.paths.items():
+        found[name] = path[:, path.shape[1] // 2]
+    return found
+
+
+def _band(usd: np.ndarray, middle: float) -> Band:
+    low, high = np.quantile(usd, [0.1, 0.9])
+    return Band(min(float(low), middle), middle, max(float(high), middle))
+
+
+def _solution(study: Study, best: Chosen, q: int) -> Solution | None:
+    way, stage = study.ways[best.ways[q]], study.stages[q]
+    middle = stage.quarter.middle
+    ratio = study.ahead.middle(follows(way), middle)
+    return solved_at(way, study.multiples[q], ratio, stage.gpu_ratio, best.committed[q])
+
+
+def _step(study: Study, best: Chosen, q: int, solution: Solution | None) -> Step:
+    built, stage, way = study.built, study.stages[q], study.ways[best.ways[q]]
+    weight = built.prepared.weight_h
+    volume = built.prepared.volume.requests * study.multiples[q]
+    month = float(stage.priced[best.ways[q]].usd[best.committed[q]])
+    month += sum(
+        one.count * one.usd_per_gpu_h * study.hours
+        for one in best.signed
+        if one.step <= q and stage.quarter.first < study.stages[one.step].quarter.first + one.term.months
+    )
+    change = _change(study, best, q)
+    if solution is None:
+        return Step(
+            stage.quarter.label, stage.quarter.months, volume, way.name, 1.0, WEEK_H, "all hours", 0, 0.0, 0,
+            month, change,
+        )  # fmt: skip
+    requests = np.stack([case.stream.usage.requests for case in built.planned])
+    left = requests * (1.0 - solution.pool_frac.sum(axis=1))
+    api = left.sum(axis=0)
+    some = api > 0.005 * requests.sum(axis=0).max()
+    replicas = solution.replicas[0]
+    return Step(
+        stage.quarter.label, stage.quarter.months, volume, way.name,
+        float((left @ weight).sum() / (requests @ weight).sum()), int(some.sum()), when(some),
+        int(replicas.max()), float(replicas @ weight / weight.sum()), best.committed[q], month, change,
+    )  # fmt: skip
+
+
+def when(hours: np.ndarray) -> str:
+    """Hours of the week, (168,) flags, in words.
+
+    >>> flags = np.zeros(168, bool)
+    >>> flags[[9, 10, 11, 33, 34, 35]] = True
+    >>> when(flags)
+    'Mon-Tue 09-12 UTC'
+    """
+    if hours.all():
+        return "all hours"
+    if not hours.any():
+        return "never"
+    days = hours.reshape(7, 24)
+    runs: list[tuple[int, int, str]] = []
+    for d in range(7):
+        edges = np.flatnonzero(np.diff(np.concatenate(([0], days[d].astype(int), [0]))))
+        text = ", ".join(f"{a:02d}-{b:02d}" for a, b in zip(edges[::2], edges[1::2], strict=True))
+        if runs and runs[-1][2] == text:
+            runs[-1] = (runs[-1][0], d, text)
+        else:
+            runs.append((d, d, text))
+    if len([text for _, _, text in runs if text]) > 2 or max(len(text) for _, _, text in runs) > 14:
+        return f"in {int(hours.sum())} of {len(hours)} hours of the week"
+    said = [
+        f"{DAYS[a].title()}{'' if a == b else '-' + DAYS[b].title()} {text}" for a, b, text in runs if text
+    ]
+    return "; ".join(said) + " UTC"
+
+
+def _change(study: Study, best: Chosen, q: int) -> str:
+    """What is done at the start of a quarter."""
+    said = []
+    way = study.ways[best.ways[q]]
+    if q == 0:
+        if way.name != "as today":
+            said.append(f"start {way.name}")
+    elif best.ways[q] != best.ways[q - 1]:
+        said.append(f"switch to {way.name}")
+    said += [f"sign {one.count}x {one.gpu} for {one.term.words}" for one in best.signed if one.step == q]
+    if q:
+        before, now = study.stages[q - 1].held, study.stages[q].held
+        said += [f"{before[g] - now.get(g, 0)}x {g} held end" for g in before if now.get(g, 0) < before[g]]
+    return "; ".join(said)
+
+
+def _signings(study: Study, best: Chosen) -> list[Signing]:
+    on = study.built.prepared.request.on
+    found = [
+        Signing("held", lot.gpu, lot.count, "held", lot.until.isoformat(), lot.usd_per_gpu_h,
+                _used(study, best, lot.gpu, None), True)
+        for lot in study.built.prepared.request.have.on(on).gpus
+    ]  # fmt: skip
+    for one in best.signed:
+        until = _ends(study.stages[one.step].quarter.starts, one.term)
+        found.append(
+            Signing(study.stages[one.step].quarter.label, one.gpu, one.count, one.term.words,
+                    until.isoformat(), one.usd_per_gpu_h, _used(study, best, one.gpu, one.step), False)
+        )  # fmt: skip
+    return found
+
+
+def _ends(starts: date, term: Term) -> date:
+    at = starts.month - 1 + term.months
+    return date(starts.year + at // 12, at % 12 + 1, 1)
+
+
+def _used(study: Study, best: Chosen, gpu: str, step: int | None) -> float:
+    """Share of the committed accelerators of a kind that the path's ways run, while they are there."""
+    there = used = 0.0
+    for q, stage in enumerate(study.stages):
+        total = stage.held.get(gpu, 0) + sum(
+            one.count
+            for one in best.signed
+            if one.gpu == gpu
+            and 0 <= stage.quarter.first - study.stages[one.step].quarter.first < one.term.months
+        )
+        if step is not None and q < step:
+            continue
+        way = study.ways[best.ways[q]]
+        mine = way.option is not None and way.option.pool.gpu == gpu
+        there += total * stage.months
+        used += min(total, best.committed[q] * way.gpus if mine else 0) * stage.months
+    return used / there if there else 0.0
+
+
+def _rivals(
+    alone: Sequence[tuple[Way, Chosen]], choice: risk.Choice, kept: Mapping[str, Floats]
+) -> list[Rival]:
+    cheapest = choice.cheapest_frac()
+    return [
+        Rival(
+            way.name, path.usd, _band(kept[way.name], path.usd), cheapest[way.name],
+            risk.regret(choice, way.name).mean_usd,
+        )
+        for way, path in alone
+    ]  # fmt: skip
+
+
+def _worths(study: Study, choice: risk.Choice) -> list[Worth]:
+    at = study.built.prepared.at
+    found = [w for w in risk.evppi_usd(choice) if w.usd >= 1.0][:WORTHS_MOST]
+    return [Worth(w.name, WORDS.get(w.name) or story.label(w.name, at), w.usd) for w in found]
+
+
+def _cells(study: Study, drivers: dict[str, risk.Driver]) -> list[Cell]:
+    """Who is cheapest by volume and horizon, staying with one way."""
+    built, at = study.built, study.built.prepared.at
+    by_volume = {}
+    for multiple in VOLUMES:
+        groups = {}
+        for way in study.ways:
+            if way.problem is None:
+                groups[way.name] = month_groups(built, way, multiple, None, 0.0)
+                continue
+            # Kept for a year or more: the part that always runs is taken on the best term.
+            ratio = min((term.price_ratio for term in way.terms), default=1.0)
+            problem = replace(
+                way.problem,
+                api_usd_per_h=way.problem.api_usd_per_h * multiple,
+                load_per_h=way.problem.load_per_h * multiple,
+                pools=(
+                    replace(
+                        way.problem.pools[0],
+                        held=0,
+                        reserved_usd_per_h=way.problem.pools[0].on_demand_usd_per_h * ratio,
+                    ),
+                ),
+            )
+            solution = one_pool(problem, 0)
+            if solution is not None:
+                paid = int(solution.reserved[0]) * study.hours * (problem.pools[0].reserved_usd_per_h or 0.0)
+                groups[way.name] = month_groups(built, way, multiple, solution, paid)
+        by_volume[built.prepared.volume.requests * multiple] = groups
+    horizons = sorted({min(m, study.ask.months) for m in (12, 24, 36, study.ask.months)})
+    rate = at.number("finance/any", "discount_rate_per_year")
+    table = risk.surface(by_volume, drivers, study.ahead.paths, horizons, rate)
+    cells = []
+    for v, volume in enumerate(table.volumes):
+        for h, months in enumerate(table.horizons):
+            fracs = [table.cheapest_frac[i][v][h] for i in range(len(table.options))]
+            best = int(np.argmax(fracs))
+            cells.append(Cell(volume, months, table.options[best], fracs[best]))
+    return cells
+
+
+def _week_error(study: Study, best: Chosen, solutions: Sequence[Solution | None]) -> float | None:
+    """What the first year by one week a quarter misjudges, against all its hours with growth week by week."""
+    first = [q for q, stage in enumerate(study.stages) if stage.quarter.first < 12]
+    estimated = exact = 0.0
+    for q in first:
+        way, stage = study.ways[best.ways[q]], study.stages[q]
+        if way.problem is None:
+            continue
+        middle = stage.quarter.middle
+        ratio = study.ahead.middle(follows(way), middle)
+        weeks = stage.quarter.months * study.hours / WEEK_H
+        levels = [
+            (1.0 + study.ask.growth_per_month)
+            ** (stage.quarter.first + (k + 0.5) / weeks * stage.quarter.months)
+            for k in range(round(weeks))
+        ]
+        one = at_volume(way, 1.0, ratio, stage.gpu_ratio)
+        year = replace(
+            one,
+            weight_h=np.full(
+                len(levels) * WEEK_H, stage.quarter.months * study.hours / (len(levels) * WEEK_H)
+            ),
+            api_usd_per_h=np.concatenate([one.api_usd_per_h * m for m in levels], axis=1),
+            load_per_h=np.concatenate([one.load_per_h * m for m in levels], axis=2),
+            pool_usd_per_h=np.concatenate([one.pool_usd_per_h for _ in levels], axis=2),
+            cyclic=False,
+        )
+        whole = one_pool(year, 0, best.committed[q])
+        found = solutions[q]
+        if whole is None or found is None:
+            return None
+        exact += whole.usd_per_month
+        estimated += found.usd_per_month * stage.quarter.months
+    return None if exact <= 0 else estimated / exact - 1.0
+
+
+def _headline(study: Study, best: Chosen, rivals: list[Rival]) -> str:
+    months = study.ask.months
+    text = f"Over {months} months the least-cost path costs {money(best.usd)} of today's money"
+    today = next((r for r in rivals if r.way == "as today"), None)
+    if today is not None and today.usd is not None and today.usd > best.usd * 1.001:
+        text += f", {money(today.usd - best.usd)} less than staying as today"
+    switches = [q for q in range(1, len(best.ways)) if best.ways[q] != best.ways[q - 1]]
+    if switches:
+        q = switches[0]
+        text += f"; switch to {study.ways[best.ways[q]].name} in {study.stages[q].quarter.label}"
+    elif best.signed:
+        text += f"; sign {len(best.signed)} commitment{'s' if len(best.signed) > 1 else ''}"
+    else:
+        text += "; sign nothing, switch nothing on the way" if best.ways[0] == best.ways[-1] else ""
+    return text + "."
+
+
+def _notes(study: Study) -> list[str]:
+    growth, volume = study.ask.growth_per_month, count(study.built.prepared.volume.requests)
+    grows = f"Traffic grows {percent(growth)} a month, from {volume} requests a month."
+    said = [grows if growth else "Traffic stays as it is (--growth 4%/mo)."]
+    if study.ask.prices == "flat":
+        said.append("Prices of APIs and rents stay as they are today (--prices forecast).")
+    else:
+        mid = study.ask.months
+        parts = [
+            f"{WORDS[n].removesuffix(' to come')} {study.ahead.middle(n, mid):.2f}x"
+            for n in study.ahead.paths
+        ]
+        said.append(f"Prices at the end of the horizon, median of the forecast: {', '.join(parts)}.")
+    said.append("At any time one kind of replica at most runs beside the APIs.")
+    return said
