@@ -84,7 +84,7 @@ def reconcile(
             show("")
         _show(one)
     if len(found) > 1:
-        show("", Text(_headline("The invoices together are", found), "bold"))
+        show("", Text(wrapped(_headline("The invoices together are", found), indent=0), "bold"))
     for provider, usd in beside.items():
         if usd:
             show(wrapped(f"The log also has {_cents(usd)} at {provider}: no invoice of it was given"))

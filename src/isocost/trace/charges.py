@@ -37,9 +37,9 @@ _METERS: tuple[tuple[str, str], ...] = (
     ("cache_storage", r"cache storage|cached? (content )?storage"),
     ("cache_write_1h", r"ephemeral 1h|cach(e|ing) (write|creation).*\b1 ?h|1 ?h(our)? cache (write|creat)"),
     ("cache_write", r"cach(e|ing) (write|creation)|ephemeral 5m"),
-    ("audio_cache_read", r"cached.*audio|audio.*cached"),
-    ("image_cache_read", r"cached.*image|image.*cached"),
-    ("cache_read", r"cached|cache (read|hit)|\bcchd\b|\bcd inpt?\b"),
+    ("audio_cache_read", r"(?<!un)cached.*audio|audio.*(?<!un)cached"),
+    ("image_cache_read", r"(?<!un)cached.*image|image.*(?<!un)cached"),
+    ("cache_read", r"(?<!un)cached|cache (read|hit)|\bcchd\b|\bcd inpt?\b"),
     ("audio_input", r"audio.*(input|prompt|\binpt?\b)"),
     ("audio_output", r"audio.*(output|completion|\bout(p|pt)?\b)"),
     ("image_input", r"image.*(input|prompt|\binpt?\b)"),
@@ -131,6 +131,8 @@ def meter_of(text: str) -> str:
 
     >>> meter_of("gpt-4.1, cached input"), meter_of("USE1-Nova-output-tokens"), meter_of("Seats")
     ('cache_read', 'output', '')
+    >>> meter_of("uncached_input_tokens"), meter_of("cache_creation.ephemeral_1h_input_tokens")
+    ('input', 'cache_write_1h')
     """
     low = re.sub(r"[_\-,/|]+", " ", _snake(text))
     return next((meter for meter, pattern in _METERS if re.search(pattern, low)), "")

@@ -232,7 +232,7 @@ def _azure(table: Table, doubts: list[str]) -> Iterator[Row]:
         item = cell("meter_name") or cell("product_name", "product")
         kind = _AZURE_KINDS.get(cell("charge_type").lower(), "adjustment")
         quantity = maybe_amount(cell("quantity"), where)
-        payg = maybe_amount(cell("payg_price", "pay_g_price"), where)
+        payg = maybe_amount(cell("payg_price", "pay_gprice"), where)
         rate = maybe_amount(cell("exchange_rate_pricing_to_billing", "exchange_rate"), where)
         listed = None
         if payg is not None and quantity is not None and kind == "usage":
