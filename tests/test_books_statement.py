@@ -225,3 +225,20 @@ def test_what_a_proxy_answered_is_avoided_and_not_billed(tmp_path: Path, catalog
     assert before.n_requests == after.n_requests + 1
     after.write(tmp_path)
     assert Statement.read(tmp_path).avoided_fusd == after.avoided_fusd
+
+
+def test_a_call_that_failed_without_an_answer_costs_what_its_provider_says(catalog: Catalog) -> None:
+    """OpenAI says that it charges nothing for it; of Anthropic no such word was read, so its tokens count."""
+    failed, cancelled = int(Outcome.ERROR), int(Outcome.CANCELLED)
+    rows = [
+        ("2026-10-01T10:00", model, 1000, 0, output, "t", "w", outcome)
+        for model in ("gpt-4.1", "claude-sonnet-4-5")
+        for output, outcome in ((0, failed), (7, failed), (0, cancelled))
+    ]
+    found = statement(trace_of(rows), catalog)
+    assert found.not_charged == 1
+    assert found.n_requests == 6
+    given = {
+        key: quantity for key, quantity in found.quantity_by("model", "meter").items() if key[1] == "input"
+    }
+    assert given == {("gpt-4.1", "input"): 2000, ("claude-sonnet-4-5", "input"): 3000}

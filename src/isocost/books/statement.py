@@ -114,6 +114,8 @@ class Statement(msgspec.Struct, frozen=True):
     before: in no line. ``bad_rows`` are rows whose counts contradict each other: counted as unpriced
     requests, their usage in no line. ``avoided`` calls a proxy answered from its own cache: they are in no
     line and no count, because no provider billed them; ``avoided_fusd`` is what they would have cost.
+    ``not_charged`` calls failed without an output token at a provider that does not charge for such: counted
+    as requests, their tokens in no line.
     """
 
     title: str
@@ -128,6 +130,7 @@ class Statement(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
     avoided: int = 0
     avoided_fusd: int = 0
+    not_charged: int = 0
 
     @property
     def total_fusd(self) -> int:
@@ -242,8 +245,9 @@ class Statement(msgspec.Struct, frozen=True):
 def statement(trace: Trace, catalog: Catalog, *, bucket: Bucket = "day") -> Statement:
     """Price a log, each row at its own date, and add it up, a chunk at a time.
 
-    Every logged call is in it, but a duplicate and one that a proxy's own cache answered: providers bill
-    what failed after the first token too, and a call that used nothing adds nothing.
+    Every logged call is in it, but a duplicate and one that a proxy's own cache answered. Providers bill what
+    failed after the first token; what failed before it counts as logged, unless the provider says that it
+    does not charge for it (``failed_billed``).
 
     Raises:
         BadTrace: the log's clock counts from its own start, so no date has a price; or it has no rows.
@@ -273,6 +277,7 @@ def statement(trace: Trace, catalog: Catalog, *, bucket: Bucket = "day") -> Stat
         sums.notes(),
         sums.avoided,
         sums.avoided_fusd,
+        sums.not_charged,
     )
 
 

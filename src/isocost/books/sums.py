@@ -20,6 +20,7 @@ from isocost.bill import STATUS
 from isocost.bill.columns import exact_sums, quantities, reasons
 from isocost.bill.tariff import SLOTS, Tariff
 from isocost.catalog import Catalog
+from isocost.catalog.catalog import CatalogAt
 from isocost.catalog.names import Offering, resolve
 from isocost.catalog.prices import METERS, STANDARD
 from isocost.errors import UnknownModel
@@ -46,7 +47,8 @@ class Sums:
     ``quantities`` by (start of the period in ns, provider, model, offering, tier, region, tenant, workload,
     meter, rate, facts, ``WHO``); ``counts`` by the same without meter, rate and facts: requests, partial,
     unpriced. ``avoided`` calls a proxy answered from its own cache: nobody billed them, and ``avoided_fusd``
-    is what they would have cost.
+    is what they would have cost. ``not_charged`` calls failed without an output token at providers that say
+    they do not charge for such: their tokens are in no line.
     """
 
     catalog: Catalog
@@ -59,6 +61,7 @@ class Sums:
     bad_rows: int = 0
     avoided: int = 0
     avoided_fusd: int = 0
+    not_charged: int = 0
     first_ns: int | None = None
     last_ns: int | None = None
     _resolved: dict[tuple[str, str], Offering | None] = field(default_factory=dict)
@@ -112,6 +115,7 @@ class Sums:
             self.finish()
             self._tariff = Tariff(self.catalog, list(self._offerings), self._tiers)
         columns = self._columns(chunk, known[codes])
+        self._forgive(columns, chunk, offerings, codes)
         bill = self._tariff.price(columns, lines=True)
         start = chunk.arrival_ns // self.step_ns
         low = int(start.min())
@@ -133,6 +137,25 @@ class Sums:
         begun = [int(start[row]) * self.step_ns for row in rows]
         self._quantities(columns, bill.line, dense, list(zip(origins, places, begun, strict=True)))
         self._requests(columns, bill.status, dense, list(zip(origins, places, begun, strict=True)))
+
+    def _forgive(
+        self,
+        columns: dict[str, npt.NDArray[Any]],
+        chunk: Chunk,
+        offerings: Sequence[Offering | None],
+        codes: Ints,
+    ) -> None:
+        """Take the tokens out of calls that failed without an answer, where the provider charges none."""
+        failed = (chunk.outcome == int(Outcome.ERROR)) | (chunk.outcome == int(Outcome.RETRY))
+        if not failed.any():
+            return
+        at = self.catalog.at(utc(int(chunk.arrival_ns[0])).date())
+        free = np.array([one is not None and _forgives(at, one.provider) for one in offerings], np.bool_)
+        rows = failed & free[codes] & (chunk.output_tok == 0) & (chunk.input_tok > 0)
+        self.not_charged += int(rows.sum())
+        for name in (*COUNTS, "input_tok"):
+            if name in columns and rows.any():
+                columns[name] = np.where(rows, 0, columns[name]).astype(columns[name].dtype)
 
     def _origin(self, line: int, tier: int) -> tuple[int, str]:
         """The line of rates (0: none) and the tier that a rank stands for."""
@@ -295,6 +318,12 @@ class Sums:
             return (*names, METERS.index(meter), -1 if rate is None else rate, facts, *item[0][-3:])
 
         yield from sorted(self.quantities.items(), key=order)
+
+
+def _forgives(at: CatalogAt, provider: str) -> bool:
+    """Whether a provider says that it does not charge for calls that failed without an answer."""
+    rule = at.find(f"provider/{provider}", "failed_billed")
+    return rule is not None and rule.value == "no"
 
 
 def number(key: Ints, size: int) -> tuple[Ints, Ints]:

@@ -227,6 +227,8 @@ def _show(found: Statement, said: Logged, trace: Trace, keys: tuple[str, ...], g
         show(wrapped(reason, "because     " if not at else " " * 12))
     if said.failed or said.cancelled:
         text = f"{said.failed:,} failed, {said.cancelled:,} cancelled; billed for what tokens they logged"
+        if found.not_charged:
+            text += f", but {found.not_charged:,} without an answer where the provider charges for none"
         show(wrapped(text, "calls       "))
     if said.duplicates:
         show(wrapped(f"{said.duplicates:,} rows, not billed", "duplicates  "))
@@ -324,6 +326,7 @@ def _document(
         "failed": said.failed,
         "cancelled": said.cancelled,
         "duplicates": said.duplicates,
+        "not_charged": found.not_charged,
         "avoided": found.avoided,
         "avoided_usd": format(Decimal(found.avoided_fusd).scaleb(-15), "f"),
         "bad_rows": found.bad_rows,
