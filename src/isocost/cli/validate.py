@@ -17,11 +17,13 @@ from isocost.errors import BadInput
 
 if TYPE_CHECKING:
     from isocost.validate.kinds import Share
+    from isocost.validate.peers import Peer
 
 MOST_FAILED = 6
 FRACTIONS = frozenset({"mape", "median", "covered"})
 SHOWN = FRACTIONS | {
     "kind", "file", "rows", "left_out", "passed", "failed", "passed_ids", "by", "wrong", "compared", "notes",
+    "peers",
 }  # fmt: skip
 """Parts of a report that have a place of their own in what is printed."""
 HEADS = (("rows", "r"), ("passed", "r"), ("MAPE", "r"), ("median", "r"), ("in 80 %", "r"))
@@ -69,7 +71,9 @@ def validate(
                         "notes": (wrong.line(),),
                     }
                 )
-    return show_json(reports) if json else _show_all(reports)
+    if json:
+        return show_json(reports)
+    return _show_one(reports[0]) if len(reports) == 1 else _show_all(reports)
 
 
 def _show_one(found: Mapping[str, Any]) -> None:
@@ -83,7 +87,7 @@ def _show_one(found: Mapping[str, Any]) -> None:
     if rows != kept:
         show(wrapped(_words(found["left_out"]), "left out: "))
     _show_rest(found)
-    _show_groups(found.get("by"))
+    _show_groups(found.get("by"), found.get("peers") or {})
     _show_failed(found)
     for note in found.get("notes", ()):
         show(wrapped(note))
@@ -134,14 +138,26 @@ def _show_failed(found: Mapping[str, Any]) -> None:
         show(wrapped(case.why, f"{case.id}: "))
 
 
-def _show_groups(by: Mapping[str, Mapping[str, Share]] | None) -> None:
+def _show_groups(by: Mapping[str, Mapping[str, Share]] | None, peers: Mapping[str, Sequence[Peer]]) -> None:
     if not by:
         return
-    table = grid(("by", "l"), ("", "l"), *HEADS)
+    others = any(peers.values())
+    table = grid(
+        ("by", "l"), ("", "l"), *HEADS, *([("another predictor: MAPE, median", "l")] if others else [])
+    )
     for name, shares in by.items():
         for i, (value, share) in enumerate(shares.items()):
-            table.add_row(name if i == 0 else "", value, *_cells(share))
+            cells = [name if i == 0 else "", value, *_cells(share)]
+            if others:
+                cells.append(_others(peers.get(value, ())) if name == "metric" else "")
+            table.add_row(*cells)
     show("", table)
+
+
+def _others(peers: Sequence[Peer]) -> str:
+    return "; ".join(
+        f"{one.name} {_percent(one.mape) or '-'}, {_percent(one.median) or '-'}" for one in peers
+    )
 
 
 def _show_all(reports: Sequence[Mapping[str, Any]]) -> None:
@@ -160,15 +176,18 @@ def _show_all(reports: Sequence[Mapping[str, Any]]) -> None:
     show(Text(f"{held:,} of {total:,} rows passed, in {len(reports)} files", "bold"), "", table)
     names = dict.fromkeys(name for found in reports for name in found.get("by") or {})
     for name in names:
-        table = grid((f"by {name}", "l"), ("kind", "l"), ("source", "l"), *HEADS)
+        others = name == "metric" and any(any((found.get("peers") or {}).values()) for found in reports)
+        beside = [("another predictor: MAPE, median", "l")] if others else []
+        table = grid((f"by {name}", "l"), ("kind", "l"), ("source", "l"), *HEADS, *beside)
         lines = [
-            (value, found["kind"], _source(found), share)
+            (value, found["kind"], _source(found), share, (found.get("peers") or {}).get(value, ()))
             for found in reports
             for value, share in (found.get("by") or {}).get(name, {}).items()
         ]
         last = ""
-        for value, kind, source, share in sorted(lines, key=lambda line: line[:3]):
-            table.add_row(value if value != last else "", kind, source, *_cells(share))
+        for value, kind, source, share, peers in sorted(lines, key=lambda line: line[:3]):
+            more = [_others(peers)] if others else []
+            table.add_row(value if value != last else "", kind, source, *_cells(share), *more)
             last = value
         show("", table)
     for found in reports:

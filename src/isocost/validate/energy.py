@@ -36,7 +36,7 @@ from isocost.perf.coarse import (
 from isocost.perf.energy import Power, power_frac, power_of
 from isocost.perf.hardware import gpu_id_of, gpu_of
 from isocost.validate.kinds import Share, shares_by
-from isocost.validate.peers import peers_of
+from isocost.validate.peers import Peer, peers_of
 
 COLUMNS = (
     "dataset", "task", "model_id", "total_params_b", "active_params_b", "precision", "gpu", "num_gpus",
@@ -84,6 +84,7 @@ class EnergyReport(msgspec.Struct, frozen=True):
     median: float
     covered: float
     by: dict[str, dict[str, Share]]
+    peers: dict[str, list[Peer]]
     notes: tuple[str, ...]
 
 
@@ -132,6 +133,7 @@ def validate_energy(file: Path, catalog: Catalog | None = None) -> EnergyReport:
         float(np.median(error)),
         float(covered.mean()),
         by,
+        {METRIC_WORDS[metric]: peers_of(at, "energy", metric) for metric in METRICS},
         _notes(at, runs),
     )
 
@@ -268,6 +270,7 @@ def _arrays(at: CatalogAt, kept: Sequence[tuple[Mapping[str, Any], str, tuple[fl
     rate, joule = column("output_tok_per_s", np.nan), column("j_per_output_token", np.nan)
     dp = np.maximum(column("dp", 1.0), 1.0)
     models = tuple(str(row["model_id"]) for row, *_ in kept)
+    families = {name: _family(at, name) for name in set(models)}
     return Runs(
         Shape(*np.array([shape for *_, shape, _ in kept]).T),
         Machine(
@@ -279,7 +282,7 @@ def _arrays(at: CatalogAt, kept: Sequence[tuple[Mapping[str, Any], str, tuple[fl
         np.array([at.number(f"gpu/{one}", "tdp_w") for one in ids]),
         tuple(ids), tuple(_stack(str(row["dataset"])) for row, *_ in kept),
         tuple(re.sub(r"[^a-z0-9]+", "-", str(row["task"]).lower()) for row, *_ in kept),
-        models, tuple(_family(at, name) for name in models), np.array([flag for *_, flag in kept]),
+        models, tuple(families[name] for name in models), np.array([flag for *_, flag in kept]),
         {"tok_per_s": rate, "j_per_tok": joule, "power_w": rate * joule},
         tuple(_id(row) for row, *_ in kept),
     )  # fmt: skip

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from isocost.catalog import Catalog
 from isocost.errors import BadInput
+from isocost.validate.peers import peers_of
 
 
 class Share(msgspec.Struct, frozen=True):
@@ -131,6 +132,10 @@ def compare(
     report.pop("path", None)
     if not isinstance(report["rows"], int):
         report |= {"compared": report["rows"], "rows": len(report["rows"])}
+    if "peers" not in report:
+        at = (catalog or Catalog.load()).at(date.today())
+        metrics = (report.get("by") or {}).get("metric", {})
+        report["peers"] = {metric: peers_of(at, name, metric, file.stem) for metric in metrics}
     return {"kind": name, "file": str(file), **report}
 
 
