@@ -157,31 +157,49 @@ def serve_engines(
 
     options = options or Options()
     load = _load(arrival_ps, input_tok, output_tok, cached_tok, made_tok)
-    engine = _engine(terms, limits, options, load)
-    rules = _rules(options)
-    n, groups = load.arrival_ps.size, options.n_replicas
-    fleet = _fleet(engine, options, n)
-    ttft, e2e, queued = np.full((3, n), -1, np.int64)
-    out = kernel.Out(
-        ttft, e2e, queued,
-        np.full(n, -1, np.int32), np.full(n, kernel.UNFINISHED, np.int8),
-        np.zeros(n, np.int32), np.zeros(n, np.int32),
-    )  # fmt: skip
-    most = load.input_tok + load.output_tok + engine.accept.size
-    out.status[-(-most // engine.block_tok) > engine.n_blocks] = kernel.TOO_LARGE
+    load, fleet, engine, rules, out = _laid_out(load, terms, limits, options)
     try:
         end = int(engine_kernel.run(load, fleet, engine, rules, out))
     except OverflowError as error:
         raise BadTrace(
             "the replay lasts longer than 53 days", fix="split the trace into partitions"
         ) from error
-    group = fleet.group
+    group, groups = fleet.group, options.n_replicas
     on = group[:, kernel.ON_PS].copy()
     for g in range(groups):
         if group[g, kernel.PHASE] in (kernel.ON, kernel.STARTING):
             on[g] += max(0, end - int(group[g, kernel.LAUNCHED]))
     prefill, decode = group[:, kernel.PREFILL_PS].copy(), group[:, kernel.DECODE_PS].copy()
     return EngineServed(*out, prefill, decode, on, int(group[:, kernel.STEPS].sum()), end)
+
+
+Laid = tuple[kernel.Load, kernel.Fleet, kernel.Engine, kernel.Rules, kernel.Out]
+
+
+def laid_out(
+    arrival_ps: ArrayLike,
+    input_tok: ArrayLike,
+    output_tok: ArrayLike,
+    cached_tok: ArrayLike | None,
+    machine: tuple[StepTerms, EngineLimits, Options],
+) -> Laid:
+    """The tables that the kernel works on, for loops that drive it themselves; checked as a replay's are."""
+    return _laid_out(_load(arrival_ps, input_tok, output_tok, cached_tok, None), *machine)
+
+
+def _laid_out(load: kernel.Load, terms: StepTerms, limits: EngineLimits, options: Options) -> Laid:
+    engine = _engine(terms, limits, options, load)
+    rules = _rules(options)
+    n = load.arrival_ps.size
+    fleet = _fleet(engine, options, n)
+    ttft, e2e, queued = np.full((3, n), -1, np.int64)
+    out = kernel.Out(
+        ttft, e2e, queued, np.full(n, -1, np.int32), np.full(n, kernel.UNFINISHED, np.int8),
+        np.zeros(n, np.int32), np.zeros(n, np.int32),
+    )  # fmt: skip
+    most = load.input_tok + load.output_tok + engine.accept.size
+    out.status[-(-most // engine.block_tok) > engine.n_blocks] = kernel.TOO_LARGE
+    return load, fleet, engine, rules, out
 
 
 def serve_disaggregated(
