@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 CHUNK_ROWS = 1_000_000
 CHUNK_BLOCKS = 16_000_000
-MEMORY_LIMIT = "1500MB"
-"""DuckDB spills to disk above this."""
+MEMORY_LIMIT: Mapping[str, str] = {"parquet": "600MB"}
+"""DuckDB spills to disk above this; above 1500MB where a row is text, which may be of many megabytes."""
 
 BAD_SHARE = 0.01
 """Share of rows that may be unusable before the log is refused: more says that it was misread."""
@@ -167,7 +167,7 @@ def ingest(head: Head, scan: Scan, *, reader: str, title: str, lenient: bool = F
     spill = tempfile.mkdtemp(prefix="isocost-")
     con = duckdb.connect()
     con.execute("SET TimeZone = 'UTC'")
-    con.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
+    con.execute(f"SET memory_limit = '{MEMORY_LIMIT.get(head.kind, '1500MB')}'")
     con.execute(f"SET temp_directory = {literal(spill)}")
     con.execute("SET preserve_insertion_order = true")
     con.execute("SET enable_progress_bar = false")
