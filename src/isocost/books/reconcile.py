@@ -7,7 +7,7 @@ files identify it (docs/money.md has the rule of each); all else is *unexplained
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from fractions import Fraction
@@ -64,7 +64,7 @@ ZONES = range(-12, 15)
 LEAST_SHARE = Fraction(1, 4)
 """Share of the slots that another zone must make agree to be taken."""
 
-_BESIDE = {
+_BESIDE: Mapping[str, tuple[str, str]] = {
     "tax": (TAX, "tax lines"),
     "credit": (CREDITS, "credit lines"),
     "fee": (CONTRACT, "fee lines"),
