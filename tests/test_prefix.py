@@ -13,7 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isocost.errors import BadInput, BadLimits, BadTrace
-from isocost.replay.prefix import Blocks, belady, block_sizes, blocks, fifo, infinite, lru, time_to_live
+from isocost.replay.prefix import (
+    Blocks,
+    belady,
+    block_sizes,
+    blocks,
+    fifo,
+    infinite,
+    lru,
+    time_to_live,
+    time_to_live_of_rows,
+)
 from isocost.validate.prefix import read_blocks, validate_prefix
 
 CASES = Path(__file__).parent / "cases" / "prefix_belady.csv"
@@ -136,6 +146,28 @@ def test_belady_is_optimal_on_single_blocks(ids, capacity) -> None:
                     step[frozenset(option)] = max(step.get(frozenset(option), 0), gain)
         best = step
     assert belady(prompts, capacity).sum() == max(best.values())
+
+
+@settings(max_examples=200, deadline=None)
+@given(traces_st, st.lists(st.integers(0, 400), min_size=40, max_size=40), st.sampled_from([0, 300, 3600]))
+def test_time_to_live_equals_a_dictionary_of_last_uses(rows, gaps, life) -> None:
+    """Also over chosen rows of a table, whose blocks are not copied."""
+    arrival = np.cumsum(gaps[: len(rows)])
+    used: dict[tuple[int, ...], int] = {}
+    expected = []
+    for row, now in zip(chains(rows), arrival.tolist(), strict=True):
+        expected.append(hits(row, {chain for chain, last in used.items() if now - last <= life}))
+        used |= dict.fromkeys(row, now)
+    prompts = prompts_of(rows)
+    assert time_to_live(prompts, arrival, life).tolist() == expected
+    whole = np.array([max(0, len(row) * 4 - 1) for row in rows])
+    every = np.arange(len(rows))
+    found = time_to_live_of_rows(prompts.offsets, prompts.nodes, every, arrival, whole, 4, life)
+    assert found.tolist() == expected
+    some = every[::2]
+    part = prompts_of([rows[i] for i in some])
+    found = time_to_live_of_rows(prompts.offsets, prompts.nodes, some, arrival[some], whole[some], 4, life)
+    assert found.tolist() == time_to_live(part, arrival[some], life).tolist()
 
 
 def test_time_to_live_is_renewed_by_use() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from isocost.errors import BadLimits, BadTrace
 from isocost.replay.engine import (
     EngineLimits,
     Losses,
@@ -13,7 +15,10 @@ from isocost.replay.engine import (
     Scaling,
     StepTerms,
     experts_touched,
+    interruptions,
+    serve_disaggregated,
     serve_engines,
+    tokens_per_step,
 )
 from isocost.replay.engine_stepwise import Ask, agrees, serve_engines_stepwise
 
@@ -69,3 +74,94 @@ def test_equals_the_plain_loop(world) -> None:
     asks, groups, end = serve_engines_stepwise([Ask(*row) for row in rows], TERMS, limits, options, touched)
     assert agrees(found, asks, groups)
     assert found.end_ps == end
+
+
+LOAD = (np.arange(60) * 20_000, np.full(60, 40), np.full(60, 20))
+ROOM = EngineLimits(64, 16, 400, 4)
+
+
+def test_a_full_cache_preempts_who_came_last_and_loses_nothing() -> None:
+    """Everybody is served, late; the first of a crowd is never put out; what is redone is time spent."""
+    crowd = (np.zeros(12, int), np.full(12, 40), np.full(12, 60))
+    roomy = serve_engines(*crowd, TERMS, ROOM)
+    tight = serve_engines(*crowd, TERMS, ROOM._replace(n_blocks=60))
+    assert (tight.status == 0).all()
+    assert roomy.preempted.sum() == 0 < tight.preempted.sum()
+    assert tight.preempted[0] == 0
+    assert tight.prefill_ps.sum() > roomy.prefill_ps.sum()
+    assert tight.e2e_ps.max() > roomy.e2e_ps.max()
+
+
+def test_ranks_wait_for_the_slowest() -> None:
+    """Two ranks in lock-step are never faster than two engines apart, and slower where loads differ."""
+    prompt = np.where(np.arange(60) % 2, 200, 4)
+    columns = (LOAD[0], prompt, LOAD[2])
+    apart = serve_engines(*columns, TERMS, ROOM, Options(2, "round_robin"))
+    together = serve_engines(*columns, TERMS, ROOM._replace(ranks=2), Options(1, "round_robin"))
+    assert (apart.rank == together.rank).all()
+    assert together.e2e_ps.mean() > apart.e2e_ps.mean()
+    assert together.steps < apart.steps
+
+
+def test_littles_law_holds() -> None:
+    """Mean requests in the system are arrivals a second times the mean stay, exactly, over a whole replay."""
+    found = serve_engines(*LOAD, TERMS, ROOM._replace(lag=1), Options(2))
+    events = sorted([(t, 1) for t in LOAD[0]] + [(t, -1) for t in LOAD[0] + found.e2e_ps])
+    inside, before, area = 0, 0, 0
+    for at, change in events:
+        area += inside * (at - before)
+        inside, before = inside + change, at
+    assert area == found.e2e_ps.sum()
+
+
+def test_drafts_give_as_many_tokens_as_are_accepted() -> None:
+    """Steps for one sequence are its tokens over the mean tokens a step, within chance."""
+    shares = (0.8, 0.5, 0.2)
+    alone = EngineLimits(64, 1, 4000, 4)
+    found = serve_engines([0], [1], [9000], TERMS, alone, Options(accept_frac=shares, seed=3))
+    assert 9000 / found.steps == pytest.approx(tokens_per_step(shares), rel=0.02)
+
+
+def test_scaling_pays_from_launch_and_losses_requeue() -> None:
+    rule = Scaling(10_000, 2, 1, 4, 50_000, 200_000, 1)
+    scaled = serve_engines(*LOAD, TERMS, ROOM, Options(4, scaling=rule))
+    fixed = serve_engines(*LOAD, TERMS, ROOM, Options(4))
+    assert (scaled.status == 0).all()
+    assert scaled.on_ps.sum() < fixed.on_ps.sum() == 4 * fixed.end_ps
+    assert scaled.ttft_ps.mean() > fixed.ttft_ps.mean()
+    losses = interruptions(3e9, 4, int(LOAD[0][-1]), 30_000, 20_000, seed=1)
+    again = interruptions(3e9, 4, int(LOAD[0][-1]), 30_000, 20_000, seed=1)
+    assert np.array_equal(losses.at_ps, again.at_ps)
+    spot = serve_engines(*LOAD, TERMS, ROOM, Options(4, losses=losses))
+    assert len(losses.at_ps) > 0 < spot.restarted.sum()
+    assert (spot.status == 0).all()
+    assert spot.on_ps.sum() < fixed.on_ps.sum()
+
+
+def test_two_pools_are_one_pool_where_sending_is_free() -> None:
+    """With one request at a time, prefill and decode apart take what they take together, and the transfer."""
+    columns = (np.arange(5) * 10**9, np.full(5, 30), np.full(5, 12))
+    pool = (TERMS, ROOM, Options())
+    _, _, ttft, e2e = serve_disaggregated(*columns, pool, pool, 0)
+    whole = serve_engines(*columns, TERMS, ROOM)
+    assert ttft.tolist() == whole.ttft_ps.tolist()
+    assert e2e.tolist() == whole.e2e_ps.tolist()
+    _, _, _, sent = serve_disaggregated(*columns, pool, pool, 100)
+    assert (sent - e2e).tolist() == [3000] * 5
+
+
+def test_what_cannot_be_is_refused() -> None:
+    with pytest.raises(BadLimits):
+        serve_engines(*LOAD, TERMS, ROOM._replace(lag=1), Options(accept_frac=(0.5,)))
+    with pytest.raises(BadLimits):
+        serve_engines(*LOAD, TERMS, ROOM, Options(accept_frac=(0.5, 0.6)))
+    with pytest.raises(BadLimits):
+        serve_engines(*LOAD, TERMS, ROOM, Options(losses=Losses([5], [3], 0, 0)))
+    with pytest.raises(BadLimits):
+        serve_engines(*LOAD, TERMS, ROOM, Options(scaling=Scaling(0, 1, 1, 1, 0, 0, 1)))
+    with pytest.raises(BadTrace):
+        serve_engines(*LOAD, TERMS, ROOM, made_tok=np.ones(60, int))
+    with pytest.raises(BadTrace):
+        serve_engines([2, 1], [1, 1], [1, 1], TERMS, ROOM)
+    large = serve_engines([0], [5000], [10], TERMS, ROOM)
+    assert (int(large.status[0]), int(large.e2e_ps[0])) == (2, -1)

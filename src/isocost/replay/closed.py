@@ -42,6 +42,7 @@ I64 = NDArray[np.int64]
 PS_PER_S = 1e12
 NANO = 1e9
 MOST_ATTEMPTS = 64
+SLOTS = 4
 UNLIMITED = 2**62
 
 
@@ -140,8 +141,9 @@ def serve_closed(
         else:
             for row, values in zip(times, (found.ttft_ps, found.e2e_ps), strict=True):
                 row[:, d] = _column(values, n, name)
-    # The kernel is compiled for one pool at least.
-    pools = pools or [_pool(arrival[:0], _nobody(), shape)]
+    # The kernel is compiled once for each number of pools: four will do for most.
+    while not pools or len(pools) % SLOTS:
+        pools.append(_pool(arrival[:0], _nobody(), shape))
     bars = [UNLIMITED if np.isinf(usd) else int(usd * NANO) for usd in (happened.soft_usd, happened.hard_usd)]
     cost = np.rint(_table(table, happened.cost_usd, n, 0.0) * NANO).astype(np.int64)
     judged = _table(table, happened.judged, n, -1.0 if np.isfinite(table.chance).any() else float(SERVED))
