@@ -363,3 +363,26 @@ def test_a_plan_sees_all_cache_writes_as_one_kind() -> None:
     planned = trace.requests()
     assert planned.cache_write_1h_tok is None
     assert planned.cache_write_tok.tolist() == [250, 0, 0, 0, 0]
+
+
+def test_bedrock_writes_by_life_and_the_tier_of_the_answer(tmp_path: Path) -> None:
+    """Converse says how long each write lives in a list, and the tier that served the call."""
+    usage = {"cacheDetails": [{"inputTokens": 600, "ttl": "1h"}, {"inputTokens": 300, "ttl": "5m"}]}
+    body = {"usage": usage, "serviceTier": {"type": "flex"}}
+    row = {
+        "schemaType": "ModelInvocationLog", "timestamp": "2026-11-01T10:00:00Z", "region": "us-east-1",
+        "modelId": "us.anthropic.claude-opus-5-5", "requestId": "a",
+        "input": {"inputTokenCount": 100, "cacheReadInputTokenCount": 0, "cacheWriteInputTokenCount": 900},
+        "output": {"outputTokenCount": 7, "outputBodyJson": body},
+    }  # fmt: skip
+    plain = {**row, "requestId": "b", "output": {"outputTokenCount": 7}}
+    path = tmp_path / "log.jsonl"
+    path.write_text("\n".join(json.dumps(one) for one in (row, plain)) + "\n")
+    trace = open_trace(path)
+    table = trace.table()
+    assert table.cache_write_tok is not None
+    assert table.cache_write_1h_tok is not None
+    assert table.tier is not None
+    assert (table.cache_write_tok.tolist(), table.cache_write_1h_tok.tolist()) == ([300, 900], [600, 0])
+    assert [trace.names["tier"][code] if code >= 0 else "" for code in table.tier] == ["flex", ""]
+    assert {one.code: one.rows for one in trace.findings}["short_writes"] == 1

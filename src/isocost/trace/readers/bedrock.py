@@ -49,7 +49,12 @@ def scan(head: Head, _mapping: Mapping[str, str]) -> Scan:
     # their own count, which includes them.
     openai = f"{get('modelId')} LIKE '%openai.%'"
     whole = f"CASE WHEN {openai} THEN {plain} ELSE {plain} + {parts} END"
-    kept = number(get(*_BODY, "usage", "cache_creation", "ephemeral_1h_input_tokens"))
+    # How long writes live stands in the answer only: as Anthropic says it, or in Converse's list by life.
+    lives = get(*_BODY, "usage", "cacheDetails")
+    each = f"TRY_CAST({lives} AS JSON[])"
+    hour = f"list_sum([TRY_CAST(one->>'$.inputTokens' AS DOUBLE) for one in {each} if one->>'$.ttl' = '1h'])"
+    said = number(get(*_BODY, "usage", "cache_creation", "ephemeral_1h_input_tokens"))
+    kept = f"coalesce({said}, CASE WHEN {lives} IS NOT NULL THEN coalesce({hour}, 0) END)"
     brief = f"CASE WHEN {write} IS NOT NULL THEN greatest({write} - coalesce({kept}, 0), 0) END"
     failed = f"CASE WHEN {get('errorCode')} IS NOT NULL THEN 1 ELSE 0 END"
     columns = {
@@ -64,6 +69,10 @@ def scan(head: Head, _mapping: Mapping[str, str]) -> Scan:
         "provider": "'bedrock'",
         "tenant": names.text(f"coalesce({get('identity', 'arn')}, {get('accountId')})"),
         "region": names.text(get("region")),
+        "tier": names.tier(
+            f"coalesce({get(*_BODY, 'serviceTier', 'type')}, {get(*_BODY, 'service_tier')}, "
+            f"{get('input', 'inputBodyJson', 'serviceTier', 'type')})"
+        ),
         "e2e_s": f"{number(get(*_BODY, 'metrics', 'latencyMs'))} / 1e3",
         "request_id": names.text(get("requestId")),
         "failed": failed,

@@ -37,8 +37,8 @@ def scan(head: Head, _mapping: Mapping[str, str]) -> Scan:
     held = sum(len(row[part] or ()) for row in head.sample for part in _PARTS)
     block_tok = max(1, round(sum(float(row["in_tok"] or 0) for row in head.sample) / max(1, held)))
     text = (
-        f"prompt parts carry ids but no sizes: each is taken to hold {block_tok} tokens, the mean of the first "
-        "rows, so that reuse in tokens is about right, and right in parts"
+        f"prompt parts carry ids but no sizes: each is taken to hold {block_tok} tokens, the mean of the "
+        "first rows, so that reuse in tokens is about right, and right in parts"
     )
     spelled = {"arrival_ns": "ts_s", "input_tok": "in_tok", "output_tok": "out_tok"}
     found = (Finding("guessed", "block_sizes", text),)
