@@ -1,9 +1,10 @@
 """A set-up fitted to one's own measurements: from one run's means to the terms of a step.
 
 Each run says by how much its TPOT and TTFT differ from the physics. That is a draw from how set-ups differ
-(a prior, measured on others' set-ups) with the spread of runs of one set-up around it; the posterior is
-what the calibration states, and its interval is for a run that was not seen. Where requests were measured
-one by one, the terms of a step are fitted through a replay of them, held loosely by the physics.
+with the spread of runs of one set-up around it (variances of ``perf.anchor``, measured on others' set-ups);
+the posterior is what the calibration states, and its interval is for a run that was not seen. Where
+requests were measured one by one, the terms of a step are fitted through a replay of them, held loosely by
+the physics.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from numpy.typing import NDArray
 
 from isocost.catalog import CatalogAt
 from isocost.errors import BadInput
-from isocost.perf.predict import groups_of, load_of, quantities, spread_of
+from isocost.perf.anchor import Anchors, Kinship, anchored, kinship_of
+from isocost.perf.predict import Load, Spread, groups_of, load_of, quantities, spread_of
 from isocost.replay.queue import BatchLimits, Terms, serve
 from isocost.size.calibrated import TERMS, condition
 from isocost.size.setups import Setups
@@ -132,10 +134,11 @@ def calibrate(at: CatalogAt, place: Place, runs: Sequence[Run]) -> Calibrated:
         logs = np.log(np.array(measured) / said[name])
         prior = spread_of(at, [name], group)
         middle = float(prior.middle[0])
-        wide = float(prior.high[0] - prior.low[0]) / (2 * SIGMA_80)
-        near = at.number("calibration/any", "within_log_sd", f"metric={name}")
-        ratios[name], before[name] = _posterior(logs, middle, wide, near), _ratio(middle, wide)
-        errors[name] = _errors(logs, middle, wide, near)
+        kin = kinship_of(at, name)
+        near = math.sqrt(kin.local + kin.noise)
+        ratios[name] = _posterior(logs, middle, math.sqrt(kin.common), near)
+        before[name] = Ratio(*(math.exp(float(one[0])) for one in prior))
+        errors[name] = _errors(Anchors(load, said[name], np.array(measured)), prior, kin)
     terms: dict[str, float] = {}
     seen: tuple[Percentile, ...] = ()
     held = [run.requests for run in known if run.requests is not None]
@@ -147,8 +150,9 @@ def calibrate(at: CatalogAt, place: Place, runs: Sequence[Run]) -> Calibrated:
             # A mean over requests that queued says less of the set-up than the replay of the queue.
             errors = ours
             for name, by in moved.items():
-                near = at.number("calibration/any", "within_log_sd", f"metric={name}") / 2
-                ratios[name] = _ratio(by, math.hypot(near, ours[f"{name} by request"].after))
+                kin = kinship_of(at, name)
+                loose = math.hypot(math.sqrt(kin.local + kin.noise) / 2, ours[f"{name} by request"].after)
+                ratios[name] = _ratio(by, loose)
         else:
             errors |= ours
     prompts = detailed.input_tok if detailed is not None else isl
@@ -170,19 +174,16 @@ def _is_whole(run: Run) -> bool:
     )
 
 
-def _posterior(logs: F64, middle: float, wide: float, near: float) -> Ratio:
+def _posterior(logs: F64, middle: float, between: float, near: float) -> Ratio:
     """The ratio of a set-up after ``n`` runs: a normal prior between set-ups, a normal spread within one.
 
-    ``wide`` is the deviation of any run of any set-up, ``near`` that of runs of one set-up, so that set-ups
-    differ by the root of the difference of their squares. With one run it lies between the run and the
-    prior, nearer to the run where set-ups differ more than runs do. Many runs say themselves how much they
-    spread.
+    With one run it lies between the run and the prior, nearer to the run where set-ups differ more than
+    runs do. Many runs say themselves how much they spread. The interval is for a run that was not seen.
     """
     n = len(logs)
-    spread = (
-        math.sqrt((near**2 * 4 + float(((logs - logs.mean()) ** 2).sum())) / (4 + n - 1)) if n > 1 else near
-    )
-    between = math.sqrt(max(wide**2 - near**2, (wide / 4) ** 2))
+    spread = near
+    if n > 1:
+        spread = math.sqrt((near**2 * 4 + float(((logs - logs.mean()) ** 2).sum())) / (4 + n - 1))
     weight = 1.0 / between**2 + n / spread**2
     mean = (middle / between**2 + float(logs.sum()) / spread**2) / weight
     return _ratio(mean, math.sqrt(1.0 / weight + spread**2))
@@ -192,16 +193,23 @@ def _ratio(log: float, sd: float) -> Ratio:
     return Ratio(math.exp(log), math.exp(log - SIGMA_80 * sd), math.exp(log + SIGMA_80 * sd))
 
 
-def _errors(logs: F64, middle: float, wide: float, near: float) -> Error:
-    """The error of the physics on the runs, and of calibrations that have not seen the run compared."""
-    before = float(np.abs(np.exp(middle - logs) - 1.0).mean())
-    if len(logs) < 2:
-        return Error(before, math.nan, len(logs))
-    after = []
-    for i in range(len(logs)):
-        other = _posterior(np.delete(logs, i), middle, wide, near)
-        after.append(abs(other.value / math.exp(logs[i]) - 1.0))
-    return Error(before, float(np.mean(after)), len(logs))
+def _errors(runs: Anchors, prior: Spread, kin: Kinship) -> Error:
+    """The error of the physics on the runs, and of what the other runs say of each."""
+    m = len(runs.measured)
+    before = float(np.abs(runs.predicted * np.exp(prior.middle) / runs.measured - 1.0).mean())
+    if m < 2:
+        return Error(before, math.nan, m)
+    off = []
+    for i in range(m):
+        here, others = np.array([i]), np.delete(np.arange(m), i)
+        known = Anchors(_loads(runs.load, others), runs.predicted[others], runs.measured[others])
+        said = anchored(runs.predicted[here], prior, _loads(runs.load, here), known, kin)
+        off.append(abs(float(said.median[0]) / float(runs.measured[i]) - 1.0))
+    return Error(before, float(np.mean(off)), m)
+
+
+def _loads(load: Load, index: NDArray[np.intp]) -> Load:
+    return Load(load.concurrency[index], load.isl[index], load.osl[index], load.kind[index])
 
 
 def _fitted(
