@@ -4,9 +4,10 @@ for others."""
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 from rich.console import RenderableType
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from isocost.policy.study import Certified, Study
 
 OUTCOMES, POLICY = "outcomes.csv", "policy.toml"
+MAX_LOSS_PP = 1.0
+"""Loss that ``isocost validate routing`` certifies against, points."""
 
 policy = App(
     name="policy",
@@ -319,7 +322,8 @@ def _show_fit(found: Study) -> None:
     certified = [one for one in found.certificates if one.certified]
     if certified:
         best = max(certified, key=lambda one: one.saving)
-        sure = f"loss at most {best.loss_most * 100:.2f} pp with {percent(best.confidence)} confidence"
+        most = f"loss at most {best.loss_most * 100:.2f} pp" if best.loss_most else "nothing lost"
+        sure = f"{most} with {percent(best.confidence)} confidence"
         head = f"{percent(best.saving)} saved on {_name(best)}, {sure}"
         if len(found.certificates) > 1:
             head = f"{len(certified)} of {len(found.certificates)} workloads certified: {head}"
@@ -330,7 +334,7 @@ def _show_fit(found: Study) -> None:
         show("", *_told(one))
     if found.notes:
         show("", *(wrapped(note) for note in found.notes))
-    unsure = {name: rule for name, rule in found.prices.items() if not rule.startswith(("api/", "as stated"))}
+    unsure = {name: rule for name, rule in found.prices.items() if not rule.startswith(("api/", "as "))}
     if unsure:
         show(wrapped("; ".join(f"{name}: {rule}" for name, rule in list(unsure.items())[:6]), "prices: "))
 
@@ -351,7 +355,8 @@ def _told(one: Certified) -> tuple[RenderableType, ...]:
         table.add_row("  labels", f"{one.labels:,} graded of {one.questions:,} questions")
         return (table,)
     sure = percent(one.confidence)
-    lost = f"{one.difference * 100:+.2f} pp seen, at most {one.loss_most * 100:.2f} pp lost with {sure}"
+    most = f"at most {one.loss_most * 100:.2f} pp lost" if one.loss_most else "nothing lost"
+    lost = f"{one.difference * 100:+.2f} pp seen, {most} with {sure}"
     saved = f"{percent(one.saving)}, at least {percent(one.saving_low)} with {percent(one.confidence)}"
     dollars = f"of {money(one.usd_per_1000)} for 1,000 requests"
     table.add_row(f"  {_name(one)}", one.policy)
@@ -372,6 +377,64 @@ def _told(one: Certified) -> tuple[RenderableType, ...]:
         f"{one.labels:,} graded of {one.questions:,} questions; where answers agree none is needed",
     )
     return (table,)
+
+
+def show_routing(found: Mapping[str, Any]) -> None:
+    """What ``isocost validate routing`` found, for a person."""
+    certified = f"{percent(found['certified_saving_frac'])} saved under a certificate"
+    refused = "Refused: no saving is certified"
+    head = certified if found["verdict"] == "certified" else refused
+    show(
+        Text(f"{head}, against only {found['strong']}", "bold"),
+        f"  {found['file']}: {found['questions']:,} questions, {found['models']} models",
+        "",
+    )
+    table = grid(("  held out, every attempt paid", "w"), ("saving", "r"), ("quality", "r"), ("labels", "r"))
+    table.add_row(
+        "  at full quality, no certificate", percent(found["full_saving_frac"]),
+        f"{found['full_quality_ratio']:.1%} of the best model", "all",
+    )  # fmt: skip
+    table.add_row(
+        f"  certified: at most {MAX_LOSS_PP:g} pp lost, 95%", percent(found["certified_saving_frac"]),
+        f"{found['certified_difference'] * 100:+.2f} pp", f"{found['labels']:,.0f}",
+    )  # fmt: skip
+    table.add_row(
+        "  the same, every question graded",
+        percent(found["strict_saving_frac"]),
+        "",
+        f"{found['strict_labels']:,.0f}",
+    )
+    table.add_row(
+        "  unread mix at the first row's cost", percent(found["full_saving_frac"]),
+        f"{found['full_blind_difference'] * 100:+.2f} pp", "",
+    )  # fmt: skip
+    show(table, "")
+    show(
+        wrapped(
+            f"{percent(found['certified_splits_frac'])} of the splits gave a certificate (the others count as "
+            f"zero; most labels in one: {found['labels_most']:,.0f}). Of {found['rows']:,} resampled users "
+            f"{percent(found['violations_frac'])} were certified what was not true of all questions, and "
+            f"{percent(found['dearer_frac'])} paid more than for strong-only. Looks at held-out answers: "
+            f"{found['looks']}."
+        ),
+        wrapped(f"the first split's policy: {found['policy']}"),
+    )
+    if found["apgr"]:
+        each = "; ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in found["apgr"].items())
+        show(wrapped(f"order by the question alone (APGR): {each}"))
+    if found["shift"]:
+        shift = found["shift"]
+        show(
+            wrapped(
+                f"asked other tasks than certified: noticed in {percent(shift['noticed_frac'])} of trials "
+                f"(false alarms {percent(shift['false_alarms_frac'])}), then strong-only; unnoticed it would be "
+                f"{shift['difference_if_unnoticed'] * 100:+.2f} pp"
+            )
+        )
+    show("", *(wrapped(note) for note in found["notes"]))
+    rules = {name: rule for name, rule in found["prices"].items() if not rule.startswith(("api/", "as "))}
+    if rules:
+        show(wrapped("; ".join(f"{name}: {rule}" for name, rule in list(rules.items())[:6]), "prices: "))
 
 
 def _points(text: str) -> float:

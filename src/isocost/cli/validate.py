@@ -77,6 +77,10 @@ def validate(
 
 
 def _show_one(found: Mapping[str, Any]) -> None:
+    if found["kind"] == "routing":
+        from isocost.cli.policy import show_routing
+
+        return show_routing(found)
     rows, passed, kept = _counts(found)
     share = f" ({passed / kept:.1%})" if kept else ""
     show(

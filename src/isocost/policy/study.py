@@ -28,6 +28,7 @@ from isocost.policy.pricing import Price, costs, price_models
 from isocost.policy.router import Weights
 
 FORMAT = 1
+IN_FILE = "as the file says"
 _MOST_A = 1000
 _SHARE_A, _SHARE_C = 0.25, 0.15
 _FIX = "Compare it with one that isocost policy fit wrote"
@@ -105,6 +106,7 @@ def study(outcomes: Outcomes, at: CatalogAt, wanted: Wanted) -> Study:
         )
     chosen = _asked(outcomes, wanted)
     prices = price_models(chosen.models, at, wanted.prices, np.nanmean(chosen.quality, axis=0))
+    paid = np.isfinite(chosen.cost).all(axis=0)
     usd, supposed = costs(chosen, prices, at)
     found, made, weights = [], [], {}
     for code, name in enumerate(chosen.workloads):
@@ -123,7 +125,8 @@ def study(outcomes: Outcomes, at: CatalogAt, wanted: Wanted) -> Study:
         else ("token counts are as the file has them; proxies make costs proxies",)
     )
     return Study(
-        tuple(found), tuple(made), weights, {one.model: one.rule for one in prices},
+        tuple(found), tuple(made), weights,
+        {one.model: IN_FILE if paid[j] else one.rule for j, one in enumerate(prices)},
         (*chosen.notes, *supposed, *proxy),
     )  # fmt: skip
 

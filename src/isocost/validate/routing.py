@@ -42,8 +42,10 @@ LABELS = 2000
 SPLITS = 20
 USERS = 1000
 _FITS = 25
-_MOST_A = 1000
+_MOST_A = 1100
+_MOST_B = 6000
 _MOST_FULL = 5000
+_LAST = 3
 
 
 class RoutingReport(msgspec.Struct, frozen=True):
@@ -68,6 +70,7 @@ class RoutingReport(msgspec.Struct, frozen=True):
     certified_splits_frac: float
     certified_difference: float
     labels: float
+    labels_most: float
     questions_run: float
     strict_saving_frac: float
     strict_labels: float
@@ -135,7 +138,8 @@ def validate_routing(
     return RoutingReport(
         users, users - len(failed), failed, verdict, len(outcomes), len(outcomes.models),
         outcomes.models[everything.strong], mean["full_saving"], mean["full_ratio"], mean["full_blind"],
-        mean["saving"], share, float(np.mean(right)) if right else 0.0, mean["labels"], mean["run"],
+        mean["saving"], share, float(np.mean(right)) if right else 0.0, mean["labels"],
+        max(one["labels"] for one in kept), mean["run"],
         float(np.mean([one["saving"] for one in strict])), float(sum(strict_shares)),
         float(told["violated"].mean()), float(told["dearer"].mean()), apgr, shift, _said(data, shares),
         {price.model: price.rule for price in prices}, looks, _notes(outcomes, supposed, splits),
@@ -157,7 +161,7 @@ def _notes(outcomes: Outcomes, supposed: Sequence[str], splits: int) -> tuple[st
 def _shares(n: int) -> tuple[int, int]:
     """Questions of A and of B: C keeps a fifth. A question needs a grade only where answers differ."""
     a = int(min(_MOST_A, max(20, 0.25 * n)))
-    return a, int(min(6 * _MOST_A, 0.8 * n - a))
+    return a, int(min(_MOST_B, 0.8 * n - a))
 
 
 def _part(data: _Set, rows: Ints, known: Ints) -> Part:
@@ -183,13 +187,15 @@ def _split(
     """One nested split: what was certified on B, and what it and the full-quality policy do on C."""
     order = rng.permutation(len(data.outcomes))
     a, b, c = order[: shares[0]], order[shares[0] : sum(shares)], order[sum(shares) :]
-    part_a, part_b, part_c = (_part(data, rows, a) for rows in (a, b, c))
+    part_a, part_c = _part(data, a, a), _part(data, c, a)
     found = candidates(part_a, len(b), MAX_LOSS, _words(data, a))
-    moved = [_on(one, data, b) for one in found]
-    proof = certify(moved, part_b, MAX_LOSS, CONFIDENCE, label_rows(part_a, range(len(data.outcomes.models))))
+    labels_a = label_rows(part_a, range(len(data.outcomes.models)))
+    b = b[: _within(found, labels_a, len(b))]
+    part_b = _part(data, b, a)
+    proof = certify([_on(one, data, b) for one in found], part_b, MAX_LOSS, CONFIDENCE, labels_a)
     out = {
         "certified": 0.0, "saving": 0.0, "difference": 0.0,
-        "labels": float(proof.labels_a + proof.labels_b), "run": float(sum(shares)),
+        "labels": float(proof.labels_a + proof.labels_b), "run": float(len(a) + len(b)),
     }  # fmt: skip
     if proof.chosen is not None:
         on_c = estimate(on(proof.chosen.policy, data.words, c), part_c)
@@ -197,6 +203,12 @@ def _split(
     if full:
         out.update(_full(data, np.concatenate([a, b])[:_MOST_FULL], c))
     return out
+
+
+def _within(found: Sequence[Candidate], labels_a: int, most: int) -> int:
+    """Questions of B that the labels left are likely to last for, as A saw how often answers differ."""
+    differs = max((one.expected.differs_frac for one in found), default=1.0)
+    return max(1, min(most, int((LABELS - labels_a) / max(0.02, 1.1 * differs))))
 
 
 def _on(one: Candidate, data: _Set, rows: Ints) -> Candidate:
@@ -207,10 +219,9 @@ def _full(data: _Set, known: Ints, c: Ints) -> dict[str, float]:
     """The policy that saves most among those that lose nothing on folds of what is known; as C has it."""
     part, part_c = _part(data, known, known), _part(data, c, known)
     found = all_candidates(part, _words(data, known))
-    safe = [one for one in found if one.expected.difference >= _margin(one) and one.expected.saving_frac > 0]
-    if not safe:
+    best = _steady(found)
+    if best is None:
         return {"full_saving": 0.0, "full_ratio": 1.0, "full_blind": 0.0}
-    best = max(safe, key=lambda one: one.expected.saving_frac)
     seen = estimate(on(best.policy, data.words, c), part_c)
     strong = float(part_c.quality[:, part_c.strong].mean())
     return {
@@ -218,6 +229,29 @@ def _full(data: _Set, known: Ints, c: Ints) -> dict[str, float]:
         "full_ratio": (strong + seen.difference) / strong if strong else 1.0,
         "full_blind": seen.blind_difference,
     }
+
+
+def _steady(found: Sequence[Candidate]) -> Candidate | None:
+    """The policy that saves most before the first of its kind that seems to lose something.
+
+    Of a kind whose trade-offs do well together, and not the luckiest of all policies: that one's estimate is
+    the most flattered.
+    """
+    kinds: dict[tuple[int, ...], list[Candidate]] = {}
+    for one in found:
+        if one.expected.saving_frac > 0:
+            kinds.setdefault(one.group, []).append(one)
+    ends: list[tuple[float, Candidate]] = []
+    for kind in kinds.values():
+        kept: list[Candidate] = []
+        for one in sorted(kind, key=lambda each: each.expected.saving_frac):
+            if one.expected.difference < _margin(one):
+                break
+            kept.append(one)
+        if kept:
+            last = kept[-_LAST:]
+            ends.append((sum(one.expected.saving_frac for one in last) / len(last), kept[-1]))
+    return max(ends, key=lambda pair: pair[0])[1] if ends else None
 
 
 def _margin(one: Candidate) -> float:

@@ -1,0 +1,409 @@
+"""Graded outcomes to certified policies: made sets with a known answer, bad input, files, commands."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from datetime import date
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from golden import Golden
+from isocost.catalog import Catalog
+from isocost.cli import main
+from isocost.errors import BadInput, BadLimits
+from isocost.policy.agree import Cascade, Fixed, Part, Reading, patterns, written
+from isocost.policy.difficulty import corpus, fit, gained
+from isocost.policy.export import litellm
+from isocost.policy.fit import Candidate, candidates, certify, estimate, saving_lower, strongest
+from isocost.policy.lapse import basis, lapsed, mix_of, same_mix_p
+from isocost.policy.measure import merged, read_grades, sample, template, worth
+from isocost.policy.outcomes import normal, read_outcomes, without
+from isocost.policy.pricing import price_models
+from isocost.policy.route import Attempt, Request
+from isocost.policy.router import score
+from isocost.policy.rules import Cascade as CascadeRule
+from isocost.policy.rules import Fixed as FixedRule
+from isocost.policy.rules import Rule, Shape, Share, Split, accepted, decide, pattern
+from isocost.policy.study import Wanted, dumps, loads, study
+from isocost.trace import example
+from isocost.validate.routing import validate_routing
+
+MODELS = ("small-a", "small-b", "strong")
+
+
+def made(
+    n: int, seed: int = 0, right: tuple[float, ...] = (0.75, 0.75, 0.8), blind: bool = False
+) -> list[dict]:
+    """Questions of four choices. Easy ones (half) all models get right more often; wrong answers scatter."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for i in range(n):
+        easy = rng.random() < 0.5
+        truth = rng.integers(4)
+        for model, chance in zip(MODELS, right, strict=True):
+            p = chance if blind else min(0.99, chance + 0.25) if easy else max(0.05, chance - 0.25)
+            said = truth if rng.random() < p else (truth + 1 + rng.integers(3)) % 4
+            rows.append({
+                "qid": f"q{i}", "model": model, "quality": float(said == truth), "pred": "ABCD"[said],
+                "query": f"{'add two' if easy else 'prove the lemma of'} number {i} {rng.integers(1e9)}",
+                "task": "easy" if rng.random() < 0.5 else "mixed", "in_tok": 100, "out_tok": 50,
+                "cost": 0.02 if model == "strong" else 0.001,
+            })  # fmt: skip
+    return rows
+
+
+def written_to(path: Path, rows: list[dict]) -> Path:
+    out = io.StringIO()
+    write = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
+    write.writeheader()
+    write.writerows(rows)
+    path.write_text(out.getvalue(), encoding="utf-8")
+    return path
+
+
+def part_of(path: Path) -> Part:
+    found = read_outcomes(path)
+    cost = found.cost / found.cost[:, -1].mean()
+    return Part(found.quality, cost, found.answer, found.task, len(found.tasks), len(found.models) - 1)
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return written_to(tmp_path_factory.mktemp("made") / "outcomes.csv", made(3000))
+
+
+def test_patterns_are_read_in_order_of_appearance() -> None:
+    read = patterns(np.array([[3, 3, 1, 3], [-1, 2, 2, 0]]), (0, 1, 2, 3))
+    assert [written(int(read.code[3][i]), 4) for i in range(2)] == ["AABA", "-AAB"]
+
+
+def test_a_cascade_saves_and_every_attempt_is_paid(file: Path) -> None:
+    part = part_of(file)
+    a, c = part.take(np.arange(0, 1200)), part.take(np.arange(1200, 2400))
+    policy = Reading(a, (0, 1, 2)).fit(0.05)
+    did = policy.run(c)
+    seen = estimate(policy, c)
+    # Nothing is cheaper than the first model, nothing dearer than all of them.
+    assert did.cost.min() >= c.cost[:, 0].min()
+    assert did.cost.max() <= c.cost.sum(axis=1).max() + 1e-12
+    assert seen.saving_frac > 0.2
+    assert seen.difference > -0.02
+    assert seen.difference > seen.blind_difference
+
+
+def test_where_answers_are_the_same_nothing_needs_a_grade(file: Path) -> None:
+    part = part_of(file)
+    did = Reading(part, (0, 1, 2)).fit(0.05).run(part)
+    same = ~did.differs
+    assert (did.quality[same] == part.quality[same, part.strong]).all()
+    assert 0.02 < did.differs.mean() < 0.5
+
+
+def test_a_cascade_can_cost_more_than_the_strong_model(file: Path) -> None:
+    """Nothing is accepted where quality must not be sold: then every cheap answer was paid for nothing."""
+    part = part_of(file)
+    careful = Reading(part, (0, 1, 2)).fit(1e-9)
+    assert estimate(careful, part).saving_frac < 0.2
+
+
+def test_the_certificate_holds_for_users_who_draw_anew(file: Path) -> None:
+    """Of policies that lose two points where one is allowed, at most one in twenty is certified."""
+    rng = np.random.default_rng(1)
+    n, certified = 400, 0
+    for _ in range(150):
+        quality = np.zeros((n, 2))
+        draw = rng.multinomial(1, (0.04, 0.06, 0.9), size=n).argmax(axis=1)
+        quality[:, 1] = draw == 1
+        quality[:, 0] = draw == 0
+        quality[draw == 2] = 1.0
+        part = Part(
+            quality, np.tile([0.1, 1.0], (n, 1)), np.full((n, 2), -1), np.zeros(n, int), 1, 1, (), False
+        )
+        candidate = Candidate("one model", Fixed(0), estimate(Fixed(0), part))
+        certified += certify([candidate], part, 0.01).chosen is not None
+    assert certified <= 150 * 0.05
+
+
+def test_nothing_to_gain_is_refused(tmp_path: Path) -> None:
+    rows = made(900, seed=2, right=(0.3, 0.3, 0.9), blind=True)
+    found = study(
+        read_outcomes(written_to(tmp_path / "o.csv", rows)),
+        Catalog.load().at(date(2026, 11, 23)),
+        Wanted("strong"),
+    )
+    assert not found.rules
+    assert not found.certificates[0].certified
+
+
+def test_strong_is_the_best_and_of_equals_the_cheapest() -> None:
+    quality = np.array([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 1.0, 0.0]])
+    part = Part(quality, np.tile([3.0, 2.0, 1.0], (3, 1)), np.full((3, 3), -1), np.zeros(3, int), 1, 0)
+    assert strongest(part) == 1
+
+
+def test_saving_bound_is_below_the_saving(file: Path) -> None:
+    part = part_of(file)
+    did = Reading(part, (0, 1, 2)).fit(0.08).run(part)
+    assert 0 < saving_lower(did, part) < 1 - did.cost.sum() / part.cost[:, part.strong].sum()
+
+
+def test_a_router_learns_what_is_hard_and_runs_alike_in_plain_python() -> None:
+    rng = np.random.default_rng(0)
+    texts = [f"{'integral of' if rng.random() < 0.5 else 'colour of'} thing {i % 50}" for i in range(600)]
+    gain = np.array([float("integral" in text and rng.random() < 0.6) for text in texts])
+    read, task = corpus(texts), np.zeros(600, dtype=np.int64)
+    fitted = fit(read, gain, task, 1, np.arange(300))
+    assert gained(fitted.scores(read, task)[300:], gain[300:]) > 0.7
+    weights = fitted.weights(read, ("t",))
+    alone = [score(weights, text, "t") for text in texts[:40]]
+    assert alone == pytest.approx(fitted.scores(read, task)[:40].tolist())
+
+
+def test_the_written_rule_decides_as_the_fitted_policy(file: Path) -> None:
+    """policy.toml, read back, accepts and asks on as the arrays do, question by question."""
+    outcomes = read_outcomes(file)
+    found = study(outcomes, Catalog.load().at(date(2026, 11, 23)), Wanted("strong"))
+    rules, certificates = loads(dumps(found))
+    assert certificates[0].certified
+    choice = rules[0].choose
+    assert isinstance(choice, CascadeRule)
+    chain = [outcomes.models.index(name) for name in choice.ask]
+    read = patterns(outcomes.answer, chain)
+    asked = []
+    for i in range(200):
+        request = Request("w", "m", i, 0, "", outcomes.tasks[outcomes.task[i]])
+        attempts: list[Attempt] = []
+        while hasattr(action := decide(rules[0], request, attempts), "deployments"):
+            d = len(attempts)
+            label = int(read.label[i, d])
+            attempts.append(Attempt(action.deployments[0], "served" if label >= 0 else "failed", label))
+        asked.append(len(attempts))
+        letter = accepted(choice, request.task, pattern(attempts))
+        assert letter is None or letter in pattern(attempts)
+    assert min(asked) < len(chain) <= max(asked) + 1
+    assert dumps(found) == dumps(msgspec.structs.replace(found, rules=rules, certificates=certificates))
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda rows: rows[:60], "too few"),
+        (
+            lambda rows: [{**r, "quality": 3.0 if i == 5 else r["quality"]} for i, r in enumerate(rows)],
+            "out of range",
+        ),
+        (lambda rows: [{**r, "quality": -0.2} for r in rows], "out of range"),
+        (lambda rows: [*rows, {**rows[0], "quality": 1 - rows[0]["quality"]}], "two outcomes"),
+        (lambda rows: [r for r in rows if r["model"] == "strong"], "only one model"),
+        (lambda rows: [{**r, "quality": "good"} for r in rows], "not a number"),
+        (lambda rows: [{k: v for k, v in r.items() if k != "quality"} for r in rows], "no column 'quality'"),
+        (lambda rows: [{**r, "in_tok": -1} for r in rows], "negative"),
+    ],
+)
+def test_bad_outcomes_are_refused(change, why: str, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=why):
+        read_outcomes(written_to(tmp_path / "o.csv", change(made(40))))
+
+
+def test_what_is_dropped_is_said(tmp_path: Path) -> None:
+    rows = made(60)
+    for row in rows:
+        row["split"] = "A" if int(row["qid"][1:]) % 2 else "B"
+    again = [{**row, "qid": f"again-{row['qid']}", "split": "C"} for row in rows[:30]]
+    found = read_outcomes(written_to(tmp_path / "o.csv", rows + again))
+    assert len(found) == 60
+    assert "10 repeated questions dropped, 10 of them stood in two splits" in found.notes
+    one = [{**row, "quality": 1.0} for row in rows]
+    assert any("one class" in note for note in read_outcomes(written_to(tmp_path / "p.csv", one)).notes)
+
+
+def test_questions_of_another_set_are_found_choices_aside(tmp_path: Path) -> None:
+    here = [{**r, "query": f"What is {r['qid']} + 2?\nA. 3\nB. 4"} for r in made(40)]
+    there = [
+        {**r, "query": f"What is {r['qid']} + 2 ?\n(A) 9\n(B) 4\n(C) 3"}
+        for r in made(80)
+        if int(r["qid"][1:]) >= 30
+    ]
+    one, other = (
+        read_outcomes(written_to(tmp_path / f"{k}.csv", rows)) for k, rows in (("a", here), ("b", there))
+    )
+    assert len(without(one, other)) == 30
+
+
+def test_ungraded_answers_that_agree_need_no_grade(tmp_path: Path) -> None:
+    rows = made(900, seed=4)
+    by_question: dict[str, list[dict]] = {}
+    for row in rows:
+        by_question.setdefault(row["qid"], []).append(row)
+    for group in by_question.values():
+        if len({row["pred"] for row in group}) == 1:
+            for row in group:
+                row["quality"] = ""
+    at = Catalog.load().at(date(2026, 11, 23))
+    full = study(read_outcomes(written_to(tmp_path / "a.csv", made(900, seed=4))), at, Wanted("strong"))
+    less = study(read_outcomes(written_to(tmp_path / "b.csv", rows)), at, Wanted("strong"))
+    assert less.certificates[0].questions == full.certificates[0].questions
+    assert less.certificates[0].certified == full.certificates[0].certified
+
+
+def test_numbers_and_cases_are_one_answer() -> None:
+    assert normal("480.00") == normal("480") == normal(" 480 ")
+    assert normal("(a)") != normal("b")
+
+
+def test_an_unknown_price_never_makes_a_saving() -> None:
+    at = Catalog.load().at(date(2026, 11, 23))
+    prices = {one.model: one for one in price_models(("gpt-4o-mini", "gpt-4o", "nobody-knows"), at)}
+    assert prices["nobody-knows"].output_usd_per_mtok == prices["gpt-4o"].output_usd_per_mtok
+    stated = price_models(("nobody-knows",), at, {"nobody-knows": (1.0, 2.0)})[0]
+    assert (stated.input_usd_per_mtok, stated.output_usd_per_mtok) == (1.0, 2.0)
+    relative = price_models(("x", "y"), at, quality=np.array([0.5, 0.9]))
+    assert relative[1].input_usd_per_mtok == pytest.approx(10 * relative[0].input_usd_per_mtok)
+
+
+def test_a_certificate_lapses_for_its_reasons() -> None:
+    rng = np.random.default_rng(0)
+    task, tokens = rng.integers(0, 3, 600), rng.normal(200, 40, 600)
+    was = basis({"m": "1"}, {"m": (1.0, 2.0)}, ("a", "b", "c"), task, tokens)
+    again = mix_of(was, ("a", "b", "c"), rng.integers(0, 3, 500), rng.normal(200, 40, 500))
+    assert lapsed(was, again) == ()
+    assert "another version" in lapsed(was, msgspec.structs.replace(again, versions={"m": "2"}))[0]
+    assert "costs" in lapsed(was, msgspec.structs.replace(again, prices={"m": (1.0, 2.5)}))[0]
+    assert "mix of tasks" in lapsed(was, mix_of(was, ("a", "b", "c"), np.zeros(500, int), tokens[:500]))[0]
+    assert "lengths" in lapsed(was, mix_of(was, ("a", "b", "c"), task, tokens * 2))[0]
+    assert "not certified" in lapsed(was, mix_of(was, ("a", "z"), rng.integers(0, 2, 500), tokens[:500]))[0]
+
+
+def test_the_mix_test_keeps_its_level() -> None:
+    rng = np.random.default_rng(2)
+    mix = (0.5, 0.3, 0.15, 0.05)
+    alarms = sum(
+        same_mix_p(rng.multinomial(300, mix).tolist(), rng.multinomial(200, mix).tolist()) < 0.05
+        for _ in range(200)
+    )
+    assert alarms <= 200 * 0.05 + 3 * (200 * 0.05 * 0.95) ** 0.5
+
+
+def test_export_says_what_litellm_cannot(golden: Golden) -> None:
+    made_ = [
+        Rule(CascadeRule(("a", "b")), workload="faq"),
+        Rule(Split((Share("a", (0.25,)), Share("b", (0.75,)))), workload="chat", shape=Shape(4000, 300)),
+        Rule(FixedRule("b")),
+    ]
+    found = litellm(made_)
+    golden.check("policy_litellm.txt", found.text)
+    assert len(found.left_out) == 2
+
+
+def test_a_sample_covers_workloads_and_lengths() -> None:
+    trace = example("openai/gpt-4.1")
+    picked = sample(trace, 120)
+    counts = {name: picked.workload.count(name) for name in set(picked.workload)}
+    assert min(counts.values()) >= 3
+    for name in counts:
+        strata = {s for s, w in zip(picked.stratum, picked.workload, strict=True) if w == name}
+        assert strata == {0, 1, 2}
+    assert sum(picked.stands_for) == pytest.approx(len(trace.table()))
+    text = template(trace, picked, ("gpt-4o-mini",))
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert len(rows) == 2 * len(picked.rows)
+
+
+def test_grades_come_from_three_places(tmp_path: Path) -> None:
+    text = "qid,workload,model,quality,pred,out_tok,cost\nw:1,w,m,,,,\nw:2,w,m,,,,\n"
+    promptfoo = {
+        "evalId": "eval-1",
+        "results": {"version": 3, "results": [
+            {"provider": {"id": "m"}, "vars": {"qid": "w:1"}, "score": 1, "success": True, "cost": 0.002,
+             "response": {"output": "B", "tokenUsage": {"total": 12, "prompt": 10, "completion": 2}}},
+            {"provider": {"id": "m"}, "testCase": {"metadata": {"qid": "w:2"}}, "score": 0, "success": False},
+        ]},
+    }  # fmt: skip
+    langfuse = {"data": [
+        {"id": "s1", "traceId": "t", "observationId": "1", "name": "ok", "value": 1, "dataType": "BOOLEAN"},
+        {"id": "s2", "traceId": "w:2", "name": "ok", "value": 0.5, "metadata": {"model": "m"}},
+    ]}  # fmt: skip
+    for kind, doc in (("promptfoo", promptfoo), ("langfuse", langfuse)):
+        path = tmp_path / f"{kind}.json"
+        path.write_text(json.dumps(doc))
+        told, grades = read_grades(path)
+        assert told == kind
+        filled, placed, stray = merged(text, grades, today="m")
+        assert (placed, stray) == (2, 0)
+        assert next(csv.DictReader(io.StringIO(filled)))["quality"] == "1"
+    bad = tmp_path / "bad.json"
+    bad.write_text("{}")
+    with pytest.raises(BadInput, match="neither"):
+        read_grades(bad)
+
+
+def test_more_grades_are_worth_less_once_certified(file: Path) -> None:
+    found = study(read_outcomes(file), Catalog.load().at(date(2026, 11, 23)), Wanted("strong"))
+    rows = worth(found.certificates[0], 1000.0)
+    assert [row.usd_per_month for row in rows] == [0.0] * len(rows)
+    open_ = msgspec.structs.replace(found.certificates[0], certified=False, saving=0.0)
+    chances = [row.chance for row in worth(open_, 1000.0)]
+    assert chances == sorted(chances)
+
+
+def test_candidates_go_from_the_safest_to_the_boldest(file: Path) -> None:
+    part = part_of(file).take(np.arange(800))
+    found = candidates(part, 1500, 0.01)
+    savings = [one.expected.saving_frac for one in found]
+    assert savings == sorted(savings)
+    assert all(isinstance(one.policy, Cascade) for one in found)
+
+
+def test_commands(
+    file: Path,
+    tmp_path: Path,
+    golden: Golden,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["policy", "fit", str(file), "--strong", "strong", "--candidates", "small-a,small-b"]
+    assert main(words) == 0
+    golden.check("policy_fit.txt", capsys.readouterr().out)
+    assert main(["policy", "check", "policy.toml", str(file)]) == 0
+    assert "Every certificate holds" in capsys.readouterr().out
+    assert main(["policy", "check", "policy.toml", "--version", "small-a=2"]) == 1
+    assert "another version" in capsys.readouterr().out
+    assert main(["policy", "export", "policy.toml"]) == 0
+    assert "model_list" in capsys.readouterr().out
+    assert main([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["certificates"][0]["certified"]
+    assert main(["policy", "fit", str(file), "--strong", "nobody"]) == 2
+    assert "nobody" in capsys.readouterr().err
+    assert main(["measure", "--outcomes", str(file)]) == 0
+    assert "grades" in capsys.readouterr().out
+
+
+def test_a_policy_file_is_read_strictly() -> None:
+    with pytest.raises(BadLimits, match="not policies of this version"):
+        loads("format = 9")
+    with pytest.raises(BadLimits, match="not known"):
+        loads("format = 1\nextra = 2")
+    with pytest.raises(BadLimits, match="unknown field"):
+        loads('format = 1\n[[policy]]\nchooses = 1\n[policy.choose]\nkind = "fixed"\ndeployment = "a"')
+
+
+def test_validate_on_a_made_set(file: Path) -> None:
+    report = validate_routing(file, splits=3, users=40)
+    assert report.verdict == "certified"
+    assert report.violations_frac <= 0.05
+    assert report.dearer_frac == 0.0
+    assert report.full_saving_frac > 0.3
+    assert report.rows == report.passed + len(report.failed) == 40
+
+
+def test_validate_refuses_where_nothing_is_gained(tmp_path: Path) -> None:
+    rows = made(600, seed=9, right=(0.3, 0.3, 0.9), blind=True)
+    report = validate_routing(written_to(tmp_path / "o.csv", rows), splits=3, users=40)
+    assert report.verdict.startswith("refused")
+    assert report.certified_saving_frac == 0.0
