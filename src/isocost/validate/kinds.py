@@ -64,7 +64,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "replay": Kind(
         "an engine's own request times, a folder", "isocost.validate.replay:validate_replay",
-        ("traces/vllm_rtxpro6000_llama-3.1-8b",), "nothing",
+        ("traces/vllm_rtxpro6000_llama-3.1-8b",), "date",
     ),
     "prefix": Kind(
         "hits of a block cache", "isocost.validate.prefix:validate_prefix", ("traces/prefix_cache_hits.csv",),

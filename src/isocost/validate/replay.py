@@ -67,7 +67,7 @@ class ReplayReport(msgspec.Struct, frozen=True):
 
 
 def validate_replay(
-    folder: Path | str, n_fit: int | None = None, catalog_at: CatalogAt | None = None
+    folder: Path | str, catalog_at: CatalogAt | None = None, n_fit: int | None = None
 ) -> ReplayReport:
     """Fit on the first ``n_fit`` requests of a run and predict the others.
 
