@@ -50,6 +50,7 @@ def _generations(head: Head, source: str) -> Scan:
     prompt = count("native_tokens_prompt", "tokens_prompt")
     answer = count("native_tokens_completion", "tokens_completion")
     cancelled = f"lower({field(head, 'cancelled')}) = 'true'"
+    ended = f"lower({field(head, 'finish_reason', 'finish_reason_normalized')})"
     normalised = field(head, "native_tokens_prompt")
     columns = {
         "arrival_ns": utc_ns(field(head, "created_at")),
@@ -66,7 +67,7 @@ def _generations(head: Head, source: str) -> Scan:
         "billed_usd": count("total_cost", "cost_total", "usage"),
         "ttft_s": f"{count('time_to_first_token_ms', 'latency')} / 1e3",
         "e2e_s": f"{count('generation_time_ms', 'generation_time')} / 1e3",
-        "failed": f"CASE WHEN {cancelled} THEN 2 ELSE 0 END",
+        "failed": f"CASE WHEN {cancelled} THEN 2 WHEN {ended} = 'error' THEN 1 ELSE 0 END",
     }
     byok = f"lower({field(head, 'is_byok')}) = 'true' OR {count('byok_usage_inference')} > 0"
     doubts = {
