@@ -274,7 +274,8 @@ def _rule(row: Mapping[str, Any]) -> str | None:
     tp, pp, dp, _ = layout_of(row)
     if tp * pp * dp > LARGEST_REPLICA:
         return "more than 8 accelerators a replica"
-    if row["isl"] is None and METRICS[row["metric"]] != "step":
+    # A saturated engine's pace hardly depends on its prompts.
+    if row["isl"] is None and METRICS[row["metric"]] != "step" and kind_of_load(row) != "saturated":
         return "input length not stated"
     if row["osl"] is None or row["osl"] < 1:
         return "output length not stated"

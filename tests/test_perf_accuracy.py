@@ -1,0 +1,155 @@
+"""The page of errors says what the model does now, and anchors do what they promise."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from isocost.catalog import Catalog
+from isocost.errors import BadInput
+from isocost.perf import candidates
+from isocost.perf.anchor import Anchors, anchored, kinship_of
+from isocost.perf.named import like_name, scaled, size_of_name
+from isocost.perf.predict import QUANTITIES, groups_of, load_of, quantities, spread_of, within
+
+ROOT = Path(__file__).parents[1]
+AT = Catalog.load().at(date(2026, 11, 23))
+SETUPS = candidates(AT, "llama-3.3-70b", ["h100-sxm", "mi300x", "l40s"])
+NEAR = 0.006
+"""The page is rewritten where a figure moves by more than this."""
+
+
+def _rows(text: str) -> dict[tuple[str, str], list[float]]:
+    found = {}
+    for name, metric, *cells in re.findall(
+        r"^\| (\w+) \| ([\w ]+) \| ([\d,]+) \| ([\d.]+)% \| ([\d.]+)% \| (\d+)% \|$", text, re.MULTILINE
+    ):
+        found[name, metric] = [float(cell.replace(",", "")) for cell in cells]
+    return found
+
+
+def test_the_page_of_errors_is_true(data_dir: Path) -> None:
+    """Rewrite it with ``python .ci/accuracy.py DATA``."""
+    page = runpy.run_path(str(ROOT / ".ci" / "accuracy.py"))
+    said, is_now = _rows(page["PAGE"].read_text(encoding="utf-8")), _rows(page["table"](data_dir))
+    assert said.keys() == is_now.keys()
+    for key, (rows, *shares) in is_now.items():
+        assert said[key][0] == rows, key
+        assert said[key][1:] == pytest.approx(shares, abs=100 * NEAR), key
+
+
+def test_every_large_source_is_near_eighty_per_cent_on_the_page() -> None:
+    page = _rows((ROOT / "docs" / "accuracy.md").read_text(encoding="utf-8"))
+    for name, metric in (("silicon", "tpot_mean"), ("mlenergy", "itl_p50"), ("trtllm", "output_throughput")):
+        assert 75 <= page[name, metric][3] <= 85
+
+
+@given(st.floats(1, 512), st.floats(64, 16_384), st.floats(2, 4096))
+@settings(max_examples=40, deadline=None)
+def test_quantities_agree_with_each_other(many: float, isl: float, osl: float) -> None:
+    whole = (SETUPS.arch, SETUPS.gpu, SETUPS.setup, SETUPS.constants)
+    ones = np.ones(SETUPS.size)
+    for kind in ("closed", "saturated", "offline", "static"):
+        found = quantities(*whole, load_of(many * ones, isl, osl, kind))
+        assert set(found) == set(QUANTITIES)
+        for name, values in found.items():
+            assert np.isfinite(values).all(), name
+            assert (values > 0).all(), name
+        assert found["e2e"] == pytest.approx(found["ttft"] + (osl - 1) * found["tpot"])
+        assert found["total_throughput"] == pytest.approx(found["throughput"] * (isl + osl) / osl)
+        if kind == "closed":
+            # Little's law: requests in flight are their rate times their life, on what the cache holds.
+            inside = found["throughput"] / osl * found["e2e"]
+            assert (inside <= many * (1 + 1e-6)).all()
+
+
+def test_little_s_law_is_exact_where_the_cache_holds_every_request() -> None:
+    few = load_of(np.full(SETUPS.size, 2.0), 500, 200)
+    found = quantities(SETUPS.arch, SETUPS.gpu, SETUPS.setup, SETUPS.constants, few)
+    assert found["throughput"] / 200 * found["e2e"] == pytest.approx(np.full(SETUPS.size, 2.0))
+
+
+def test_spreads_are_wider_where_less_was_measured() -> None:
+    groups = groups_of(AT, ["h100-sxm", "mi300x", "tpu-v6e"], ["closed"] * 3)
+    spread = spread_of(AT, ["tpot"] * 3, groups)
+    width = spread.high - spread.low
+    assert (width[1:] > width[0]).all()
+    said = within(np.ones(3), spread)
+    assert (said.low < said.median).all()
+    assert (said.median < said.high).all()
+
+
+def test_an_anchor_moves_and_narrows_and_most_where_it_is_near() -> None:
+    kin = kinship_of(AT, "tpot")
+    load = load_of([8, 64, 64], [1000, 1000, 30_000], [200, 200, 200])
+    predicted = np.array([0.01, 0.02, 0.05])
+    spread = spread_of(AT, ["tpot"] * 3, ["closed"] * 3)
+    anchor = Anchors(load_of([8], 1000, 200), predicted[:1], 1.3 * predicted[:1])
+    plain = within(predicted, spread)
+    said = anchored(predicted, spread, load, anchor, kin)
+    moved = said.median / plain.median
+    assert 1.2 < moved[0] < 1.3
+    assert moved[0] > moved[1] > moved[2] > 1.0
+    narrower = np.log(said.high / said.low) / np.log(plain.high / plain.low)
+    assert narrower[0] < narrower[1] < narrower[2] < 1.0
+
+
+def test_many_equal_anchors_say_what_was_measured_and_none_says_nothing() -> None:
+    kin = kinship_of(AT, "throughput")
+    load = load_of([16], 1000, 200)
+    spread = spread_of(AT, ["throughput"], ["closed"])
+    many = load_of(np.full(40, 16.0), 1000, 200)
+    anchors = Anchors(many, np.full(40, 100.0), np.full(40, 80.0))
+    assert anchored(np.array([100.0]), spread, load, anchors, kin).median == pytest.approx([80.0], rel=0.01)
+    empty = Anchors(load_of([], [], []), np.empty(0), np.empty(0))
+    assert anchored(np.array([100.0]), spread, load, empty, kin) == within(np.array([100.0]), spread)
+    with pytest.raises(BadInput):
+        anchored(np.array([100.0]), spread, load, anchors._replace(measured=np.zeros(40)), kin)
+
+
+def test_a_load_of_no_kind_is_refused() -> None:
+    with pytest.raises(BadInput, match="closed, saturated"):
+        load_of(1, 2, 3, "bursty")
+
+
+@pytest.mark.parametrize(
+    ("name", "total", "active"),
+    [
+        ("nobody/Tern-7B", 7e9, 7e9),
+        ("Tern 0.5b instruct", 0.5e9, 0.5e9),
+        ("tern-350m", 350e6, 350e6),
+        ("Tern-30B-A3B-FP8", 30e9, 3e9),
+        ("Tern-8x22B", 176e9, 44e9),
+    ],
+)
+def test_a_name_states_its_size(name: str, total: float, active: float) -> None:
+    assert size_of_name(name) == (total, active)
+
+
+def test_unknown_sizes_are_like_known_ones() -> None:
+    assert like_name(AT, "nobody/tern-large") is None
+    like = like_name(AT, "nobody/Tern-100B-A10B")
+    assert like is not None
+    assert AT.find(f"model/{like.model_id}", "experts") is not None
+    twice = scaled(SETUPS.arch, np.full(SETUPS.size, 2.0))
+    assert twice.params_total == pytest.approx(2 * SETUPS.arch.params_total, rel=0.05)
+
+
+def test_models_have_the_parameters_that_their_names_state() -> None:
+    """Shapes that were not read again are at least of the right size."""
+    off = []
+    for fact in AT.each("model/", "params_total"):
+        size = size_of_name(fact.subject)
+        hf_id = AT.find(fact.subject, "hf_id")
+        if size is None or hf_id is None or hf_id.source != "recalled-configs" or re.search("x|moe", fact.subject):
+            continue
+        if abs(float(fact.value) / size.total - 1) > 0.28:
+            off.append(fact.subject)
+    assert off == []
