@@ -153,12 +153,14 @@ def _notes(at: CatalogAt, runs: Runs) -> tuple[str, ...]:
     peers = [
         said(one.mape, one.median, metric) for metric in METRICS[:2] for one in peers_of(at, "energy", metric)
     ]
+    covered = [at.number(SUBJECT, "left_out_covered", f"metric={metric}") for metric in METRICS[:2]]
+    inside = " and ".join(f"{one:.0%}" for one in covered)
     known = int((~runs.by_counts).sum())
     beside = f" A log-regression on the same rows: {', '.join(peers)}." if peers else ""
     return (
         f"{known:,} runs by the shapes of their model, {len(runs.batch) - known:,} by its counts.",
         "The constants were fitted to leaderboards v1 to v3; with each of their models left out in turn "
-        f"the error was {', '.join(held)}.{beside}",
+        f"the error was {', '.join(held)}, and intervals made without a run's family held {inside}.{beside}",
     )
 
 
