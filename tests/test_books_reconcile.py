@@ -403,6 +403,22 @@ def test_more_of_a_known_name_is_not_explained_without_counts_or_keys(mine: Cata
     check(found, {"unexplained": cost(mine, lost)})
 
 
+def test_calls_beyond_the_log_need_a_name(mine: Catalog, tmp_path: Path) -> None:
+    """The provider counts more calls: lost ones where all is under one key, else nobody knows."""
+    every = calls()
+    world = World(every, every, names=("day", "model", "meter"))
+    expected = missing(mine, world)
+    found = solved(world, tmp_path, mine)
+    check(found, {"unexplained": expected["missing rows"]})
+    assert "made under a key that the invoice does not name" in found.residuals[-1].evidence
+    every = [replace(one, account="gateway") for one in every]
+    world = World(
+        every, [replace(one, account="") for one in every], names=("day", "model", "meter", "account")
+    )
+    expected = missing(mine, world)
+    check(solved(world, tmp_path, mine), expected)
+
+
 def test_a_month_in_one_line_a_model(mine: Catalog, tmp_path: Path) -> None:
     """Nothing but sums of the month: duplicates that were billed are still told by their amount."""
     every = calls()

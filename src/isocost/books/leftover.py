@@ -31,6 +31,7 @@ from isocost.books.sides import Cell, Darkness, Dims, Slot, requests_by
 from isocost.books.statement import Statement
 
 _NO_ROW = "the log has no row of it"
+_BESIDE = "more calls than were logged: lost, or made under a key that the invoice does not name"
 
 INPUTS = ("input", "cache_read", "cache_write", "cache_write_1h")
 OUTPUTS = ("output", "audio_output", "image_output")
@@ -68,7 +69,9 @@ class Pending(NamedTuple):
 class Leftover:
     """The rules, for the slots of one provider; attributions go to ``book``.
 
-    ``within`` says whether an hour of the log is in the invoice's period.
+    ``within`` says whether an hour of the log is in the invoice's period. ``named``: all usage that is
+    compared goes through names (keys, accounts) that the log's calls go through too, so that traffic under
+    other names is not in it.
     """
 
     log: Log
@@ -77,6 +80,7 @@ class Leftover:
     within: Callable[[str], bool]
     usage: tuple[Counted, ...]
     book: Ledgered
+    named: bool = False
     agreed: Set[str] = frozenset()
 
     def __post_init__(self) -> None:
@@ -150,7 +154,7 @@ class Leftover:
                 said = "no row of it on a day on which the log has others, and on which it should have many"
                 return DIRECT, said, 0
         number = counted or 0
-        if number:
+        if number and (self.named or self.dims.key or self.dims.account):
             return MISSING, "calls that the provider counted, none of them logged", number
         if not self.log.found.requests or slot.model == "":
             return UNEXPLAINED, _NO_ROW, 0
@@ -205,7 +209,9 @@ class Leftover:
             return
         said = self._grown(slot, number, logged, more) if more and not less else None
         if said is None:
-            self._unexplained(slot, total, _untold(meters, more, less))
+            beyond = max(0, number - logged) if number is not None and more and not less else 0
+            untold = _BESIDE if beyond else _untold(meters, more, less)
+            self._add(UNEXPLAINED, total, untold, slot, beyond)
             return
         residual, ground = said
         beyond = max(0, number - logged) if number is not None and residual in (MISSING, CUT_OFF) else 0
@@ -255,9 +261,9 @@ class Leftover:
         dark = self._dark(slot)
         if dark is not None:
             return dark
-        if number is not None and number > logged:
+        known = self.named or self.dims.key or self.dims.account
+        if known and number is not None and number > logged:
             return MISSING, "more calls than were logged"
-        known = self.dims.key or self.dims.account
         plain = not (cancelled or failed or self._part("duplicates", slot)) and slot.model in self.agreed
         if known and plain and "input" in more and "output" in more:
             return MISSING, "more input and output under a key that the log knows, no odd call among its rows"

@@ -205,6 +205,7 @@ class _Work:
         self.usage_charges = [one for one in self.charges if one.line.kind == "usage"]
         self.places = places_of(self.charges)
         self.span = first, last
+        self.named = False
         self.pieces: tuple[Piece, ...] = ()
 
     def listed(self, lines: Sequence[Line]) -> int:
@@ -231,7 +232,9 @@ class _Work:
             self.usage_charges = [self._at_list(one) for one in self.usage_charges]
 
     def direct(self, through: Set[str]) -> None:
-        """Usage under projects and keys that the log's calls are not made with."""
+        """Usage under projects and keys that the log's calls are not made with; what is left is named."""
+        every = [(one.line.project, one.line.key) for one in self.usage_charges]
+        self.named = bool(through) or (len(set(every)) == 1 and any(every[0]))
         kept = []
         for one in self.usage_charges:
             names = {one.line.project, one.line.key} - {""}
@@ -363,7 +366,7 @@ class _Work:
         )
         left = Leftover(
             looked, self.dims, self.shift_h, lambda period: self.within(period, self.shift_h), self.usage,
-            self.book,
+            self.book, self.named,
         )  # fmt: skip
         options = None
         pending: list[Pending] = []
