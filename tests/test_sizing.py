@@ -221,6 +221,20 @@ def test_a_config_whose_decoder_is_nested_or_spelled_otherwise(catalog: Catalog,
     assert grown.at(newest(catalog)).number(f"model/{model}", "kv_heads") == 8
 
 
+def test_a_feed_forward_without_a_gate_is_two_matrices(catalog: Catalog, tmp_path: Path) -> None:
+    """Falcon 7B: its config states no width of the feed-forward, and its card 7 billion parameters."""
+    falcon = {
+        "model_type": "falcon", "_name_or_path": "f/falcon-7b", "hidden_size": 4544, "num_hidden_layers": 32,
+        "num_attention_heads": 71, "multi_query": True, "vocab_size": 65024, "torch_dtype": "bfloat16",
+        "tie_word_embeddings": True,
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(falcon))
+    grown, model = with_config(catalog, tmp_path / "config.json")
+    arch = arch_of(grown.at(newest(catalog)), [model])
+    assert arch.params_total[0] == pytest.approx(7.2e9, rel=0.05)
+    assert arch.cache_heads[0] == 1
+
+
 def test_layers_that_keep_a_state_take_no_cache(catalog: Catalog, tmp_path: Path) -> None:
     pattern = "M-M*" * 8
     path = config(

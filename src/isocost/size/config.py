@@ -29,6 +29,11 @@ SAME: Mapping[str, tuple[str, ...]] = {
 }
 """What other families call the fields that a config is read by."""
 
+FOUR_WIDE = frozenset({"falcon", "bloom", "gpt2", "gptj", "gpt_bigcode", "mpt"})
+"""Families whose feed-forward is four widths where the config does not say."""
+UNGATED = FOUR_WIDE | {"gpt_neox", "opt", "phi", "starcoder2", "nemotron", "nemotron_h"}
+"""Families whose feed-forward is two matrices, not three with a gate."""
+
 FORMATS: Mapping[str, str] = {
     "bfloat16": "bf16", "float16": "bf16", "half": "bf16", "float32": "bf16", "fp8": "fp8",
     "fbgemm_fp8": "fp8", "mxfp4": "mxfp4", "nvfp4": "fp4", "awq": "int4", "gptq": "int4",
@@ -58,6 +63,8 @@ def with_config(catalog: Catalog, path: Path) -> tuple[Catalog, str]:
     facts = [fact("hf_id", called, "")]
     try:
         shape = shape_of_config(plain) | recurrent(plain)
+        if plain.get("model_type") in UNGATED:
+            shape["ffn_matrices"] = 2.0
     except BadInput as wrong:
         raise BadInput(wrong.what, where=str(path), fix=_missing(config)) from None
     for name, value in shape.items():
@@ -115,12 +122,9 @@ def _spell_out(plain: dict[str, Any]) -> None:
     layers = plain.get("num_hidden_layers")
     if plain.get("multi_query") and not plain.get("num_key_value_heads"):
         plain["num_key_value_heads"] = 1
-    wide = plain.get("n_embd") or plain.get("expansion_ratio")
+    wide = plain.get("n_embd") or plain.get("expansion_ratio") or plain.get("model_type") in FOUR_WIDE
     if plain.get("intermediate_size") is None and plain.get("hidden_size") and wide:
-        # GPT-2, Falcon and MPT: two matrices of four widths, which hold what three of 8/3 do.
-        plain["intermediate_size"] = int(
-            plain["hidden_size"] * float(plain.get("expansion_ratio") or 4) * 2 / 3
-        )
+        plain["intermediate_size"] = int(plain["hidden_size"] * float(plain.get("expansion_ratio") or 4))
     pattern = plain.get("sliding_window_pattern") or plain.get("_sliding_window_pattern")
     if layers and plain.get("sliding_window") and not plain.get("layer_types"):
         if isinstance(pattern, int) and pattern > 1:
@@ -194,8 +198,7 @@ def recurrent(plain: Mapping[str, Any]) -> dict[str, float]:
         "linear_state_size": part * inner * state,
     }
     if feeds != layers and plain.get("intermediate_size"):
-        # Their feed-forward squares a rectifier: two matrices, not three.
-        found["ffn_size"] = plain["intermediate_size"] * feeds / layers * 2 / 3
+        found["ffn_size"] = plain["intermediate_size"] * feeds / layers
     return found
 
 
