@@ -19,15 +19,13 @@ prefilled between steps; the requests in prefill are therefore a stretch of the 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from isocost.replay.compiled import compiled
-
-if TYPE_CHECKING:
-    from isocost.replay.queue import BatchLimits, Terms
+from isocost.replay.terms import BatchLimits, Terms
 
 I64 = NDArray[np.int64]
 I32 = NDArray[np.int32]

@@ -22,6 +22,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from isocost.errors import BadLimits, BadTrace
+from isocost.replay.terms import BatchLimits as BatchLimits
+from isocost.replay.terms import Terms as Terms
 
 if TYPE_CHECKING:
     from isocost.replay.kernel import Memory
@@ -35,27 +37,6 @@ Rules = tuple[str, I64, I64, int, float]
 
 LONGEST_STEPS_PS = 2**61
 """Longest that one request may decode alone under the worst step; keeps every sum inside int64."""
-
-
-class Terms(NamedTuple):
-    """Step time in whole picoseconds: base + prefill per token + seq per sequence + kv per token held."""
-
-    base_ps: int
-    prefill_ps_per_tok: int
-    seq_ps: int
-    kv_ps_per_tok: int
-
-
-class BatchLimits(NamedTuple):
-    """What one step and one replica may hold: tokens a step, sequences at once, tokens of KV cache.
-
-    Each running sequence takes a token of the step's budget, so at most ``prefill_budget_tok``
-    sequences run, whatever ``max_seqs`` says.
-    """
-
-    prefill_budget_tok: int
-    max_seqs: int
-    kv_capacity_tok: int
 
 
 class Served(NamedTuple):

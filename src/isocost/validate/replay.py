@@ -18,6 +18,7 @@ from isocost.catalog import Catalog, CatalogAt
 from isocost.errors import BadInput
 from isocost.validate.engine_fit import Fitted, fit, metrics, predicted, variants
 from isocost.validate.engine_run import read_run
+from isocost.validate.kinds import Share
 
 PERCENTILES = (50, 75, 90, 95, 99)
 PASS_FRAC = 0.03
@@ -46,7 +47,7 @@ class ReplayReport(msgspec.Struct, frozen=True):
     cache of a rank and ``cache_from`` where that is from; ``lag`` steps composed ahead; ``ranks`` of data
     parallelism and how they are dealt to; ``preempted`` how often one lost its place in the replay;
     ``mape`` the mean absolute relative error per request, by metric; ``left_out`` requests by rule;
-    ``failed`` the rows beyond 3 %.
+    ``failed`` the rows beyond 3 %; ``by`` metric their errors; ``notes`` all of it in sentences.
     """
 
     path: str
@@ -64,6 +65,8 @@ class ReplayReport(msgspec.Struct, frozen=True):
     passed: int
     failed: tuple[str, ...]
     left_out: dict[str, int]
+    by: dict[str, dict[str, Share]]
+    notes: tuple[str, ...]
 
 
 def validate_replay(
@@ -111,4 +114,34 @@ def validate_replay(
         len(rows) - len(failed),
         failed,
         {"without times": run.left_out} if run.left_out else {},
+        {"metric": {name: _share(name, rows) for name in mape}},
+        (_step(found), *(_told(name, rows) for name in mape)),
+    )
+
+
+def _share(metric: str, rows: list[ReplayRow]) -> Share:
+    """Errors of one metric's percentiles."""
+    errors = [abs(row.error_frac) for row in rows if row.metric == metric]
+    passed = sum(error <= PASS_FRAC for error in errors)
+    return Share(len(errors), float(np.mean(errors)), float(np.median(errors)), passed=passed)
+
+
+def _told(metric: str, rows: list[ReplayRow]) -> str:
+    """One metric's percentiles, predicted for measured."""
+    said = [
+        f"p{row.percentile} {row.predicted_s:.4g} for {row.measured_s:.4g} ({row.error_frac:+.1%})"
+        for row in rows
+        if row.metric == metric
+    ]
+    return f"{metric}, predicted for measured seconds: {', '.join(said)}."
+
+
+def _step(found: Fitted) -> str:
+    """The fitted step in a person's units."""
+    terms = found.terms
+    experts = f" + {terms.expert_ps / 1e9:.3g} ms where all experts are touched" if terms.expert_ps else ""
+    return (
+        f"A step takes {terms.base_ps / 1e9:.3g} ms + {terms.prefill_ps_per_tok / 1e6:.3g} us a prompt "
+        f"token + {terms.seq_ps / 1e6:.3g} us a sequence + {terms.kv_ps_per_tok / 1e3:.3g} ns a token of "
+        f"cache{experts}."
     )
