@@ -411,7 +411,7 @@ def show_routing(found: Mapping[str, Any]) -> None:
     show(table, "")
     show(
         wrapped(
-            f"{percent(found['certified_splits_frac'])} of the splits gave a certificate (the others count as "
+            f"{percent(found['certified_splits_frac'])} of the splits gave a certificate (others count as "
             f"zero; most labels in one: {found['labels_most']:,.0f}). Of {found['rows']:,} resampled users "
             f"{percent(found['violations_frac'])} were certified what was not true of all questions, and "
             f"{percent(found['dearer_frac'])} paid more than for strong-only. Looks at held-out answers: "
@@ -427,7 +427,7 @@ def show_routing(found: Mapping[str, Any]) -> None:
         show(
             wrapped(
                 f"asked other tasks than certified: noticed in {percent(shift['noticed_frac'])} of trials "
-                f"(false alarms {percent(shift['false_alarms_frac'])}), then strong-only; unnoticed it would be "
+                f"(false alarms {percent(shift['false_alarms_frac'])}), then strong-only; unnoticed it were "
                 f"{shift['difference_if_unnoticed'] * 100:+.2f} pp"
             )
         )

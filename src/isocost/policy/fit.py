@@ -154,13 +154,17 @@ def candidates(part: Part, ahead: int, max_loss: float, read: Corpus | None = No
     return _few(all_candidates(part, read), ahead, max_loss)
 
 
-def all_candidates(part: Part, read: Corpus | None = None) -> list[Candidate]:
-    """Every policy that is looked at on split A, each judged on folds that it was not fitted on."""
+def all_candidates(part: Part, read: Corpus | None = None, searched: int | None = None) -> list[Candidate]:
+    """Every policy that is looked at on split A, each judged on folds that it was not fitted on.
+
+    Where ``searched`` is given, chains are compared on that many first questions alone and judged on the
+    others, so that their estimate is not flattered by the search.
+    """
     cheap = _worth_asking(part)
     folds = _folds(len(part))
     found = [*_singles(part, cheap), *_by_task(part, cheap, folds)]
     if part.has_answers and cheap:
-        found += _cascades(part, cheap, folds)
+        found += _cascades(part, cheap, folds, searched)
     if read is not None and len(read.names) and cheap:
         found += _routers(part, cheap, folds, read)
     return found
@@ -339,14 +343,16 @@ def _joined(n: int, parts: Sequence[tuple[Ints, Chosen]]) -> Chosen:
     return Chosen(quality, cost, model, differs)
 
 
-def _cascades(part: Part, cheap: Sequence[int], folds: Ints) -> list[Candidate]:
+def _cascades(part: Part, cheap: Sequence[int], folds: Ints, searched: int | None = None) -> list[Candidate]:
     """The best chains of a beam search, fitted at every trade-off."""
-    right = reliability(part)
+    ground = part if searched is None else part.take(np.arange(searched))
+    judged = np.arange(searched or 0, len(part))
+    right = reliability(ground)
     scored: dict[tuple[int, ...], float] = {}
 
     def value(front: tuple[int, ...]) -> float:
         if front not in scored:
-            reading = Reading(part, (*front, part.strong), right)
+            reading = Reading(ground, (*front, part.strong), right)
             scored[front] = sum(reading.value(worth) for worth in _SEARCHED)
         return scored[front]
 
@@ -365,13 +371,18 @@ def _cascades(part: Part, cheap: Sequence[int], folds: Ints) -> list[Candidate]:
             (np.flatnonzero(folds == f), Reading(part.take(np.flatnonzero(folds != f)), chain))
             for f in range(_FOLDS)
         ]
-        whole = Reading(part, chain, right)
+        whole = Reading(part, chain)
         for worth in WORTHS:
             did = _joined(
                 len(part), [(rows, reading.fit(worth).run(part.take(rows))) for rows, reading in inner]
             )
-            out.append(Candidate("cascade", whole.fit(worth), compared(did, part), chain))
+            seen = compared(_rows_of(did, judged), part.take(judged))
+            out.append(Candidate("cascade", whole.fit(worth), seen, chain))
     return out
+
+
+def _rows_of(did: Chosen, rows: Ints) -> Chosen:
+    return Chosen(did.quality[rows], did.cost[rows], did.model[rows], did.differs[rows])
 
 
 def _routers(part: Part, cheap: Sequence[int], folds: Ints, read: Corpus) -> list[Candidate]:

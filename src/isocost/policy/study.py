@@ -106,7 +106,7 @@ def study(outcomes: Outcomes, at: CatalogAt, wanted: Wanted) -> Study:
         )
     chosen = _asked(outcomes, wanted)
     prices = price_models(chosen.models, at, wanted.prices, np.nanmean(chosen.quality, axis=0))
-    paid = np.isfinite(chosen.cost).all(axis=0)
+    paid = np.asarray(np.isfinite(chosen.cost).all(axis=0), dtype=np.bool_)
     usd, supposed = costs(chosen, prices, at)
     found, made, weights = [], [], {}
     for code, name in enumerate(chosen.workloads):

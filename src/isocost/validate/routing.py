@@ -208,7 +208,7 @@ def _split(
 def _within(found: Sequence[Candidate], labels_a: int, most: int) -> int:
     """Questions of B that the labels left are likely to last for, as A saw how often answers differ."""
     differs = max((one.expected.differs_frac for one in found), default=1.0)
-    return max(1, min(most, int((LABELS - labels_a) / max(0.02, 1.1 * differs))))
+    return max(1, min(most, int((LABELS - labels_a) / max(0.02, 1.3 * differs))))
 
 
 def _on(one: Candidate, data: _Set, rows: Ints) -> Candidate:
@@ -218,7 +218,7 @@ def _on(one: Candidate, data: _Set, rows: Ints) -> Candidate:
 def _full(data: _Set, known: Ints, c: Ints) -> dict[str, float]:
     """The policy that saves most among those that lose nothing on folds of what is known; as C has it."""
     part, part_c = _part(data, known, known), _part(data, c, known)
-    found = all_candidates(part, _words(data, known))
+    found = all_candidates(part, _words(data, known), len(known) // 3)
     best = _steady(found)
     if best is None:
         return {"full_saving": 0.0, "full_ratio": 1.0, "full_blind": 0.0}
