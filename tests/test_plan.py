@@ -14,6 +14,7 @@ from isocost.errors import BadTrace, Infeasible, UnknownModel
 from isocost.plan.asked.limits import Have, HeldGpus, Limits, Slo
 from isocost.plan.market.prepare import Request
 from isocost.plan.run import Outcome, make_plan
+from isocost.plan.tell import story
 from isocost.plan.written.file import dumps, loads
 from isocost.plan.written.rerun import rerun
 from isocost.trace import Trace, open_trace
@@ -48,7 +49,10 @@ def test_parts_sum_to_the_whole(outcome: Outcome) -> None:
 def test_levers_lead_from_today_to_the_plan(outcome: Outcome) -> None:
     result = outcome.result
     moved = sum(lever.delta_usd for lever in result.levers)
-    assert moved == pytest.approx(result.plan_usd.mid - result.today_usd.mid, abs=5.0)
+    assert moved == pytest.approx(result.plan_usd.mid - result.today_usd.mid, abs=0.01)
+    exact = sum(lever.delta_fusd for lever in result.levers)
+    today = story.today_ledger(outcome.built, outcome.stays)
+    assert today.total_fusd + exact == outcome.ledger.total_fusd
 
 
 def test_plan_is_never_dearer_than_the_best_allowed_single_deployment(outcome: Outcome) -> None:

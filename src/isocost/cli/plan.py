@@ -135,10 +135,7 @@ def plan(
 
     catalog = load(facts)
     with staged(written.to) as stage:
-        if log is not None and _scenario(log):
-            request, ahead = _from_scenario(catalog, log, terms, ahead)
-        else:
-            request = _request(catalog, log, reading, terms)
+        request, ahead = _requested(catalog, log, reading, terms, ahead)
         asked = _asked(ahead)
         with working("planning"):
             outcome = make_plan(request)
@@ -198,6 +195,19 @@ def _asked(ahead: Ahead) -> PathAsk | None:
 def _written(path: Path, text: str) -> None:
     with staged(path.parent) as stage:
         (stage / path.name).write_text(text, encoding="utf-8")
+
+
+def request_for(catalog: Catalog, log: Path | None, reading: Reading, terms: Terms) -> Request:
+    """What is asked of a plan by a log, a scenario file or nothing (the example)."""
+    return _requested(catalog, log, reading, terms, Ahead())[0]
+
+
+def _requested(
+    catalog: Catalog, log: Path | None, reading: Reading, terms: Terms, ahead: Ahead
+) -> tuple[Request, Ahead]:
+    if log is not None and _scenario(log):
+        return _from_scenario(catalog, log, terms, ahead)
+    return _request(catalog, log, reading, terms), ahead
 
 
 def _from_scenario(catalog: Catalog, path: Path, terms: Terms, ahead: Ahead) -> tuple[Request, Ahead]:

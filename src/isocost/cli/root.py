@@ -29,7 +29,6 @@ OutTok = Annotated[
 ]
 
 NOT_BUILT: Mapping[str, str] = {
-    "levers": "'isocost plan' shows the levers in report.html",
     "claims": "Use 'isocost why NAME' for the facts behind a number",
     "gateway": "Use 'isocost replay LOG --plan plan.toml' to see what the plan does",
 }

@@ -113,6 +113,8 @@ class Lever(msgspec.Struct, frozen=True):
     name: str
     label: str
     delta_usd: float
+    delta_fusd: int = 0
+    """The same in whole femto-dollars: these sum exactly."""
 
 
 class Hours(msgspec.Struct, frozen=True):

@@ -7,6 +7,7 @@ from importlib.metadata import version
 
 from isocost.errors import Infeasible
 from isocost.ledger import Ledger
+from isocost.plan.levers import waterfall
 from isocost.plan.make.build import Built, build, misses_of, pool_bound, replay_draft
 from isocost.plan.make.draft import Draft, month_ledger
 from isocost.plan.make.parts import Parts, api_alone, api_parts
@@ -42,8 +43,14 @@ def make_plan(request: Request) -> Outcome:
     today = story.today_ledger(built, stays)
     drivers = story.drivers_of(built, (built.ledger, *(s.ledger for s in chosen.values() if s.ledger)))
     totals = story.Totals(today, built.ledger, drivers)
-    result = _result(built, chosen, totals, bound, _range(request, built))
+    result = _result(built, chosen, stays, totals, bound, _range(request, built))
     return Outcome(result, dumps(plan_file(built, totals)), built.ledger, built, stays)
+
+
+def totals_of(outcome: Outcome) -> story.Totals:
+    """Ledgers of today and of the plan, and what may move both."""
+    built = outcome.built
+    return story.Totals(story.today_ledger(built, outcome.stays), built.ledger, {})
 
 
 def _least(prepared: Prepared) -> tuple[Built, dict[str, Single], Draft, float]:
@@ -147,7 +154,12 @@ def _range(request: Request, built: Built) -> Range | None:
 
 
 def _result(
-    built: Built, chosen: dict[str, Single], totals: story.Totals, bound: float, span: Range | None
+    built: Built,
+    chosen: dict[str, Single],
+    stays: Draft,
+    totals: story.Totals,
+    bound: float,
+    span: Range | None,
 ) -> PlanResult:
     prepared, request = built.prepared, built.prepared.request
     at = prepared.at
@@ -188,7 +200,7 @@ def _result(
         rounds=built.rounds,
         limits=story.limits(built),
         swings=story.swings(totals, at),
-        levers=story.levers(built, totals),
+        levers=waterfall(built, stays, totals),
         hours=curves.hours_of(built),
         frontier=curves.frontier(built),
         breakeven=curves.break_even(built, chosen),

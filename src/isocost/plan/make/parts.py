@@ -48,6 +48,12 @@ def api_parts(prepared: Prepared, cases: tuple[Case, ...]) -> Parts | None:
     return Parts(best[0], min(bound for _, _, bound in solved))
 
 
+def solved_parts(prepared: Prepared, cases: tuple[Case, ...], cached: bool) -> Draft | None:
+    """The cheapest API plan with or without the exact cache; ``None`` where a stream has no allowed offer."""
+    found = _solved(prepared, cases, cached=cached)
+    return None if found is None else found[0]
+
+
 def api_alone(prepared: Prepared, cases: tuple[Case, ...]) -> tuple[Draft, ...]:
     """The cheapest single API of each kind and novelty for all streams, batch and kept prefixes among them.
 

@@ -10,12 +10,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from isocost.catalog import CatalogAt
-from isocost.catalog.evidence import Interval, Verdict
+from isocost.catalog.evidence import Interval, Verdict, may_quantise
 from isocost.deployment import PS_PER_S, Pool, Rent, open_weights, rent, unfit
-from isocost.errors import DoesNotFit
+from isocost.errors import DoesNotFit, UnknownFact
 from isocost.perf import Candidates, StepTerms, candidates
 from isocost.plan.asked.streams import Floats
 from isocost.plan.market.offers import Case, Market, planned
@@ -43,12 +45,16 @@ class Fit:
 
 @dataclass(frozen=True)
 class PoolOption:
-    """A kind of replica, its rents by term, and how each stream fits it (by stream id)."""
+    """A kind of replica, its rents by term, and how each stream fits it (by stream id).
+
+    ``native``: no weight is stored narrower than it was published.
+    """
 
     pool: Pool
     rents: dict[str, Rent]
     fits: dict[str, Fit]
     goodput_per_s: float
+    native: bool = True
 
     @property
     def usd_per_h(self) -> float:
@@ -114,7 +120,7 @@ def pool_options(
         every = candidates(at, models, tuple(rents), context_tok=float(mix.longest_tok))
     except DoesNotFit:
         return ()
-    every = every.select(np.flatnonzero(every.is_native))
+    every = every.select(np.flatnonzero(every.is_native | _may_narrow(at, market, every)))
     rate, terms = every.goodput(mix.isl, mix.osl, mix.ttft_limit_s, mix.tpot_limit_s)
     usd_per_h = np.array(
         [_usd_per_h(rents[every.gpu_ids[every.gpu_type[i]]], int(every.gpus[i])) for i in range(every.size)]
@@ -129,6 +135,33 @@ def pool_options(
     sunk = [o for o in sunk if any(not fit.why_not for fit in o.fits.values())][:HELD_MOST]
     first = list({o.pool.id: o for o in (*sunk, *proven)}.values())
     return (*first[:keep], *_spread(other, keep))
+
+
+def _dtype(every: Candidates, i: int) -> str:
+    """Precision of a candidate's weights, those of its experts beside where they differ."""
+    precision = every.precisions[every.precision[i]]
+    return "+".join(dict.fromkeys((precision.dense, precision.experts)))
+
+
+def _may_narrow(at: CatalogAt, market: Market, every: Candidates) -> npt.NDArray[np.bool_]:
+    """Candidates whose weights are narrower than published and shown to keep quality within the margin."""
+    known: dict[tuple[str, str], bool] = {}
+    allowed = np.zeros(every.size, dtype=bool)
+    for i in np.flatnonzero(~every.is_native):
+        key = (every.model_ids[every.model[i]], _dtype(every, int(i)))
+        if key not in known:
+            known[key] = narrowed(at, *key, market.margin) is not None
+        allowed[i] = known[key]
+    return allowed
+
+
+def narrowed(at: CatalogAt, model: str, dtype: str, margin: float) -> str | None:
+    """What speaks for serving a model at a narrower precision, in words; ``None`` where nothing does."""
+    try:
+        found = may_quantise(at, model, dtype, margin)
+    except UnknownFact:
+        return None
+    return found.reason if found.passes else None
 
 
 def _on_held(every: Candidates, rate: Floats, held: Mapping[str, int]) -> list[int]:
@@ -183,12 +216,12 @@ def _undominated(every: Candidates, worth: Floats, usd_per_h: Floats) -> list[in
     """For each model the best by cost per request and the cheapest replica that serves at all."""
     picked: dict[int, None] = {}
     order = np.lexsort((usd_per_h, worth))
-    first: dict[int, int] = {}
-    least: dict[int, int] = {}
+    first: dict[tuple[int, bool], int] = {}
+    least: dict[tuple[int, bool], int] = {}
     for i in order:
         if not np.isfinite(worth[i]):
             continue
-        model = int(every.model[i])
+        model = (int(every.model[i]), bool(every.is_native[i]))
         first.setdefault(model, int(i))
         best = least.get(model)
         if best is None or usd_per_h[i] < usd_per_h[best] - 1e-12:
@@ -210,13 +243,12 @@ def _option(
 ) -> PoolOption:
     model, gpu = every.model_ids[every.model[i]], every.gpu_ids[every.gpu_type[i]]
     gpus = int(every.gpus[i])
-    precision = every.precisions[every.precision[i]]
-    dtype = "+".join(dict.fromkeys((precision.dense, precision.experts)))
+    dtype, native = _dtype(every, i), bool(every.is_native[i])
     quotes = {term: q for term in TERMS if (q := rent(at, gpu, term, gpus)) is not None}
     small = at.number(f"model/{model}", "params_total") <= at.number("planning/slm", "params_most")
     spread = "-ep" if every.setup.dp[i] > 1 else ""
     pool = Pool(
-        f"self/{model}@{gpus}x{gpu}{spread}",
+        f"self/{model}@{gpus}x{gpu}{spread}{'' if native else '-' + dtype}",
         "slm" if small else "selfhost",
         model,
         dtype,
@@ -233,15 +265,15 @@ def _option(
         quotes["on_demand"].usd_per_gpu_h,
         quotes["on_demand"].fact.id,
     )
-    fits = {case.stream.id: _fit(at, market, case, pool) for case in cases}
-    return PoolOption(pool, quotes, fits, rate)
+    fits = {case.stream.id: _fit(at, market, case, pool, native) for case in cases}
+    return PoolOption(pool, quotes, fits, rate, native)
 
 
 def _ps(seconds: float) -> int:
     return round(float(seconds) * PS_PER_S)
 
 
-def _fit(at: CatalogAt, market: Market, case: Case, pool: Pool) -> Fit:
+def _fit(at: CatalogAt, market: Market, case: Case, pool: Pool, native: bool) -> Fit:
     """Whether a stream may go to a pool."""
     today = case.today.model if case.today is not None else case.stream.model
     ratio_in, ratio_out = market.ratios(today, pool.model)
@@ -255,4 +287,11 @@ def _fit(at: CatalogAt, market: Market, case: Case, pool: Pool) -> Fit:
     why_not = unfit(at, pool, asked)
     if not why_not and not verdict.passes:
         why_not = f"quality: {verdict.reason}"
+    if not native:
+        margin = market.margin if points is None else points / 100
+        kept = narrowed(at, pool.model, pool.precision, margin)
+        if kept is None:
+            why_not = why_not or f"quality: {pool.precision} is not shown to keep it within the margin"
+        else:
+            verdict = msgspec.structs.replace(verdict, reason=f"{verdict.reason}; {kept}")
     return Fit(why_not, verdict, ratio_in, ratio_out)

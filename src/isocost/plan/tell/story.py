@@ -24,7 +24,6 @@ from isocost.plan.market.standing import LAUNCH
 from isocost.plan.result import (
     Band,
     FactUse,
-    Lever,
     Limit,
     LimitStatus,
     Line,
@@ -345,49 +344,6 @@ def days_to_launch(at: CatalogAt, option: str) -> float | None:
     return None if weeks is None else 7.0 * float(weeks.value)
 
 
-def levers(built: Built, totals: Totals) -> list[Lever]:
-    """From today's month to the plan's, step by step; what keeps the model comes first. Sums exactly.
-
-    For each stream: today's prices, the exact cache, the cheapest way to keep the model, the swap to a
-    proven one, own replicas; then people and the rest.
-    """
-    weight = built.prepared.weight_h
-    steps = dict.fromkeys(LEVERS, 0.0)
-    tokens = 0.0
-    for serving in built.draft.servings:
-        case = serving.case
-        todays = case.today.id if case.today is not None else ""
-        offers = _offers(built, serving, partial(_keeps, todays))
-        own = next((o for o in offers if o.api.id == todays), None)
-        if own is None:
-            continue
-        now, after = _bare(built, own, case), own.usd_per_month(weight)
-        tokens += now
-        steps["cache"] += after - now
-        same = [o for o in offers if o.same_model and not o.why_not]
-        offer = serving.offer
-        # Where the plan keeps the model, the step is the way it takes, cheapest or not.
-        if offer is not None and _keeps(todays, offer):
-            kept = offer
-        else:
-            kept = min((own, *same), key=lambda o: o.usd_per_month(weight))
-        held = kept.usd_per_month(weight)
-        steps[_kind(kept)] += held - after
-        swapped = held if offer is None else offer.usd_per_month(weight)
-        steps["swap"] += swapped - held
-        paid = 0.0 if offer is None else float((offer.usd_per_h * serving.api_frac) @ weight)
-        steps["replicas"] += paid - swapped
-    rent = sum(c.amount_fusd for c in built.ledger if c.option in ("selfhost", "slm")) / FEMTO_PER_USD
-    steps["replicas"] += rent
-    billed = totals.today.where(account="api-tokens").total_usd
-    steps["prices"] = tokens - billed
-    standing = built.ledger.where(option="people").total_usd - totals.today.where(option="people").total_usd
-    steps["people"] = standing
-    drift = built.ledger.total_usd - totals.today.total_usd - sum(steps.values())
-    steps["prices"] += drift
-    return [Lever(name, LEVERS[name], delta) for name, delta in steps.items() if abs(delta) >= 0.5]
-
-
 def _offers(built: Built, serving: Serving, wanted: Callable[[Offer], bool]) -> list[Offer]:
     """Offers of a stream that are wanted, priced for the requests that this serving leaves them."""
     case = serving.case
@@ -397,36 +353,6 @@ def _offers(built: Built, serving: Serving, wanted: Callable[[Offer], bool]) -> 
         return found
     market = built.prepared.market
     return [again for offer in found if (again := market.again(case, offer)) is not None]
-
-
-def _keeps(own: str, offer: Offer) -> bool:
-    """Whether an offer is today's own or keeps its model."""
-    return offer.same_model or offer.api.id == own
-
-
-def _kind(offer: Offer) -> str:
-    """The lever by which an offer keeps the model."""
-    if offer.api.keeps_prefixes:
-        return "prefix"
-    return "batch" if offer.api.tier == "batch" else "host"
-
-
-LEVERS: Mapping[str, str] = {
-    "prices": "same use at the plan's prices, without failed calls",
-    "cache": "exact cache answers repeats",
-    "prefix": "prompt cache used as prefixes allow",
-    "batch": "batch for what may wait",
-    "host": "same model at a cheaper host",
-    "swap": "a model proven not worse",
-    "replicas": "own replicas in place of tokens",
-    "people": "people, monitoring, launch and the rest",
-}
-
-
-def _bare(built: Built, own: Offer, case: Case) -> float:
-    """Today's API for the whole stream, no exact cache, at the plan's prices."""
-    found = built.prepared.market.whole(case, own.api)
-    return (own if found is None else found).usd_per_month(built.prepared.weight_h)
 
 
 def unproven(built: Built) -> list[Unproven]:

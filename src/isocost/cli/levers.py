@@ -1,0 +1,40 @@
+"""``isocost levers``: what each way to spend less is worth on this traffic."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from isocost.cli.catalog import load
+from isocost.cli.output import columns, show, show_json, working
+from isocost.cli.plan import Log, Reading, Terms, request_for
+from isocost.cli.root import Facts, Json, app
+
+AS_IT_IS, NO_TERMS = Reading(), Terms()
+
+
+@app.command(sort_key=1)
+def levers(
+    log: Log = None,
+    /,
+    *,
+    reading: Annotated[Reading, Parameter(name="*")] = AS_IT_IS,
+    terms: Annotated[Terms, Parameter(name="*")] = NO_TERMS,
+    facts: Facts = None,
+    json: Json = False,
+) -> None:
+    """Price every lever on a log or a scenario: alone, last, and its fair share of what all save together."""
+    from isocost.plan.levers import price_levers
+    from isocost.plan.run import make_plan, totals_of
+    from isocost.report.levers import render
+
+    request = request_for(load(facts), log, reading, terms)
+    with working("planning"):
+        outcome = make_plan(request)
+    with working("pricing levers"):
+        found = price_levers(outcome.built, outcome.stays, totals_of(outcome))
+    if json:
+        return show_json(found)
+    show(render(found, columns()))
+    return None
