@@ -1,7 +1,7 @@
 """How alike the errors of one set-up are: ``python calibration/fit_anchor.py DATA``.
 
 Reads ``DATA/perf/{silicon,mlenergy,trtllm}.parquet``. Every fitted family is answered by constants that had
-not seen it (``facts/perf_folds.csv``); the logarithms of measured over predicted of one set-up (model,
+not seen it; the logarithms of measured over predicted of one set-up (model,
 accelerator, layout, format, stack) form a Gaussian process over its loads, whose variances maximise a
 robust likelihood. Prints them (facts ``perf/anchor``) and the errors of the other loads with one anchor.
 """

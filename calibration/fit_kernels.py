@@ -10,8 +10,9 @@ read, each for every accelerator of :data:`SYSTEMS` and every engine and version
     aiconfigurator_core/systems/data/SYSTEM/comm/ENGINE/VERSION/custom_allreduce_perf.parquet
 
 They time single kernels. Nothing that times a served model is read, and no other file of the wheel.
-The result is ``facts/kernels.csv``: constants of each accelerator, of each generation (geometric means) and of
-all (``kernel/any``), with the median error of the fit in the note.
+The result is ``facts/kernels.csv``: constants of each accelerator, of each generation (geometric means)
+and of all (``kernel/any``), with the median error of the fit in the note. GB200 and GB300 are the chips of
+B200 and B300 (facts ``kernels_of``).
 """
 
 from __future__ import annotations
@@ -36,8 +37,6 @@ SYSTEMS = {
     "a100_sxm": "a100-80-sxm",
     "b200_sxm": "b200",
     "b300_sxm": "b300",
-    "gb200": "gb200",
-    "gb300": "gb300",
     "h100_sxm": "h100-sxm",
     "h200_sxm": "h200",
     "l40s": "l40s",

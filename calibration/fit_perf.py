@@ -2,9 +2,9 @@
 
 Reads ``DATA/perf/{silicon,mlenergy,trtllm,inferencex_community}.parquet`` (measured serving speed), of the
 same folder ``argonne`` and ``splitwise`` for intervals alone, and the catalog. Prints errors of families
-that the constants had not seen and, with ``--write FACTS``, replaces the fitted rows of ``FACTS/perf.csv``
-(all families) and ``FACTS/perf_folds.csv`` (each family left out once: what ``isocost validate perf``
-answers that family with).
+that the constants had not seen and, with ``--write FACTS``, replaces the fitted rows of
+``FACTS/perf.csv``: those of all families, and as ``fitted_without`` those with one family left out, by
+which ``isocost validate perf`` answers that family.
 
 The loss is robust in the logarithm; every constant is pulled to a guess, and a stack's own value to what
 all share. First the constants of a step are fitted to times of a token and to throughput, then those of
@@ -449,7 +449,7 @@ def spread_rows(ratios: dict[str, Ratios]) -> list[list[str]]:
 
 
 def write(folder: Path, problem: Problem, folds: dict[str, np.ndarray], ratios: dict[str, Ratios]) -> None:
-    """Replace the fitted rows of ``perf.csv`` and the whole of ``perf_folds.csv``."""
+    """Replace the fitted rows of ``perf.csv``."""
     path = folder / "perf.csv"
     with path.open(newline="") as file:
         head, *rows = list(csv.reader(file))
@@ -458,23 +458,30 @@ def write(folder: Path, problem: Problem, folds: dict[str, np.ndarray], ratios: 
     rows = [
         row
         for row in rows
-        if not (row[0] == "perf/stack" and row[1] in SHARES)
+        if not (row[0] == "perf/stack" and (row[1] in SHARES or row[1] == "fitted_without"))
         and (row[0], row[1], row[2]) not in made
         and not (row[0] == "perf/interval" and row[9] == "perf-fit")
     ]
     others = [x for family, x in folds.items() if family]
     rows += rows_of(problem, folds[""], "perf/stack", others) + spreads
-    apart = [
-        row
+    rows += [
+        ["perf/stack", "fitted_without", f"family={family}", in_words(problem, x), "", *_rest("", "", "")[1:]]
         for family, x in folds.items()
         if family
-        for row in rows_of(problem, x, f"perf/stack/without/{family}", ())
     ]
-    for name, table in (("perf.csv", rows), ("perf_folds.csv", apart)):
-        with (folder / name).open("w", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(head)
-            writer.writerows(table)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(head)
+        writer.writerows(rows)
+
+
+def in_words(problem: Problem, x: np.ndarray) -> str:
+    """One set of constants as ``name=value`` and ``name@stack=value``."""
+    found = []
+    for _, name, when, value, *_ in rows_of(problem, x, "", ()):
+        stack = when.removeprefix("stack=")
+        found.append(f"{name}@{stack}={value}" if stack else f"{name}={value}")
+    return " ".join(found)
 
 
 def main() -> None:

@@ -262,6 +262,7 @@ class Reader:
         self.read: list[Fact] = []
         self.known: dict[tuple[str, ...], Fact | None] = {}
         self.families: dict[str, tuple[str, ...]] = {}
+        self.folds: dict[str, Mapping[str, float]] = {}
 
     def value(self, case: Case, field: str) -> float:
         """A constant of a set-up."""
@@ -275,11 +276,13 @@ class Reader:
         return min(total, 1.0) if field in FRACTIONS else total
 
     def _share(self, case: Case, name: str) -> float:
-        apart = f"{SUBJECT}/without/{case.without}"
-        subject = apart if case.without and self._find(apart, name, "") else SUBJECT
-        found = self._find(subject, name, f"stack={case.stack}") or self._find(subject, name, "")
+        if case.without:
+            apart = self._apart(case.without)
+            if name in apart:
+                return apart.get(f"{name}@{case.stack}", apart[name])
+        found = self._find(SUBJECT, name, f"stack={case.stack}") or self._find(SUBJECT, name, "")
         if found is None:
-            found = self.at.fact(subject, name)
+            found = self.at.fact(SUBJECT, name)
         self.read.append(found)
         return float(found.value)
 
@@ -295,6 +298,14 @@ class Reader:
         found = self._of_kernels(case, kind, name)
         self.read.append(found)
         return float(found.value)
+
+    def _apart(self, family: str) -> Mapping[str, float]:
+        """The constants fitted without a family, by name and ``name@stack``; none where it was not fitted."""
+        if family not in self.folds:
+            fact = self.at.find(SUBJECT, "fitted_without", f"family={family}")
+            pairs = (part.partition("=") for part in str(fact.value).split(" ")) if fact else ()
+            self.folds[family] = {name: float(value) for name, _, value in pairs}
+        return self.folds[family]
 
     def _of_kernels(self, case: Case, kind: str, name: str) -> Fact:
         engine = case.stack.partition("-")[0]
@@ -323,8 +334,9 @@ class Reader:
 
     def _subjects(self, gpu_id: str) -> tuple[str, ...]:
         if gpu_id not in self.families:
-            family = None if gpu_id == "any" else self.at.find(f"gpu/{gpu_id}", "generation")
-            names = (gpu_id, *((str(family.value),) if family else ()), "any")
+            subject = f"gpu/{gpu_id}"
+            near = (self.at.find(subject, name) for name in ("kernels_of", "generation"))
+            names = (gpu_id, *(str(fact.value) for fact in near if fact is not None), "any")
             self.families[gpu_id] = tuple(f"kernel/{name}" for name in dict.fromkeys(names))
         return self.families[gpu_id]
 
