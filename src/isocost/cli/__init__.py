@@ -5,6 +5,7 @@ from isocost.cli import (
     books,
     calibrate,
     catalog,
+    claims,
     chargeback,
     develop,
     forecast,

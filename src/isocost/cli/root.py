@@ -29,7 +29,6 @@ OutTok = Annotated[
 ]
 
 NOT_BUILT: Mapping[str, str] = {
-    "claims": "Use 'isocost why NAME' for the facts behind a number",
     "gateway": "Use 'isocost replay LOG --plan plan.toml' to see what the plan does",
 }
 """Commands of the design that do not exist yet, and what to use now."""
