@@ -323,31 +323,41 @@ def price_small(
         for j in range(len(code)):
             least = min(least, code[j])
             most = max(most, code[j])
+        if least < 0 or most >= codes:
+            why = STOPPED_UNFILLED
+            code, read, written = code[:0], read[:0], written[:0]
+        for j in range(len(code)):
+            k, a, b = np.uint64(code[j]), np.int64(given[j]), np.int64(output[j])
+            usd[j] = a * price[k, 0] + b * price[k, 1]
+            lanes[(np.uint64(j) & turn) * size + k] += a + (b << 32)
+        for j in range(len(read)):
+            k, a = np.uint64(code[j]), np.int64(read[j])
+            usd[j] += a * price[k, 2]
+            parts[(np.uint64(j) & turn) * size + k] += a
+        for j in range(len(written)):
+            k, a = np.uint64(code[j]), np.int64(written[j])
+            usd[j] += a * price[k, 3]
+            parts[(np.uint64(j) & turn) * size + k] += a << 32
+        # Looked over when they are at hand: a block with a count that does not fit is taken back.
         for j in range(len(code)):
             seen |= int(given[j]) | int(output[j])
-        if has_cached and has_written:
-            for j in range(len(read)):
-                c, d = int(read[j]), int(written[j])
-                seen |= c | d | (int(given[j]) - c - d)
-        elif has_cached or has_written:
-            part = read if has_cached else written
-            for j in range(len(part)):
-                seen |= int(part[j]) | (int(given[j]) - int(part[j]))
-        if least < 0 or most >= codes or seen < 0 or seen >= limit:
+        for j in range(len(read)):
+            seen |= int(read[j]) | (int(given[j]) - int(read[j]))
+        for j in range(len(written)):
+            rest = int(given[j]) - int(written[j])
+            if has_cached:
+                rest -= int(read[j])
+            seen |= int(written[j]) | rest
+        if seen < 0 or seen >= limit:
             why = STOPPED_UNFILLED
-        else:
             for j in range(len(code)):
                 k, a, b = np.uint64(code[j]), np.int64(given[j]), np.int64(output[j])
-                usd[j] = a * price[k, 0] + b * price[k, 1]
-                lanes[(np.uint64(j) & turn) * size + k] += a + (b << 32)
+                lanes[(np.uint64(j) & turn) * size + k] -= a + (b << 32)
             for j in range(len(read)):
-                k, a = np.uint64(code[j]), np.int64(read[j])
-                usd[j] += a * price[k, 2]
-                parts[(np.uint64(j) & turn) * size + k] += a
+                parts[(np.uint64(j) & turn) * size + np.uint64(code[j])] -= np.int64(read[j])
             for j in range(len(written)):
-                k, a = np.uint64(code[j]), np.int64(written[j])
-                usd[j] += a * price[k, 3]
-                parts[(np.uint64(j) & turn) * size + k] += a << 32
+                parts[(np.uint64(j) & turn) * size + np.uint64(code[j])] -= np.int64(written[j]) << 32
+        if why == DONE:
             for j in range(len(code) if has_fee else 0):
                 usd[j] += price[code[j], 4]
                 sums[start[code[j]], REQUEST] += 1

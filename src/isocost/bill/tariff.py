@@ -308,7 +308,9 @@ class Tariff:
 
     def _small(self, line: Any, counts: Any, prices: tuple[Any, ...], out: Any) -> bool:
         """Price rows from ``tally[AT]`` on until one needs the long way; whether none did."""
-        done = kernel.compiled(kernel.price_small)(line, counts, prices, (*out[:2], self._sums), self.tally)
+        held = (*out[:2], self._sums)
+        with np.errstate(over="ignore"):  # what does not fit is taken back
+            done = kernel.compiled(kernel.price_small)(line, counts, prices, held, self.tally)
         return bool(done == kernel.DONE)
 
     def _prices(self, start: npt.NDArray[np.int32]) -> tuple[Any, ...]:
