@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 WIDE = 112
 """Columns from which the layout and the energy are shown beside cost."""
+LOGGED = ("vLLM will log", "Maximum concurrency", "stands on")
+"""Lines that are aligned as they are."""
 NARROW = 92
 """Columns below which what one replica carries is left out."""
 
@@ -205,7 +207,7 @@ def _show(found: Sizing) -> None:
         "",
         _table(found.rows),
         "",
-        *_best(best, need),
+        *(line if line.lstrip().startswith(LOGGED) else wrapped(line.strip()) for line in _best(best, need)),
         "",
     )
     for note in found.notes:
@@ -220,8 +222,10 @@ def _load(found: Sizing, need: Need) -> list[str]:
     more = f", {need.prefix_hit_frac:.0%} of prompts cached" if need.prefix_hit_frac else ""
     more += f", bursts of cv {need.burst_cv:g}" if need.burst_cv != 1 else ""
     return [
-        f"  for {need.rate_per_s:g} requests/s of {need.input_tok:,} in, {need.output_tok:,} out{more}, "
-        f"within TTFT p95 {found.ttft_p95_s:g} s, TPOT p95 {found.tpot_p95_s * 1000:g} ms"
+        wrapped(
+            f"for {need.rate_per_s:g} requests/s of {need.input_tok:,} in, {need.output_tok:,} out{more}, "
+            f"within TTFT p95 {found.ttft_p95_s:g} s, TPOT p95 {found.tpot_p95_s * 1000:g} ms"
+        )
     ]
 
 
@@ -290,5 +294,7 @@ def _table(rows: tuple[Sized, ...]) -> Table:
 
 def _stands(row: Sized) -> str:
     if row.measured:
-        return "yours"
+        if "another" in row.measured:
+            return "near"
+        return "yours" if row.measured.startswith("your") else "measured"
     return "extrapolated" if row.nearest.is_extrapolated else row.nearest.says.partition(":")[0]

@@ -59,6 +59,7 @@ class Wanted(NamedTuple):
 
 USUAL = Wanted()
 MINE = ("your own measurements of another set-up", "your own measurements")
+THEIRS = ("measured requests of another set-up", "measured requests of this set-up")
 
 
 class _Case(NamedTuple):
@@ -381,7 +382,9 @@ def _mine(case: _Case, own: Own | None, running: float) -> str:
     load = {"concurrency": running, "isl": case.need.input_tok, "osl": case.need.output_tok}
     words = {"concurrency": "requests in flight", "isl": "prompts", "osl": "answers"}
     far = [words[name] for name in outside(own, load, case.at.number("calibration/any", "slack_ratio"))]
-    return MINE[own.is_exact] + (f", extrapolated in {' and '.join(far)}" if far else "")
+    return (MINE if own.is_own else THEIRS)[own.is_exact] + (
+        f", extrapolated in {' and '.join(far)}" if far else ""
+    )
 
 
 def _spread(case: _Case, name: str, i: int) -> tuple[float, float]:

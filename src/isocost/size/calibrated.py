@@ -20,6 +20,8 @@ from isocost.size.queue import Step
 
 TERMS = ("base_s", "prefill_s_per_tok", "seq_s", "kv_s_per_tok", "first_token_s")
 RATIOS = ("tpot_ratio", "ttft_ratio")
+SOURCE = "own-measurement"
+"""The source that facts of one's own name."""
 COLUMNS = ("subject", "attribute", "when", "value", "unit", "low", "high", "source", "note")
 MEASURED = ("concurrency", "isl", "osl")
 """Where a set-up was measured: a calibration does not hold far outside."""
@@ -27,13 +29,15 @@ MEASURED = ("concurrency", "isl", "osl")
 
 class Own(NamedTuple):
     """A ratio of one's own by metric (value, low, high), terms of a step where they were fitted, whether it
-    is of this very set-up, and between which loads (``concurrency``, ``isl``, ``osl``) it was measured."""
+    is of this very set-up, between which loads (``concurrency``, ``isl``, ``osl``) it was measured, and
+    whether by oneself: a few logs of requests that others published are among the shipped facts."""
 
     tpot: tuple[float, float, float] | None
     ttft: tuple[float, float, float] | None
     step: Mapping[str, float] | None
     is_exact: bool
     held: Mapping[str, tuple[float, float]]
+    is_own: bool
 
 
 def condition(engine: str, gpus: int, weights: str) -> str:
@@ -70,7 +74,9 @@ def own_of(catalog_at: CatalogAt, model: str, gpu: str, when: str) -> Own | None
         fact = catalog_at.find(subject, name, when)
         if fact is not None and fact.low is not None and fact.high is not None:
             held[name] = (fact.low, fact.high)
-    return Own(_band(ratios["tpot_ratio"], wider), _band(ratios["ttft_ratio"], wider), step, is_exact, held)
+    is_own = any(fact.source == SOURCE for fact in ratios.values() if fact is not None)
+    tpot, ttft = (_band(ratios[name], wider) for name in RATIOS)
+    return Own(tpot, ttft, step, is_exact, held, is_own)
 
 
 def outside(own: Own, load: Mapping[str, float], slack: float) -> list[str]:
@@ -114,7 +120,7 @@ def with_calibration(catalog: Catalog, path: Path) -> Catalog:
         facts.append(
             Fact(
                 subject, attribute, when, value, unit, low, high, None, None,
-                str(file), "", day, "measured", "", row["note"],
+                SOURCE, "", day, "measured", "", row["note"],
             )
         )  # fmt: skip
     return Catalog(facts, catalog.sources, catalog.attributes, catalog.basis, catalog.rows)

@@ -70,14 +70,14 @@ def nearest(
     """The nearest of ``points``; ``setup`` holds engine, gpus and weights, ``running`` the concurrency.
 
     Distance adds the logarithm of each ratio (parameters, accelerators, concurrency outside what was
-    measured) and a step for another accelerator, engine or format.
+    measured) and a step for another accelerator, engine or format; that for an accelerator alone is far.
     """
     best, least = None, math.inf
     for point in points:
         if math.isnan(point.params_active):
             continue
         far = abs(math.log(point.params_active / params_active)) if point.model != model else 0.0
-        far += 0.3 * (point.model != model) + 1.2 * (point.gpu != gpu)
+        far += 0.3 * (point.model != model) + 1.7 * (point.gpu != gpu)
         far += 0.3 * (point.engine != setup["engine"]) + 0.5 * (point.weights != setup["weights"])
         far += 0.5 * abs(math.log(point.gpus / float(str(setup["gpus"]))))
         _, low, high = point.concurrency
