@@ -198,37 +198,53 @@ def export(
     return None
 
 
+@dataclass(frozen=True)
+class Grading:
+    """What is sampled, and what comes back."""
+
+    models: Annotated[str, Parameter(help="Models to be graded beside today's: B,C.")] = ""
+    questions: Annotated[int, Parameter(help="How many questions to sample.", show_default=True)] = 400
+    grades: Annotated[
+        Path | None, Parameter(help="Graded results: the filled-in CSV, promptfoo JSON, Langfuse scores.")
+    ] = None
+    outcomes: Annotated[
+        Path, Parameter(help="The template that is written, or filled in.", show_default=True)
+    ] = Path(OUTCOMES)
+    volume: Annotated[str, Parameter(help="Requests a month, for dollars: 200k/mo.", show_default=True)] = (
+        "100k/mo"
+    )
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the log is read."""
+
+    workload_by: WorkloadBy = None
+    map_: Map = None
+    format_: Format = None
+
+
 @app.command(sort_key=6)
 def measure(
     log: Annotated[Path | None, Parameter(help="A log to sample (as for 'isocost trace').")] = None,
     /,
     *,
-    models: Annotated[str, Parameter(help="Models to be graded beside today's: B,C.")] = "",
-    questions: Annotated[int, Parameter(help="How many questions to sample.", show_default=True)] = 400,
-    grades: Annotated[
-        Path | None, Parameter(help="Graded results: the filled-in CSV, promptfoo JSON, Langfuse scores.")
-    ] = None,
-    outcomes: Annotated[
-        Path, Parameter(help="The template that is written, or filled in.", show_default=True)
-    ] = Path(OUTCOMES),
-    volume: Annotated[
-        str, Parameter(help="Requests a month, for dollars: 200k/mo.", show_default=True)
-    ] = "100k/mo",
-    workload_by: WorkloadBy = None,
-    map_: Map = None,
-    format_: Format = None,
+    grading: Annotated[Grading, Parameter(name="*")] = Grading(),
+    reading: Annotated[Reading, Parameter(name="*")] = Reading(),
     facts: Facts = None,
     json: Json = False,
 ) -> None:
     """Sample a log to grade; import grades; say what the next ones would buy. No model is called."""
-    named = tuple(part.strip() for part in models.split(",") if part.strip())
+    named = tuple(part.strip() for part in grading.models.split(",") if part.strip())
+    outcomes = grading.outcomes
     if log is not None:
-        return _sample(opened(log, map_, workload_by, format_), named, questions, outcomes, json)
-    if grades is not None:
-        _import(grades, outcomes)
+        trace = opened(log, reading.map_, reading.workload_by, reading.format_)
+        return _sample(trace, named, grading.questions, outcomes, json)
+    if grading.grades is not None:
+        _import(grading.grades, outcomes, json)
     if not outcomes.exists():
         raise BadInput("nothing to measure", fix="Name a log to sample: isocost measure LOG")
-    _buys(outcomes, volume, facts, json)
+    _buys(outcomes, grading.volume, facts, json)
     return None
 
 
@@ -263,7 +279,7 @@ def _sample(trace: object, models: tuple[str, ...], questions: int, to: Path, js
     return None
 
 
-def _import(file: Path, outcomes: Path) -> None:
+def _import(file: Path, outcomes: Path, json: bool) -> None:
     from isocost.policy.measure import merged, read_grades
 
     kind, found = read_grades(file)
@@ -279,7 +295,8 @@ def _import(file: Path, outcomes: Path) -> None:
     with staged(outcomes.parent) as folder:
         (folder / outcomes.name).write_text(text, encoding="utf-8")
     more = f"; {stray:,} fit none" if stray else ""
-    show(wrapped(f"{placed:,} grades of {kind} filled into {outcomes}{more}", indent=0), "")
+    if not json:
+        show(wrapped(f"{placed:,} grades of {kind} filled into {outcomes}{more}", indent=0), "")
 
 
 def _buys(outcomes: Path, volume: str, facts: Path | None, json: bool) -> None:
