@@ -93,9 +93,9 @@ def test_a_real_engine_is_predicted(data_dir) -> None:
     """Fitted on the first 120 requests; the last 180 are only compared. Targets: three in a hundred."""
     report = validate_replay(data_dir / "traces" / "vllm_rtxpro6000_llama-3.1-8b")
     assert (report.fitted, report.predicted, len(report.rows)) == (120, 180, 15)
-    assert report.passed >= 14
-    assert max(abs(row.error_frac) for row in report.rows) < 0.04
-    assert max(report.mape.values()) < 0.03
+    assert report.passed == 15
+    assert max(abs(row.error_frac) for row in report.rows) < 0.02
+    assert max(report.mape.values()) < 0.02
 
 
 def test_a_run_that_cannot_be_read(tmp_path) -> None:
