@@ -31,12 +31,13 @@ OUTCOMES, POLICY = "outcomes.csv", "policy.toml"
 MAX_LOSS_PP = 1.0
 """Loss that ``isocost validate routing`` certifies against, points."""
 
-policy = App(
-    name="policy",
-    help="Certify that a cheaper policy keeps quality; check it; write it for others.",
-    sort_key=6,
+policy = app.command(
+    App(
+        name="policy",
+        help="Certify that a cheaper policy keeps quality; check it; write it for others.",
+        sort_key=6,
+    )
 )
-app.command(policy)
 
 PolicyPath = Annotated[Path, Parameter(help="A policy.toml that 'isocost policy fit' wrote.")]
 Price = Annotated[
