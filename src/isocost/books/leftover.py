@@ -14,6 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from isocost.books.causes import Priced
+from isocost.books.contract import Piece
 from isocost.books.residuals import (
     CACHE,
     CANCELLED,
@@ -27,7 +28,7 @@ from isocost.books.residuals import (
     Ledgered,
     Place,
 )
-from isocost.books.sides import Cell, Darkness, Dims, Slot, requests_by
+from isocost.books.sides import Cell, Darkness, Dims, Slot, cell_of, requests_by
 from isocost.books.statement import Statement
 
 _NO_ROW = "the log has no row of it"
@@ -94,6 +95,11 @@ class Leftover:
             for one in self.log.found.lines
             if one.rate_fusd is None and one.provider in ours
         }
+        self.partly = {
+            cell_of(Piece(one, 0, 0, 0), self.dims, self.shift_h)[0]
+            for one in self.log.found.lines
+            if one.rate_fusd is None and one.provider in ours
+        }
         self.calls = self._calls(self.log.found)
         self.counted: dict[Slot, int] = {}
         self.tokens: dict[Slot, dict[str, int]] = {}
@@ -133,7 +139,7 @@ class Leftover:
         self._add(residual, amount, said, slot, number or self._requests(slot, meters) or 0)
 
     def _of_stranger(self, slot: Slot, counted: int | None) -> tuple[str, str, int]:
-        if self.dims.model and slot.model in self.no_price:
+        if slot in self.partly or (self.dims.model and slot.model in self.no_price):
             return UNPRICED, "the log has this usage, and no price of it", 0
         if self.dims.key and slot.key not in self.keys:
             return DIRECT, f"key {slot.key or '(none)'} is on no row of the log", 0

@@ -64,6 +64,9 @@ ZONES = range(-12, 15)
 LEAST_SHARE = Fraction(1, 4)
 """Share of the slots that another zone must make agree to be taken."""
 
+Invoiced = dict[tuple[Slot, str], tuple[Fraction, int]]
+"""What is invoiced for a slot's meter, and in how many lines."""
+
 _BESIDE: Mapping[str, tuple[str, str]] = {
     "tax": (TAX, "tax lines"),
     "credit": (CREDITS, "credit lines"),
@@ -83,7 +86,7 @@ class Log:
     def __post_init__(self) -> None:
         self.found: Statement = statement(self.trace, self.catalog, bucket="hour")
         self.priced = Priced(self.trace, self.catalog, self.overlay)
-        self.dark = Darkness(self.found)
+        self.dark = Darkness(self.found, hourly=not self.trace.aggregated)
 
     @property
     def days(self) -> tuple[date, date]:
@@ -287,34 +290,36 @@ class _Work:
         """The zone whose days make the most slots agree, where it is not UTC and clearly so."""
         if not self.dims.day or not any("T" in one.line.period for one in self.plain):
             return
-        invoiced: dict[tuple[Slot, str], tuple[Fraction, int]] = {}
+        invoiced: Invoiced = {}
         for slot, cells in cells_of(self.usage_charges, (), self.dims).items():
             for meter, cell in cells.items():
                 invoiced[slot, meter] = cell.invoiced, len(cell.charges)
-        hours: dict[tuple[str, Slot, str], int] = {}
+        hours: dict[str, dict[tuple[Slot, str], int]] = {}
         for piece in self.plain:
-            slot, meter = cell_of(piece, self.dims, 0)
-            key = piece.line.period, slot, meter
-            hours[key] = hours.get(key, 0) + piece.billed_fusd
-        agree = {shift: self._agreeing(invoiced, hours, shift) for shift in ZONES}
+            held = hours.setdefault(piece.line.period, {})
+            key = cell_of(piece, self.dims, 0)
+            held[key] = held.get(key, 0) + piece.billed_fusd
+        slots = len({slot for slot, _ in invoiced})
+        here = self._agreeing(invoiced, hours, 0)
+        if here == slots:
+            return
+        agree = {shift: self._agreeing(invoiced, hours, shift) if shift else here for shift in ZONES}
         best = max(ZONES, key=lambda shift: (agree[shift], -abs(shift)))
         rivals = [shift for shift in ZONES if agree[shift] == agree[best]]
-        slots = len({slot for slot, _ in invoiced})
-        if agree[best] > agree[0] and len(rivals) == 1 and agree[best] >= max(2, int(LEAST_SHARE * slots)):
+        if agree[best] > here and len(rivals) == 1 and agree[best] >= max(2, int(LEAST_SHARE * slots)):
             self.shift_h = best
 
     def _agreeing(
-        self, invoiced: dict[tuple[Slot, str], tuple[Fraction, int]], hours: dict[tuple[str, Slot, str], int],
-        shift_h: int,
-    ) -> int:  # fmt: skip
+        self, invoiced: Invoiced, hours: Mapping[str, Mapping[tuple[Slot, str], int]], shift_h: int
+    ) -> int:
         """Slots all of whose meters agree when the log's days are those of a zone."""
         sums: dict[tuple[Slot, str], int] = {}
-        days: dict[str, str] = {}
-        for (period, slot, meter), fusd in hours.items():
-            day = days.setdefault(period, local_day(period, shift_h))
-            if self.within(period, shift_h):
-                key = slot._replace(day=day), meter
-                sums[key] = sums.get(key, 0) + fusd
+        for period, held in hours.items():
+            day = local_day(period, shift_h)
+            if str(self.span[0]) <= day <= str(self.span[1]):
+                for (slot, meter), fusd in held.items():
+                    key = slot._replace(day=day), meter
+                    sums[key] = sums.get(key, 0) + fusd
         wrong = set()
         for key in {*sums, *invoiced}:
             amount, lines = invoiced.get(key, (Fraction(0), 1))

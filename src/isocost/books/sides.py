@@ -190,7 +190,10 @@ def local_day(period: str, shift_h: int) -> str:
     """
     if "T" not in period or not shift_h:
         return period[:10]
-    return f"{datetime.fromisoformat(f'{period}:00') + timedelta(hours=shift_h):%Y-%m-%d}"
+    hour = int(period[11:13]) + shift_h
+    if 0 <= hour < 24:
+        return period[:10]
+    return str(date.fromisoformat(period[:10]) + timedelta(days=1 if hour >= 24 else -1))
 
 
 def cell_of(piece: Piece, dims: Dims, shift_h: int) -> tuple[Slot, str]:
@@ -269,17 +272,17 @@ def requests_by(found: Statement, dims: Dims, shift_h: int = 0) -> dict[Slot, in
 
 
 class Darkness:
-    """Where the log is silent for longer than its own pace explains.
+    """Where the log is silent for longer than its own pace explains, whichever provider it calls.
 
-    ``calls`` maps hours (from the epoch) to calls of every provider; ``first`` and ``last`` are the log's
-    ends.
+    ``hourly``: whether the log says when in a day calls were made; a usage report does not. ``first`` and
+    ``last`` are its ends.
     """
 
     UNLIKELY = 14.0
     """Calls that a silence lacks at the log's mean pace: by chance, one silence in a million."""
 
-    def __init__(self, found: Statement) -> None:
-        self.first, self.last = found.start, found.end
+    def __init__(self, found: Statement, *, hourly: bool = True) -> None:
+        self.first, self.last, self.hourly = found.start, found.end, hourly
         self._hours: dict[datetime, int] = {}
         for one in found.requests:
             at = datetime.fromisoformat(
@@ -291,6 +294,8 @@ class Darkness:
 
     def hours(self, day: str) -> tuple[int, int]:
         """Silent hours of a UTC day outside the log's ends, and between them, each where it is unlikely."""
+        if not self.hourly:
+            return 0, 0
         start = datetime.fromisoformat(day).replace(tzinfo=UTC)
         outside = inside = run = longest = 0
         for hour in range(24):
