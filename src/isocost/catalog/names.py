@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -97,7 +97,7 @@ _ROUTES = frozenset(
     }
 )
 # Tiers that OpenRouter writes into a model's name.
-_TIERS = {":batch": "batch", ":free": "free"}
+_TIERS: Mapping[str, str] = {":batch": "batch", ":free": "free"}
 _PLACE = re.compile(r"^(us|eu|apac|au|jp|global|us-gov|[a-z]{2}(-gov)?-[a-z]+-?\d+)$")
 _LITERAL = re.compile(r"(?:[^\\.+*?()\[\]{}|^$]|\\[^a-zA-Z0-9])+")
 _ESCAPED = re.compile(r"\\(.)")

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import msgspec
-
 from isocost.errors import BadTrace
 from isocost.trace.head import Head
 from isocost.trace.ingest import Scan, ident, literal, number
@@ -150,29 +148,15 @@ def _of_span(name: str) -> str:
     return f"span.{ident(name)}"
 
 
-_ATTRIBUTES = [
-    {
-        "key": "VARCHAR",
-        "value": dict.fromkeys(("stringValue", "intValue", "doubleValue", "boolValue"), "VARCHAR"),
-    }
-]
-_SHAPE = [
-    {
-        "resource": {"attributes": _ATTRIBUTES},
-        "scopeSpans": [
-            {
-                "spans": [
-                    {
-                        "startTimeUnixNano": "VARCHAR",
-                        "endTimeUnixNano": "VARCHAR",
-                        "status": {"code": "VARCHAR"},
-                        "attributes": _ATTRIBUTES,
-                    }
-                ]
-            }
-        ],
-    }
-]
+_ATTRIBUTES = (
+    '[{"key": "VARCHAR", "value": {"stringValue": "VARCHAR", "intValue": "VARCHAR", '
+    '"doubleValue": "VARCHAR", "boolValue": "VARCHAR"}}]'
+)
+_SPAN = (
+    '{"startTimeUnixNano": "VARCHAR", "endTimeUnixNano": "VARCHAR", "status": {"code": "VARCHAR"}, '
+    f'"attributes": {_ATTRIBUTES}}}'
+)
+_SHAPE = f'[{{"resource": {{"attributes": {_ATTRIBUTES}}}, "scopeSpans": [{{"spans": [{_SPAN}]}}]}}]'
 """What is read of an export: one pass over its text, instead of one for each attribute of each span."""
 
 
@@ -183,7 +167,7 @@ def _otlp_source() -> str:
         kinds = ", ".join(f"a.value.{kind}Value" for kind in ("string", "int", "double", "bool"))
         return f"[coalesce({kinds}) for a in {of}]"
 
-    shape = literal(msgspec.json.encode(_SHAPE).decode())
+    shape = literal(_SHAPE)
     resources = f"(SELECT unnest(from_json(json->'$.resourceSpans', {shape})) AS res FROM {{file}})"
     held = "coalesce(res.resource.attributes, [])"
     scopes = f"(SELECT unnest(res.scopeSpans) AS scope, {held} AS held FROM {resources})"
