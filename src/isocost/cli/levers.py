@@ -27,6 +27,7 @@ def levers(
     """Price every lever on a log or a scenario: alone, last, and its fair share of what all save together."""
     from isocost.plan.levers import price_levers
     from isocost.plan.run import make_plan, totals_of
+    from isocost.plan.shadow import shadow_prices
     from isocost.report.levers import render
 
     request = request_for(load(facts), log, reading, terms)
@@ -34,7 +35,9 @@ def levers(
         outcome = make_plan(request)
     with working("pricing levers"):
         found = price_levers(outcome.built, outcome.stays, totals_of(outcome))
+    with working("pricing limits"):
+        limits = shadow_prices(outcome.built)
     if json:
-        return show_json(found)
-    show(render(found, columns()))
+        return show_json({"levers": found, "limits": limits})
+    show(render(found, columns(), limits))
     return None

@@ -38,7 +38,7 @@ def make_plan(request: Request) -> Outcome:
         Infeasible: no plan meets the limits; the error carries the smallest conflict and the ways out.
         BadTrace, BadLimits, UnknownModel, UnknownFact: as their messages say.
     """
-    built, chosen, stays, bound = _least(prepare(request))
+    built, chosen, stays, bound = least(prepare(request))
     _within_budget(built)
     today = story.today_ledger(built, stays)
     drivers = story.drivers_of(built, (built.ledger, *(s.ledger for s in chosen.values() if s.ledger)))
@@ -53,8 +53,12 @@ def totals_of(outcome: Outcome) -> story.Totals:
     return story.Totals(story.today_ledger(built, outcome.stays), built.ledger, {})
 
 
-def _least(prepared: Prepared) -> tuple[Built, dict[str, Single], Draft, float]:
-    """The least-cost plan, the best single deployments, business as usual, and what no plan beats."""
+def least(prepared: Prepared) -> tuple[Built, dict[str, Single], Draft, float]:
+    """The least-cost plan, the best single deployments, business as usual, and what no plan beats.
+
+    Raises:
+        Infeasible: no plan meets the limits.
+    """
     built = solved(prepared)
     chosen = singles(built)
     stays = today_draft(prepared, built.planned)
@@ -142,7 +146,7 @@ def _range(request: Request, built: Built) -> Range | None:
     if not built.prepared.week.short or request.shape == "flat":
         return None
     table = request.trace.of(built.prepared.table)
-    flat, _, _, _ = _least(prepare(replace(request, shape="flat", trace=table)))
+    flat, _, _, _ = least(prepare(replace(request, shape="flat", trace=table)))
     hours = built.prepared.week.span_s / 3600
     span = f"{hours:.1f} hours" if hours < 48 else f"{hours / 24:.1f} days"
     text = (

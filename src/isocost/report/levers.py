@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -10,12 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from isocost.plan.levers import Levers
+from isocost.plan.shadow import ShadowPrice
 from isocost.units import money
 
 INDENT = 2
 
 
-def render(found: Levers, width: int = 100) -> Group:
+def render(found: Levers, width: int = 100, limits: Sequence[ShadowPrice] = ()) -> Group:
     """The levers as lines of at most ``width`` columns."""
     applies = [one for one in found.levers if one.applies]
     others = [one for one in found.levers if not one.applies]
@@ -42,6 +44,9 @@ def render(found: Levers, width: int = 100) -> Group:
         for step in found.what_ifs:
             table.add_row(f"{step.label} ({step.id})", money(step.today_usd), money(step.plan_usd))
         parts += ["", Padding(table, (0, 0, 0, INDENT))]
+    if limits:
+        parts += ["", _line("what the limits cost:", width, "bold")]
+        parts += [_line(one.text, width, indent=4) for one in limits]
     if others:
         parts += ["", _line("do not apply here:", width, "bold")]
         parts += [_line(f"{one.label} ({one.id}): {one.why_not}", width, indent=4) for one in others]

@@ -24,6 +24,9 @@ def render(path: PathResult, width: int = 100) -> Group:
     gap = f"at most {percent(path.gap_frac)} above the least of these ways"
     parts.append(_line(f"{band}; {gap}.", width))
     parts += ["", Padding(_steps(path), (0, 0, 0, INDENT))]
+    changes = _changes(path, width)
+    if changes:
+        parts += ["", _line("what to do", width, "bold"), *changes]
     if path.signings:
         parts += ["", _line("commitments", width, "bold"), Padding(_signings(path), (0, 0, 0, INDENT))]
     if path.rivals:
@@ -39,8 +42,8 @@ def render(path: PathResult, width: int = 100) -> Group:
     notes = list(path.notes)
     if path.week_error_frac is not None:
         notes.append(
-            f"One week stands for each quarter: on every hour of the first year that is off by "
-            f"{abs(path.week_error_frac) * 100:.2g} %."
+            f"One week stands for each quarter: run on every hour of the first year, the path costs "
+            f"{percent(abs(path.week_error_frac))} {'less' if path.week_error_frac > 0 else 'more'}."
         )
     parts.append("")
     parts += [_line(note, width) for note in notes]
@@ -56,7 +59,7 @@ def _line(text: str, width: int, style: str = "", indent: int = INDENT) -> Text:
 def _table(*heads: tuple[str, bool]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
     for head, right in heads:
-        table.add_column(head, justify="right" if right else "left", no_wrap=right)
+        table.add_column(head, justify="right" if right else "left", no_wrap=right, overflow="fold")
     return table
 
 
@@ -64,26 +67,40 @@ def _steps(path: PathResult) -> Table:
     """Quarters; those alike in all but volume stand in one row."""
     table = _table(
         ("from", False), ("requests/mo", True), ("$/month", True), ("replicas", True), ("signed", True),
-        ("to an API", True), ("what runs, and what changes", False),
+        ("to an API", True),
     )  # fmt: skip
     for group in _alike(path.steps):
         first, last = group[0], group[-1]
         many = len(group) > 1
-        what = first.change or first.way
-        if first.change and first.way not in first.change and first.way != "as today":
-            what = f"{first.way}: {first.change}"
-        if first.peak and first.api_hours:
-            what += f"; API {first.api_when}"
         table.add_row(
-            first.label,
+            Text(first.label, no_wrap=True),
             f"{count(first.requests_per_month)}" + (f"-{count(last.requests_per_month)}" if many else ""),
             f"{money(first.usd_per_month)}" + (f"-{money(last.usd_per_month)}" if many else ""),
-            "-" if not first.peak else f"{first.mean:.1f}, peak {max(s.peak for s in group)}",
+            "-" if not first.peak else f"{first.mean:.1f}, peak {first.peak}",
             "-" if not first.committed else str(first.committed),
-            percent(first.api_frac),
-            what,
+            _to_api(first),
         )
     return table
+
+
+def _to_api(step: Step) -> str:
+    if not step.peak:
+        return percent(step.api_frac)
+    return "-" if not step.api_hours else f"{percent(step.api_frac)}, {step.api_hours} h a week"
+
+
+def _changes(path: PathResult, width: int) -> list[Text]:
+    """What is done when, a line each."""
+    said = []
+    for step in path.steps:
+        if step.change:
+            lead = " " * INDENT + f"{step.label}  "
+            rest = " " * len(lead)
+            lines = textwrap.wrap(
+                step.change, width, initial_indent=lead, subsequent_indent=rest, break_on_hyphens=False
+            )
+            said.append(Text("\n".join(lines)))
+    return said
 
 
 def _alike(steps: list[Step]) -> list[list[Step]]:

@@ -248,7 +248,7 @@ def _option(
     small = at.number(f"model/{model}", "params_total") <= at.number("planning/slm", "params_most")
     spread = "-ep" if every.setup.dp[i] > 1 else ""
     pool = Pool(
-        f"self/{model}@{gpus}x{gpu}{spread}{'' if native else '-' + dtype}",
+        f"self/{model}{'' if native else '-' + dtype}@{gpus}x{gpu}{spread}",
         "slm" if small else "selfhost",
         model,
         dtype,

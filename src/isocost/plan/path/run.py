@@ -53,6 +53,7 @@ def make_path(built: Built, stays: Draft, ask: PathAsk) -> PathResult:
     )
     solutions = [_solution(study, best, q) for q in range(len(study.stages))]
     rivals = _rivals(alone, choice, kept)
+    steps = [_step(study, best, q, solutions[q]) for q in range(len(study.stages))]
     return PathResult(
         title=built.prepared.request.trace.title,
         priced_on=built.prepared.request.on.isoformat(),
@@ -60,13 +61,13 @@ def make_path(built: Built, stays: Draft, ask: PathAsk) -> PathResult:
         growth_per_month=ask.growth_per_month,
         prices=ask.prices,
         headline=_headline(study, best, rivals),
-        steps=[_step(study, best, q, solutions[q]) for q in range(len(study.stages))],
+        steps=steps,
         signings=_signings(study, best),
         usd=best.usd,
         band=_band(usd, best.usd),
         bound_usd=best.bound_usd,
         gap_frac=max(0.0, 1.0 - best.bound_usd / best.usd) if best.usd > 0 else 0.0,
-        week_error_frac=_week_error(study, best, solutions),
+        week_error_frac=_week_error(study, best, solutions, steps),
         rivals=rivals,
         cells=_cells(study, drivers),
         worths=_worths(study, choice),
@@ -319,8 +320,13 @@ def _cells(study: Study, drivers: dict[str, risk.Driver]) -> list[Cell]:
     return cells
 
 
-def _week_error(study: Study, best: Chosen, solutions: Sequence[Solution | None]) -> float | None:
-    """What the first year by one week a quarter misjudges, against all its hours with growth week by week."""
+def _week_error(
+    study: Study, best: Chosen, solutions: Sequence[Solution | None], steps: Sequence[Step]
+) -> float | None:
+    """What the first year by one week a quarter misjudges, against all its hours with growth week by week.
+
+    A share of all that the year costs; ``None`` where no replicas run in it.
+    """
     first = [q for q, stage in enumerate(study.stages) if stage.quarter.first < 12]
     estimated = exact = 0.0
     for q in first:
@@ -352,7 +358,8 @@ def _week_error(study: Study, best: Chosen, solutions: Sequence[Solution | None]
             return None
         exact += whole.usd_per_month
         estimated += found.usd_per_month * stage.quarter.months
-    return None if exact <= 0 else estimated / exact - 1.0
+    paid = sum(steps[q].usd_per_month * steps[q].months for q in first)
+    return None if exact <= 0 or paid <= 0 else (estimated - exact) / paid
 
 
 def _headline(study: Study, best: Chosen, rivals: list[Rival]) -> str:

@@ -102,9 +102,8 @@ def _at(built: Built, single: Single, multiple: float) -> float | None:
     volume = Volume(*(part * multiple for part in prepared.volume))
     other = replace(prepared, volume=volume)
     if not draft.pools:
-        tokens = sum(
-            item.amount_fusd for item in month_ledger(prepared, draft) if item.account == "api-tokens"
-        )
+        ledger = month_ledger(prepared, draft) if single.ledger is None else single.ledger
+        tokens = sum(item.amount_fusd for item in ledger if item.account == "api-tokens")
         again = drafted(other, draft.servings, (), Fleet())
         return tokens / 1e15 * multiple + again.fleet.standing_usd_per_month
     pool = draft.pools[0]
