@@ -97,12 +97,11 @@ def main() -> None:
         print(f"{name}: {len(members)} set-ups; common, local, noise sd {deviations}, reach {found[3]:.2f}")
         for title, by_length in (("any load of the set-up", False), ("its lengths and version", True)):
             some = groups(paths[:1], quantities, by_length)
-            if some:
-                none, one = one_anchor(some, kin)
-                print(
-                    f"  silicon, {title}, n {len(one)}: mean, median {none.mean():.3f} / {np.median(none):.3f}"
-                    f" without, {one.mean():.3f} / {np.median(one):.3f} with one anchor"
-                )
+            if not some:
+                continue
+            print(f"  silicon, {title}: mean and median error")
+            for side, error in zip(("without", "with one anchor"), one_anchor(some, kin), strict=True):
+                print(f"    {side:16} n {len(error):5}  {error.mean():.3f}  {np.median(error):.3f}")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from isocost.perf import candidates
 from isocost.perf.anchor import Anchors, anchored, kinship_of
 from isocost.perf.named import like_name, scaled, size_of_name
 from isocost.perf.predict import QUANTITIES, groups_of, load_of, quantities, spread_of, within
+from isocost.perf.steady import Options
 
 ROOT = Path(__file__).parents[1]
 AT = Catalog.load().at(date(2026, 11, 23))
@@ -74,6 +75,38 @@ def test_little_s_law_is_exact_where_the_cache_holds_every_request() -> None:
     few = load_of(np.full(SETUPS.size, 2.0), 500, 200)
     found = quantities(SETUPS.arch, SETUPS.gpu, SETUPS.setup, SETUPS.constants, few)
     assert found["throughput"] / 200 * found["e2e"] == pytest.approx(np.full(SETUPS.size, 2.0))
+
+
+def test_what_an_engine_is_told_changes_what_it_should() -> None:
+    load = load_of(np.full(SETUPS.size, 8.0), 4000, 300)
+
+    def said(**told: object) -> dict[str, np.ndarray]:
+        options = Options(**told)  # type: ignore[arg-type]
+        return quantities(SETUPS.arch, SETUPS.gpu, SETUPS.setup, SETUPS.constants, load, options)
+
+    plain = said()
+    hit = said(prefix_hit_frac=0.9)
+    assert (hit["ttft"] < plain["ttft"]).all()
+    assert (hit["tpot"] < plain["tpot"]).all()
+    assert (hit["throughput"] > plain["throughput"]).all()
+    drafted, useless = said(drafts_tok=3, accepted_tok=1.5), said(drafts_tok=3)
+    assert (drafted["tpot"] < plain["tpot"]).all()
+    assert (useless["tpot"] > plain["tpot"]).all()
+    few = said(most_sequences=2)
+    assert (few["ttft"] > plain["ttft"]).all()
+    assert (few["tpot"] <= plain["tpot"]).all()
+    apart = said(is_disaggregated=True)
+    assert (apart["tpot"] <= plain["tpot"]).all()
+    narrow = SETUPS.setup._replace(cache_bytes=0.5 * SETUPS.setup.cache_bytes)
+    found = quantities(SETUPS.arch, SETUPS.gpu, narrow, SETUPS.constants, load)
+    assert (found["tpot"] < plain["tpot"] * (1 + 1e-9)).all()
+
+
+def test_a_whole_prefix_in_the_cache_leaves_the_step_alone() -> None:
+    load = load_of(np.full(SETUPS.size, 1.0), 8000, 100)
+    told = Options(prefix_hit_frac=1.0 - 1e-9)
+    found = quantities(SETUPS.arch, SETUPS.gpu, SETUPS.setup, SETUPS.constants, load, told)
+    assert found["tpot"] == pytest.approx(found["step"], rel=1e-6)
 
 
 def test_spreads_are_wider_where_less_was_measured() -> None:
@@ -148,7 +181,12 @@ def test_models_have_the_parameters_that_their_names_state() -> None:
     for fact in AT.each("model/", "params_total"):
         size = size_of_name(fact.subject)
         hf_id = AT.find(fact.subject, "hf_id")
-        if size is None or hf_id is None or hf_id.source != "recalled-configs" or re.search("x|moe", fact.subject):
+        if (
+            size is None
+            or hf_id is None
+            or hf_id.source != "recalled-configs"
+            or re.search("x|moe", fact.subject)
+        ):
             continue
         if abs(float(fact.value) / size.total - 1) > 0.28:
             off.append(fact.subject)

@@ -34,7 +34,8 @@ class Constants(NamedTuple):
     ``step_s`` of a step, ``sequence_s`` of a running sequence in it. ``prompt_share`` is the time by
     which a prompt delays those that decode over its time in a batch, ``prompt_alone_share`` that of a
     prompt on an idle engine; ``queue_share`` is the part of the other prompts that a first token waits
-    for; ``prompt_batch_tok`` is how many tokens of prompts a step takes; ``preempted_frac`` is the part of a wait for cache that is spent after the first token.
+    for; ``prompt_batch_tok`` is how many tokens of prompts a step takes; ``preempted_frac`` is the part
+    of a wait for cache that is spent after the first token.
     """
 
     dense_memory_eff: Scalar

@@ -21,7 +21,7 @@ from isocost.perf.constants import Constants
 from isocost.perf.hardware import Gpu
 from isocost.perf.memory import cache_capacity_tok
 from isocost.perf.setup import Setup
-from isocost.perf.steady import ClosedLoop, closed_loop
+from isocost.perf.steady import PLAIN, ClosedLoop, Options, closed_loop
 
 KINDS = ("closed", "saturated", "offline", "static")
 QUANTITIES = ("tpot", "step", "ttft", "e2e", "throughput", "total_throughput")
@@ -69,15 +69,18 @@ def load_of(concurrency: ArrayLike, isl: ArrayLike, osl: ArrayLike, kind: str = 
     return Load(many.copy(), isl.copy(), osl.copy(), np.full(many.shape, kind))
 
 
-def quantities(arch: Arch, gpu: Gpu, setup: Setup, k: Constants, load: Load) -> dict[str, Floats]:
+def quantities(
+    arch: Arch, gpu: Gpu, setup: Setup, k: Constants, load: Load, options: Options = PLAIN
+) -> dict[str, Floats]:
     """Every quantity of :data:`QUANTITIES`, seconds or tokens a second of the replica, ``(n,)`` each.
 
     ``tpot`` is the mean time of a token after the first, ``step`` the median gap between tokens, ``ttft``
     the mean time to the first, ``e2e`` that of the whole answer, ``throughput`` counts answer tokens,
-    ``total_throughput`` prompts too.
+    ``total_throughput`` prompts too. ``options`` are what the engine is told: see
+    :class:`isocost.perf.steady.Options`.
     """
     isl, osl = load.isl, np.maximum(load.osl, 1.0)
-    loop = closed_loop(arch, gpu, setup, k, load.concurrency, isl, osl)
+    loop = closed_loop(arch, gpu, setup, k, load.concurrency, isl, osl, options)
     is_static, is_offline = load.kind == "static", load.kind == "offline"
     per_rank = np.maximum(load.concurrency / setup.dp, 1.0)
     # A static batch prefills its prompts together, decodes with none arriving, and runs in turns if

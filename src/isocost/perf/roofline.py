@@ -151,18 +151,21 @@ def step_s(
     batch: ArrayLike,
     context_tok: ArrayLike,
     prefill_tok: ArrayLike = 0.0,
+    drafts_tok: ArrayLike = 0.0,
 ) -> Floats:
     """Time of a step in which ``batch`` sequences of a replica decode one token each and
     every data-parallel rank prefills ``prefill_tok`` tokens of a new prompt; ``context_tok`` is the
-    mean context of those that decode.
+    mean context of those that decode. With speculative decoding ``drafts_tok`` tokens more of each
+    sequence are verified, beside a cache that is read once.
 
     The batch is spread over data-parallel ranks and over the micro-batches of a pipeline.
     """
     batch = np.asarray(batch, dtype=np.float64) / (setup.dp * setup.pp)
     prompt = np.asarray(prefill_tok, dtype=np.float64)
-    tokens = batch + prompt
+    decoding = batch * (1.0 + np.asarray(drafts_tok, dtype=np.float64))
+    tokens = decoding + prompt
     return (
-        linear_s(arch, gpu, setup, k, tokens, batch + np.minimum(prompt, 1.0))
+        linear_s(arch, gpu, setup, k, tokens, decoding + np.minimum(prompt, 1.0))
         + attention_s(arch, gpu, setup, k, batch, context_tok)
         + prefill_attention_s(arch, setup, k, prompt, 0.0)
         + communication_s(arch, gpu, setup, k, tokens)

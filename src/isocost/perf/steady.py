@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike
 from isocost.perf.arch import Arch, Floats
 from isocost.perf.constants import Constants
 from isocost.perf.hardware import Gpu
-from isocost.perf.memory import cache_capacity_tok
-from isocost.perf.roofline import decode_step_s, prefill_s, step_s
+from isocost.perf.memory import cache_bytes_per_tok, cache_capacity_tok
+from isocost.perf.roofline import prefill_attention_s, prefill_s, step_s
 from isocost.perf.setup import Setup
 from isocost.perf.terms import StepTerms, step_terms
 
@@ -123,6 +123,25 @@ class ClosedLoop(NamedTuple):
     output_tok_per_s: Floats
 
 
+class Options(NamedTuple):
+    """What an engine is told beside its layout; scalars or ``(n,)``.
+
+    ``most_sequences`` run at once; ``prefix_hit_frac`` of a prompt is found in a prefix cache;
+    ``drafts_tok`` tokens a step are drafted for each sequence, of which ``accepted_tok`` are kept in the
+    mean; with ``is_disaggregated`` prompts are filled on replicas of their own and their cache is sent
+    over the link. Tokens of prompts in a step and formats are constants and set-up.
+    """
+
+    most_sequences: ArrayLike = np.inf
+    prefix_hit_frac: ArrayLike = 0.0
+    drafts_tok: ArrayLike = 0.0
+    accepted_tok: ArrayLike = 0.0
+    is_disaggregated: ArrayLike = False
+
+
+PLAIN = Options()
+
+
 def closed_loop(
     arch: Arch,
     gpu: Gpu,
@@ -131,6 +150,7 @@ def closed_loop(
     concurrency: ArrayLike,
     isl: ArrayLike,
     osl: ArrayLike,
+    options: Options = PLAIN,
 ) -> ClosedLoop:
     """Latency with ``concurrency`` requests in flight on one replica, replaced as they end.
 
@@ -145,22 +165,32 @@ def closed_loop(
     wanted = np.maximum(np.asarray(concurrency, dtype=np.float64), 1.0)
     mean = isl + 0.5 * osl
     room = np.maximum(cache_capacity_tok(arch, gpu, setup, k, mean) / mean, 1.0)
-    running = np.minimum(wanted, room)
+    seated = np.minimum(wanted, np.maximum(np.asarray(options.most_sequences), 1.0))
+    running = np.minimum(seated, room)
     per_rank = np.maximum(running / (setup.dp * setup.pp), 1.0)
-    step = decode_step_s(arch, gpu, setup, k, running, mean)
-    shared = step_s(arch, gpu, setup, k, batch=running, context_tok=mean, prefill_tok=isl) - step
-    alone = prefill_s(arch, gpu, setup, k, isl) * k.prompt_alone_share
-    others = (per_rank - 1.0) * shared
-    tpot = step + k.prompt_share * others / osl
+    apart = np.asarray(options.is_disaggregated, dtype=bool)
+    found = np.asarray(options.prefix_hit_frac, dtype=np.float64)
+    filled = isl * (1.0 - found)
+    given = 1.0 + np.asarray(options.accepted_tok, dtype=np.float64)
+    decode = {"batch": running, "context_tok": mean, "drafts_tok": options.drafts_tok}
+    step = step_s(arch, gpu, setup, k, **decode)
+    # What is filled also attends to what was found.
+    seen = prefill_attention_s(arch, setup, k, filled, isl * found)
+    beyond = seen - prefill_attention_s(arch, setup, k, filled, 0.0)
+    shared = step_s(arch, gpu, setup, k, prefill_tok=filled, **decode) - step + beyond
+    alone = (prefill_s(arch, gpu, setup, k, filled) + beyond) * k.prompt_alone_share
+    others = np.where(apart, 0.0, (per_rank - 1.0) * shared)
+    tpot = step / given + k.prompt_share * others / osl
     eager = arch.layers * k.eager_layer_s
     # Prompts that are taken together share the host's time for the layers.
-    together = eager * np.minimum(isl / k.prompt_batch_tok, 1.0)
-    queue = k.queue_share * (others + (per_rank - 1.0) * together)
-    first = k.first_token_s + eager + alone + step + queue
-    life = first + np.maximum(osl - 1.0, 0.0) * tpot
+    together = eager * np.minimum(filled / k.prompt_batch_tok, 1.0)
+    queue = k.queue_share * (others + np.where(apart, 0.0, (per_rank - 1.0) * together))
+    sent = np.where(apart, isl * cache_bytes_per_tok(arch, setup, isl) / gpu.link_bytes_per_s, 0.0)
+    first = k.first_token_s + eager + alone + step + queue + sent
+    life = np.where(apart, 0.0, first) + np.maximum(osl - 1.0, 0.0) * tpot
     waiting = (wanted - running) / np.maximum(running, 1.0) * life
-    preempted = k.preempted_frac * waiting
-    rate = running / life
+    preempted = k.preempted_frac * (seated - running) / np.maximum(running, 1.0) * life
+    rate = running / np.maximum(life, tpot)
     return ClosedLoop(first + waiting - preempted, tpot + preempted / osl, step, shared, running, rate * osl)
 
 

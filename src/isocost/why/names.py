@@ -206,6 +206,8 @@ class _Pool(NamedTuple):
             if field in ("tp", "pp", "dp"):
                 return Leaf(how="the layout asked about")
             return Leaf("bytes", facts=(at.fact(f"dtype/{kind}", "bytes_per_element").id,))
+        if argument == "drafts_tok":
+            return Leaf(how="none are drafted")
         return Leaf(how="of the request asked about" if argument in ("input_tok", "output_tok") else "")
 
 
