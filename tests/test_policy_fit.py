@@ -407,3 +407,30 @@ def test_validate_refuses_where_nothing_is_gained(tmp_path: Path) -> None:
     report = validate_routing(written_to(tmp_path / "o.csv", rows), splits=3, users=40)
     assert report.verdict.startswith("refused")
     assert report.certified_saving_frac == 0.0
+
+
+def test_one_class_is_refused(tmp_path: Path) -> None:
+    """Where every grade is the same nothing can be told apart: no saving rests on that."""
+    path = written_to(tmp_path / "o.csv", [{**row, "quality": 1.0} for row in made(120)])
+    with pytest.raises(BadInput, match="one class"):
+        study(read_outcomes(path), Catalog.load().at(date(2026, 11, 23)), Wanted("strong"))
+    report = validate_routing(path, splits=2, users=5)
+    assert report.verdict.startswith("refused")
+    assert report.certified_saving_frac == 0.0
+
+
+@pytest.mark.parametrize("name", ["zeroeval_gsm", "routellm_mtbench"])
+def test_public_outcomes(data_dir: Path, name: str) -> None:
+    """A pool with answers is certified a saving; eighty questions are not."""
+    folder = data_dir / "routing"
+    report = validate_routing(
+        folder / f"{name}.queries.parquet", results=folder / f"{name}.results.parquet", splits=4, users=40
+    )
+    assert report.violations_frac <= 0.05
+    assert report.dearer_frac == 0.0
+    if name == "zeroeval_gsm":
+        assert report.verdict == "certified"
+        assert report.certified_saving_frac >= 0.35
+        assert report.labels_most <= 2000
+    else:
+        assert report.verdict.startswith("refused")

@@ -28,6 +28,8 @@ from isocost.errors import BadInput
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
+READ_AGREEMENT = 0.2
+"""Share of questions with two equal answers from which agreement is read, and not the question."""
 FEWEST = 30
 """Questions below which nothing is fitted."""
 COVERED = 0.95
@@ -82,6 +84,20 @@ class Outcomes:
     def __len__(self) -> int:
         return len(self.qid)
 
+    @property
+    def one_class(self) -> bool:
+        """Whether every grade is the same, so that nothing can be told apart."""
+        known = self.quality[np.isfinite(self.quality)]
+        return bool(known.min() == known.max())
+
+    @property
+    def agree_frac(self) -> float:
+        """Share of questions to which two models gave the same answer: near zero where answers are free
+        text."""
+        ranked = np.sort(self.answer, axis=1)
+        same = (ranked[:, 1:] == ranked[:, :-1]) & (ranked[:, 1:] >= 0)
+        return float(same.any(axis=1).mean())
+
     def take(self, rows: Ints, models: Sequence[int] | None = None) -> Outcomes:
         """Some questions and, where given, some models."""
         keep = np.arange(len(self.models)) if models is None else np.array(models, dtype=np.int64)
@@ -108,9 +124,9 @@ def read_outcomes(file: Path, results: Path | None = None) -> Outcomes:
     Raises:
         BadInput: a column is missing, a quality is out of range, an id is not unique, too few questions.
     """
-    rows = _rows(file, results)
-    where = str(results or file)
     notes: list[str] = []
+    rows = _rows(file, results, notes)
+    where = str(results or file)
     table: dict[tuple[str, str], dict[str, Any]] = {}
     for row in rows:
         key = (str(row["qid"]), str(row["model"]))
@@ -177,16 +193,23 @@ def read_mix(file: Path) -> Mix:
     )
 
 
-def _rows(file: Path, results: Path | None) -> list[dict[str, Any]]:
+def _rows(file: Path, results: Path | None, notes: list[str]) -> list[dict[str, Any]]:
     if results is None:
         return _read(file, ALWAYS)
     queries = {str(row["qid"]): row for row in _read(file, ("qid",))}
-    out = []
+    out, strays = [], set()
     for row in _read(results, ALWAYS):
         asked = queries.get(str(row["qid"]))
         if asked is None:
-            raise BadInput(f"no question {row['qid']!r} in {file.name}", where=str(results))
-        out.append({**asked, **row})
+            strays.add(str(row["qid"]))
+        else:
+            out.append({**asked, **row})
+    if not out:
+        raise BadInput(
+            f"no result of a question of {file.name}", where=str(results), fix="Check the column qid"
+        )
+    if strays:
+        notes.append(f"{len(strays):,} questions of the results are not in {file.name}: left out")
     return out
 
 

@@ -23,7 +23,7 @@ from isocost.policy.agree import Part, patterns, written
 from isocost.policy.difficulty import Corpus, Routed, corpus, rows_of
 from isocost.policy.fit import Candidate, blind, candidates, certify, estimate, label_rows, on
 from isocost.policy.lapse import Basis, basis
-from isocost.policy.outcomes import FEWEST, Floats, Ints, Outcomes
+from isocost.policy.outcomes import FEWEST, READ_AGREEMENT, Floats, Ints, Outcomes
 from isocost.policy.pricing import Price, costs, price_models
 from isocost.policy.router import Weights
 
@@ -103,6 +103,11 @@ def study(outcomes: Outcomes, at: CatalogAt, wanted: Wanted) -> Study:
         raise BadInput(
             f"max loss {wanted.max_loss:g}, confidence {wanted.confidence:g}",
             fix="Type --max-loss 1pp --confidence 95%",
+        )
+    if outcomes.one_class:
+        raise BadInput(
+            "one class: every grade is the same",
+            fix="Grade so that a wrong answer has another quality than a right one",
         )
     chosen = _asked(outcomes, wanted)
     prices = price_models(chosen.models, at, wanted.prices, np.nanmean(chosen.quality, axis=0))
@@ -188,7 +193,8 @@ def _workload(
     part_a = part(a, fill=True)
     graded = np.flatnonzero(np.isfinite(part_a.quality).all(axis=1))
     part_a, a = part_a.take(graded), a[graded]
-    words = corpus(outcomes.query) if all(outcomes.query) else None
+    reads = outcomes.has_answers and outcomes.agree_frac > READ_AGREEMENT
+    words = corpus(outcomes.query) if all(outcomes.query) and not reads else None
     picked = candidates(part_a, len(b), wanted.max_loss, None if words is None else rows_of(words, a))
     moved = [Candidate(one.name, on(one.policy, words, b), one.expected, one.group) for one in picked]
     labels_a = label_rows(part_a, range(len(outcomes.models)))

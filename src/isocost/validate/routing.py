@@ -33,7 +33,7 @@ from isocost.policy.fit import (
     strongest,
 )
 from isocost.policy.lapse import basis, lapsed, mix_of
-from isocost.policy.outcomes import Floats, Ints, Outcomes, read_outcomes, without
+from isocost.policy.outcomes import READ_AGREEMENT, Floats, Ints, Outcomes, read_outcomes, without
 from isocost.policy.pricing import costs, price_models
 
 MAX_LOSS = 0.01
@@ -114,7 +114,8 @@ def validate_routing(
     at = (catalog or Catalog.load()).at(date.today())
     prices = price_models(outcomes.models, at, quality=outcomes.quality.mean(axis=0))
     usd, supposed = costs(outcomes, prices, at)
-    words = corpus(outcomes.query) if all(outcomes.query) else None
+    reads = outcomes.has_answers and outcomes.agree_frac > READ_AGREEMENT
+    words = corpus(outcomes.query) if all(outcomes.query) and not reads else None
     data = _Set(outcomes, usd, words)
     everything = _part(data, np.arange(len(outcomes)), np.arange(len(outcomes)))
     shares = _shares(len(outcomes))
@@ -132,6 +133,8 @@ def validate_routing(
     certified = [one["saving"] for one in kept]
     share = float(np.mean([one["certified"] for one in kept]))
     verdict = "certified" if share > 0.5 and np.mean(certified) > 0 else "refused: no saving certified"
+    if outcomes.one_class:
+        verdict = "refused: every grade is the same"
     failed = tuple(f"user-{i}" for i in np.flatnonzero(told["failed"]))
     mean = {name: float(np.mean([one[name] for one in kept])) for name in kept[0]}
     right = [one["difference"] for one in kept if one["certified"]]
@@ -188,7 +191,7 @@ def _split(
     order = rng.permutation(len(data.outcomes))
     a, b, c = order[: shares[0]], order[shares[0] : sum(shares)], order[sum(shares) :]
     part_a, part_c = _part(data, a, a), _part(data, c, a)
-    found = candidates(part_a, len(b), MAX_LOSS, _words(data, a))
+    found = () if data.outcomes.one_class else candidates(part_a, len(b), MAX_LOSS, _words(data, a))
     labels_a = label_rows(part_a, range(len(data.outcomes.models)))
     b = b[: _within(found, labels_a, len(b))]
     part_b = _part(data, b, a)
