@@ -85,6 +85,10 @@ KINDS: Mapping[str, Kind] = {
             "mmlupro", "zeroeval_gsm", "routellm_mmlu", "routellm_gsm8k", "routellm_mtbench",
         )),
     ),
+    "semcache": Kind(
+        "questions with one answer, for a semantic cache", "isocost.validate.semcache:validate_semcache",
+        ("routing/semcache_banking77.parquet", "routing/semcache_qqp_sample.parquet"), "nothing",
+    ),
 }  # fmt: skip
 """Every kind by its name on the command line. A new one is one line here."""
 

@@ -1,0 +1,182 @@
+"""A semantic cache: off until certified, never across scopes, and its wrong hits within their bound."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from isocost.errors import BadInput
+from isocost.policy.keys import Asked, exact_key, scope_key
+from isocost.policy.semantic import Index, Nearest, contradicts, look, rarity_of, score, taken_apart
+from isocost.policy.semantic_fit import certify, fit, most
+from isocost.validate.semcache import validate_semcache
+
+SAID = [{"role": "user", "content": "Where is my card?"}]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"tenant": "other"},
+        {"model": "other"},
+        {"system": "Answer in French."},
+        {"tools": [{"name": "search"}]},
+        {"settings": {"temperature": 1.0}},
+        {"messages": [{"role": "assistant", "content": "Hello"}, *SAID]},
+    ],
+)
+def test_no_answer_crosses_a_scope(change: dict[str, object]) -> None:
+    """Tenants, models, system prompts, tools, settings and conversations each have an index of their own."""
+    one = Asked("t", "m", SAID)
+    two = msgspec.structs.replace(one, **change)
+    assert scope_key(one) != scope_key(two)
+    assert exact_key(one) != exact_key(two)
+
+
+def test_only_the_last_words_may_differ_in_a_scope() -> None:
+    """So that a paraphrase can be found; its exact key differs."""
+    one = Asked("t", "m", SAID)
+    two = msgspec.structs.replace(one, messages=[{"role": "user", "content": "where's my card"}])
+    assert scope_key(one) == scope_key(two)
+    assert exact_key(one) != exact_key(two)
+    assert exact_key(one) == exact_key(Asked("t", "m", list(SAID)))
+
+
+@given(st.text(max_size=20), st.text(max_size=20))
+def test_fields_cannot_run_together(a: str, b: str) -> None:
+    """What moves from one field to the next changes the key."""
+    one, two = Asked(a, b + "x", SAID), Asked(a + b, "x", SAID)
+    assert (scope_key(one) == scope_key(two)) == (b == "")
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "said"),
+    [
+        ("Send 50 euros", "Send 500 euros", "numbers"),
+        ("Flights from Oslo to Rome", "Flights from Rome to Oslo", "directions"),
+        ("Flights from Oslo to Rome", "flights to Rome from Oslo please", ""),
+        ("Where is my card?", "where is my card", ""),
+    ],
+)
+def test_what_refuses_outright(one: str, two: str, said: str) -> None:
+    """Numbers that differ and directions that are swapped; word order and case do not."""
+    found = contradicts(taken_apart(one), taken_apart(two))
+    assert (said in found) if said else found == ""
+
+
+def test_negations_and_names_are_seen() -> None:
+    """They are features of the verifier: a fit weighs them."""
+    assert taken_apart("I can't pay").negations == 1
+    assert taken_apart("I can pay").negations == 0
+    assert taken_apart("Is it not true that nobody pays?").negations == 0
+    assert taken_apart("Who is Donald Trump?").names == {"donald", "trump"}
+    assert taken_apart("I said I pay. Then left").names == frozenset()
+
+
+@settings(deadline=None)
+@given(wrong=st.integers(0, 40), many=st.integers(1, 3000))
+def test_the_bound_is_clopper_and_pearsons(wrong: int, many: int) -> None:
+    """Against the beta quantile of an independent library."""
+    stats = pytest.importorskip("scipy.stats")
+    wrong = min(wrong, many)
+    exact = 1.0 if wrong == many else float(stats.beta.ppf(0.95, wrong + 1, many - wrong))
+    assert most(wrong, many, 0.95) == pytest.approx(exact, abs=1e-9)
+
+
+def made(count: int, seed: int, noise: float) -> tuple[list[Nearest], list[bool]]:
+    """Nearest questions whose first feature says, with noise, whether the answer is the same."""
+    rng = np.random.default_rng(seed)
+    true = rng.random(count) < 0.6
+    first = np.where(true, 1.0, -1.0) + noise * rng.standard_normal(count)
+    return [Nearest(0, (float(x), 0.0), (), "") for x in first], [bool(t) for t in true]
+
+
+def test_a_fit_finds_what_tells_the_pairs_apart() -> None:
+    near, same = made(300, 1, 0.5)
+    weights = fit(near, same, {}, 1.0)
+    right = np.array([score(weights, one) > 0.0 for one in near]) == np.array(same)
+    assert right.mean() > 0.95
+    assert math.isinf(weights.threshold)
+    with pytest.raises(BadInput, match="Grade"):
+        fit(near[:30], [True] * 30, {}, 1.0)
+
+
+def test_certificates_keep_their_word() -> None:
+    """Over many users, wrong hits per request exceed the limit in at most 5 % of certificates."""
+    near, same = made(300, 1, 0.8)
+    weights = fit(near, same, {}, 1.0)
+    broken = hits = 0
+    truth, known = made(20_000, 999, 0.8)
+    scores = np.array([score(weights, one) for one in truth])
+    wrong = ~np.array(known)
+    for user in range(100):
+        seen, graded = made(500, 1000 + user, 0.8)
+        found, certificate = certify(
+            weights, seen, graded.__getitem__, most_wrong_frac=0.03, confidence=0.95, labels_used=600
+        )
+        hits += certificate.hits > 0
+        broken += float((wrong & (scores >= found.threshold)).mean()) > 0.03
+    assert hits > 70
+    assert broken <= 100 * 0.05 + 3 * math.sqrt(100 * 0.05 * 0.95)
+
+
+def test_nothing_is_certified_where_nothing_can_be() -> None:
+    """Noise alone stays off, and an uncertified cache answers nothing."""
+    near, same = made(400, 3, 50.0)
+    weights = fit(near, same, {}, 1.0)
+    found, certificate = certify(
+        weights, near[:100], same.__getitem__, most_wrong_frac=0.01, confidence=0.95, labels_used=400
+    )
+    assert math.isinf(found.threshold)
+    assert certificate.hits == 0
+    index = Index({}, 1.0)
+    index.add(taken_apart("Where is my card?"), "In the post.")
+    assert look(found, index, "Where is my card?").answer is None
+    open_ = msgspec.structs.replace(found, centre=(0.0,) * 19, spread=(1.0,) * 19, feature=(0.0,) * 19)
+    assert (
+        look(msgspec.structs.replace(open_, threshold=-1e9), index, "where is my card").answer
+        == "In the post."
+    )
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(["where", "is", "my", "card", "lost", "pin"]), min_size=1, max_size=6))
+def test_a_question_is_nearest_to_itself(words: list[str]) -> None:
+    """Its likeness to itself is 1 and nothing speaks against it."""
+    question = taken_apart(" ".join(words))
+    rarity, rarest = rarity_of([taken_apart("where is my card"), taken_apart("pin blocked")])
+    index = Index(rarity, rarest)
+    index.add(taken_apart("something else altogether"), "no")
+    index.add(question, "yes")
+    near = index.nearest(question)
+    assert near is not None
+    assert near.entry == 1
+    assert near.features[0] == pytest.approx(1.0)
+    assert near.against == ""
+
+
+def test_wrong_files_are_refused(tmp_path: Path) -> None:
+    """With the columns that are needed."""
+    file = tmp_path / "x.csv"
+    file.write_text("a,b\n1,2\n", encoding="utf-8")
+    with pytest.raises(BadInput, match="columns"):
+        validate_semcache(file)
+    with pytest.raises(BadInput, match="no such file"):
+        validate_semcache(tmp_path / "absent.csv")
+
+
+def test_duplicate_questions_of_the_public_sample(data_dir: Path, tmp_path: Path) -> None:
+    """Pairs that look alike and differ: what is certified keeps within its limit, or it stays off."""
+    duckdb = pytest.importorskip("duckdb")
+    file = tmp_path / "some.parquet"
+    source = data_dir / "routing" / "semcache_qqp_sample.parquet"
+    duckdb.execute(f"COPY (SELECT * FROM '{source}' LIMIT 2500) TO '{file}' (FORMAT parquet)")
+    found = validate_semcache(file)
+    assert found.wrong_frac <= 0.03
+    assert found.rows == found.passed + len(found.failed) + sum(found.left_out.values())
