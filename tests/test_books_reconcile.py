@@ -287,16 +287,6 @@ def late(catalog: Catalog, world: World) -> dict[str, Fraction]:
     return {"cut-off and time zone": cost(catalog, lost)}
 
 
-def unpriced(catalog: Catalog, world: World) -> dict[str, Fraction]:
-    """A model that the log knows and the catalog has no price of."""
-    some = [replace(one, number=one.number + 10**8) for one in calls(2, 10, 5)]
-    world.logged = sorted(
-        [*world.logged, *(replace(one, model="villa/heron") for one in some)], key=lambda one: one.at
-    )
-    world.added.append(("usage", "heron", Decimal("3.25")))
-    return {"unpriced usage": Fraction("3.25") * FUSD}
-
-
 ALONE: dict[str, Injected] = {
     "tax": tax, "credits": credit, "contract": fee, "direct traffic": direct, "missing rows": missing,
     "missing rows, silence": silence, "duplicates": duplicates, "cancelled streams": cancelled,
@@ -428,6 +418,36 @@ def test_a_month_in_one_line_a_model(mine: Catalog, tmp_path: Path) -> None:
     world = World(every, every, names=("model",))
     expected = duplicates(mine, world)
     check(solved(world, tmp_path, mine, month="2026-10"), expected)
+
+
+def test_names_that_nobody_knows_are_no_direct_traffic(mine: Catalog, tmp_path: Path) -> None:
+    """An invoice that spells models in its own way is compared without them; one such name stays open."""
+    every = calls()
+    world = World(every, every)
+    log, invoice = world.write(tmp_path, mine)
+    text = invoice.read_text(encoding="utf-8")
+    invoice.write_text(text.replace("villa/lark", "Lk4-XL").replace("villa/wren", "Wr2"), encoding="utf-8")
+    read = Log(open_trace(log, who=True), mine)
+    found = reconcile(read, "villa", [read_invoice(invoice, "villa")])
+    check(found, {})
+    assert found.compared == "day, account, key, meter"
+    assert any("does not know" in said for said in found.doubts)
+    invoice.write_text(f"{text}2026-10-05,Zz9,input,web,key-1,usage,4.5,USD\n", encoding="utf-8")
+    found = reconcile(read, "villa", [read_invoice(invoice, "villa")])
+    check(found, {"unexplained": Fraction("4.5") * FUSD})
+
+
+def test_usage_without_a_price_is_said(mine: Catalog, tmp_path: Path) -> None:
+    """The log has a model that the catalog has no price of; the invoice bills it."""
+    every = calls()
+    some = [replace(one, number=one.number + 10**8, model="villa/heron") for one in calls(2, 10, 5)]
+    logged = sorted([*every, *some], key=lambda one: one.at)
+    log, invoice = World(every, logged).write(tmp_path, mine)
+    text = invoice.read_text(encoding="utf-8")
+    invoice.write_text(f"{text}2026-10-01,villa/heron,input,web,key-1,usage,3.25,USD\n", encoding="utf-8")
+    read = Log(open_trace(log, who=True), mine)
+    found = reconcile(read, "villa", [read_invoice(invoice, "villa")])
+    check(found, {"unpriced usage": Fraction("3.25") * FUSD})
 
 
 def test_projects_that_the_log_does_not_go_through(mine: Catalog, tmp_path: Path) -> None:

@@ -82,6 +82,8 @@ class Leftover:
     usage: tuple[Counted, ...]
     book: Ledgered
     named: bool = False
+    strange: Set[str] = frozenset()
+    """Models of the invoice whose names the catalog does not know."""
     agreed: Set[str] = frozenset()
 
     def __post_init__(self) -> None:
@@ -145,6 +147,8 @@ class Leftover:
             return DIRECT, f"key {slot.key or '(none)'} is on no row of the log", 0
         if self.dims.account and slot.account not in self.accounts:
             return DIRECT, f"account {slot.account or '(none)'} is on no row of the log", 0
+        if slot.model in self.strange and slot.model not in self.models:
+            return UNEXPLAINED, f"{slot.model}: a name that the catalog does not know, nor the log", 0
         if self.dims.model and slot.model and slot.model not in self.models:
             return DIRECT, f"no row of the log is of {slot.model}", 0
         if self.dims.day:

@@ -133,6 +133,10 @@ def reconcile(
     bill = work.listed(work.scope)
     invoiced = sum((one.booked_fusd for one in charges), Fraction(0))
     assert book.total() == invoiced - bill, "parts sum to the difference"
+    strange = sorted({one.model for one in charges if not one.known and one.line.kind == "usage"})
+    if strange and not work.dims.model:
+        named = ", ".join(strange[:3]) + (" ..." if len(strange) > 3 else "")
+        doubts.append(f"models are not told apart: the catalog does not know what the invoice calls {named}")
     if log.found.at_least:
         doubts.append("some usage of the log has no price: the bill is at least this")
     if log.trace.unread:
@@ -371,7 +375,7 @@ class _Work:
         )
         left = Leftover(
             looked, self.dims, self.shift_h, lambda period: self.within(period, self.shift_h), self.usage,
-            self.book, self.named,
+            self.book, self.named, frozenset(one.model for one in self.charges if not one.known),
         )  # fmt: skip
         options = None
         pending: list[Pending] = []

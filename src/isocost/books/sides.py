@@ -27,7 +27,7 @@ FUSD = 10**15
 NANO = Fraction(10**6)
 """A nano-dollar, in femto-dollars: digits of an amount below it are those of binary floats."""
 LEAST_NAMED = Fraction(1, 2)
-"""Share of an invoice's usage lines that must name an account or a key for it to tell lines apart."""
+"""Share of an invoice's usage lines that must name an account, a key or a known model to tell them apart."""
 
 
 class Slot(NamedTuple):
@@ -60,12 +60,16 @@ class Dims(msgspec.Struct, frozen=True):
 
 
 class Charge(msgspec.Struct, frozen=True):
-    """An invoice line in dollars: ``fusd`` at the provider's own rate, ``booked_fusd`` at ours."""
+    """An invoice line in dollars: ``fusd`` at the provider's own rate, ``booked_fusd`` at ours.
+
+    ``known``: whether the catalog knows its model's name, so that it is the same name on both sides.
+    """
 
     line: InvoiceLine
     model: str
     fusd: Fraction
     booked_fusd: Fraction
+    known: bool = True
 
 
 @dataclass
@@ -135,7 +139,8 @@ def charges_of(invoice: Invoice, overlay: Overlay, models: Names) -> list[Charge
             booked = amount * Fraction(rate.usd) if rate is not None else stated or Fraction(0)
             at = rate.invoiced_usd if rate is not None else None
             own = stated if stated is not None else amount * Fraction(at) if at is not None else booked
-        found.append(Charge(line, models.of(line.model), own, booked))
+        name = models.of(line.model)
+        found.append(Charge(line, name, own, booked, name not in models.strange))
     return found
 
 
@@ -145,6 +150,8 @@ class Names:
     def __init__(self, catalog: Catalog, provider: str, on: date) -> None:
         self._at, self._provider = catalog.at(on), provider
         self._known: dict[str, str] = {"": ""}
+        self.strange: set[str] = set()
+        """Names that the catalog does not know, in lower case."""
 
     def of(self, name: str) -> str:
         """One name."""
@@ -154,6 +161,7 @@ class Names:
                 found = resolve(self._at, bare, self._provider)
             except UnknownModel:
                 self._known[name] = name.lower()
+                self.strange.add(name.lower())
             else:
                 self._known[name] = found.subject.split("/", 2)[2]
         return self._known[name]
@@ -166,6 +174,7 @@ def dims_of(charges: Sequence[Charge], pieces: Iterable[Piece], days_of_log: int
     days = {one.line.day for one in lines}
     whole = not lines or any(one.line.day is None or one.line.until is not None for one in lines)
     tokens = [one for one in lines if one.line.meter not in ("web_search", "file_search")]
+    models = {one.line.model.lower() for one in held}
 
     def shared(invoice: Callable[[Charge], str], ours: str) -> bool:
         theirs = [invoice(one) for one in lines]
@@ -175,7 +184,9 @@ def dims_of(charges: Sequence[Charge], pieces: Iterable[Piece], days_of_log: int
 
     return Dims(
         day=not whole and (len(days) > 1 or days_of_log == 1),
-        model=bool(tokens) and all(one.model for one in tokens),
+        model=bool(tokens)
+        and all(one.model for one in tokens)
+        and sum(one.known or one.model in models for one in tokens) >= LEAST_NAMED * len(tokens),
         account=shared(lambda one: one.line.project, "account"),
         key=shared(lambda one: one.line.key, "credential"),
         meter=bool(lines) and all(one.line.meter for one in lines),
