@@ -234,7 +234,8 @@ def _show(found: Statement, said: Logged, trace: Trace, keys: tuple[str, ...], g
         show(wrapped(f"{said.duplicates:,} rows, not billed", "duplicates  "))
     if found.avoided:
         saved = _cents(Decimal(found.avoided_fusd).scaleb(-15))
-        text = f"{found.avoided:,} calls by the proxy's own cache: not billed, {saved} avoided"
+        calls = "call" if found.avoided == 1 else "calls"
+        text = f"{found.avoided:,} {calls} by the proxy's own cache: not billed, {saved} avoided"
         show(wrapped(text, "answered    "))
     if said.billed_usd is not None:
         difference = found.total_usd - said.billed_usd
