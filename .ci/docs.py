@@ -1,4 +1,5 @@
-"""Write into docs/ what the code itself holds: commands (cli.md), public names (api.md), layers (design.md).
+"""Write into docs/ what the code itself holds: commands (cli.md), public names (api.md), layers (design.md),
+and what becomes of the literature's claims (claims.md).
 
 ``python .ci/docs.py`` writes them; ``--check`` fails where a committed page is not what it would write.
 """
@@ -122,7 +123,75 @@ def _first_line(room: str) -> str:
     return "*not built*"
 
 
-PAGES: dict[str, Callable[[], str | None]] = {"cli.md": commands, "api.md": names, "design.md": layers}
+def claims() -> str:
+    """Every claim with its verdict. ``--check`` recomputes those that need no planned workload."""
+    from isocost.catalog import Catalog
+    from isocost.claims import World, judged
+    from isocost.claims.registry import IDS, PLANNED
+    from isocost.cli.claims import decided, headline
+
+    page = DOCS / "claims.md"
+    old = page.read_text(encoding="utf-8") if page.exists() else ""
+    kept = dict(re.findall(r"^\| (\w+) (\|.*)$", old, re.MULTILINE)) if "--check" in sys.argv[1:] else {}
+    catalog = Catalog.load()
+    day = max(fact.checked for subject in catalog.subjects("claim/") for fact in catalog.about(subject))
+    world = World(catalog, day)
+    # A plan takes seconds and moves with every price: its rows are checked where they are written.
+    found = {one: judged(world, one) for one in IDS if one not in PLANNED or one not in kept}
+    rows = {
+        one: f"| {found.claim.text} | **{found.verdict}** | {decided(found)} |"
+        for one, found in found.items()
+    }
+    told = (
+        headline(list(found.values()))
+        if len(found) == len(IDS)
+        else _line_with(old, "claims of the literature:")
+    )
+    table = [f"| {one} {rows.get(one) or kept[one]}" for one in IDS]
+    head = "| id | claim | verdict | what decides |\n|---|---|---|---|"
+    return "\n".join([HEAD, CLAIMS_START.format(day=day), told, "", head, *table, CLAIMS_END])
+
+
+def _line_with(text: str, words: str) -> str:
+    return next((line for line in text.splitlines() if words in line), "")
+
+
+CLAIMS_START = """# Claims of the literature
+
+`isocost claims` puts 48 statements of five articles on the economics of language models to the test: 26
+with a number (Q) and 22 rules of decision (D). What was claimed is data (`facts/claims.csv`, in our own
+words); what is found is computed from the catalog, from published disclosures and from planned workloads,
+and so is the verdict: change a fact, and it changes. `isocost claims Q2` shows the evidence of one with
+its intervals, boundary and sources, `--json` all of it.
+
+The rules that turn figures into a verdict are few ([finding.py](../src/isocost/claims/finding.py)):
+
+- A claimed **range** is held against our figure under each boundary that the literature draws. It *holds*
+  where every figure lies inside, *holds when* a boundary is meant whose figure does, *fails* where not even
+  a central 80 % touches it, and is *not settled* where only bands do.
+- A **comparison** is settled where it is at least 80 % likely, one way or the other.
+- A claim that becomes true with **volume** holds from the volume at which costs cross.
+- A claim of several **parts** needs all of them; where some hold, it says which. Two parts that cannot both
+  be true make it fail.
+
+Rules of decision are judged on the workload of `claim/reference`: 1,500 tokens in and 500 out, from ten
+thousand to a billion requests a month, everything counted with people. On other workloads the crossings
+lie elsewhere: `isocost plan` finds yours.
+
+As of {day}:
+"""
+CLAIMS_END = """
+Mind: words such as *thousands* or *about ten* are read as ranges, stated in the facts; bands of two ways to
+serve are taken as independent, which is wider than they are; a score is ability, not value in use. Claims
+that rest on plans (prices of today, a performance model) move with the catalog.
+"""
+
+PAGES: dict[str, Callable[[], str | None]] = {
+    "cli.md": commands,
+    "api.md": names,
+    "design.md": layers,
+    "claims.md": claims,
+}
 
 if __name__ == "__main__":
     main()

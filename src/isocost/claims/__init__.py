@@ -5,7 +5,7 @@ what they are tested on. What was claimed is facts of ``claim/*``; what is found
 """
 
 from isocost.claims.finding import VERDICTS, Claim, Figure, Finding
-from isocost.claims.registry import IDS, tested
+from isocost.claims.registry import IDS, judged
 from isocost.claims.world import World
 
-__all__ = ["IDS", "VERDICTS", "Claim", "Figure", "Finding", "World", "tested"]
+__all__ = ["IDS", "VERDICTS", "Claim", "Figure", "Finding", "World", "judged"]

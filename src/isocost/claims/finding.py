@@ -164,7 +164,7 @@ def every(parts: Sequence[Part]) -> Ruling:
         if part.ruling.verdict in ("holds", "holds when")
     ]
     if good:
-        return Ruling("holds when", "; ".join(good))
+        return Ruling("holds when", either(good))
     needs = [part.ruling.when or part.words for part in parts if part.ruling.verdict == "not settled"]
     return Ruling("not settled", "; ".join(needs))
 
@@ -214,6 +214,21 @@ def from_volume(volumes: Sequence[float], fracs: Sequence[float], crossing: floa
         start = crossing or next(volume for volume, one in zip(volumes, found, strict=True) if one == "holds")
         return Ruling("holds when", f"from {count(start)} requests a month")
     return Ruling("not settled", "narrower bands of the costs at the volumes where it would hold")
+
+
+def below_volume(volumes: Sequence[float], fracs: Sequence[float], crossing: float | None) -> Ruling:
+    """A claim that is true until a volume; ``fracs`` are chances of its opposite.
+
+    >>> below_volume((1.0, 1000.0), (0.0, 0.95), 300.0).when
+    'below 300 requests a month'
+    >>> below_volume((1.0, 10.0), (0.9, 0.95), None).verdict
+    'fails'
+    """
+    other = from_volume(volumes, fracs, crossing)
+    if other.verdict == "holds when":
+        return Ruling("holds when", other.when.replace("from", "below", 1))
+    turned: dict[Verdict, Verdict] = {"holds": "fails", "fails": "holds"}
+    return Ruling(turned.get(other.verdict, other.verdict), other.when)
 
 
 def crossing_of(volumes: Sequence[float], one: Sequence[float], other: Sequence[float]) -> float | None:

@@ -33,7 +33,7 @@ SMALL_PARAMS = 16e9
 def q4(world: World, claim: Claim) -> Finding:
     """The next hundredth of a nat, at a budget and at ten times it, and whether there is an end."""
     prices, size = prices_of(world.at, "h100-sxm"), world.reference("slm_params")
-    figures, rising, ending = [], [], []
+    figures, titles, rising, ending = [], [], [], []
     for one in optima(world.at, world.reference("slm_tok"), prices, params=size):
         if not one.law.has_loss:
             continue
@@ -41,6 +41,7 @@ def q4(world: World, claim: Claim) -> Finding:
         rise = usd_per_nat(one.law, flop * MORE, prices.train_usd_per_flop) / usd_per_nat(
             one.law, flop, prices.train_usd_per_flop
         )
+        titles.append(one.law.title)
         rising.append(rise > 1.0)
         ending.append(one.worth_usd < ENDLESS)
         rests = (f"scaling/{one.law.name}.form",)
@@ -61,14 +62,17 @@ def q4(world: World, claim: Claim) -> Finding:
                     rests_on=rests,
                 )
             )
-    parts = [
-        Part(f"returns diminish ({sum(rising)} of {len(rising)} laws)", truth(all(rising))),
-        Part(f"there is an end ({sum(ending)} of {len(ending)} laws)", truth(all(ending))),
-    ]
+    if not rising or not all(rising):
+        ruling = truth(False)
+    elif all(ending):
+        ruling = truth(True)
+    else:
+        named = either([title for title, ends in zip(titles, ending, strict=True) if ends])
+        ruling = Ruling("holds when", f"the law is that of {named}") if any(ending) else truth(False)
     low, high = min(f.value for f in figures if f.unit == "x"), max(f.value for f in figures if f.unit == "x")
     return world.finding(
         claim,
-        every(parts),
+        ruling,
         f"the next 0.01 nat costs {low:.1f} to {high:.0f}x at ten times the budget",
         figures,
         "training compute alone, size and data at their best; loss, not ability",

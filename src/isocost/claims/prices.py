@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from statistics import median, quantiles
 
+import msgspec
 import numpy as np
 
 from isocost.catalog import Fact
@@ -15,6 +16,7 @@ from isocost.claims.finding import (
     Figure,
     Finding,
     Part,
+    Range,
     Ruling,
     every,
     ranged,
@@ -25,9 +27,15 @@ from isocost.forecast.prices import band, paths, pooled_falls
 from isocost.units import count, money, percent
 
 RENTAL = "prices/rental/h100-sxm"
+ABOUT = 2.0
+"""About a hundred times is read as within this factor of it."""
 ON_DEMAND = "term=on_demand"
 CAPABILITY = "prices/capability/"
-MODEL = {"small": "a small model", "middle": "a middle model", "frontier": "a frontier model"}.get
+MODEL: Mapping[str, str] = {
+    "small": "a small model",
+    "middle": "a middle model",
+    "frontier": "a frontier model",
+}
 """Classes of model in words."""
 
 
@@ -67,7 +75,7 @@ def _api_month(world: World, size: str, of: str) -> Figure:
     volume = world.at.fact("claim/reference", "requests_per_month", f"of={of}")
     middle = float(volume.value)
     return Figure(
-        f"{MODEL(size)}, {count(middle)} requests a month",
+        f"{MODEL[size]}, {count(middle)} requests a month",
         each.value * middle,
         "USD/month",
         each.value * (volume.low or middle),
@@ -85,7 +93,7 @@ def q7(world: World, claim: Claim) -> Finding:
         each = world.per_request(world.of_class(size))
         figures += [
             Figure(
-                f"{MODEL(size)}, tokens alone, {count(volume)} requests",
+                f"{MODEL[size]}, tokens alone, {count(volume)} requests",
                 each.value * volume,
                 "USD/month",
                 rests_on=each.rests_on,
@@ -105,12 +113,13 @@ def q7(world: World, claim: Claim) -> Finding:
         )
         for one in ends
     ]
+    tokens = [one.value for one in figures]
     parts = [
-        Part("tokens alone start below a thousand", truth(min(f.value for f in figures) < claimed.low)),
+        Part("tokens alone are counted", truth(min(tokens) < claimed.low and max(tokens) >= claimed.high)),
         Part(
-            "tokens of a frontier model reach a million", truth(max(f.value for f in figures) >= claimed.high)
+            "people and upkeep are counted too",
+            truth(whole[0].value < claimed.low and whole[1].value >= claimed.high),
         ),
-        Part("everything counted starts below a thousand", truth(whole[0].value < claimed.low)),
     ]
     return world.finding(
         claim,
@@ -126,9 +135,13 @@ def q7(world: World, claim: Claim) -> Finding:
 def q8(world: World, claim: Claim) -> Finding:
     """High traffic by class of model."""
     figures = [_api_month(world, size, "traffic") for size in CLASSES]
+    named = [
+        msgspec.structs.replace(one, name=f"{MODEL[size]} answers")
+        for size, one in zip(CLASSES, figures, strict=True)
+    ]
     return world.finding(
         claim,
-        ranged(figures, world.claimed(claim, "claimed_usd_per_month")),
+        ranged(named, world.claimed(claim, "claimed_usd_per_month")),
         ", ".join(money(one.value) for one in figures) + " by class of model",
         figures,
         "tokens alone; thousands are read as 1,000 to 10,000; bands are those of the volume",
@@ -139,15 +152,14 @@ def q8(world: World, claim: Claim) -> Finding:
 def q9(world: World, claim: Claim) -> Finding:
     """Three sizes of firm, each by class of model."""
     figures: list[Figure] = []
-    parts = []
+    right: dict[str, list[bool]] = {size: [] for size in CLASSES}
     for of, words in (("startup", "start-up"), ("midsize", "mid-sized"), ("enterprise", "enterprise")):
-        found = [_api_month(world, size, of) for size in CLASSES]
-        figures += [Figure(f"{words}: {f.name}", f.value, f.unit, f.low, f.high, f.rests_on) for f in found]
-        named = [
-            Figure(MODEL(size) or size, f.value, "", f.low, f.high)
-            for size, f in zip(CLASSES, found, strict=True)
-        ]
-        parts.append(Part(words, ranged(named, world.claimed(claim, "claimed_usd_per_month", of))))
+        claimed = world.claimed(claim, "claimed_usd_per_month", of)
+        for size in CLASSES:
+            one = _api_month(world, size, of)
+            figures.append(msgspec.structs.replace(one, name=f"{words}: {one.name}"))
+            right[size].append(claimed.holds(one.value))
+    parts = [Part(f"{MODEL[size]} answers", truth(all(found))) for size, found in right.items()]
     told = [f"{money(figures[i].value)}-{money(figures[i + 2].value)}" for i in (0, 3, 6)]
     return world.finding(
         claim,
@@ -270,9 +282,9 @@ def q20(world: World, claim: Claim) -> Finding:
     )
     odds = Figure(f"chance of {then:g}x or more", chance, "share", rests_on=("epoch-price-trends",))
     least = world.number(claim, "least_chance_frac")
+    about = Range(past / ABOUT, past * ABOUT)
     parts = [
-        Part(f"{past:g}x in {years:g} years, for a typical score", truth(fact.value >= past)),
-        Part(f"{past:g}x in {years:g} years, for the score that fell most", truth(max(ratios) >= past)),
+        Part(f"{past:g}x in {years:g} years, for a typical score", truth(about.holds(fact.value))),
         Part(f"{then:g}x more in {ahead:g} years is plausible", truth(chance >= least)),
     ]
     return world.finding(
@@ -295,11 +307,13 @@ def q22(world: World, claim: Claim) -> Finding:
         new = world.per_request(world.of_class(size))
         then.append(Figure(f"then, {old.name}", old.value * volume, "USD/month", rests_on=old.rests_on))
         now.append(Figure(f"now, {new.name}", new.value * volume, "USD/month", rests_on=new.rests_on))
+    before, today = (world.claimed(claim, "claimed_usd_per_month", of) for of in ("then", "now"))
     parts = [
         Part(
-            "then", ranged([_short(f) for f in then], world.claimed(claim, "claimed_usd_per_month", "then"))
-        ),
-        Part("now", ranged([_short(f) for f in now], world.claimed(claim, "claimed_usd_per_month", "now"))),
+            f"{old.name.rpartition(', ')[2]} then, {new.name.rpartition(', ')[2]} now",
+            truth(before.holds(old.value) and today.holds(new.value)),
+        )
+        for old, new in zip(then, now, strict=True)
     ]
     return world.finding(
         claim,
@@ -309,10 +323,6 @@ def q22(world: World, claim: Claim) -> Finding:
         "tokens alone, 1,500 in and 500 out of 2,000",
         "another split of the tokens, or another model for the job",
     )
-
-
-def _short(figure: Figure) -> Figure:
-    return Figure(figure.name.rpartition(", ")[2], figure.value, figure.unit, figure.low, figure.high)
 
 
 def q23(world: World, claim: Claim) -> Finding:

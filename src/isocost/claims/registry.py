@@ -33,7 +33,7 @@ PLANNED = frozenset({
 """Claims that need a planned workload, which takes seconds."""
 
 
-def tested(world: World, ident: str) -> Finding:
+def judged(world: World, ident: str) -> Finding:
     """Put one claim to the test.
 
     Raises:

@@ -7,6 +7,7 @@ from itertools import pairwise
 from statistics import median
 
 from isocost.claims.finding import (
+    SURE,
     Claim,
     Figure,
     Finding,
@@ -19,7 +20,7 @@ from isocost.claims.finding import (
     ranged,
     truth,
 )
-from isocost.claims.world import BOUGHT, OWN, Versus, World
+from isocost.claims.world import BOUGHT, OWN, Versus, World, joined
 from isocost.develop import Ask, Tune, way
 from isocost.units import count, money, percent
 
@@ -47,7 +48,7 @@ def d1(world: World, claim: Claim) -> Finding:
         Part(f"an API at {count(low.volumes[0])}", probable(1.0 - low.cheaper_frac[0])),
         Part(f"own at {count(high.volumes[-1])}", probable(high.cheaper_frac[-1])),
     ]
-    crossing = low.crossing or high.crossing
+    crossing = joined(low, high).crossing
     ruling = every(parts)
     figures = [
         *low.shown()[:2],
@@ -115,8 +116,7 @@ def _mean(lost: list[float | None]) -> float:
 
 def d3(world: World, claim: Claim) -> Finding:
     """High volume against a closed API, and against every API."""
-    high = world.costs("large")
-    closed, any_api = high.compare(OWN, ("api",)), high.compare(OWN, BOUGHT)
+    closed, any_api = world.versus(OWN, ("api",)), world.versus(OWN, BOUGHT)
     parts = [
         Part(words, from_volume(one.volumes, one.cheaper_frac, one.crossing))
         for one, words in ((closed, "against a closed API"), (any_api, "against any API"))
@@ -133,7 +133,7 @@ def d3(world: World, claim: Claim) -> Finding:
         f"{percent(any_api.cheaper_frac[-1])} likely against any API at {count(any_api.volumes[-1])},"
         f" {percent(closed.cheaper_frac[-1])} against a closed one",
         figures,
-        f"{BOUNDARY}; {count(high.volumes[0])} to {count(high.volumes[-1])} requests a month",
+        f"{BOUNDARY}; {count(closed.volumes[0])} to {count(closed.volumes[-1])} requests a month",
         CHANGE,
     )
 
@@ -206,7 +206,6 @@ def d7(world: World, claim: Claim) -> Finding:
 
 def d9(world: World, claim: Claim) -> Finding:
     """An own small model over its life against every other way, making it included."""
-    low, high = world.costs(), world.costs("large")
     parts: list[Part] = []
     figures: list[Figure] = []
     for others, words in (
@@ -214,20 +213,21 @@ def d9(world: World, claim: Claim) -> Finding:
         (("hosted",), "against open weights by API"),
         (("selfhost",), "against a larger open model on own replicas"),
     ):
-        one, two = (costs.compare(("slm",), others, proven=False) for costs in (low, high))
-        volumes = [*one.volumes, *two.volumes[1:]]
-        fracs = [*one.cheaper_frac, *two.cheaper_frac[1:]]
-        crossing = one.crossing or two.crossing
-        parts.append(Part(words, from_volume(volumes, fracs, crossing)))
-        figures += [two.one[-1], two.other[-1]] if not figures else [two.other[-1]]
-        if crossing:
-            figures.append(
-                Figure(f"cheaper {words} from", crossing, "requests/month", rests_on=two.one[-1].rests_on)
-            )
+        versus = world.versus(("slm",), others, proven=False)
+        ruling = from_volume(versus.volumes, versus.cheaper_frac, versus.crossing)
+        parts.append(Part(words, ruling))
+        figures += [versus.one[-1], versus.other[-1]] if not figures else [versus.other[-1]]
+        if versus.crossing:
+            label = f"cheaper {words} from"
+            figures.append(Figure(label, versus.crossing, "requests/month", rests_on=versus.one[-1].rests_on))
     return world.finding(
         claim,
         every(parts),
-        "; ".join(f"{p.words}: {p.ruling.when or p.ruling.verdict}" for p in parts),
+        ", ".join(
+            f"{one.name.removesuffix(' from')} from {count(one.value)}"
+            for one in figures
+            if one.unit == "requests/month"
+        ),
         figures,
         "a tuned small model with labels, retraining and people; its quality taken as proven",
         CHANGE,
@@ -254,19 +254,19 @@ def d19(world: World, claim: Claim) -> Finding:
         tuple(f.id for f in speeds[:4]),
     )
     own = _alone(world)
-    low, high = world.costs().compare(BOUGHT, OWN), world.costs("large").compare(BOUGHT, OWN)
-    parts = [
+    versus = world.versus(OWN, BOUGHT)
+    quick = [
         Part("faster to launch", probable(less_frac(*weeks))),
-        Part("faster answers than own replicas", probable(less_frac(own, typical))),
-        Part(f"dearer at {count(low.volumes[0])} requests a month", probable(1.0 - low.cheaper_frac[0])),
-        Part(f"dearer at {count(high.volumes[-1])} requests a month", probable(1.0 - high.cheaper_frac[-1])),
+        Part("faster answers", probable(less_frac(own, typical))),
     ]
+    dear = Part("dearer", from_volume(versus.volumes, versus.cheaper_frac, versus.crossing))
+    ruling = dear.ruling if every(quick).verdict == "holds" else every([*quick, dear])
     return world.finding(
         claim,
-        every(parts),
+        ruling,
         f"{weeks[0].value:g} against {weeks[1].value:g} weeks; {typical.value:.0f} against"
         f" {own.value:.0f} tokens a second",
-        [*weeks, typical, own, *low.shown()[:2], *high.shown()[2:]],
+        [*weeks, typical, own, *versus.shown()],
         BOUNDARY,
         CHANGE,
     )
@@ -370,7 +370,7 @@ def d20(world: World, claim: Claim) -> Finding:
     """How wide a cost is: by what is not known of prices and speeds, and by volume."""
     low, high = world.costs(), world.costs("large")
     figures: list[Figure] = []
-    parts = []
+    narrow, flat = [], []
     for costs in (low, high):
         versus = costs.compare(OWN, BOUGHT)
         mid = len(versus.volumes) // 2
@@ -383,7 +383,7 @@ def d20(world: World, claim: Claim) -> Finding:
                     f"high over low end of the 80 %: {words}, {label}", width, "x", rests_on=figure.rests_on
                 )
             )
-        parts.append(Part(f"prices and speeds are what is uncertain, {label}", truth(widths[0] < widths[1])))
+        narrow.append(widths[0] < widths[1])
         up = [group[mid + 1].value / group[mid - 1].value for group in (versus.one, versus.other)]
         span = versus.volumes[mid + 1] / versus.volumes[mid - 1]
         for words, rise in zip(("own", "bought"), up, strict=True):
@@ -395,7 +395,11 @@ def d20(world: World, claim: Claim) -> Finding:
                     rests_on=mine.rests_on,
                 )
             )
-        parts.append(Part(f"volume is what is uncertain, around {label}", truth(up[0] < up[1])))
+        flat.append(up[0] < up[1])
+    parts = [
+        Part("volume is what is uncertain", truth(all(flat))),
+        Part("prices and speeds are what is uncertain", truth(all(narrow))),
+    ]
     return world.finding(
         claim,
         every(parts),
@@ -431,12 +435,11 @@ def d15(world: World, claim: Claim) -> Finding:
                     ("slm/any.examples", "staff/ml-engineer.usd_per_year"),
                 )
             )
-    pairs = pairwise(figures)
-    rising = [b.value >= a.value for a, b in pairs]
+    falling = [less_frac(b, a) >= SURE for a, b in pairwise(figures)]
     ends = less_frac(figures[0], figures[-1])
     parts = [
         Part("from bought to made from scratch", probable(ends)),
-        Part("at each step between", truth(all(rising))),
+        Part("no step between is surely cheaper", truth(not any(falling))),
     ]
     return world.finding(
         claim,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, timedelta
-from pathlib import Path
 from typing import TypeVar
 
 from isocost.catalog import Catalog, CatalogAt, Fact
@@ -40,15 +39,21 @@ CLAIMED: Mapping[str, str] = {
 }
 """Attributes that hold the numbers of a claim, with the unit of a figure."""
 CLASSES = ("small", "middle", "frontier")
+STEP = 1.01
+"""Volumes nearer than this factor are one volume."""
 MOST_FACTS = 6
 """Facts of a plan that its costs name as evidence."""
 
 
 class World:
-    """A catalog on a day; what is dear to compute is computed once, when a claim first asks for it."""
+    """A catalog on a day; what is dear to compute is computed once, when a claim first asks for it.
 
-    def __init__(self, catalog: Catalog, on: date, outcomes: Path | None = None) -> None:
-        self.catalog, self.on, self.outcomes = catalog, on, outcomes
+    ``savings`` are certified savings of routing on outcomes of one's own, by name: they go before the
+    public sets.
+    """
+
+    def __init__(self, catalog: Catalog, on: date, savings: Mapping[str, float] | None = None) -> None:
+        self.catalog, self.on, self.savings = catalog, on, dict(savings or {})
         self._kept: dict[str, object] = {}
 
     @property
@@ -255,9 +260,24 @@ class World:
         limits = Limits(default=slo) if which == "realtime" else None
         return self.once(f"memo {which}", lambda: self._memo(low, high, limits))
 
+    def versus(self, one: Sequence[str], other: Sequence[str], *, proven: bool = True) -> Versus:
+        """Two groups of ways against each other over all volumes, from a pilot to a large product."""
+        low, high = (self.costs(which).compare(one, other, proven=proven) for which in ("reference", "large"))
+        return joined(low, high)
+
     def costs(self, which: str = "reference") -> Costs:
         """The cost of every way by volume on a planned workload."""
         return Costs(self.planned(which), f"{which} workload")
+
+
+def joined(low: Versus, high: Versus) -> Versus:
+    """One comparison over the volumes of two planned workloads, the second's beyond those of the first."""
+    more = [i for i, volume in enumerate(high.volumes) if volume > low.volumes[-1] * STEP]
+    return Versus(
+        [*low.volumes, *(high.volumes[i] for i in more)],
+        [*low.one, *(high.one[i] for i in more)],
+        [*low.other, *(high.other[i] for i in more)],
+    )
 
 
 class Costs:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from isocost.cli.catalog import load
-from isocost.cli.output import grid, show, show_json, working, wrapped
+from isocost.cli.output import columns, grid, show, show_json, working, wrapped
 from isocost.cli.root import Facts, Json, app
 from isocost.errors import BadInput
 from isocost.units import count, money, money_range, percent
@@ -27,6 +27,8 @@ HEADS: Mapping[str, str] = {
     "not settled": "not settled",
 }
 """Verdicts in the headline."""
+WIDE = 110
+"""Columns from which claim and finding stand side by side."""
 MOST_SOURCES = 8
 MOST_FACTS = 6
 
@@ -46,15 +48,21 @@ def claims(
     Each is run against the catalog, published disclosures and the planner; the verdict is computed from
     what is found: holds, holds when, fails, or not settled, with what would settle it.
     """
-    from isocost.claims import IDS, World, tested
+    from isocost.claims import IDS, World, judged
 
     catalog = load(facts)
-    world = World(catalog, _day(on), outcomes)
+    savings = {}
+    if outcomes is not None:
+        from isocost.validate.routing import validate_routing
+
+        with working(f"routing on {outcomes.name}"):
+            savings[outcomes.name] = validate_routing(outcomes, catalog).certified_saving_frac
+    world = World(catalog, _day(on), savings)
     wanted = list(dict.fromkeys(one.upper() for one in ids)) or list(IDS)
     found = []
     for one in wanted:
         with working(f"testing {one}"):
-            found.append(tested(world, one))
+            found.append(judged(world, one))
     if json:
         return show_json({"counts": _counts(found), "claims": found})
     if not ids:
@@ -70,6 +78,15 @@ def headline(found: Sequence[Finding]) -> str:
     """How many claims there are, by verdict."""
     parts = [f"{number} {HEADS[verdict]}" for verdict, number in _counts(found).items() if number]
     return f"{len(found)} claims of the literature: {', '.join(parts)}."
+
+
+def decided(finding: Finding) -> str:
+    """The number that decides, and the condition under which the claim holds."""
+    text = f"{finding.decides[:1].upper()}{finding.decides[1:]}."
+    if finding.when:
+        lead = "Needs" if finding.verdict == "not settled" else "Holds when"
+        text += f" {lead}: {finding.when}."
+    return text
 
 
 def amount(figure: Figure) -> str:
@@ -93,13 +110,14 @@ def _counts(found: Sequence[Finding]) -> dict[str, int]:
 
 def _show_table(found: Sequence[Finding]) -> None:
     show(wrapped(headline(found), indent=0), "")
-    table = grid(("", "l"), ("verdict", "l"), ("what is claimed, and the number that decides", "w"))
+    wide = columns() >= WIDE
+    heads = [("", "l"), ("verdict", "l"), ("claim", "w")]
+    table = grid(*heads, ("what decides", "w")) if wide else grid(*heads)
     for finding in found:
-        text = f"{finding.claim.text} {finding.decides[:1].upper()}{finding.decides[1:]}."
-        if finding.when:
-            lead = "Needs" if finding.verdict == "not settled" else "When"
-            text += f" {lead}: {finding.when}."
-        table.add_row(finding.claim.id, finding.verdict, text)
+        decides = decided(finding)
+        text = finding.claim.text
+        cells = (text, decides) if wide else (f"{text}\n> {decides}",)
+        table.add_row(finding.claim.id, finding.verdict, *cells)
     show(table)
     show(
         "",
