@@ -56,7 +56,8 @@ SECONDS: Mapping[str, float] = {"ms": 1e-3, "s": 1.0, "tok/s": 1.0}
 PRECISIONS: Mapping[str, str] = {
     **dict.fromkeys(("bf16", "bfloat16", "fp16", "fp16/bf16"), "bf16"),
     **dict.fromkeys(("fp4", "mxfp4", "nvfp4"), "fp4"),
-    "fp8": "fp8",
+    **dict.fromkeys(("fp8", "fp8_block", "fp8-block", "int8", "w8a8"), "fp8"),
+    **dict.fromkeys(("int4", "w4a16", "awq", "gptq", "int4_wo"), "int4"),
 }
 UNIT_TOK = 1024
 ROOMY = 1.2
@@ -284,6 +285,19 @@ def _rule(row: Mapping[str, Any]) -> str | None:
     return None
 
 
+def _formats(catalog_at: CatalogAt, model_id: str, kind: str) -> Precision:
+    """The formats that a file's precision means for a model; four-bit integers narrow experts where there
+    are some, else all weights."""
+    published = native_precision(catalog_at, model_id)
+    if kind == "fp4" and published.experts == "int4":
+        # As narrow as published, but floats: the vendor's own conversion.
+        return published._replace(experts=kind)
+    if kind != "int4":
+        return precision_of(catalog_at, model_id, kind)
+    is_mixture = catalog_at.find(f"model/{model_id}", "experts") is not None
+    return published._replace(dense=published.dense if is_mixture else kind, experts=kind)
+
+
 def _model(catalog_at: CatalogAt, name: str) -> Like | None:
     """The catalog's model of that name, else the nearest in the size that the name states."""
     try:
@@ -296,9 +310,7 @@ def _points(catalog_at: CatalogAt, kept: Sequence[tuple[Mapping[str, Any], Like,
     unstated_tok = catalog_at.number("perf/benchmark", "unstated_input_tok")
     most = catalog_at.number("perf/benchmark", "most_sequences")
     drawn = catalog_at.number("perf/benchmark", "drawn_length_frac")
-    precision = _cached(
-        lambda key: precision_of(catalog_at, key.partition(" ")[0], PRECISIONS[key.partition(" ")[2]])
-    )
+    precision = _cached(lambda key: _formats(catalog_at, key.partition(" ")[0], key.partition(" ")[2]))
     native = _cached(lambda model_id: native_precision(catalog_at, model_id).experts)
     stack = _cached(lambda key: stack_of(catalog_at, key.partition(" ")[0], key.partition(" ")[2]))
     model_ids = [model.model_id for _, model, _ in kept]
@@ -314,13 +326,14 @@ def _points(catalog_at: CatalogAt, kept: Sequence[tuple[Mapping[str, Any], Like,
     formats: list[Precision] = []
     stacks: list[str] = []
     for (row, _, _), model_id in zip(kept, model_ids, strict=True):
-        found = precision(f"{model_id} {str(row['precision']).lower()}")
+        kind = PRECISIONS[str(row["precision"]).lower()]
+        found = precision(f"{model_id} {kind}")
         assert found is not None
         name = stack(f"{row['engine']} {row['engine_version'] or ''}")
         assert name is not None
         stacks.append(name)
         # TensorRT-LLM's benchmarks keep the cache in fp8 beside fp8 or fp4 weights; others default to bf16.
-        narrow = name.startswith("trtllm") and PRECISIONS[str(row["precision"]).lower()] != "bf16"
+        narrow = name.startswith("trtllm") and kind != "bf16"
         found = found._replace(cache="fp8") if narrow else found
         # Its own conversion of weights that are not published in fp8 has one scale a matrix.
         if narrow and found.experts == "fp8" and native(model_id) != "fp8":
