@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 from datetime import date
 from fractions import Fraction
 
@@ -16,6 +17,7 @@ from isocost.plan.asked.limits import Have, Limits
 from isocost.plan.levers import Levers, price_levers
 from isocost.plan.levers.shapley import shapley
 from isocost.plan.market.prepare import Request
+from isocost.plan.recost import API, GPU, Recost
 from isocost.plan.run import Outcome, make_plan, totals_of
 from isocost.plan.shadow import shadow_prices
 from isocost.trace import example
@@ -97,3 +99,14 @@ def test_a_looser_limit_never_costs(outcome: Outcome) -> None:
     for price in shadow_prices(outcome.built):
         assert price.usd_per_month >= 0.0
         assert price.text
+
+
+def test_a_slider_is_answered_at_once_and_exactly(outcome: Outcome) -> None:
+    again = Recost(outcome.ledger)
+    assert again.usd({}) == pytest.approx(outcome.ledger.total_usd, rel=1e-12)
+    tokens = outcome.ledger.where(account="api-tokens").total_usd
+    assert again.usd({API: 2.0}) == pytest.approx(outcome.ledger.total_usd + tokens, rel=1e-9)
+    start = time.process_time()
+    for _ in range(10):
+        again.usd({API: 1.1, GPU: 0.9})
+    assert (time.process_time() - start) / 10 < 0.05
