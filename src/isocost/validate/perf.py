@@ -344,7 +344,12 @@ def _points(catalog_at: CatalogAt, kept: Sequence[tuple[Mapping[str, Any], Like,
         for _, model, _ in kept
     ]
     layouts = np.array([layout_of(row) for row, _, _ in kept]).T
-    setup = setup_of(catalog_at, gpu, formats, tp=layouts[0], pp=layouts[1], dp=layouts[2], ep=layouts[3])
+    tp, pp, dp, ep = layouts
+    setup = setup_of(catalog_at, gpu, formats, tp=tp, pp=pp, dp=dp, ep=ep)
+    # Weights that no such layout holds ran on more accelerators than the row says: on the fewest that do.
+    while (short := (weight_bytes(arch, setup) >= gpu.memory_bytes) & (tp * pp * dp < LARGEST_REPLICA)).any():
+        tp = np.where(short, 2.0 * tp, tp)
+        setup = setup_of(catalog_at, gpu, formats, tp=tp, pp=pp, dp=dp, ep=ep)
     kinds = np.array([kind_of_load(row) for row, _, _ in kept])
     isl, osl = column("isl", unstated_tok), column("osl", 1.0)
     # Lengths in whole units of 1,024 tokens name the longest that a benchmark draws.
