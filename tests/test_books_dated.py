@@ -6,6 +6,7 @@ from datetime import date
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
 from isocost.books.dated import starting
@@ -17,6 +18,7 @@ from isocost.cli.root import main
 from isocost.errors import BadInput
 from isocost.trace import open_trace
 from isocost.trace.invoices import read_invoice
+from isocost.trace.schema import Outcome
 
 CASES = Path(__file__).parent / "cases"
 FACTS = CASES / "books" / "facts"
@@ -89,3 +91,16 @@ def test_a_usage_report_as_a_log_has_no_hours(tmp_path: Path, catalog: Catalog) 
     path.write_text("\n".join(["date,description,amount,currency", *rows]), encoding="utf-8")
     found = reconcile(log, "openai", [read_invoice(path, "openai")])
     assert {one.name for one in found.residuals} <= {"unexplained", "unpriced usage", "rounding"}
+
+
+def test_rows_stay_in_order_where_ids_repeat(tmp_path: Path) -> None:
+    """A log of several row groups, in order, a few ids twice: the look-up of ids must not shuffle it."""
+    path = tmp_path / "log.csv"
+    with path.open("w", encoding="utf-8") as file:
+        file.write("time,model,input_tok,output_tok,request_id\n")
+        for row in range(260_000):
+            ident = row - 1 if row % 50_000 == 1 else row
+            file.write(f"{1_790_000_000 + row},m,10,1,r{ident}\n")
+    table = open_trace(path).table()
+    assert (np.diff(table.arrival_ns) > 0).all()
+    assert (table.outcome == int(Outcome.DUPLICATE)).sum() == 6

@@ -393,7 +393,8 @@ class _Table:
                 findings.append(Finding("doubt", "duplicate_ids", text, twice))
         else:
             findings += self._twins()
-        self._encode(duplicate, ordered=not back)
+        # The look-up of repeated ids is a join, after which rows come in any order.
+        self._encode(duplicate, ordered=not back and duplicate == "false")
         self.con.execute("DROP TABLE staged")
         findings += self._repeats()
         served = (
