@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import numpy as np
 import pytest
@@ -286,3 +288,11 @@ def test_reading_is_strict(text: str, why: str) -> None:
 def test_a_name_that_is_not_there_is_refused() -> None:
     with pytest.raises(BadLimits, match="'b'"):
         named([Rule(Fixed("a"), recover=Recover(fallback=("b",)))], {"a": 1})
+
+
+def test_the_page_shows_a_policy_that_can_be_read() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "routing.md").read_text(encoding="utf-8")
+    block = page.partition("```toml\n")[2].partition("```")[0]
+    shown = msgspec.convert(msgspec.toml.decode(block)["policy"], tuple[Rule, ...])
+    assert Policies(shown).next(Request("faq", "m", 0, 0), []) == Try(("cache/exact",))
+    assert isinstance(shown[0].choose, Cascade)
