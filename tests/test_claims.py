@@ -20,6 +20,7 @@ from isocost.claims import IDS, VERDICTS, World, judged
 from isocost.claims.registry import PLANNED
 from isocost.cli import main
 from isocost.errors import BadInput
+from isocost.units import count
 
 ROOT = Path(__file__).parents[1]
 DAY = date(2026, 11, 23)
@@ -66,6 +67,27 @@ def test_a_finding_has_evidence_that_exists(world: World, catalog: Catalog, iden
         assert set(figure.rests_on) <= known, (figure.name, set(figure.rests_on) - known)
         if figure.low is not None and figure.high is not None:
             assert figure.low <= figure.value <= figure.high, figure.name
+
+
+def test_planned_claims_have_evidence_and_agree(world: World, catalog: Catalog) -> None:
+    known = {fact.id for fact in catalog.facts} | set(catalog.sources)
+    found = {ident: judged(world, ident) for ident in IDS if ident in PLANNED}
+    for ident, finding in found.items():
+        assert finding.figures, ident
+        assert finding.sources, ident
+        assert bool(finding.when) == (finding.verdict in ("holds when", "not settled")), ident
+        for figure in finding.figures:
+            assert figure.rests_on, (ident, figure.name)
+            assert set(figure.rests_on) <= known, (ident, figure.name, set(figure.rests_on) - known)
+    starts = [one.value for one in found["D1"].figures if one.name == "own costs less from"]
+    assert starts
+    assert f"below {count(starts[0])} requests" in found["D6"].when
+    assert f"from {count(starts[0])} requests" in found["D3"].when
+
+
+def test_dear_people_make_self_hosting_dear(tmp_path: Path) -> None:
+    mutated = with_facts(tmp_path, [("staff/platform-engineer", "usd_per_year", "", 5e6, "USD/year")])
+    assert judged(mutated, "Q26").verdict == "fails"
 
 
 def test_three_claims_on_gpt_3_draw_three_boundaries(world: World) -> None:

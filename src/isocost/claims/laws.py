@@ -174,7 +174,7 @@ def d10(world: World, claim: Claim) -> Finding:
                 rests_on=world.rests_on(world.known(name), "epoch-development-cost"),
             )
         )
-    parts.append(Part("known frontier programmes", truth(all(one.value > 0.5 for one in figures))))
+    parts.append(Part("making a known frontier model", truth(all(one.value > 0.5 for one in figures))))
     made = way(world.at, Ask(params=world.reference("slm_params")), "lora")
     assert made is not None
     tuned = (
@@ -189,7 +189,7 @@ def d10(world: World, claim: Claim) -> Finding:
             accounts = costs.accounts(option)
             compute = sum(usd for name, usd in accounts.items() if name in MACHINES)
             share = compute / sum(accounts.values())
-            label = f"running on {words}, {count(costs.middle)} requests a month"
+            label = f"running on {words} at {count(costs.middle)} requests a month"
             figures.append(Figure(label, share, "share", rests_on=costs.rests_on))
             parts.append(Part(label, truth(share > 0.5)))
     worst = min(figures, key=lambda one: one.value)

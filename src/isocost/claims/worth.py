@@ -138,9 +138,12 @@ def d8(world: World, claim: Claim) -> Finding:
     good = base.value > 0.0 and large.value > 0.0
     ruling = truth(False) if not good else cost
     if ruling.verdict == "holds when":
-        ruling = Ruling(
-            "holds when", f"the task has labels, {cost.when}, and {weeks.value:+.0f} weeks do not matter"
+        volume = cost.when.removeprefix("from ")
+        words = (
+            f"the task has labels, {weeks.value:.0f} further weeks do not matter, and there are"
+            f" {volume} or more"
         )
+        ruling = Ruling("holds when", words)
     return world.finding(
         claim,
         ruling,
