@@ -26,7 +26,7 @@ from isocost.plan.make.draft import (
 )
 from isocost.plan.market.capacity import Tabulated, choice, load_per_request, overflow_at, tabulate
 from isocost.plan.market.offers import Case, Offer
-from isocost.plan.market.pools import PoolOption, limit, pool_options
+from isocost.plan.market.pools import PoolOption, covering, limit, pool_options
 from isocost.plan.market.prepare import Prepared
 from isocost.plan.market.standing import Standings
 from isocost.plan.solve.milp import INF
@@ -106,7 +106,7 @@ def build(prepared: Prepared) -> Built:
     options = tuple(option for option in found if option.pool.id in tables)
     # An own small model is a fine-tuned one: nothing speaks for it before it is made and graded.
     proven = [o for o in options if o.pool.option != "slm" and any(not f.why_not for f in o.fits.values())]
-    usable = tuple(proven[:POOLS_MOST])
+    usable = tuple(covering(proven, planned, POOLS_MOST))
     derate: dict[str, float] = {}
     for attempt in range(1, ROUNDS + 1):
         problem = problem_of(prepared, planned, usable, tables).derated(derate)

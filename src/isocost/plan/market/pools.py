@@ -134,7 +134,35 @@ def pool_options(
     sunk = [_option(at, market, cases, every, terms, i, float(rate[i])) for i in mine]
     sunk = [o for o in sunk if any(not fit.why_not for fit in o.fits.values())][:HELD_MOST]
     first = list({o.pool.id: o for o in (*sunk, *proven)}.values())
-    return (*first[:keep], *_spread(other, keep))
+    return (*covering(first, cases, keep), *_spread(other, keep))
+
+
+def covering(options: Sequence[PoolOption], cases: Sequence[Case], most: int) -> list[PoolOption]:
+    """The first ``most`` options, and for each stream that none of these may serve the first that may.
+
+    Those that are added take the place of the last that is not needed. An own small model covers nothing: it
+    has to be made and graded first.
+    """
+    kept = list(options[:most])
+    for case in cases:
+        if not any(_serves(o, case) for o in kept):
+            kept += [o for o in options if _serves(o, case)][:1]
+    while len(kept) > most:
+        spare = [o for o in reversed(kept) if _covered(kept, o, cases)]
+        if not spare:
+            break
+        kept.remove(spare[0])
+    return kept
+
+
+def _serves(option: PoolOption, case: Case) -> bool:
+    return option.pool.option != "slm" and not option.fits[case.stream.id].why_not
+
+
+def _covered(kept: Sequence[PoolOption], without: PoolOption, cases: Sequence[Case]) -> bool:
+    """Whether every stream that an option may serve has another among those kept."""
+    others = [o for o in kept if o is not without]
+    return all(not _serves(without, case) or any(_serves(o, case) for o in others) for case in cases)
 
 
 def _dtype(every: Candidates, i: int) -> str:
