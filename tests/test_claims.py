@@ -189,6 +189,12 @@ def test_an_unknown_claim_is_refused(world: World) -> None:
         judged(world, "Q99")
 
 
+def test_where_facts_do_not_reach_a_claim_is_not_settled(catalog: Catalog) -> None:
+    finding = judged(World(catalog, date(2019, 1, 1)), "Q24")
+    assert finding.verdict == "not settled"
+    assert "usd_per_gpu_h" in finding.when
+
+
 def test_verdicts_follow_the_day(catalog: Catalog) -> None:
     """In 2023 nothing had been reported of spending or prices of today."""
     early = judged(World(catalog, date(2023, 7, 1)), "Q24")

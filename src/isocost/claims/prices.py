@@ -22,7 +22,8 @@ from isocost.claims.finding import (
     ranged,
     truth,
 )
-from isocost.claims.world import BOUGHT, CLASSES, OWN, World, months_later
+from isocost.claims.world import BOUGHT, CLASSES, OWN, World, middle_of, months_later
+from isocost.errors import UnknownFact
 from isocost.forecast.prices import band, paths, pooled_falls
 from isocost.units import count, money, percent
 
@@ -258,6 +259,7 @@ def q20(world: World, claim: Claim) -> Finding:
             found.append((fell[0], subject.removeprefix(CAPABILITY), fell[1]))
     found.sort()
     ratios = [one[0] for one in found]
+    middle_of(ratios, "prices of a score")
     deciles = quantiles(ratios, n=10, method="inclusive")
     reached = sum(ratio >= past for ratio in ratios) / len(ratios)
     fact = Figure(
@@ -292,7 +294,8 @@ def q20(world: World, claim: Claim) -> Finding:
         every(parts),
         f"{fact.value:.0f}x in two years at the median; {percent(chance)} chance of {then:g}x more",
         [fact, share, coming, odds],
-        "the cheapest price with a score at least that of a reference model, from its first day",
+        "the cheapest price with a score at least that of a reference model, from its first day; a"
+        " forecast beyond 24 months is beyond what the past holds",
         "prices of scores after early 2025: what is followed ends there",
     )
 
@@ -346,6 +349,7 @@ def q23(world: World, claim: Claim) -> Finding:
             Figure(maker, median(ratios), "x", ends[0], ends[-1], tuple(one[1] for one in by[maker][:3]))
         )
     ratios = [ratio for found in by.values() for ratio, _ in found]
+    middle_of(ratios, "prices of makers")
     inside = sum(claimed.holds(ratio) for ratio in ratios) / len(ratios)
     share = Figure(f"share of {len(ratios)} offerings inside", inside, "share", rests_on=figures[0].rests_on)
     typical = ranged(figures, claimed)
@@ -418,6 +422,8 @@ def d18(world: World, claim: Claim) -> Finding:
             )
     costs = world.costs("large")
     hosted, own = costs.cells(("hosted",))[-1], costs.cells(OWN)[-1]
+    if not premiums:
+        raise UnknownFact("no price of a frontier model", where=claim.subject)
     figures = [*premiums]
     parts = [
         Part("a premium at the frontier", truth(bool(premiums) and premiums[-1].value >= premiums[0].value)),

@@ -6,9 +6,9 @@ import difflib
 from collections.abc import Callable, Mapping, Sequence
 
 from isocost.claims import laws, prices, runs, serving, worth
-from isocost.claims.finding import Claim, Finding
+from isocost.claims.finding import Claim, Finding, Ruling
 from isocost.claims.world import World
-from isocost.errors import BadInput
+from isocost.errors import BadInput, Infeasible, UnknownFact
 
 Test = Callable[[World, Claim], Finding]
 
@@ -31,10 +31,11 @@ PLANNED = frozenset({
     "D20",
 })  # fmt: skip
 """Claims that need a planned workload, which takes seconds."""
+NONE = "nothing was found to hold it against"
 
 
 def judged(world: World, ident: str) -> Finding:
-    """Put one claim to the test.
+    """Put one claim to the test; where the facts of the day do not reach, it is not settled.
 
     Raises:
         BadInput: no claim of that id; near ones are named.
@@ -46,4 +47,9 @@ def judged(world: World, ident: str) -> Finding:
             f"no claim {ident!r}",
             fix=f"Claims are Q1 to Q26 and D1 to D22{'; near: ' + ', '.join(near) if near else ''}",
         )
-    return TESTS[known](world, world.claim(known))
+    claim = world.claim(known)
+    try:
+        return TESTS[known](world, claim)
+    except (UnknownFact, Infeasible) as wrong:
+        needs = Ruling("not settled", wrong.line())
+        return world.finding(claim, needs, "it cannot be tested on that day", [], NONE, "facts of that day")

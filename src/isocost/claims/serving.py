@@ -20,8 +20,9 @@ from isocost.claims.finding import (
     ranged,
     truth,
 )
-from isocost.claims.world import BOUGHT, OWN, Versus, World, joined
+from isocost.claims.world import BOUGHT, OWN, Versus, World, joined, middle_of
 from isocost.develop import Ask, Tune, way
+from isocost.errors import UnknownFact
 from isocost.units import count, money, percent
 
 BOUNDARY = (
@@ -141,37 +142,24 @@ def d3(world: World, claim: Claim) -> Finding:
 def d4(world: World, claim: Claim) -> Finding:
     """Tight limits at high volume: an own small model against everything else that keeps them."""
     costs = world.costs("realtime")
-    proven = costs.compare(("slm",), ("selfhost", *BOUGHT))
-    assumed = costs.compare(("slm",), ("selfhost", *BOUGHT), proven=False)
-    figures: list[Figure] = []
-    parts = []
+    versus = costs.compare(("slm",), ("selfhost", *BOUGHT), proven=False)
     row = next((row for row in costs.planned.options if row.option == "slm"), None)
-    if assumed.volumes:
-        figures += [*assumed.shown()[2:], _chance(assumed, -1, "the small model costs less")]
-        parts.append(Part("its quality is taken as good enough", probable(assumed.cheaper_frac[-1])))
     quality = row.quality if row is not None else ""
-    if proven.volumes:
+    frac = versus.cheaper_frac[-1]
+    figures = [*versus.shown()[2:], _chance(versus, -1, "the small model costs less")]
+    parts = [Part("its quality is taken as good enough", probable(frac))]
+    if costs.serves(("slm",)):
+        proven = costs.compare(("slm",), ("selfhost", *BOUGHT))
         parts.append(Part("its quality is proven", probable(proven.cheaper_frac[-1])))
     else:
         parts.append(Part("only scores that prove its quality count", truth(False)))
-    for name in ("ttft_p95_s", "tpot_p95_s"):
-        figures.append(
-            world.fact(
-                {
-                    "ttft_p95_s": "limit on the first token, p95",
-                    "tpot_p95_s": "limit on each further token, p95",
-                }[name],
-                world.at.fact("claim/reference", name, "for=realtime"),
-                "s",
-            )
-        )
+    for name, words in (
+        ("ttft_p95_s", "limit on the first token, p95"),
+        ("tpot_p95_s", "limit on each further token, p95"),
+    ):
+        figures.append(world.fact(words, world.at.fact("claim/reference", name, "for=realtime"), "s"))
     ruling = every(parts)
-    told = (
-        f"a small model is cheapest with {percent(assumed.cheaper_frac[-1])} chance at"
-        f" {count(assumed.volumes[-1])}"
-        if assumed.volumes
-        else "no small model keeps the limits"
-    )
+    told = f"a small model is cheapest with {percent(frac)} chance at {count(versus.volumes[-1])}"
     return world.finding(
         claim,
         ruling,
@@ -244,10 +232,12 @@ def d19(world: World, claim: Claim) -> Finding:
         )
     ]
     speeds = [fact for fact in world.at.each("api/", "output_tok_per_s") if not _special(fact.subject)]
+    if not speeds:
+        raise UnknownFact("no fact of the speed of APIs on that day")
     middle = sorted(speeds, key=lambda fact: float(fact.value))[len(speeds) // 2]
     typical = Figure(
         f"tokens a second of an answer, median of {len(speeds)} APIs",
-        median(float(f.value) for f in speeds),
+        middle_of((float(f.value) for f in speeds), "the speed of APIs"),
         "tok/s",
         middle.low,
         middle.high,
@@ -360,7 +350,7 @@ def _rent(world: World, gpu: str) -> Figure:
     ]  # fmt: skip
     return Figure(
         gpu,
-        median(float(fact.value) for fact in facts),
+        middle_of((float(fact.value) for fact in facts), f"the rent of {gpu}"),
         "USD/h",
         rests_on=tuple(fact.id for fact in facts[:3]),
     )
@@ -374,6 +364,8 @@ def d20(world: World, claim: Claim) -> Finding:
     for costs in (low, high):
         versus = costs.compare(OWN, BOUGHT)
         mid = len(versus.volumes) // 2
+        if not 0 < mid < len(versus.volumes) - 1:
+            raise UnknownFact("fewer than three volumes that both ways serve")
         mine, theirs = versus.one[mid], versus.other[mid]
         widths = [one.ends[1] / one.ends[0] for one in (mine, theirs)]
         label = f"{count(versus.volumes[mid])} requests a month"

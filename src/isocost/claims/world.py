@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, timedelta
+from statistics import median
 from typing import TypeVar
 
 from isocost.catalog import Catalog, CatalogAt, Fact
@@ -297,8 +298,16 @@ class Costs:
             found.append(min(fit, key=lambda cell: cell.usd_per_month.mid, default=None))
         return found
 
+    def serves(self, options: Sequence[str]) -> bool:
+        """Whether a way of some, with proven quality, serves at some volume."""
+        return any(cell is not None for cell in self.cells(options))
+
     def compare(self, one: Sequence[str], other: Sequence[str], *, proven: bool = True) -> Versus:
-        """Two groups of ways against each other over the volumes that both can serve."""
+        """Two groups of ways against each other over the volumes that both can serve.
+
+        Raises:
+            UnknownFact: there is no such volume.
+        """
         pairs = [
             (volume, a, b)
             for volume, a, b in zip(
@@ -306,6 +315,8 @@ class Costs:
             )
             if a is not None and b is not None
         ]
+        if not pairs:
+            raise UnknownFact(f"no volume at which both {', '.join(one)} and {', '.join(other)} serve")
         return Versus(
             [pair[0] for pair in pairs],
             [self._monthly(cell, volume) for volume, cell, _ in pairs],
@@ -350,9 +361,22 @@ class Versus:
 
     def shown(self) -> tuple[Figure, ...]:
         """Both at the lowest and at the highest volume."""
-        if not self.volumes:
-            return ()
         return (self.one[0], self.other[0], self.one[-1], self.other[-1])
+
+
+def middle_of(values: Iterable[float], what: str) -> float:
+    """The median.
+
+    Raises:
+        UnknownFact: there are none.
+
+    >>> middle_of([1.0, 4.0, 2.0], "it")
+    2.0
+    """
+    found = sorted(values)
+    if not found:
+        raise UnknownFact(f"no fact of {what} on that day")
+    return float(median(found))
 
 
 def months_later(day: date, months: float) -> date:

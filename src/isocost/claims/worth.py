@@ -19,7 +19,7 @@ from isocost.claims.finding import (
     truth,
 )
 from isocost.claims.prices import MODEL
-from isocost.claims.world import BOUGHT, CLASSES, OWN, World
+from isocost.claims.world import BOUGHT, CLASSES, OWN, World, middle_of
 from isocost.units import count, money, percent
 
 PROVIDERS = ("eu-ai-act-gpai", "eu-ai-act-watermark")
@@ -262,7 +262,7 @@ def d17(world: World, claim: Claim) -> Finding:
         kind = "" if domain is None else str(domain.value)
         best[kind].append((found[0][0], median(one[0] for one in found), name, found[0][1]))
     gap = world.number(claim, "least_gap_points") / 100.0
-    hard = median(one[0] for one in best[REASONING])
+    hard = middle_of((one[0] for one in best[REASONING]), "scores of reasoning")
     figures = [_best(best[REASONING], "complex reasoning")]
     parts = []
     for words, kind in GROUPS():
@@ -326,7 +326,7 @@ def d21(world: World, claim: Claim) -> Finding:
                 f" {by_kind[0][1]}, {percent(by_kind[-1][0])} in {by_kind[-1][1]}"
             )
             named.append(Figure(words, spread, "share", rests_on=tuple(rests[subject][:3])))
-    small_gap, large_gap = median(gaps[True]), median(gaps[False])
+    small_gap, large_gap = (middle_of(gaps[small], "scores of models") for small in (True, False))
     wider = sum(one > large_gap for one in gaps[True]) / len(gaps[True])
     named.sort(key=lambda figure: -figure.value)
     figures = [

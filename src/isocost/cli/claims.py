@@ -140,7 +140,8 @@ def _show_finding(catalog: Catalog, finding: Finding) -> None:
     table = grid(("evidence", "w"), ("found", "r"), ("80% band", "r"))
     for figure in finding.figures:
         table.add_row(figure.name, amount(figure), spread(figure) or "-")
-    show(table, "")
+    if finding.figures:
+        show(table, "")
     show(wrapped(finding.decides, "decides: "))
     show(wrapped(finding.boundary, "boundary: "))
     if finding.verdict == "not settled" and finding.when:
@@ -148,7 +149,8 @@ def _show_finding(catalog: Catalog, finding: Finding) -> None:
     show(wrapped(finding.change, "what would change it: "))
     names = [catalog.sources[one].title for one in finding.sources if one in catalog.sources]
     more = f"; and {len(names) - MOST_SOURCES} more" if len(names) > MOST_SOURCES else ""
-    show(wrapped("; ".join(names[:MOST_SOURCES]) + more, "sources: "))
+    if names:
+        show(wrapped("; ".join(names[:MOST_SOURCES]) + more, "sources: "))
     ids = list(dict.fromkeys(name for figure in finding.figures for name in figure.rests_on))
     shown = [one for one in ids if one not in catalog.sources][:MOST_FACTS]
     if shown:
