@@ -117,9 +117,11 @@ def size(
     catalog = load(facts)
     if choice.calibration is not None:
         catalog = with_calibration(catalog, choice.calibration)
-    name = model
-    if model.endswith(".json"):
-        catalog, name = with_config(catalog, Path(model))
+    name, own = model, Path(model)
+    if own.is_dir():
+        own /= "config.json"
+    if own.suffix == ".json":
+        catalog, name = with_config(catalog, own)
     at = catalog.at(choice.on or newest(catalog))
     need = Need(
         load_.rate, tokens(load_.isl), tokens(load_.osl), load_.ttft_p95, load_.tpot_p95, load_.burst,
@@ -132,6 +134,7 @@ def size(
         from isocost.plan.sizing import limits_of
 
         limits = limits_of(at, need)
+    _can_be(at, limits, choice)
     ask, wanted = _asked(at, choice)
     with working("laying out replicas"):
         found = sized(at, name, need, limits, ask, wanted)
@@ -141,6 +144,24 @@ def size(
         raise Infeasible(found.why_none, fix="Allow more time, or other accelerators with --gpu")
     _show(found)
     return None
+
+
+def _can_be(at: CatalogAt, limits_s: tuple[float, float], choice: Choice) -> None:
+    """Refuse limits and sizes of a batch below zero, and a term that nobody rents at.
+
+    Raises:
+        BadInput: the flag, and what to type.
+    """
+    for flag, limit in zip(("--ttft-p95", "--tpot-p95"), limits_s, strict=True):
+        if not limit > 0:
+            raise BadInput(f"{flag} {limit:g}", fix=f"Seconds above zero: {flag} 0.5")
+    for flag, size in (("--max-num-seqs", choice.max_num_seqs), ("--chunk", choice.chunk)):
+        if size is not None and size < 1:
+            raise BadInput(f"{flag} {size}", fix=f"At least 1: {flag} 256")
+    rents = at.each("rental/", "usd_per_gpu_h")
+    terms = {part[5:] for fact in rents for part in fact.when.split(";") if part.startswith("term=")}
+    if choice.term not in terms:
+        raise BadInput(f"no term {choice.term!r}", fix=f"Use {', '.join(sorted(terms))}")
 
 
 def _asked(at: CatalogAt, choice: Choice) -> tuple[Ask, Wanted]:

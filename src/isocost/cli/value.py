@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,9 +55,9 @@ def value(
         found = statement(stated(trace, model=now or ""), catalog)
         of = customers(found, _days(found.lines))
     if serving_usd is not None:
-        if serving_usd <= 0:
+        if not 0 < serving_usd < math.inf:
             raise BadInput(
-                f"{serving_usd} dollars", where="--serving-usd", fix="Give what serving costs a month"
+                f"{serving_usd:g} dollars", where="--serving-usd", fix="Give what serving costs a month"
             )
         of = of.costing(serving_usd)
     lines = pricing.lines(ask.plans, of, ask.other_usd_per_month) if ask.plans else []

@@ -34,6 +34,16 @@ FOUR_WIDE = frozenset({"falcon", "bloom", "gpt2", "gptj", "gpt_bigcode", "mpt"})
 UNGATED = FOUR_WIDE | {"gpt_neox", "opt", "phi", "starcoder2", "nemotron", "nemotron_h"}
 """Families whose feed-forward is two matrices, not three with a gate."""
 
+SIZES = (
+    "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "vocab_size",
+    "intermediate_size", "moe_intermediate_size", "num_experts", "num_experts_per_tok", "n_shared_experts",
+    "max_position_embeddings", "sliding_window", "head_dim", "q_lora_rank", "kv_lora_rank",
+    "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim",
+)  # fmt: skip
+"""Fields that are whole numbers, where they are there."""
+POSITIVE = frozenset(SIZES[:3]) | {"vocab_size"}
+WHOLE = "Give the whole config.json that lies beside the model's weights"
+
 FORMATS: Mapping[str, str] = {
     "bfloat16": "bf16", "float16": "bf16", "half": "bf16", "float32": "bf16", "fp8": "fp8",
     "fbgemm_fp8": "fp8", "mxfp4": "mxfp4", "nvfp4": "fp4", "awq": "int4", "gptq": "int4",
@@ -51,7 +61,10 @@ def with_config(catalog: Catalog, path: Path) -> tuple[Catalog, str]:
     config = _read(path)
     called = str(config.get("_name_or_path") or path.resolve().parent.name or "config")
     model = called.rstrip("/").rpartition("/")[2].lower()
-    plain = normal(config)
+    try:
+        plain = normal(config)
+    except BadInput as wrong:
+        raise BadInput(wrong.what, where=str(path), fix=wrong.fix) from None
     day = max(source.read for source in catalog.sources.values())
 
     def fact(attribute: str, value: float | str, unit: str) -> Fact:
@@ -86,6 +99,9 @@ def normal(config: Mapping[str, Any]) -> dict[str, Any]:
 
     A nested ``text_config`` (``llm_config``, ``language_config``) is the decoder; windows and mixtures that
     a family writes as a pattern are spelled out by layer.
+
+    Raises:
+        BadInput: a size that is no whole number, or a negative one.
     """
     nested = next(
         (
@@ -113,8 +129,24 @@ def normal(config: Mapping[str, Any]) -> dict[str, Any]:
                 )
             if found is not None:
                 plain[name] = found
+    _sizes(plain)
     _spell_out(plain)
     return plain
+
+
+def _sizes(plain: dict[str, Any]) -> None:
+    """Hold sizes to whole numbers; widths that differ by layer become their mean."""
+    for name in SIZES:
+        value = plain.get(name)
+        if value is None:
+            continue
+        each = value if isinstance(value, list) and value and name.endswith("intermediate_size") else [value]
+        least = 1 if name in POSITIVE else 0
+        for one in each:
+            if isinstance(one, bool) or not isinstance(one, int | float) or one != one // 1 or one < least:
+                raise BadInput(f"{name!r} is {one!r}, not a size", fix=WHOLE)
+        if name == "intermediate_size" and each is value:
+            plain[name] = round(sum(each) / len(each))
 
 
 def _spell_out(plain: dict[str, Any]) -> None:
@@ -270,17 +302,19 @@ def _missing(config: Mapping[str, Any]) -> str:
     wanted = ("num_hidden_layers", "hidden_size", "num_attention_heads", "vocab_size")
     lack = [name for name in wanted if plain.get(name) is None]
     if len(lack) == len(wanted):
-        return "It is not a decoder's config"
-    return f"Missing: {', '.join(lack)}" if lack else "It is not a decoder that the physics knows"
+        return "It is not a decoder's config; give the one that lies beside the weights"
+    if lack:
+        return f"Missing: {', '.join(lack)}. {WHOLE}"
+    return "It is not a decoder that the physics knows"
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_bytes())
     except OSError as wrong:
-        raise BadInput(wrong.strerror or str(wrong), where=str(path)) from None
+        raise BadInput(wrong.strerror or str(wrong), where=str(path), fix="Check the path") from None
     except ValueError as wrong:
-        raise BadInput(f"not JSON: {wrong}", where=str(path)) from None
+        raise BadInput(f"not JSON: {wrong}", where=str(path), fix=WHOLE) from None
     if not isinstance(config, dict):
-        raise BadInput("not a model's config", where=str(path))
+        raise BadInput("not a model's config", where=str(path), fix=WHOLE)
     return config

@@ -76,7 +76,7 @@ def checked(need: Need) -> None:
     Raises:
         BadInput: a rate or a length that is not positive, a share outside 0 to 1.
     """
-    if not (need.rate_per_s > 0 and need.input_tok > 0 and need.output_tok > 0):
+    if not (0 < need.rate_per_s < math.inf and need.input_tok > 0 and need.output_tok > 0):
         raise BadInput("rate and lengths must be above zero", fix="Type --rate 5 --isl 2000 --osl 300")
     if not 0 <= need.prefix_hit_frac < 1:
         raise BadInput(

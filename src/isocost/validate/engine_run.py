@@ -82,6 +82,10 @@ def read_run(folder: Path, catalog_at: CatalogAt) -> EngineRun:
     Raises:
         BadInput: a file is absent or malformed, or no request has its times.
     """
+    if folder.exists() and not folder.is_dir():
+        raise BadInput(
+            "not a folder", where=str(folder), fix="Give the folder that holds requests.jsonl and meta.json"
+        )
     try:
         lines = (folder / "requests.jsonl").read_bytes().splitlines()
         rows = [msgspec.json.decode(line, type=_Request) for line in lines if line.strip()]

@@ -109,9 +109,10 @@ def _rows(file: Path) -> list[dict[str, str]]:
         with file.open(encoding="utf-8", newline="") as lines:
             reader = csv.DictReader(lines)
             rows = list(reader)
-    except OSError as wrong:
-        raise BadInput(wrong.strerror or str(wrong), where=str(file)) from None
-    missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+            named = reader.fieldnames or ()
+    except (OSError, ValueError) as wrong:
+        raise BadInput(f"cannot read it: {wrong}", where=str(file), fix="Give a CSV file") from None
+    missing = [name for name in COLUMNS if name not in named]
     if missing:
         raise BadInput(
             f"no column {missing[0]!r}", where=str(file), fix=f"The columns are {','.join(COLUMNS)}"
