@@ -10,6 +10,7 @@ arrays, so that it can run live.
 
 from __future__ import annotations
 
+import heapq
 import math
 import re
 import zlib
@@ -137,13 +138,13 @@ class Index:
         self.questions: list[Question] = []
         self.answers: list[str] = []
         self._vectors: list[dict[str, float]] = []
-        self._by_part: dict[str, list[int]] = defaultdict(list)
+        self._by_part: dict[str, list[tuple[int, float]]] = defaultdict(list)
 
     def add(self, question: Question, answer: str) -> None:
         """Keep a question with its answer."""
         vector = self._vector(question)
-        for part in vector:
-            self._by_part[part].append(len(self.questions))
+        for part, weight in vector.items():
+            self._by_part[part].append((len(self.questions), weight))
         self.questions.append(question)
         self.answers.append(answer)
         self._vectors.append(vector)
@@ -155,11 +156,11 @@ class Index:
         partial: dict[int, float] = defaultdict(float)
         for part in rare:
             weight = vector[part]
-            for entry in self._by_part.get(part, ()):
-                partial[entry] += weight * self._vectors[entry][part]
+            for entry, held in self._by_part.get(part, ()):
+                partial[entry] += weight * held
         if not partial:
             return None
-        close = sorted(partial, key=lambda entry: (-partial[entry], entry))[:CANDIDATES]
+        close = _highest(partial)
         alike = sorted(((self._alike(vector, entry), -entry) for entry in close), reverse=True)[:NEIGHBOURS]
         likeness = [one for one, _ in alike]
         entries = [-negative for _, negative in alike]
@@ -182,7 +183,7 @@ class Index:
 
     def _alike(self, vector: Mapping[str, float], entry: int) -> float:
         other = self._vectors[entry]
-        return sum(weight * other[part] for part, weight in vector.items() if part in other)
+        return sum([weight * other[part] for part, weight in vector.items() if part in other])
 
     def _features(
         self, asked: Question, best: Question, others: Sequence[Question], likeness: Sequence[float]
@@ -205,17 +206,25 @@ class Index:
 
     def _shared(self, one: Question, two: Question) -> tuple[float, ...]:
         """Share of rarity in common; share of each that the other lacks; the rarest word each has alone."""
-        both = sum(self._rare(word) for word in one.words & two.words)
+        # Sets of words have no order, so sums over them must not depend on one.
+        both = math.fsum(self._rare(word) for word in one.words & two.words)
         mine = [self._rare(word) for word in one.words - two.words]
         theirs = [self._rare(word) for word in two.words - one.words]
-        total = both + sum(mine) + sum(theirs) or 1.0
+        alone, lacked = math.fsum(mine), math.fsum(theirs)
         return (
-            both / total,
-            sum(mine) / (both + sum(mine) or 1.0),
-            sum(theirs) / (both + sum(theirs) or 1.0),
+            both / (both + alone + lacked or 1.0),
+            alone / (both + alone or 1.0),
+            lacked / (both + lacked or 1.0),
             max(mine, default=0.0),
             max(theirs, default=0.0),
         )
+
+
+def _highest(likeness: Mapping[int, float]) -> list[int]:
+    """The ``CANDIDATES`` entries of the highest likeness, the earlier ones first among equals."""
+    least = heapq.nlargest(CANDIDATES, likeness.values())[-1]
+    high = [(-one, entry) for entry, one in likeness.items() if one >= least]
+    return [entry for _, entry in sorted(high)[:CANDIDATES]]
 
 
 def hashed(one: Question, two: Question) -> tuple[int, ...]:
