@@ -20,6 +20,8 @@ from isocost.plan.solve.problem import Floats, Problem, Solution
 
 LAUNCH = "launch of "
 """How the standing cost of a launch begins: a path pays it once, when it happens."""
+MANY = 2
+"""APIs that a way is named by; of more, the first and their number."""
 MULTIPLES = (1.0, 4.0)
 """Volumes beside the last at which the cheapest set of APIs is looked for."""
 
@@ -103,11 +105,15 @@ def scaled(built: Built, multiple: float) -> Built:
 
 
 def _named(draft: Draft) -> str:
-    """A way in a few words."""
-    apis = [api.id for api in draft.apis]
-    pools = [option.pool.id.removeprefix("self/") for option in draft.pools]
-    many = len(apis) > 2
-    said = [*pools, *([f"{len(apis)} APIs ({apis[0]} …)"] if many else apis)]
+    """A way in a few words: an API once, with the manners in which it is used."""
+    used: dict[str, list[str]] = {}
+    for api in draft.apis:
+        manners = used.setdefault(api.subject.removeprefix("api/"), [])
+        manners += ["prompt cache"] if api.keeps_prefixes else ["batch"] if api.tier == "batch" else []
+    apis = [f"{name} ({', '.join(how)})" if how else name for name, how in used.items()]
+    if len(apis) > MANY:
+        apis = [f"{len(apis)} APIs ({apis[0]} …)"]
+    said = [*(option.pool.id.removeprefix("self/") for option in draft.pools), *apis]
     return " + ".join(said) + (", exact cache" if any(s.cached for s in draft.servings) else "")
 
 
