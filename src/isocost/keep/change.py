@@ -1,0 +1,163 @@
+"""The risk that an API's model is retired or repriced within a year, as the cost of being able to move.
+
+Facts read: ``retirement/*`` (released, retired), ``migration/any`` and the windows of list prices that
+:mod:`isocost.forecast` fits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import date, timedelta
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+
+from isocost.catalog import CatalogAt
+from isocost.develop.book import Term
+from isocost.forecast.histories import windows
+from isocost.keep.ask import Ask
+from isocost.keep.book import Keep
+from isocost.risk import CENTRAL
+
+DAYS_PER_YEAR = 365.25
+
+
+class Share(NamedTuple):
+    """A probability with its central 80 %."""
+
+    low: float
+    mid: float
+    high: float
+
+
+class Change(NamedTuple):
+    """What may happen to the model in use within a year, and what a year of the risk is worth.
+
+    ``retires_on`` is the announced day of its end, '' where none is known; ``rise_ratio`` the middle of the
+    rises that list prices saw; ``moves_at_ratio`` the rise from which moving costs less than staying.
+    """
+
+    model: str
+    age_years: float
+    retired: Share
+    retires_on: str
+    rises: Share
+    rise_ratio: float
+    move_usd: float
+    bill_usd_per_year: float
+    moves_at_ratio: float
+    usd_per_year: float
+
+
+def wilson(happened: float, trials: float) -> Share:
+    """A share with its central 80 % (Wilson's score interval); wide where little was seen.
+
+    >>> wilson(0.0, 0.0)
+    Share(low=0.0, mid=0.5, high=1.0)
+    >>> wilson(5.0, 10.0).mid
+    0.5
+    """
+    if trials <= 0.0:
+        return Share(0.0, 0.5, 1.0)
+    z = NormalDist().inv_cdf(0.5 + CENTRAL / 2)
+    share = happened / trials
+    middle = (share + z * z / (2.0 * trials)) / (1.0 + z * z / trials)
+    half = z / (1.0 + z * z / trials) * math.sqrt(share * (1.0 - share) / trials + z * z / (4.0 * trials**2))
+    return Share(max(0.0, middle - half), middle, min(1.0, middle + half))
+
+
+def gone_within(lives_years: Sequence[float], age_years: float, events: float | None = None) -> Share:
+    """Probability that a model of an age is gone a year later, from the lives of models that ended.
+
+    ``events`` are the retirements that were decided apart from one another, where fewer than the models.
+
+    >>> gone_within([0.5, 1.5, 3.0], 1.0).mid == wilson(1.0, 2.0).mid
+    True
+    """
+    alive = [life for life in lives_years if life > age_years]
+    gone = [life for life in alive if life <= age_years + 1.0]
+    weight = 1.0 if events is None or not alive else min(1.0, events / len(lives_years))
+    return wilson(len(gone) * weight, len(alive) * weight)
+
+
+def lives(at: CatalogAt) -> tuple[list[float], int]:
+    """Years from release to retirement of every model whose end the catalog knows; distinct days of them."""
+    found, days = [], set()
+    for fact in at.each("retirement/", "retired"):
+        end = date.fromisoformat(str(fact.value))
+        start = date.fromisoformat(at.text(fact.subject, "released"))
+        found.append((end - start).days / DAYS_PER_YEAR)
+        days.add((fact.subject.split("/")[1], end))
+    return found, len(days)
+
+
+def loss_usd(rises: Sequence[float], bill_usd_per_year: float, move_usd: float) -> float:
+    """What a rise of prices costs on average, where one may move instead: the lesser of the two.
+
+    >>> loss_usd([1.5, 3.0], 100.0, 60.0)
+    55.0
+    """
+    each = [min((ratio - 1.0) * bill_usd_per_year, move_usd) for ratio in rises]
+    return sum(each) / len(each) if each else 0.0
+
+
+def bill_per_month(book: Keep, subject: str, ask: Ask) -> float | None:
+    """What the answers cost a month at list prices; None where the catalog holds no price of both."""
+    prices = [book.at.find(subject, f"{part}_usd_per_mtok") for part in ("input", "output")]
+    if None in prices:
+        return None
+    tokens = (ask.traffic.input_tok, ask.traffic.output_tok)
+    each = sum(float(one.value) * tok for one, tok in zip(prices, tokens, strict=True) if one is not None)
+    return ask.traffic.requests_per_month * each / 1e6
+
+
+def keep_moving(book: Keep, ask: Ask, model: str) -> Change:
+    """Book the expected cost of moving away, and of rises that are not worth a move.
+
+    A model whose end within a year is announced is moved from: its probability is 1.
+    """
+    at = book.at
+    known, days = lives(at)
+    name = model.removeprefix("api/")
+    end, start = at.find(f"retirement/{name}", "retired"), at.find(f"retirement/{name}", "released")
+    age = at.number("migration/any", "age_years")
+    if start is not None:
+        age = max(0.0, (at.on - date.fromisoformat(str(start.value))).days / DAYS_PER_YEAR)
+    retired = gone_within(known, age, days)
+    announced = ""
+    if end is not None:
+        last = date.fromisoformat(str(end.value))
+        announced = last.isoformat()
+        sure = 1.0 if last <= at.on + timedelta(days=365) else 0.0
+        retired = Share(sure, sure, sure)
+    seen = np.exp([one for window in windows(at, "maker") for one in window.log_ratio])
+    rises = [float(ratio) for ratio in seen if ratio > 1.0]
+    rise = wilson(float(len(rises)), float(len(seen)))
+    each = book.fact("migration/any", "usd_per_service")
+    graded = book.fact("migration/any", "graded_samples")
+    grading = book.fact("ops/evaluation", "usd_per_sample")
+    move = ask.services * (each.value + graded.value * grading.value)
+    bill = 12.0 * (bill_per_month(book, f"api/{name}", ask) or 0.0)
+    month = 1.0 / book.months()
+    chance = _term(f"retirement/{name}.within a year", retired)
+    if retired.mid:
+        what = "moving to another model"
+        book.add("api-change-risk", what, "service", ask.services * month, chance, each)
+        book.add(
+            "api-change-risk", f"{what}, graded", "sample", ask.services * month, chance, graded, grading
+        )
+    harm = loss_usd(rises, bill, move) * (1.0 - retired.mid)
+    if harm:
+        chance = _term("prices/list-maker.rises within a year", rise)
+        book.add("api-change-risk", "dearer, or moved from", "year", harm * month, chance)
+    worth = retired.mid * move + rise.mid * harm
+    limit = 1.0 + move / bill if bill else math.inf
+    ratio = float(np.median(rises)) if rises else 1.0
+    return Change(name, age, retired, announced, rise, ratio, move, bill, limit, worth)
+
+
+def _term(name: str, share: Share) -> Term:
+    low = max(share.low / share.mid, 1e-3) if share.mid else 1.0
+    return Term(name, share.mid, low, share.high / share.mid if share.mid else 1.0)
