@@ -319,6 +319,15 @@ def _show_shares(found: Kept) -> None:
         apart = percent(one.apart_frac) if one.apart_frac is not None else "-"
         table.add_row(one.team, money(one.usd), percent(one.frac), apart)
     show("", wrapped(f"shared {rules[found.ask.share_by]}", indent=0), table)
+    peaks = [one.apart_frac for one in found.shares if one.apart_frac is not None]
+    if len(peaks) == len(found.shares) > 1:
+        more = sum(peaks) - 1.0
+        rest = f"apart, each for its own peak, they would need {percent(more)} more capacity"
+        show(
+            wrapped(
+                rest if more > LEAST_FRAC else "apart they would need as much capacity: they peak at once"
+            )
+        )
 
 
 def _show_swings(found: Kept) -> None:
