@@ -3,6 +3,7 @@ for others."""
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -254,6 +255,7 @@ def _sample(trace: object, models: tuple[str, ...], questions: int, to: Path, js
     from isocost.trace import Trace
 
     assert isinstance(trace, Trace)
+    _refuse_graded(to)
     with working("sampling"):
         picked = sample(trace, questions)
         text = template(trace, picked, models)
@@ -278,6 +280,22 @@ def _sample(trace: object, models: tuple[str, ...], questions: int, to: Path, js
         f"  Next: isocost measure --outcomes {to}, then isocost policy fit {to}",
     )
     return None
+
+
+def _refuse_graded(to: Path) -> None:
+    """Never write over answers or grades, which took people hours.
+
+    Raises:
+        BadInput: the file is there, and is no template that is still empty.
+    """
+    if not to.exists():
+        return
+    rows = csv.DictReader(_text(to).splitlines())
+    is_template = {"qid", "quality", "pred"} <= set(rows.fieldnames or ())
+    if not is_template or any(row["quality"] or row["pred"] for row in rows):
+        raise BadInput(
+            "it holds answers or grades already", where=str(to), fix="Name another file: --outcomes new.csv"
+        )
 
 
 def _import(file: Path, outcomes: Path, json: bool) -> None:

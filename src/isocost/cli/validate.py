@@ -83,11 +83,9 @@ def _show_one(found: Mapping[str, Any]) -> None:
         return show_routing(found)
     rows, passed, kept = _counts(found)
     share = f" ({passed / kept:.1%})" if kept else ""
-    show(
-        Text(f"{found['kind']}: {passed:,} of {kept:,} rows passed{share}", "bold"),
-        wrapped(_sentence(found)),
-        f"  {found['file']}: {rows:,} rows",
-    )
+    show(Text(f"{found['kind']}: {passed:,} of {kept:,} rows passed{share}", "bold"))
+    said = _sentence(found)
+    show(*([wrapped(said)] if said else []), f"  {found['file']}: {rows:,} rows")
     if rows != kept:
         show(wrapped(_words(found["left_out"]), "left out: "))
     _show_rest(found)
@@ -145,23 +143,27 @@ def _show_failed(found: Mapping[str, Any]) -> None:
 def _show_groups(by: Mapping[str, Mapping[str, Share]] | None, peers: Mapping[str, Sequence[Peer]]) -> None:
     if not by:
         return
-    others = any(peers.values())
-    table = grid(
-        ("by", "l"), ("", "l"), *HEADS, *([("another predictor: MAPE, median", "l")] if others else [])
-    )
+    table = grid(("by", "l"), ("", "l"), *HEADS)
     for name, shares in by.items():
         for i, (value, share) in enumerate(shares.items()):
-            cells = [name if i == 0 else "", value, *_cells(share)]
-            if others:
-                cells.append(_others(peers.get(value, ())) if name == "metric" else "")
-            table.add_row(*cells)
+            table.add_row(name if i == 0 else "", value, *_cells(share))
     show("", table)
+    metrics = by.get("metric", {}).items()
+    _show_others([(value, "", share, peers.get(value, ())) for value, share in metrics])
 
 
-def _others(peers: Sequence[Peer]) -> str:
-    return "; ".join(
-        f"{one.name} {_percent(one.mape) or '-'}, {_percent(one.median) or '-'}" for one in peers
-    )
+def _show_others(lines: Sequence[tuple[str, str, Share, Sequence[Peer]]]) -> None:
+    """What other predictors do on the same rows: by metric and source, beside ours."""
+    table = grid(
+        ("beside another predictor", "l"), ("", "l"), ("", "l"), ("MAPE", "r"), ("median", "r"),
+        ("ours", "r"), ("median", "r"),
+    )  # fmt: skip
+    for value, source, share, others in lines:
+        for one in others:
+            theirs = (_percent(one.mape) or "-", _percent(one.median) or "-")
+            table.add_row(value, source, one.name, *theirs, _percent(share.mape), _percent(share.median))
+    if table.row_count:
+        show("", table)
 
 
 def _show_all(reports: Sequence[Mapping[str, Any]]) -> None:
@@ -179,21 +181,21 @@ def _show_all(reports: Sequence[Mapping[str, Any]]) -> None:
         table.add_row(found["kind"], name, f"{rows:,}", left_out, _part(passed, kept), *errors)
     show(Text(f"{held:,} of {total:,} rows passed, in {len(reports)} files", "bold"), "", table)
     names = dict.fromkeys(name for found in reports for name in found.get("by") or {})
+    kinds = len({found["kind"] for found in reports}) > 1
     for name in names:
-        others = name == "metric" and any(any((found.get("peers") or {}).values()) for found in reports)
-        beside = [("another predictor: MAPE, median", "l")] if others else []
-        table = grid((f"by {name}", "l"), ("kind", "l"), ("source", "l"), *HEADS, *beside)
+        table = grid((f"by {name}", "l"), *([("kind", "l")] if kinds else []), ("source", "l"), *HEADS)
         lines = [
             (value, found["kind"], _source(found), share, (found.get("peers") or {}).get(value, ()))
             for found in reports
             for value, share in (found.get("by") or {}).get(name, {}).items()
         ]
         last = ""
-        for value, kind, source, share, peers in sorted(lines, key=lambda line: line[:3]):
-            more = [_others(peers)] if others else []
-            table.add_row(value if value != last else "", kind, source, *_cells(share), *more)
+        for value, kind, source, share, _ in sorted(lines, key=lambda line: line[:3]):
+            table.add_row(value if value != last else "", *([kind] if kinds else []), source, *_cells(share))
             last = value
         show("", table)
+        if name == "metric":
+            _show_others([(value, source, share, others) for value, _, source, share, others in lines])
     for found in reports:
         for note in found.get("notes", ()):
             show(wrapped(f"{_source(found)}: {note}"))

@@ -152,6 +152,10 @@ def one_setup(catalog_at: CatalogAt, model: str, ask: Ask, way: tuple[int, int, 
     if min(way) < 1:
         raise BadInput("parallelism starts at 1", fix="Type --tp 1")
     tp, pp, dp = way
+    if catalog_at.number(f"model/{model}", "attention_heads") % tp:
+        raise BadInput(
+            f"tensor parallel {tp} does not divide the heads of {model}", fix="Type --tp 1, 2, 4 or 8"
+        )
     one = setups(catalog_at, model, ask._replace(counts=(1,), precisions=("native",)))
     format_ = precision_of(catalog_at, model, ask.precisions[0])._replace(cache=ask.caches[0])
     native = precision_of(catalog_at, model, "native")

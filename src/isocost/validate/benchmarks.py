@@ -71,8 +71,12 @@ def read_runs(path: Path) -> list[Run]:
         return [_folder(path)]
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as wrong:
-        raise BadInput(str(wrong), where=str(path)) from None
+    except OSError as wrong:
+        raise BadInput(wrong.strerror or str(wrong), where=str(path), fix="Check the path") from None
+    except UnicodeDecodeError:
+        raise BadInput(
+            "not a text file", where=str(path), fix="Give a result as JSON, or a log as CSV"
+        ) from None
     if path.suffix == ".csv":
         return [_log(list(csv.DictReader(text.splitlines())), str(path), {})]
     rows = _objects(text, path)
@@ -208,8 +212,11 @@ def _folder(folder: Path) -> Run:
         ]
         meta_file = folder / "meta.json"
         meta = json.loads(meta_file.read_text()) if meta_file.exists() else {}
-    except (OSError, ValueError) as wrong:
-        raise BadInput(str(wrong), where=str(folder)) from None
+    except OSError as wrong:
+        said = wrong.strerror or str(wrong)
+        raise BadInput(said, where=str(wrong.filename or folder), fix="Check the path") from None
+    except ValueError as wrong:
+        raise BadInput(f"not JSON: {wrong}", where=str(folder), fix="Export the results again") from None
     return _log(rows, str(folder), meta)
 
 
