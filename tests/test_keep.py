@@ -185,6 +185,26 @@ def test_a_duty_that_is_set_up_costs_its_years_alone(at: CatalogAt) -> None:
     assert spared == pytest.approx(gdpr.setup_usd * once)
 
 
+def test_people_who_are_there_are_not_paid_again(at: CatalogAt) -> None:
+    some, all_of_them = (keep(at, Ask(option="selfhost", held_fte=held)) for held in (0.5, 3.0))
+    assert some.people_fte == pytest.approx(keep(at, Ask(option="selfhost")).people_fte - 0.5)
+    assert all_of_them.people_fte == 0.0
+    assert "held_fte" in all_of_them.absent["operations-staff"]
+
+
+def test_open_weights_change_hosts_unless_a_model_is_named(at: CatalogAt) -> None:
+    assert keep(at, Ask(option="hosted")).change is None
+    named = keep(at, Ask(option="hosted", model="openai/gpt-5-mini")).change
+    assert named is not None
+    assert named.usd_per_year > 0.0
+
+
+def test_few_searches_set_databases_further_apart(at: CatalogAt) -> None:
+    """Whole nodes are paid for idle, searches are not: public prices differ by hundreds."""
+    quiet = keep(at, Ask(traffic=Traffic(1e4), knowledge=Knowledge(mtok=10))).databases
+    assert quiet[-1].usd_per_month > 400 * quiet[0].usd_per_month
+
+
 def test_an_unknown_name_says_what_is_known(at: CatalogAt) -> None:
     wrong = {
         "atlantis": Ask(region="atlantis"),

@@ -90,7 +90,11 @@ def place_of(at: CatalogAt, region: str, attribute: str) -> Fact:
     Raises:
         BadInput: the catalog knows no such region; those that it knows are named.
     """
-    known = [one.partition("/")[2] for one in at.catalog.subjects() if one.startswith("energy/")]
+    known = {
+        fact.subject.partition("/")[2]
+        for name in ("gco2e_per_kwh", "usd_per_kwh")
+        for fact in at.each("energy/", name)
+    }
     if region not in known and at.find(f"place/{region}", "within") is None:
         raise BadInput(f"no region {region!r}", where="region", fix=f"Known: {', '.join(sorted(known))}")
     outer = at.find(f"place/{region}", "within")
