@@ -384,6 +384,27 @@ def test_commands(
     assert "grades" in capsys.readouterr().out
 
 
+def test_grades_are_never_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A template without answers may be made again; one that somebody filled in, and any other file, not."""
+    log = Path(__file__).parents[1] / "examples" / "litellm_spendlogs.csv"
+    monkeypatch.chdir(tmp_path)
+    assert main(["measure", str(log)]) == 0
+    assert main(["measure", str(log)]) == 0
+    file = Path("outcomes.csv")
+    heads, first, *rest = file.read_text(encoding="utf-8").splitlines()
+    place = heads.split(",").index("quality")
+    cells = next(csv.reader([first]))
+    cells[place] = "1"
+    file.write_text("\n".join([heads, ",".join(cells), *rest]), encoding="utf-8")
+    for text in (file.read_text(encoding="utf-8"), "a,b\n1,2\n"):
+        file.write_text(text, encoding="utf-8")
+        assert main(["measure", str(log)]) == 2
+        assert "holds answers or grades already" in capsys.readouterr().err
+        assert file.read_text(encoding="utf-8") == text
+
+
 def test_a_policy_file_is_read_strictly() -> None:
     with pytest.raises(BadLimits, match="not policies of this version"):
         loads("format = 9")

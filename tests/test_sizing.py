@@ -143,7 +143,12 @@ def test_arrivals_have_the_rate_and_the_spread_asked_for() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [NEED._replace(rate_per_s=0.0), NEED._replace(prefix_hit_frac=1.0), NEED._replace(burst_cv=-1.0)],
+    [
+        NEED._replace(rate_per_s=0.0),
+        NEED._replace(rate_per_s=float("inf")),
+        NEED._replace(prefix_hit_frac=1.0),
+        NEED._replace(burst_cv=-1.0),
+    ],
 )
 def test_a_load_that_cannot_be_is_refused(asked: Asked, wrong: Need) -> None:
     with pytest.raises(BadInput):
@@ -281,7 +286,15 @@ def test_windows_that_a_family_writes_as_a_pattern() -> None:
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("[]", "not a model's config"), ("{", "not JSON"), ("{}", "no 'num_hidden_layers'")],
+    [
+        ("[]", "not a model's config"),
+        ("{", "not JSON"),
+        ("{}", "no 'num_hidden_layers'"),
+        ('{"hidden_size": "big"}', "'hidden_size' is 'big', not a size"),
+        ('{"num_hidden_layers": -3}', "'num_hidden_layers' is -3, not a size"),
+        ('{"text_config": {"num_hidden_layers": 1.5}}', "'num_hidden_layers' is 1.5, not a size"),
+        ('{"vocab_size": true}', "'vocab_size' is True, not a size"),
+    ],
 )
 def test_a_config_that_is_none(catalog: Catalog, tmp_path: Path, text: str, says: str) -> None:
     (tmp_path / "config.json").write_text(text)
@@ -337,6 +350,11 @@ def test_every_engine_gets_its_own_command(capsys: pytest.CaptureFixture[str]) -
     ("more", "says"),
     [
         (["--engine", "hal"], "no engine 'hal'"),
+        (["--term", "weekly"], "no term 'weekly'. Use capacity_block, on_demand"),
+        (["--max-num-seqs", "0"], "--max-num-seqs 0"),
+        (["--chunk", "0"], "--chunk 0"),
+        (["--ttft-p95", "0"], "--ttft-p95 0"),
+        (["--tpot-p95", "nan"], "--tpot-p95 nan"),
         (["--kv-dtype", "int1"], "no KV format 'int1'"),
         (["--precision", "int1"], "precision 'int1'"),
         (["--spec", "2,3"], "--spec 2,3"),
