@@ -82,9 +82,12 @@ def chargeback(
 
 def _dollars(text: str) -> Decimal:
     try:
-        return Decimal(text.strip().removeprefix("$").replace(",", ""))
+        found = Decimal(text.strip().removeprefix("$").replace(",", ""))
     except ArithmeticError:
-        raise BadInput(f"{text!r} is no amount", where="--total", fix="Type dollars: 1234.56") from None
+        found = Decimal("nan")
+    if not found.is_finite():
+        raise BadInput(f"{text!r} is no amount", where="--total", fix="Type dollars: 1234.56")
+    return found
 
 
 def _invoiced(words: list[str], catalog: Catalog, terms: Overlay, month: str) -> Decimal:
@@ -115,16 +118,16 @@ def _show(made: Divided, what: str, many: str) -> None:
     named = [one for one in made.shares if one.centre != UNALLOCATED]
     nobody = made.shares[-1]
     share = f" ({100 * nobody.usd / made.invoice_usd:.1f}%)" if made.invoice_usd else ""
-    left = f"${nobody.usd:,} unallocated{share}" if nobody.usd else "nothing unallocated"
-    show(Text(f"${made.invoice_usd:,} ({what}) among {len(named)} cost centres; {left}", "bold"), "")
+    left = f"{_cents(nobody.usd)} unallocated{share}" if nobody.usd else "nothing unallocated"
+    show(Text(f"{_cents(made.invoice_usd)} ({what}) among {len(named)} cost centres; {left}", "bold"), "")
     table = grid(("  centre", "l"), ("usage", "r"), ("shared", "r"), ("charge", "r"), ("share", "r"))
     for one in made.shares:
         shared = sum(one.shared_usd.values(), Decimal(0))
         part = f"{100 * one.usd / made.invoice_usd:.1f}%" if made.invoice_usd else "-"
-        table.add_row(f"  {one.centre}", _cents(one.own_usd), _cents(shared), f"${one.usd:,}", part)
+        table.add_row(f"  {one.centre}", _cents(one.own_usd), _cents(shared), _cents(one.usd), part)
     own = sum((one.own_usd for one in made.shares), Decimal(0))
     rest = sum((usd for _, usd, _ in made.shared), Decimal(0))
-    table.add_row("  total", _cents(own), _cents(rest), f"${made.invoice_usd:,}", "", style="bold")
+    table.add_row("  total", _cents(own), _cents(rest), _cents(made.invoice_usd), "", style="bold")
     show(table)
     if made.shared:
         show("", Text("  shared, and how it is split", "bold"))
@@ -139,4 +142,5 @@ def _show(made: Divided, what: str, many: str) -> None:
 
 
 def _cents(usd: Decimal) -> str:
-    return f"${usd.quantize(CENT, ROUND_HALF_EVEN):,}".replace("$-", "-$")
+    # Adding zero takes the sign from a zero that was rounded from below.
+    return f"${usd.quantize(CENT, ROUND_HALF_EVEN) + 0:,}".replace("$-", "-$")

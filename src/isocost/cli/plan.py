@@ -75,7 +75,9 @@ class Ahead:
     horizon: Annotated[
         str | None, Parameter(help="Plan quarter by quarter over so long: 36mo, 3y (docs/horizon.md).")
     ] = None
-    growth: Annotated[str | None, Parameter(help="Growth of all traffic: 4%/mo, 60%/yr.")] = None
+    growth: Annotated[
+        str | None, Parameter(help="Growth of all traffic: 4%/mo, 60%/yr.", allow_leading_hyphen=True)
+    ] = None
     prices: Annotated[
         Literal["flat", "forecast"] | None,
         Parameter(help="Prices to come: as the forecast has them (default), or as today."),
