@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,13 +14,20 @@ from isocost.cli.output import grid, show, show_json, working, wrapped
 from isocost.cli.plan import EXAMPLE_NOW, Log
 from isocost.cli.root import Facts, Json, app
 from isocost.cli.trace import Format, Map, WorkloadBy, opened
+from isocost.errors import BadInput
 from isocost.units import money, percent
 
 if TYPE_CHECKING:
     from isocost.plan.written.review import Review, Served
+    from isocost.plan.written.told import Played, Policed, Quality
 
 PlanPath = Annotated[
     Path, Parameter(name="--plan", help="A plan.toml that 'isocost plan' wrote.", show_default=True)
+]
+
+OutcomesPath = Annotated[
+    Path | None,
+    Parameter(help="Graded answers ('isocost measure'), by which policies' answers are judged."),
 ]
 
 
@@ -29,6 +37,7 @@ def replay(
     /,
     *,
     plan_: PlanPath = Path("plan.toml"),
+    outcomes: OutcomesPath = None,
     workload_by: WorkloadBy = None,
     map_: Map = None,
     format_: Format = None,
@@ -41,13 +50,18 @@ def replay(
     from isocost.trace import example
 
     made = read(plan_)
+    if outcomes is not None and not made.policies:
+        raise BadInput("no [[policy]] to judge answers for", where=str(plan_), fix="Leave out --outcomes")
     catalog = load(facts)
     trace = example(EXAMPLE_NOW) if log is None else opened(log, map_, workload_by, format_)
     with working("replaying"):
-        found = review(trace, made, catalog)
+        found = review(trace, made, catalog, outcomes)
     if json:
         return show_json(found)
-    _show(found, plan_)
+    if found.policy is None:
+        _show(found, plan_)
+    else:
+        _show_policy(found, found.policy, plan_)
     return None
 
 
@@ -102,3 +116,96 @@ def _counts_on(row: Served) -> str:
         work = f"{percent(row.prefill_frac)} of rented time on prompts, {percent(row.decode_frac)} on answers"
         said.append(work)
     return f"{row.deployment}: {'. '.join(said)}." if said else ""
+
+
+def _show_policy(found: Review, policy: Policed, plan: Path) -> None:
+    from isocost.report.terminal import limit_rows
+
+    least, most, plain = policy.least, policy.most, policy.without
+    at_least = "at least " if most.at_least else ""
+    between = money(most.usd_per_month)
+    if not policy.is_known:
+        between = f"{money(least.usd_per_month)} to {between}"
+    beside = "" if plain is None else f", {money(plain.usd_per_month)} without its policies"
+    show(Text(f"{at_least}{between} a month{beside}", "bold"))
+    days = found.span_s / 86_400
+    span = f"{days:.1f} days" if days >= 2 else f"{days * 24:.1f} hours"
+    show(
+        wrapped(
+            f"{found.title}: {found.requests:,} requests in {span} under {plan}, every attempt paid. "
+            f"People and upkeep are {money(found.standing_usd_per_month)} a month of it. "
+            f"Prices of {found.priced_on}."
+        ),
+        "",
+    )
+    ways = [("with policies", most)] if policy.is_known else [("at least", least), ("at most", most)]
+    ways += [] if plain is None else [("without", plain)]
+    table = grid(("  in this log", "l"), *((name, "r") for name, _ in ways))
+    for label, cell in _ROWS:
+        table.add_row(f"  {label}", *(cell(way) for _, way in ways))
+    show(table, "")
+    table = grid(
+        ("  deployment", "w"), ("attempts", "r"), ("answered", "r"), ("$", "r"), ("TTFT p95", "r"),
+        *(() if plain is None else (("$ without", "r"),)),
+    )  # fmt: skip
+    before = {} if plain is None else {row.deployment: row for row in plain.answered}
+    for row in most.answered:
+        ttft = "-" if row.ttft_p95_s is None else f"{row.ttft_p95_s:.2f} s"
+        cells = [f"{row.attempts:,}", f"{row.requests:,}", f"{row.usd:,.2f}", ttft]
+        if plain is not None:
+            cells.append(f"{before[row.deployment].usd:,.2f}" if row.deployment in before else "-")
+        table.add_row(f"  {row.deployment}", *cells)
+    for name, row in before.items():
+        if name not in {one.deployment for one in most.answered}:
+            table.add_row(f"  {name}", "0", "0", "0.00", "-", f"{row.usd:,.2f}")
+    show(table)
+    for stop in most.stopped:
+        show(wrapped(_STOPPED[stop.why].format(requests=f"{stop.requests:,}", usd=f"{stop.usd:,.2f}"), "  "))
+    show("", limit_rows(found.limits))
+    for note in policy.notes:
+        show(wrapped(f"{note}.", "  "))
+
+
+_STOPPED: Mapping[str, str] = {
+    "input": "Refused, input too long: {requests} requests, whose first attempts would have cost ${usd}.",
+    "output": "Refused, output too long: {requests} requests, whose first attempts would have cost ${usd}.",
+    "budget": "Refused, budget spent: {requests} requests, whose first attempts would have cost ${usd}.",
+    "downgraded": "Sent to a cheaper model as the budget ran low: {requests} requests, ${usd} less.",
+}
+
+
+def _quality(found: Quality | None) -> str:
+    """Mean and interval; a difference where the catalog's benchmarks are all that is known."""
+    if found is None:
+        return "not known"
+    scale, sign = 100.0, "+" if found.source == "catalog" else ""
+    said = f"{found.mean * scale:{sign}.1f} ({found.low * scale:{sign}.1f} to {found.high * scale:{sign}.1f})"
+    return f"{said} pt" if found.source == "catalog" else f"{said} %"
+
+
+def _wait(way: Played, name: str) -> str:
+    """A percentile over the requests whose times are known."""
+    value: float | None = None if way.waiting is None else getattr(way.waiting, name)
+    return "not known" if value is None else f"{value:.2f} s"
+
+
+def _known(way: Played) -> str:
+    if way.waiting is None:
+        return "-"
+    return f"{percent(way.waiting.ttft_known_frac)}, {percent(way.waiting.e2e_known_frac)}"
+
+
+_ROWS: tuple[tuple[str, Callable[[Played], str]], ...] = (
+    ("cost", lambda way: f"${way.usd:,.2f}"),
+    ("attempts a request", lambda way: f"{way.attempts_per_request:.2f}"),
+    ("escalated", lambda way: percent(way.escalated_frac)),
+    ("deferred to a batch", lambda way: f"{way.deferred:,}"),
+    ("refused", lambda way: f"{sum(s.requests for s in way.stopped if s.why != 'downgraded'):,}"),
+    ("TTFT p50", lambda way: _wait(way, "ttft_p50_s")),
+    ("TTFT p95", lambda way: _wait(way, "ttft_p95_s")),
+    ("E2E p50", lambda way: _wait(way, "e2e_p50_s")),
+    ("E2E p95", lambda way: _wait(way, "e2e_p95_s")),
+    ("TTFT, E2E known of", _known),
+    ("quality, 95 % interval", lambda way: _quality(way.quality)),
+)
+"""What is shown of each way that the log may go."""

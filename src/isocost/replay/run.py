@@ -171,7 +171,7 @@ def replay(
             memory = pool.kv_capacity_tok * max(schedule.replicas(h) for h in range(168))
             read = int(cached[ok].sum())
             caches[pool.id] = cache_use(table, rows, prompt, read, situation.block_tok, memory)
-        rented_s, charges = _rent(pool, schedule, table, worked.prefill_s + worked.decode_s)
+        rented_s, charges = rent(pool, schedule, table, worked.prefill_s + worked.decode_s)
         work[pool.id] = worked._replace(rented_s=rented_s)
         busy[pool.id] = float(served.busy_ps.sum()) / PS_PER_S / rented_s if rented_s else 0.0
         ledger.extend(charges)
@@ -388,7 +388,7 @@ def _work(pool: Pool, prompt: Rows, cached: Rows, output: Rows, served: Served) 
     return Work(prefill, whole - prefill, 0.0)
 
 
-def _rent(pool: Pool, schedule: PoolSchedule, table: Chunk, worked_s: float) -> tuple[float, list[Charge]]:
+def rent(pool: Pool, schedule: PoolSchedule, table: Chunk, worked_s: float) -> tuple[float, list[Charge]]:
     """Replica-seconds rented over the trace's span, and the charges: requests' work apart from idle time."""
     first, last = int(table.arrival_ns[0]), int(table.arrival_ns[-1])
     hours = np.arange(first // HOUR_NS, last // HOUR_NS + 1)

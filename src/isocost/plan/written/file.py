@@ -15,7 +15,7 @@ from isocost.errors import BadLimits
 from isocost.fleet import Fleet, PoolSchedule, Standing
 from isocost.plan.asked.limits import Limits, check
 from isocost.policy.route import Route, RoutePolicy, Share
-from isocost.policy.rules import Policies, Rule, named
+from isocost.policy.rules import Fixed, Policies, Rule, named
 
 FORMAT = 1
 _FIX = "Compare it with one that isocost plan wrote"
@@ -128,6 +128,8 @@ def loads(text: str, where: str = "plan.toml") -> PlanFile:
     RoutePolicy(plan.routes)
     Policies(plan.policies)
     named(plan.policies, {each.id: each for each in plan.deployments})
+    for rule in plan.policies:
+        _no_circle(rule)
     try:
         date.fromisoformat(plan.basis.priced_on)
     except ValueError:
@@ -150,6 +152,26 @@ def read(path: Path) -> PlanFile:
         raise BadLimits(what, where=str(path), fix="Make one: isocost plan LOG") from None
     except UnicodeDecodeError:
         raise BadLimits("not text in UTF-8", where=str(path), fix="Make one: isocost plan LOG") from None
+
+
+def _no_circle(rule: Rule) -> None:
+    """Nothing that failed is fallen back to, and nothing is hedged by itself."""
+    choice = rule.choose
+    tried = [choice.deployment] if isinstance(choice, Fixed) else list(getattr(choice, "ask", ()))
+    fallback = list(rule.recover.fallback) if rule.recover is not None else []
+    again = [name for k, name in enumerate(fallback) if name in tried or name in fallback[:k]]
+    if again:
+        raise BadLimits(
+            f"{again[0]!r} falls back to itself: a circle",
+            where=f"[[policy]] of {rule.workload!r} recover",
+            fix="Name each once, or write retries",
+        )
+    if rule.hedge is not None and rule.hedge.deployment in tried:
+        raise BadLimits(
+            f"{rule.hedge.deployment!r} is hedged by itself",
+            where=f"[[policy]] of {rule.workload!r} hedge",
+            fix="Name another deployment",
+        )
 
 
 def _written(rule: Rule) -> dict[str, Any]:

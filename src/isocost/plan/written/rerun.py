@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from isocost.catalog import Catalog, CatalogAt
 from isocost.catalog.evidence import input_ratio, output_ratio
-from isocost.catalog.names import resolve
+from isocost.catalog.names import Offering, resolve
 from isocost.deployment import Api, Deployment, ExactCache
 from isocost.errors import BadLimits, UnknownModel
 from isocost.plan.asked.streams import Stream, streams_of, week_of
@@ -60,16 +61,28 @@ def _routed(at: CatalogAt, stream: Stream, policy: RoutePolicy, deployments: dic
             where="plan.toml",
             fix=f'Add one, or a route with model = "*"; it has: {_covers(policy)}',
         )
+    return Routed(route, stream.rows, *ratios_of(at, stream, _names(route), deployments))
+
+
+def today_of(at: CatalogAt, stream: Stream) -> Offering | None:
+    """The offering that a stream goes to today; ``None`` where the catalog does not know it."""
     try:
-        offering = resolve(
+        return resolve(
             at, stream.model.rpartition("/")[2], stream.provider or stream.model.rpartition("/")[0]
         )
     except UnknownModel:
-        offering = None
+        return None
+
+
+def ratios_of(
+    at: CatalogAt, stream: Stream, names: Iterable[str], deployments: Mapping[str, Deployment]
+) -> tuple[dict[str, Ratio], frozenset[str]]:
+    """Tokens of each deployment's model for one of today's, and the deployments that the log measured."""
+    offering = today_of(at, stream)
     today = stream.model if offering is None else offering.serves or stream.model
     ratios: dict[str, Ratio] = {}
     measured = set()
-    for name in _names(route):
+    for name in names:
         deployment = deployments.get(name)
         if deployment is None or isinstance(deployment, ExactCache):
             continue
@@ -81,7 +94,7 @@ def _routed(at: CatalogAt, stream: Stream, policy: RoutePolicy, deployments: dic
             planned(input_ratio(at, today, deployment.model)),
             planned(output_ratio(at, today, deployment.model)),
         )
-    return Routed(route, stream.rows, ratios, frozenset(measured))
+    return ratios, frozenset(measured)
 
 
 def _names(route: Route) -> tuple[str, ...]:

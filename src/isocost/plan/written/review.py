@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -13,6 +14,7 @@ from isocost.plan.market.prepare import default_slo
 from isocost.plan.result import Limit, LimitStatus
 from isocost.plan.written.file import PlanFile
 from isocost.plan.written.rerun import Rerun, rerun
+from isocost.plan.written.told import Policed, police
 from isocost.trace.schema import Trace
 
 SECONDS_PER_H = 3600.0
@@ -60,14 +62,18 @@ class Review(msgspec.Struct, frozen=True):
     at_least: bool
     served: list[Served]
     limits: list[Limit]
+    policy: Policed | None = None
+    """What the plan's policies did, where it has any; the fields above are then of the dearest way."""
 
 
-def review(trace: Trace, plan: PlanFile, catalog: Catalog) -> Review:
+def review(trace: Trace, plan: PlanFile, catalog: Catalog, outcomes: Path | None = None) -> Review:
     """Replay a log under a plan and set it against its limits.
 
     Raises:
         BadLimits: a stream of the log that no route of the plan covers.
     """
+    if plan.policies:
+        return _policed(trace, plan, catalog, outcomes)
     found = rerun(trace, plan, catalog)
     at = catalog.at(date.fromisoformat(plan.basis.priced_on))
     hours = at.number("finance/any", "hours_per_month")
@@ -85,6 +91,30 @@ def review(trace: Trace, plan: PlanFile, catalog: Catalog) -> Review:
         at_least=found.replayed.unpriced > 0,
         served=_served(found),
         limits=_limits(found, plan, at),
+    )
+
+
+def _policed(trace: Trace, plan: PlanFile, catalog: Catalog, outcomes: Path | None) -> Review:
+    policy, found = police(trace, plan, catalog, outcomes)
+    at = catalog.at(date.fromisoformat(plan.basis.priced_on))
+    most = policy.most
+    total = max(1, sum(row.requests for row in most.answered))
+    return Review(
+        title=trace.title,
+        requests=most.requests,
+        span_s=found.span_s,
+        priced_on=plan.basis.priced_on,
+        usd=most.usd,
+        standing_usd_per_month=plan.fleet.standing_usd_per_month,
+        usd_per_month=most.usd_per_month,
+        planned_usd_per_month=plan.basis.plan_usd_per_month,
+        at_least=most.at_least,
+        served=[
+            Served(row.deployment, row.requests, row.requests / total, row.usd, row.ttft_p95_s, 0, None)
+            for row in most.answered
+        ],
+        limits=_limits(found, plan, at),
+        policy=policy,
     )
 
 

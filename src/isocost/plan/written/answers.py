@@ -1,0 +1,90 @@
+"""Graded outcomes set beside a log: which question stands for each request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from isocost.deployment import Api, Deployment, ExactCache
+from isocost.plan.asked.streams import Stream
+from isocost.policy.outcomes import Outcomes
+from isocost.trace.schema import Chunk
+
+Rows = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Outcomes of questions and the log that they stand for.
+
+    A request is the question that was sampled from it (``isocost measure`` numbers questions by workload and
+    line); any other takes its turn through the questions of its workload, or of all where it has none.
+    """
+
+    outcomes: Outcomes
+    table: Chunk
+    column: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, outcomes: Outcomes, table: Chunk, deployments: Sequence[Deployment]) -> Answers:
+        """Columns by deployment: its name, else its model's, as the file names it."""
+        place = {name: j for j, name in enumerate(outcomes.models)}
+        column = {}
+        for one in deployments:
+            if isinstance(one, ExactCache):
+                continue
+            names = [one.id, one.model]
+            if isinstance(one, Api):
+                names += [one.id.removesuffix(f":{one.tier}"), one.subject.removeprefix("api/")]
+            for name in names:
+                if name in place:
+                    column[one.id] = place[name]
+                    break
+        return cls(outcomes, table, column)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Tasks of the questions."""
+        return self.outcomes.tasks
+
+    def question(self, stream: Stream, rows: Rows) -> Rows:
+        """The question that stands for each of a stream's requests (k,)."""
+        found = self.outcomes
+        mine = np.arange(len(found))
+        if stream.workload in found.workloads:
+            mine = np.flatnonzero(found.workload == found.workloads.index(stream.workload))
+        # Each question as often as any other, in an order that has nothing to do with the log's.
+        out = np.random.default_rng(0).permutation(mine)[np.arange(len(rows)) % len(mine)]
+        if self.table.line is not None:
+            place = {qid: i for i, qid in enumerate(found.qid)}
+            for k, line in enumerate(self.table.line[rows].tolist()):
+                out[k] = place.get(f"{stream.workload}:{line}", out[k])
+        return out
+
+    def quality(self, name: str, stream: Stream, rows: Rows) -> Floats | None:
+        """Grade of a deployment's answer to each request, NaN not graded; ``None``: not in the file."""
+        j = self.column.get(name)
+        return None if j is None else self.outcomes.quality[self.question(stream, rows), j]
+
+    def answer(self, name: str, stream: Stream, rows: Rows) -> Rows | None:
+        """A number equal where answers to a request are equal, -1 without one; ``None``: not known."""
+        j = self.column.get(name)
+        if j is None or not self.outcomes.has_answers:
+            return None
+        return np.asarray(self.outcomes.answer[self.question(stream, rows), j], np.int64)
+
+    def answered(self, name: str, stream: Stream, rows: Rows) -> npt.NDArray[np.bool_] | None:
+        """Whether a deployment that may abstain answers each request; ``None``: not in the file."""
+        j = self.column.get(name)
+        if j is None:
+            return None
+        q = self.question(stream, rows)
+        return np.asarray((self.outcomes.answer[q, j] >= 0) | np.isfinite(self.outcomes.quality[q, j]))
+
+    def task(self, stream: Stream, rows: Rows) -> Rows:
+        """Code of each request's task into ``tasks``."""
+        return np.asarray(self.outcomes.task[self.question(stream, rows)], np.int64)

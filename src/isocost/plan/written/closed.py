@@ -1,0 +1,523 @@
+"""A plan's rules on a log: every request played through its policy, every attempt paid.
+
+Rules of ``[[policy]]`` and, where none holds, routes become one table (:mod:`isocost.policy.table`) that
+the closed loop steps through. How answers are judged comes from graded outcomes; where nothing says, the
+log is played twice, with the outcomes that cost least and with those that cost most, and nothing between
+is guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from isocost.deployment import Api, ExactCache, Pool
+from isocost.errors import BadLimits, BadTrace
+from isocost.plan.asked.streams import Stream
+from isocost.plan.written.attempts import Filled, Floats, Rows, Traffic, World, fill, price_of
+from isocost.plan.written.file import PlanFile
+from isocost.plan.written.rerun import today_of
+from isocost.policy.route import Request, Route, RoutePolicy, Share
+from isocost.policy.rules import Cascade, Policies, Recover, Router, Rule, Split, accepted, pattern
+from isocost.policy.table import (
+    GROUP0,
+    MISSED,
+    OUTCOMES,
+    PASSED,
+    REJECTED,
+    SERVED,
+    TRY,
+    WAIT,
+    Columns,
+    Table,
+    attempt_of,
+    compile_rule,
+    entries,
+)
+from isocost.replay.closed import Closed, Happened, Known, Replicas, Stopped, serve_closed, stopped
+from isocost.replay.engine import EngineLimits, Options, StepTerms
+from isocost.replay.run import LONGEST_NS, PS_PER_NS
+from isocost.trace.shape import HOUR_NS, hour_of_week
+
+End = Literal["least", "most"]
+BLOCK_TOK = 16
+"""Tokens in a block of a replica's cache: vLLM's default."""
+PS_PER_S = 1e12
+NO_SESSION = -1
+
+
+class Loop(NamedTuple):
+    """One closed loop: n requests, D deployments.
+
+    ``rows`` (n,) of the log; ``traffic`` (n,) index into ``traffics``; ``cost_fusd`` (n, D) of an attempt,
+    ``priced`` whether that is all of it; ``ttft_s``, ``e2e_s`` (n,) from arrival, NaN not known or not
+    answered; ``gate`` (n,) which entry was taken (0 open, 1 soft, 2 hard); ``served`` (n,) code into
+    ``names`` of whose answer is taken.
+    """
+
+    traffics: tuple[Traffic, ...]
+    names: tuple[str, ...]
+    rows: Rows
+    traffic: Rows
+    found: Closed
+    served: Rows
+    gate: Rows
+    cost_fusd: Rows
+    priced: npt.NDArray[np.bool_]
+    ttft_s: Floats
+    e2e_s: Floats
+    output_tok: Rows
+    drawn: bool
+    refused: dict[str, Stopped]
+    downgraded: Stopped
+
+
+def traffics(world: World, plan: PlanFile, *, with_policies: bool) -> list[Traffic]:
+    """Each stream's rule: a policy, else a route; without policies a route, else today's offering.
+
+    Raises:
+        BadLimits: a stream that nothing covers.
+    """
+    policies = Policies(plan.policies if with_policies else ())
+    routes = RoutePolicy(plan.routes)
+    found: dict[int, tuple[Rule, list[int]]] = {}
+    made: dict[Route, Rule] = {}
+    for s, stream in enumerate(world.streams):
+        rule = policies.rule(Request(stream.workload, stream.model, 0, 0, stream.provider))
+        if rule is None:
+            route = routes.route(stream.workload, stream.model, stream.provider) or _today(world, stream)
+            rule = made.setdefault(route, _rule_of(route))
+        found.setdefault(id(rule), (rule, []))[1].append(s)
+    out = []
+    for rule, mine in found.values():
+        rows = np.concatenate([world.streams[s].rows for s in mine])
+        of = np.concatenate([np.full(len(world.streams[s].rows), s, np.int64) for s in mine])
+        sequence = np.concatenate([np.arange(len(world.streams[s].rows)) for s in mine])
+        order = np.argsort(rows, kind="stable")
+        out.append(Traffic(rule, rows[order], of[order], sequence[order]))
+    return out
+
+
+def _today(world: World, stream: Stream) -> Route:
+    """A route to where a stream goes today."""
+    offering = today_of(world.at, stream)
+    for name, one in world.deployments.items():
+        same = offering is not None and isinstance(one, Api) and one.subject == offering.subject
+        if same and isinstance(one, Api) and one.tier == "standard":
+            return Route(stream.workload, stream.model, (Share(name, (1.0,)),))
+    raise BadLimits(
+        f"no policy or route for workload {stream.workload!r} and model {stream.model!r}",
+        where="plan.toml",
+        fix='Add a [[policy]], or a [[route]] with model = "*"',
+    )
+
+
+def _rule_of(route: Route) -> Rule:
+    recover = Recover(fallback=(route.fallback,)) if route.fallback else None
+    return Rule(Split(route.shares), route.workload, route.model, cache=route.cache, recover=recover)
+
+
+def play(world: World, parts: Sequence[Traffic], end: End) -> list[Loop]:
+    """Play all rules; those that share a budget, or a pool without one, in one loop.
+
+    Raises:
+        BadLimits: two budgets on one pool, or a name that cannot do what is asked of it.
+    """
+    groups: dict[tuple[object, ...], list[Traffic]] = {}
+    for one in parts:
+        _able(world, one.rule)
+        guard = one.rule.guard
+        budget: tuple[object, ...] = ()
+        if guard is not None and guard.usd is not None:
+            budget = (guard.budget or id(one.rule), guard.usd, guard.soft_frac)
+        groups.setdefault(budget, []).append(one)
+    used: dict[str, tuple[object, ...]] = {}
+    budgets: dict[object, tuple[object, ...]] = {}
+    for budget, mine in groups.items():
+        if budget and budgets.setdefault(budget[0], budget) != budget:
+            raise BadLimits(
+                f"budget {budget[0]!r} has two amounts", where="[[policy]] guard", fix="Write one amount"
+            )
+        for name in (name for one in mine for name in one.rule.deployments()):
+            if isinstance(world.deployments[name], Pool) and used.setdefault(name, budget) != budget:
+                raise BadLimits(
+                    f"{name!r} serves under two budgets, which are not played together",
+                    where="[[policy]] guard",
+                    fix="Give both policies one budget",
+                )
+    return [_loop(world, tuple(mine), end) for mine in groups.values()]
+
+
+def _able(world: World, rule: Rule) -> None:
+    where = f"[[policy]] of {rule.workload!r}"
+    for name in rule.deployments():
+        one = world.deployments[name]
+        if isinstance(one, ExactCache) != (name == rule.cache):
+            what = "is a cache and answers nothing else" if isinstance(one, ExactCache) else "is not a cache"
+            raise BadLimits(f"{name!r} {what}", where=where, fix="Name a cache in 'cache', nothing else")
+        if isinstance(one, Pool) and name not in world.pools:
+            raise BadLimits(f"{name!r} has no replicas", where=where, fix="Give it a [[pool]]")
+
+
+class _Merged(NamedTuple):
+    table: Table
+    tables: tuple[Table, ...]
+    offset: tuple[int, ...]
+
+
+def _merge(rules: Sequence[Rule]) -> _Merged:
+    """Tables of several rules as one: states one after another, names once."""
+    tables = tuple(_unchecked(rule, compile_rule(rule)) for rule in rules)
+    names = tuple(dict.fromkeys(name for table in tables for name in table.names))
+    offset = tuple(int(x) for x in np.cumsum([0, *(len(table.op) for table in tables[:-1])]))
+    begun = np.cumsum([0, *(len(table.targets) for table in tables[:-1])])
+    code = [np.array([names.index(name) for name in table.names], np.int32) for table in tables]
+    after = [
+        np.where(t.after >= 0, t.after + shift, -1).astype(np.int32)
+        for t, shift in zip(tables, offset, strict=True)
+    ]
+    first = [t.first + np.int32(shift) for t, shift in zip(tables, begun, strict=True)]
+    targets = [c[t.targets] if len(t.targets) else t.targets for c, t in zip(code, tables, strict=True)]
+    size = sum(len(t.op) for t in tables)
+    columns = (
+        np.concatenate([t.stagger_s for t in tables]), np.concatenate([t.before_s for t in tables]),
+        np.concatenate([t.waits for t in tables]),
+    )  # fmt: skip
+    # What is cut is cut of the columns of each rule's requests, so that rules may differ.
+    uncut = np.full(size, -1, np.int32)
+    table = Table(
+        names, np.concatenate([t.op for t in tables]), np.concatenate(first),
+        np.concatenate([t.count for t in tables]), np.concatenate(targets).astype(np.int32), *columns,
+        uncut, uncut, np.concatenate(after), np.full((size, OUTCOMES), np.nan), {},
+    )  # fmt: skip
+    return _Merged(table, tables, offset)
+
+
+def _unchecked(rule: Rule, table: Table) -> Table:
+    """Without a checker no answer is rejected, so that one may be shown as it comes."""
+    if isinstance(rule.choose, Cascade):
+        return table
+    after = table.after.copy()
+    after[:, REJECTED] = after[:, SERVED]
+    return replace(table, after=after)
+
+
+def _loop(world: World, parts: tuple[Traffic, ...], end: End) -> Loop:
+    merged = _merge([one.rule for one in parts])
+    names = merged.table.names
+    rows = np.sort(np.concatenate([one.rows for one in parts]))
+    place = [np.searchsorted(rows, one.rows) for one in parts]
+    traffic = np.empty(len(rows), np.int64)
+    for t, where in enumerate(place):
+        traffic[where] = t
+    filled = fill(world, parts, place, names, len(rows))
+    arrival = _arrivals(world, rows)
+    deployments = {
+        name: _known(filled, d) if name not in world.pools else _replicas(world, name, filled, d)
+        for d, name in enumerate(names)
+    }
+    guard = parts[0].rule.guard
+    usd = np.inf if guard is None or guard.usd is None else guard.usd
+    soft = np.inf if guard is None or guard.usd is None else guard.soft_frac * guard.usd
+    cost = {name: filled.cost_fusd[:, d] / 1e15 for d, name in enumerate(names)}
+    happened = Happened(
+        {name: filled.judged[:, d] for d, name in enumerate(names)},
+        {name: filled.answer[:, d] for d, name in enumerate(names)},
+        cost, soft, usd,
+    )  # fmt: skip
+    table = _ended(merged, [one.rule for one in parts], filled, end)
+    last = np.full(len(rows), NO_SESSION, np.int64)
+    entry, opened, is_routed = _entry(world, parts, merged, place, last, end)
+    found = serve_closed(arrival, table, entry, deployments, happened)
+    if any(one.rule.sticky is not None for one in parts):
+        # Where a session was served first, its later requests stay.
+        last = _sessions(world, parts, place, rows, found.served, names)
+        entry, opened, _ = _entry(world, parts, merged, place, last, end)
+        found = serve_closed(arrival, table, entry, deployments, happened)
+    gate = _gates(found, entry)
+    served = _taken(world, parts, traffic, found, names)
+    refused = stopped(found, table, opened, happened)
+    drawn = is_routed or _was_drawn(found, filled)
+    return Loop(
+        parts, names, rows, traffic, found, served, gate, filled.cost_fusd, filled.priced,
+        *_times_of(found, filled), filled.output_tok[np.arange(len(rows)), np.maximum(served, 0)],
+        drawn, refused,
+        _downgraded(found, table, opened, gate, filled),
+    )  # fmt: skip
+
+
+def _arrivals(world: World, rows: Rows) -> Rows:
+    arrival = world.table.arrival_ns
+    start = int(arrival[0]) // HOUR_NS * HOUR_NS
+    if int(arrival[-1]) - start > LONGEST_NS:
+        days = (int(arrival[-1]) - start) / HOUR_NS / 24
+        raise BadTrace(
+            f"a log of {days:.0f} days cannot be replayed in one piece",
+            fix=f"Replay at most {LONGEST_NS // HOUR_NS // 24} days of it",
+        )
+    return np.asarray((arrival[rows] - start) * PS_PER_NS, np.int64)
+
+
+def _known(filled: Filled, d: int) -> Known:
+    ttft, e2e = (np.rint(times[:, d] * PS_PER_S).astype(np.int64) for times in (filled.ttft_s, filled.e2e_s))
+    return Known(ttft, np.maximum(ttft, e2e))
+
+
+def _replicas(world: World, name: str, filled: Filled, d: int) -> Replicas:
+    pool = world.deployments[name]
+    assert isinstance(pool, Pool)
+    return Replicas(
+        StepTerms(pool.base_ps, pool.prefill_ps_per_tok, pool.seq_ps, pool.kv_ps_per_tok),
+        EngineLimits(pool.prefill_budget_tok, pool.max_seqs, pool.kv_capacity_tok // BLOCK_TOK, BLOCK_TOK),
+        Options(fewest(world, name)),
+        filled.input_tok[:, d],
+        filled.output_tok[:, d],
+    )
+
+
+def fewest(world: World, name: str) -> int:
+    """A pool's fewest replicas in any hour of the log, at least one: the loop has no schedule."""
+    arrival = world.table.arrival_ns
+    hours = np.arange(int(arrival[0]) // HOUR_NS, int(arrival[-1]) // HOUR_NS + 1) * HOUR_NS
+    schedule = world.pools[name]
+    return max(1, min(schedule.replicas(int(h)) for h in np.unique(hour_of_week(hours))))
+
+
+def _entry(
+    world: World,
+    parts: Sequence[Traffic],
+    merged: _Merged,
+    place: Sequence[Rows],
+    last: Rows,
+    end: End,
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], bool]:
+    """States in which requests start, (n, 3); would start without a guard, (n,); is a score not known."""
+    out = np.zeros((len(last), 3), np.int32)
+    opened = np.zeros(len(last), np.int32)
+    is_routed = False
+    for t, (one, where) in enumerate(zip(parts, place, strict=True)):
+        rule, table, k = one.rule, merged.tables[t], len(one.rows)
+        score = np.full(k, np.nan)
+        if isinstance(rule.choose, Router):
+            is_routed = True
+            cheap = _dearer_first(world, rule.choose) == (end == "most")
+            score[:] = -np.inf if cheap else np.inf
+        tasks, task = _tasks(world, one)
+        columns = Columns(
+            one.sequence, hour_of_week(world.table.arrival_ns[one.rows]), task, score,
+            world.table.input_tok[one.rows].astype(np.int64),
+            world.table.output_tok[one.rows].astype(np.int64),
+            np.full(k, np.nan) if world.table.deadline_s is None
+            else np.asarray(world.table.deadline_s[one.rows], np.float64),
+            np.zeros(k), _local(last[where], merged.table.names, table.names),
+        )  # fmt: skip
+        out[where] = (entries(rule, table, columns, tasks) + merged.offset[t])[:, None]
+        nothing = columns._replace(input_tok=np.zeros(k, np.int64), output_tok=np.zeros(k, np.int64))
+        opened[where] = entries(rule, table, nothing, tasks) + merged.offset[t]
+        guard = rule.guard
+        if guard is not None and guard.usd is not None:
+            for column, spent in ((1, guard.soft_frac * guard.usd), (2, guard.usd)):
+                bars = columns._replace(spent_usd=np.full(k, spent))
+                out[where, column] = entries(rule, table, bars, tasks) + merged.offset[t]
+    return out, opened, is_routed
+
+
+def _dearer_first(world: World, choice: Router) -> bool:
+    """Whether ``cheap`` costs more a token than ``strong``."""
+    usd = []
+    for name in (choice.cheap, choice.strong):
+        one = world.deployments[name]
+        tokens = {
+            "input_tok": np.array([1000]), "output_tok": np.array([300]), "cached_tok": np.array([0]),
+            "cache_write_tok": np.array([0]),
+        }  # fmt: skip
+        usd.append(int(price_of(world, one, tokens)[0][0]) if isinstance(one, Api) else 0)
+    return usd[0] > usd[1]
+
+
+def _tasks(world: World, one: Traffic) -> tuple[tuple[str, ...], Rows]:
+    """Tasks by name and each request's: that of its question, else its workload."""
+    if world.answers is not None and world.answers.tasks:
+        code = np.empty(len(one.rows), np.int64)
+        for s in np.unique(one.stream):
+            mine = one.stream == s
+            code[mine] = world.answers.task(world.streams[int(s)], one.rows[mine])
+        return world.answers.tasks, code
+    names = tuple(dict.fromkeys(stream.workload for stream in world.streams))
+    of = np.array([names.index(stream.workload) for stream in world.streams], np.int64)
+    return names, of[one.stream]
+
+
+def _local(last: Rows, names: Sequence[str], mine: Sequence[str]) -> Rows:
+    code = np.array([mine.index(name) if name in mine else -1 for name in names] + [-1], np.int64)
+    return code[last]
+
+
+def _sessions(
+    world: World,
+    parts: Sequence[Traffic],
+    place: Sequence[Rows],
+    rows: Rows,
+    served: npt.NDArray[np.int32],
+    names: Sequence[str],
+) -> Rows:
+    """Where each request's session was served first among those it may stay at; -1 nowhere yet."""
+    last = np.full(len(rows), NO_SESSION, np.int64)
+    if world.table.session is None:
+        return last
+    for one, where in zip(parts, place, strict=True):
+        if one.rule.sticky is None:
+            continue
+        among = {names.index(name) for name in one.rule.sticky.among}
+        stays: dict[int, int] = {}
+        for i, session in zip(where.tolist(), world.table.session[one.rows].tolist(), strict=True):
+            if session < 0:
+                continue
+            last[i] = stays.get(session, NO_SESSION)
+            if session not in stays and int(served[i]) in among:
+                stays[session] = int(served[i])
+    return last
+
+
+def _ended(merged: _Merged, rules: Sequence[Rule], filled: Filled, end: End) -> Table:
+    """The table with, where nothing says how an answer is judged, the outcome that costs least or most."""
+    table = merged.table
+    cost = filled.cost_fusd.mean(axis=0) + 1.0  # an attempt at a pool costs something too
+    chance = np.zeros_like(table.chance)
+    for rule, mine, offset in zip(rules, merged.tables, merged.offset, strict=True):
+        each = cost[[table.names.index(name) for name in mine.names]]
+        drawn: dict[int, tuple[float, int]] = {}
+        for start in mine.starts.values():
+            _worth(_Costs(rule, mine, each, end), int(start), (), drawn)
+        for s, (_, outcome) in drawn.items():
+            if outcome >= 0:
+                chance[offset + s, outcome] = 1.0
+    return replace(table, chance=chance)
+
+
+class _Costs(NamedTuple):
+    rule: Rule
+    table: Table
+    each: npt.NDArray[np.float64]
+    end: End
+
+
+def _worth(of: _Costs, s: int, pending: tuple[int, ...], drawn: dict[int, tuple[float, int]]) -> float:
+    """What is still spent from a state on, and in ``drawn`` the outcome that makes it so (-1 no more)."""
+    if s in drawn:
+        return drawn[s][0]
+    table, own = of.table, 0.0
+    if table.op[s] == TRY:
+        begun = table.targets[table.first[s] : table.first[s] + table.count[s]]
+        own = float(of.each[begun].sum())
+        pending = (*pending, *begun.tolist())
+    if not pending or table.op[s] not in (TRY, WAIT):
+        drawn[s] = (own, -1)
+        return own
+    can = _can(table, s, table.names[pending[0]], of.rule)
+    follow = {o: _worth(of, int(table.after[s, o]), pending[1:], drawn) for o in can}
+    best = (min if of.end == "least" else max)(follow, key=lambda o: follow[o])
+    drawn[s] = (own + follow[best], best)
+    return drawn[s][0]
+
+
+def _can(table: Table, s: int, name: str, rule: Rule) -> list[int]:
+    """Outcomes that an answer of a deployment may have in a state, as far as costs go."""
+    if name == rule.cache:
+        return [SERVED, MISSED]
+    if rule.first is not None and name == rule.first.deployment:
+        return [SERVED, MISSED]
+    choice = rule.choose
+    if isinstance(choice, Cascade) and name in choice.ask:
+        if choice.checked:
+            return [SERVED] if name == choice.ask[-1] else [PASSED, REJECTED]
+        groups = [o for o in range(GROUP0, OUTCOMES) if table.after[s, o] >= 0]
+        return groups or [SERVED]
+    return [SERVED]
+
+
+def _was_drawn(found: Closed, filled: Filled) -> bool:
+    """Whether any attempt was judged by what costs least or most."""
+    i, q = np.nonzero((found.deployment >= 0) & (found.begin_ps >= 0))
+    return bool((filled.judged[i, found.deployment[i, q]] < 0).any())
+
+
+def _times_of(found: Closed, filled: Filled) -> tuple[Floats, Floats]:
+    """Seconds to the first token that is shown and to the last; NaN where an attempt's are not known."""
+    e2e_unknown = np.zeros(len(found.served), np.bool_)
+    for q in range(found.deployment.shape[1]):
+        rows = np.flatnonzero((found.deployment[:, q] >= 0) & (found.begin_ps[:, q] >= 0))
+        e2e_unknown[rows] |= filled.e2e_unknown[rows, found.deployment[rows, q]]
+    ended = found.served >= 0
+    # What is shown only once it is whole is known as that is; else the answer's own first token must be.
+    own = filled.ttft_unknown[np.arange(len(ended)), np.maximum(found.served, 0)]
+    streamed = found.ttft_ps < found.e2e_ps
+    ttft, e2e = found.ttft_ps / PS_PER_S, found.e2e_ps / PS_PER_S
+    return (
+        np.where(ended & ~e2e_unknown & ~(own & streamed), ttft, np.nan),
+        np.where(ended & ~e2e_unknown, e2e, np.nan),
+    )
+
+
+def _gates(found: Closed, entry: npt.NDArray[np.int32]) -> Rows:
+    """Which entry each request took: the machine of a start is the run of states from it on."""
+    starts = np.unique(entry)
+    mine = starts[np.searchsorted(starts, found.state, side="right") - 1]
+    return np.asarray(np.argmax(entry == mine[:, None], axis=1), np.int64)
+
+
+def _downgraded(
+    found: Closed, table: Table, opened: npt.NDArray[np.int32], gate: Rows, filled: Filled
+) -> Stopped:
+    """Requests that a spent budget sent elsewhere, and what their first attempts would have cost more."""
+    began = np.flatnonzero((gate == 1) & (found.deployment[:, 0] >= 0) & (table.op[opened] == TRY))
+    first = table.targets[table.first[opened[began]]]
+    did = found.deployment[began, 0]
+    moved = first != did
+    rows, first, did = began[moved], first[moved], did[moved]
+    usd = (filled.cost_fusd[rows, first] - filled.cost_fusd[rows, did]) / 1e15
+    return Stopped(len(rows), float(usd.sum()))
+
+
+def _taken(
+    world: World,
+    parts: Sequence[Traffic],
+    traffic: Rows,
+    found: Closed,
+    names: Sequence[str],
+) -> Rows:
+    """Whose answer is taken: of a cascade whose answers agree the one that its table names."""
+    served = found.served.astype(np.int64)
+    for t, one in enumerate(parts):
+        choice = one.rule.choose
+        if not isinstance(choice, Cascade) or choice.checked or not choice.accept:
+            continue
+        mine = np.flatnonzero((traffic == t) & (served >= 0))
+        tasks, task = _tasks(world, one)
+        of_task = np.full(len(traffic), -1, np.int64)
+        of_task[np.flatnonzero(traffic == t)] = task
+        both = np.concatenate(
+            [
+                found.deployment[mine],
+                found.outcome[mine].astype(np.int32),
+                of_task[mine, None].astype(np.int32),
+            ],
+            axis=1,
+        )
+        kinds, which = np.unique(both, axis=0, return_inverse=True)
+        q = found.deployment.shape[1]
+        for k, kind in enumerate(kinds):
+            asked = [
+                (d, o) for d, o in zip(kind[:q], kind[q : 2 * q], strict=True)
+                if d >= 0 and names[d] in choice.ask
+            ]  # fmt: skip
+            tried = [attempt_of(names[d], int(o)) for d, o in asked]
+            letter = accepted(choice, tasks[kind[-1]], pattern(tried))
+            if letter is not None:
+                group = GROUP0 + ord(letter) - ord("A")
+                served[mine[which.ravel() == k]] = next(d for d, o in asked if o == group)
+    return served

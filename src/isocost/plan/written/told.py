@@ -1,0 +1,381 @@
+"""What a log came to under a plan's policies: cost, attempts, waiting, quality, and what was stopped."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from isocost.catalog import Catalog
+from isocost.catalog.evidence import may_replace
+from isocost.deployment import Api, ExactCache, Pool
+from isocost.errors import BadLimits
+from isocost.ledger import Ledger
+from isocost.plan.asked.streams import streams_of, week_of
+from isocost.plan.written.answers import Answers
+from isocost.plan.written.attempts import Rows, World
+from isocost.plan.written.closed import End, Loop, fewest, play, traffics
+from isocost.plan.written.file import PlanFile
+from isocost.plan.written.rerun import Rerun, today_of
+from isocost.policy.outcomes import read_outcomes
+from isocost.policy.rules import Cascade, Router, Rule
+from isocost.replay.run import Replayed, rent
+from isocost.trace.schema import Trace
+
+Z_95 = 1.959963984540054
+"""Standard deviations to either side that hold 95 % of a normal distribution."""
+MARGIN = 0.02
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """Of one deployment: requests whose answer was taken, attempts, dollars on all of them."""
+
+    deployment: str
+    requests: int
+    attempts: int
+    usd: float
+    ttft_p95_s: float | None
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """Percentiles of the time to the first token that is shown and to the last, over requests that are
+    answered, not deferred, and whose times are known: ``ttft_known_frac`` and ``e2e_known_frac`` of them.
+    """
+
+    ttft_p50_s: float | None
+    ttft_p95_s: float | None
+    e2e_p50_s: float | None
+    e2e_p95_s: float | None
+    ttft_known_frac: float
+    e2e_known_frac: float
+
+
+class Quality(msgspec.Struct, frozen=True):
+    """Mean quality with its 95 % interval: ``outcomes``: grades; ``catalog``: shared benchmarks' difference
+    from today's model, 0 the same."""
+
+    source: str
+    mean: float
+    low: float
+    high: float
+    known_frac: float
+
+
+class Stop(msgspec.Struct, frozen=True):
+    """What a guard did: ``input``, ``output``, ``budget`` (refused) or ``downgraded``; ``usd``: what was not
+    spent on first attempts."""
+
+    why: str
+    requests: int
+    usd: float
+
+
+class Played(msgspec.Struct, frozen=True):
+    """One way that the log may have gone. ``usd`` is of its span: tokens of all attempts, and rent.
+
+    ``attempts_per_request`` and ``escalated_frac`` are of requests that were not refused; a cache is no
+    attempt.
+    """
+
+    requests: int
+    usd: float
+    usd_per_month: float
+    at_least: bool
+    attempts_per_request: float
+    escalated_frac: float
+    deferred: int
+    answered: list[Answered]
+    waiting: Waiting | None
+    quality: Quality | None
+    stopped: list[Stop]
+
+
+class Policed(msgspec.Struct, frozen=True):
+    """A log under a plan's policies.
+
+    ``least`` and ``most`` are one where every answer's judgement is known, else the cheapest and the dearest
+    that any judgements can make it. ``without``: the same log and fleet with no policy, ``None`` where the
+    plan does not say where requests would go then.
+    """
+
+    is_known: bool
+    least: Played
+    most: Played
+    without: Played | None
+    notes: list[str]
+
+
+def police(
+    trace: Trace, plan: PlanFile, catalog: Catalog, outcomes: Path | None = None
+) -> tuple[Policed, Rerun]:
+    """Play a log under a plan's policies; the second is the dearest way, for its limits.
+
+    Raises:
+        BadLimits: a stream that nothing covers, or rules that cannot be played.
+        BadInput: OUTCOMES that cannot be read.
+    """
+    on = date.fromisoformat(plan.basis.priced_on)
+    table = trace.requests()
+    week = week_of(table, np.ones(168), "flat")
+    streams = tuple(streams_of(trace, table, week, plan.basis.now))
+    answers = None
+    notes: list[str] = []
+    if outcomes is not None:
+        read = read_outcomes(outcomes)
+        answers = Answers.of(read, table, plan.deployments)
+        notes += read.notes
+    deployments = {each.id: each for each in plan.deployments}
+    pools = {schedule.deployment: schedule for schedule in plan.fleet.pools}
+    world = World(catalog, on, trace, table, streams, deployments, pools, answers)
+    parts = traffics(world, plan, with_policies=True)
+    hours = world.at.number("finance/any", "hours_per_month")
+    month = hours * 3600.0 / week.span_s
+    loops = {end: play(world, parts, end) for end in _ENDS[:1]}
+    is_known = not any(loop.drawn for loop in loops["least"])
+    if not is_known:
+        loops["most"] = play(world, parts, "most")
+    ways = [_played(world, plan, loop, month) for loop in loops.values()]
+    dearest = max(range(len(ways)), key=lambda k: ways[k].usd)
+    try:
+        plain = _played(world, plan, play(world, traffics(world, plan, with_policies=False), "most"), month)
+    except BadLimits:
+        plain = None
+    notes += _notes(world, [one.rule for one in parts], is_known)
+    found = Policed(is_known, min(ways, key=lambda way: way.usd), ways[dearest], plain, notes)
+    return found, _rerun(world, list(loops.values())[dearest], week.span_s)
+
+
+_ENDS: tuple[End, ...] = ("least", "most")
+
+
+def _played(world: World, plan: PlanFile, loops: Sequence[Loop], month: float) -> Played:
+    answered: dict[str, list[float]] = {}
+    attempts = n = tried = escalated = deferred = unpriced = 0
+    waits: list[npt.NDArray[np.float64]] = []
+    ttft_of: dict[str, list[npt.NDArray[np.float64]]] = {}
+    stops: dict[str, list[float]] = {}
+    for loop in loops:
+        i, q = _begun(loop)
+        d = loop.found.deployment[i, q]
+        n, attempts = n + len(loop.rows), attempts + _model_attempts(world, loop, d)
+        tried += len(np.unique(i))
+        unpriced += int((~loop.priced[i, d]).sum())
+        escalated += _escalated(loop)
+        batch = _is_batch(world, loop)
+        late = batch & (loop.served >= 0)
+        deferred += int(late.sum())
+        now = (loop.served >= 0) & ~batch
+        times = np.stack([loop.ttft_s, loop.e2e_s], axis=1)
+        waits.append(times[now])
+        for code, name in enumerate(loop.names):
+            told = answered.setdefault(name, [0, 0, 0])
+            told[0] += int((loop.served == code).sum())
+            told[1] += int((d == code).sum())
+            told[2] += _whole(loop.cost_fusd[i[d == code], code])
+            ttft_of.setdefault(name, []).append(times[now & (loop.served == code), 0])
+        for why, stop in (*loop.refused.items(), ("downgraded", loop.downgraded)):
+            held = stops.setdefault(why, [0, 0.0])
+            held[0], held[1] = held[0] + stop.requests, held[1] + stop.usd
+    rents = {}
+    for schedule in plan.fleet.pools:
+        pool = world.deployments[schedule.deployment]
+        if isinstance(pool, Pool):
+            charges = rent(pool, schedule, world.table, 0.0)[1]
+            rents[pool.id] = sum(charge.amount_fusd for charge in charges)
+    for name, fusd in rents.items():
+        answered.setdefault(name, [0, 0, 0])[2] += fusd
+    rows = [
+        Answered(name, int(one[0]), int(one[1]), int(one[2]) / 1e15, _p95(ttft_of.get(name, [])))
+        for name, one in answered.items()
+        if one[1] or one[2]
+    ]
+    usd = sum(int(one[2]) for one in answered.values()) / 1e15
+    stopped = [Stop(why, int(one[0]), one[1]) for why, one in stops.items() if one[0]]
+    return Played(
+        n, usd, usd * month + plan.fleet.standing_usd_per_month, unpriced > 0, attempts / max(1, tried),
+        escalated / max(1, tried), deferred, sorted(rows, key=lambda row: -row.usd),
+        _waiting(np.concatenate(waits)), _quality(world, loops), stopped,
+    )  # fmt: skip
+
+
+def _whole(values: Rows) -> int:
+    """The exact sum of amounts that together may pass 64 bits."""
+    return (int((values >> 31).sum()) << 31) + int((values & (2**31 - 1)).sum())
+
+
+def _begun(loop: Loop) -> tuple[Rows, Rows]:
+    i, q = np.nonzero((loop.found.deployment >= 0) & (loop.found.begin_ps >= 0))
+    return np.asarray(i, np.int64), np.asarray(q, np.int64)
+
+
+def _model_attempts(world: World, loop: Loop, d: npt.NDArray[np.int32]) -> int:
+    """Attempts at anything but a cache."""
+    is_model = np.array([not isinstance(world.deployments[name], ExactCache) for name in loop.names])
+    return int(is_model[d].sum())
+
+
+def _is_batch(world: World, loop: Loop) -> npt.NDArray[np.bool_]:
+    batch = [isinstance(one := world.deployments[name], Api) and one.tier == "batch" for name in loop.names]
+    return np.array([*batch, False])[loop.served]
+
+
+def _escalated(loop: Loop) -> int:
+    """Requests of cascades that were put to more deployments than the first asked."""
+    total = 0
+    for t, one in enumerate(loop.traffics):
+        choice = one.rule.choose
+        if isinstance(choice, Cascade):
+            asked = np.array([name in choice.ask for name in loop.names] + [False])
+            mine = loop.traffic == t
+            begun = np.where(loop.found.begin_ps[mine] >= 0, loop.found.deployment[mine], -1)
+            total += int((asked[begun].sum(axis=1) > choice.together).sum())
+    return total
+
+
+def _p95(parts: Sequence[npt.NDArray[np.float64]]) -> float | None:
+    values = np.concatenate(parts) if parts else np.zeros(0)
+    values = values[~np.isnan(values)]
+    return float(np.percentile(values, 95)) if len(values) else None
+
+
+def _waiting(times: npt.NDArray[np.float64]) -> Waiting | None:
+    if not len(times):
+        return None
+    found: list[float | None] = []
+    for column in times.T:
+        told = column[~np.isnan(column)]
+        found += [float(np.percentile(told, q)) if len(told) else None for q in (50, 95)]
+    known = 1.0 - np.isnan(times).mean(axis=0)
+    return Waiting(found[0], found[1], found[2], found[3], float(known[0]), float(known[1]))
+
+
+def _quality(world: World, loops: Sequence[Loop]) -> Quality | None:
+    """Quality of the answers taken: by grades where given, else by the catalog's benchmarks."""
+    return _graded(world, loops) if world.answers is not None else _expected(world, loops)
+
+
+def _graded(world: World, loops: Sequence[Loop]) -> Quality | None:
+    assert world.answers is not None
+    weight = np.zeros(len(world.answers.outcomes))
+    whole = np.zeros(len(world.answers.outcomes))
+    answered = 0
+    for loop in loops:
+        answered += int((loop.served >= 0).sum())
+        for one in loop.traffics:
+            place = np.searchsorted(loop.rows, one.rows)
+            for s in np.unique(one.stream):
+                mine = one.stream == s
+                question = world.answers.question(world.streams[int(s)], one.rows[mine])
+                served = loop.served[place[mine]]
+                for code, name in enumerate(loop.names):
+                    j = world.answers.column.get(name)
+                    if j is not None:
+                        q = question[served == code]
+                        q = q[np.isfinite(world.answers.outcomes.quality[q, j])]
+                        np.add.at(weight, q, 1.0)
+                        np.add.at(whole, q, world.answers.outcomes.quality[q, j])
+    known = weight.sum()
+    if not known:
+        return None
+    mean = float(whole.sum() / known)
+    low, high = interval(mean, float(known**2 / (weight**2).sum()))
+    return Quality("outcomes", mean, low, high, float(known / max(1, answered)))
+
+
+def interval(mean: float, n: float) -> tuple[float, float]:
+    """Wilson's 95 % interval of a mean of n values in [0, 1]; wide where all are alike, as it must be.
+
+    >>> [round(x, 3) for x in interval(1.0, 100)], [round(x, 3) for x in interval(0.5, 1e9)]
+    ([0.963, 1.0], [0.5, 0.5])
+    """
+    z = Z_95**2 / n
+    middle = (mean + z / 2) / (1 + z)
+    half = math.sqrt(z * mean * (1 - mean) + z * z / 4) / (1 + z)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def _expected(world: World, loops: Sequence[Loop]) -> Quality | None:
+    """Shared benchmarks' difference from today's models, weighed by requests; ``None`` where any is not
+    known, or where what is read of answers or questions decides, which averages say nothing of."""
+    total = difference = low = high = 0.0
+    for loop in loops:
+        for one in loop.traffics:
+            if isinstance(one.rule.choose, Cascade | Router) or one.rule.first or one.rule.shape:
+                return None
+            served = loop.served[np.searchsorted(loop.rows, one.rows)]
+            for s, code in {*zip(one.stream.tolist(), served.tolist(), strict=True)}:
+                if code < 0:
+                    continue
+                stream, deployment = world.streams[s], world.deployments[loop.names[code]]
+                k = int(((one.stream == s) & (served == code)).sum())
+                total += k
+                if isinstance(deployment, ExactCache):
+                    continue
+                offering = today_of(world.at, stream)
+                today = stream.model if offering is None else offering.serves or stream.model
+                verdict = may_replace(world.at, deployment.model, today, MARGIN)
+                if math.isnan(verdict.difference):
+                    return None
+                difference += k * verdict.difference
+                low, high = low + k * verdict.lower, high + k * verdict.upper
+    return Quality("catalog", difference / total, low / total, high / total, 1.0) if total else None
+
+
+def _notes(world: World, rules: Sequence[Rule], is_known: bool) -> list[str]:
+    """What the figures rest on, in sentences."""
+    notes = []
+    names = list(dict.fromkeys(name for rule in rules for name in rule.deployments()))
+    if not is_known:
+        notes.append(
+            "Nothing says which answers agree, pass a checker or score high: both ends are played. Grade a "
+            "sample (isocost measure) and give it with --outcomes"
+        )
+    if world.answers is not None and (absent := [x for x in names if _lacks(world, x)]):
+        notes.append(f"OUTCOMES has no answers of {', '.join(absent)}")
+    if any(isinstance(rule.choose, Cascade) and rule.choose.checked for rule in rules) and world.answers:
+        notes.append("The checker is taken to pass what was graded 0.5 or more: a real one errs")
+    if any(rule.recover or rule.hedge for rule in rules):
+        notes.append("Only what a pool cannot hold fails: failures of APIs are not played")
+    if any(rule.guard and rule.guard.most_output_tok is not None for rule in rules):
+        notes.append("most_output_tok is held against what was answered: a log says no more")
+    if any(rule.shape for rule in rules):
+        notes.append("What cutting does to quality is not known")
+    if any(rule.cache for rule in rules) and world.table.prompt_key is None:
+        notes.append("The log does not say which prompts are equal: the exact cache answers nothing")
+    for name in (x for x in names if x in world.pools):
+        schedule, least = world.pools[name], fewest(world, name)
+        if any(schedule.replicas(hour) != least for hour in range(168)):
+            notes.append(
+                f"{name} waits as with its fewest replicas, {least}; its rent is that of the schedule"
+            )
+        if schedule.overflow_outstanding >= 0:
+            notes.append(f"{name} turns nobody away here: who finds it full waits")
+        if world.table.block_ids is not None:
+            notes.append(f"{name} reads no prompt from its cache here")
+    return notes
+
+
+def _lacks(world: World, name: str) -> bool:
+    assert world.answers is not None
+    return name not in world.answers.column and not isinstance(world.deployments[name], ExactCache)
+
+
+def _rerun(world: World, loops: Sequence[Loop], span_s: float) -> Rerun:
+    """As a replay of routes: what limits are held against, without requests refused or deferred."""
+    n = len(world.table)
+    ttft, e2e, tok = np.full(n, np.nan), np.full(n, np.nan), np.zeros(n, np.int64)
+    counted = np.zeros(n, np.bool_)
+    for loop in loops:
+        ttft[loop.rows], e2e[loop.rows] = loop.ttft_s, loop.e2e_s
+        tok[loop.rows] = loop.output_tok
+        counted[loop.rows] = (loop.served >= 0) & ~_is_batch(world, loop)
+    where = np.full(n, -1, np.int32)
+    replayed = Replayed(Ledger(), tuple(world.deployments), where, ttft, e2e, {}, {}, 0, tok, {}, {})
+    streams = [replace(stream, rows=stream.rows[counted[stream.rows]]) for stream in world.streams]
+    return Rerun(replayed, tuple(s for s in streams if len(s.rows)), world.table, span_s)
