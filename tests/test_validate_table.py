@@ -102,3 +102,20 @@ def test_other_predictors_come_from_facts(catalog: Catalog) -> None:
 def test_compare_refuses_an_absent_file(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no such file"):
         compare("energy", tmp_path / "absent.csv")
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize("name", ["noise.csv", "noise.parquet", "empty.csv", "folder"])
+def test_a_file_that_cannot_be_read_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, name: str
+) -> None:
+    file = tmp_path / name
+    if name == "folder":
+        file.mkdir()
+    else:
+        file.write_bytes(b"" if name == "empty.csv" else bytes(range(256)) * 9)
+    assert main(["validate", kind, str(file)]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert str(tmp_path) in captured.err

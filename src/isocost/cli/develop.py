@@ -432,7 +432,10 @@ def _accounts(way: Way) -> dict[str, object]:
 
 
 def _number(text: str) -> float:
-    return float(tokens(text))
+    try:
+        return float(tokens(text))
+    except BadInput:
+        raise BadInput(f"{text!r} is not a count", fix="Type a number like 8e9, 8B or 2T") from None
 
 
 def _day(text: str | None) -> date:

@@ -82,7 +82,7 @@ def read_ask(path: Path) -> Ask:
         raise BadInput("no such file", where=str(path), fix="See examples/slm.toml")
     try:
         ask = msgspec.toml.decode(path.read_bytes(), type=Ask)
-    except msgspec.DecodeError as wrong:
+    except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
         raise BadInput(str(wrong), where=str(path), fix="docs/develop.md lists the fields") from None
     return checked(ask, str(path))
 
@@ -93,7 +93,7 @@ def checked(ask: Ask, where: str = "") -> Ask:
     Raises:
         BadInput: a number that no model has.
     """
-    small = 1e6
+    small, most = 1e6, 1e18
     positive = {
         "params": ask.params,
         "gpu_hours": ask.gpu_hours,
@@ -107,6 +107,11 @@ def checked(ask: Ask, where: str = "") -> Ask:
         raise BadInput(
             f"params = {ask.params:g} is less than a million", where=where, fix="Write 8e9 for 8 billion"
         )
+    for name, value in (("params", ask.params), ("tokens", ask.tokens)):
+        if not value <= most:
+            raise BadInput(
+                f"{name} = {value:g} is beyond any model", where=where, fix="Write 8e9 for 8 billion"
+            )
     if ask.params_active is not None and not 0 < ask.params_active <= ask.params:
         raise BadInput("params_active is not between 0 and params", where=where)
     if ask.mfu_frac is not None and not 0 < ask.mfu_frac < 1:

@@ -94,7 +94,7 @@ def bills(catalog: Catalog, file: Path) -> Result:
     Raises:
         BadInput: the file lacks a column or holds a value that cannot be read.
     """
-    with file.open(encoding="utf-8", newline="") as lines:
+    with file.open(encoding="utf-8-sig", newline="") as lines:
         reader = csv.DictReader(lines)
         missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
         if missing:

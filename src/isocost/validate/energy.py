@@ -173,7 +173,7 @@ def read_runs(file: Path) -> list[dict[str, Any]]:
     import duckdb
 
     if not file.is_file():
-        raise BadInput("no such file", where=str(file))
+        raise BadInput("no such file", where=str(file), fix="Check the path")
     reader = "read_parquet" if file.suffix == ".parquet" else "read_csv_auto"
     with duckdb.connect() as db:
         found = {
@@ -182,7 +182,9 @@ def read_runs(file: Path) -> list[dict[str, Any]]:
         }
         missing = [name for name in COLUMNS if name not in found]
         if missing:
-            raise BadInput(f"no column {', '.join(missing)}", where=str(file))
+            raise BadInput(
+                f"no column {', '.join(missing)}", where=str(file), fix=f"It needs {', '.join(COLUMNS)}"
+            )
         parts = [
             f"cast({name} as varchar)" if name in TEXTS else f"try_cast({name} as double)" for name in COLUMNS
         ]

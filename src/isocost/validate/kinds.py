@@ -118,6 +118,8 @@ def compare(
     Raises:
         BadInput: no such kind, no such file, or a file that the kind cannot read.
     """
+    import duckdb
+
     kind = kind_of(name)
     if not file.exists():
         raise BadInput("no such file", where=str(file), fix="Check the path")
@@ -131,7 +133,13 @@ def compare(
                 f"{name} is one file", where=str(second), fix=f"Type: isocost validate {name} {file}"
             )
         beside = (*beside, second)
-    found = getattr(importlib.import_module(module), function)(file, *beside)
+    try:
+        found = getattr(importlib.import_module(module), function)(file, *beside)
+    except (UnicodeDecodeError, duckdb.Error) as wrong:
+        raise BadInput(
+            f"cannot read it: {str(wrong).splitlines()[0].rstrip('.')}", where=str(file),
+            fix="Give CSV in UTF-8, or Parquet",
+        ) from None  # fmt: skip
     report = dict(found) if isinstance(found, Mapping) else msgspec.structs.asdict(found)
     report.pop("path", None)
     if not isinstance(report["rows"], int):

@@ -106,7 +106,7 @@ def _blocks(prompt: NDArray[np.int64], ids: list[NDArray[np.int64]], block_tok: 
 def _rows(file: Path) -> list[dict[str, str]]:
     """The file's rows, with their columns and integers checked."""
     try:
-        with file.open(encoding="utf-8", newline="") as lines:
+        with file.open(encoding="utf-8-sig", newline="") as lines:
             reader = csv.DictReader(lines)
             rows = list(reader)
             named = reader.fieldnames or ()

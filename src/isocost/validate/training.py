@@ -134,8 +134,8 @@ def read_rows(file: Path) -> list[dict[str, str]]:
         BadInput: the file is absent or lacks a column.
     """
     if not file.is_file():
-        raise BadInput("no such file", where=str(file))
-    with file.open(encoding="utf-8", newline="") as opened:
+        raise BadInput("no such file", where=str(file), fix="Check the path")
+    with file.open(encoding="utf-8-sig", newline="") as opened:
         reader = csv.DictReader(opened)
         missing = sorted(set(COLUMNS) - set(reader.fieldnames or ()))
         if missing:
