@@ -41,6 +41,7 @@ slos = st.builds(
     st.none() | st.lists(words, max_size=2).map(tuple),
     st.none() | st.lists(words, max_size=2).map(tuple),
     st.none() | st.integers(0, 3),
+    st.none() | st.integers(0, 3),
     st.none() | st.floats(0, 100),
 )
 

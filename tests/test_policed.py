@@ -152,6 +152,47 @@ def test_a_budget_stops_and_says_what(trace: Trace, catalog: Catalog) -> None:
     assert sum(row.requests for row in found.most.answered) + refused == 300
 
 
+def test_without_policies_or_routes_a_log_costs_what_its_bill_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bill's engine reads each row's own model and date; replay's path to it is another."""
+    lines = (ROOT / "examples" / "litellm_spendlogs.csv").read_text().splitlines(keepends=True)
+    demand = [line for line in lines[1:1200] if line.rstrip().endswith(",success")]
+    (tmp_path / "log.csv").write_text("".join([lines[0], *demand]))
+    (tmp_path / "policy.toml").write_text(PLAN)
+    monkeypatch.chdir(tmp_path)
+    assert main(["replay", "log.csv", "--plan", "policy.toml", "--json"]) == 0
+    without = json.loads(capsys.readouterr().out)["policy"]["without"]
+    assert main(["bill", "log.csv", "--json"]) == 0
+    billed = json.loads(capsys.readouterr().out)
+    assert without["usd"] == pytest.approx(float(billed["usd"]), rel=1e-9)
+
+
+def test_a_pool_waits_is_rented_and_takes_what_a_cascade_sends(trace: Trace, catalog: Catalog) -> None:
+    case = (ROOT / "tests" / "cases" / "plan.toml").read_text()
+    pool = case[
+        case.index('[[deployment]]\ntype = "pool"') : case.index('[[deployment]]\ntype = "exact-cache"')
+    ]
+    rule = (
+        '[[policy]]\nworkload = "*"\n[policy.choose]\nkind = "cascade"\nchecked = true\n'
+        f'ask = ["self/small", "{BIG}"]\n'
+    )
+    plan = loads(f"{BASIS}\n{pool}\n{rule}{case[case.index('[[pool]]') :]}")
+    found, _ = police(trace, plan, catalog)
+    least, most = ({row.deployment: row for row in way.answered} for way in (found.least, found.most))
+    assert least["self/small"].requests == most[BIG].requests == most["self/small"].attempts == 300
+    assert least["self/small"].usd == most["self/small"].usd > 0
+    assert found.least.waiting is not None
+    assert found.most.waiting is not None
+    alone_s = found.least.waiting.e2e_p50_s
+    assert alone_s is not None
+    # It thinks: ten times as many tokens. 1,000 steps of 20 ms, 1 ms for the sequence and 0.1 us for each of
+    # some 1,500 tokens held, after 100 us for each of about 1,000 tokens of prompt.
+    assert alone_s == pytest.approx(1000 * (0.02 + 0.001 + 0.00015) + 0.1, rel=0.005)
+    assert found.most.waiting.e2e_p50_s == pytest.approx(alone_s + 2.0, abs=0.05)
+    assert found.most.waiting.ttft_p50_s == pytest.approx(alone_s + 0.5, abs=0.05)
+
+
 def test_a_guard_on_length_costs_what_it_refused(trace: Trace, catalog: Catalog) -> None:
     text = f"guard = {{ most_input_tok = 999 }}\n{FIXED}"
     found, _ = police(trace, policy(text), catalog)

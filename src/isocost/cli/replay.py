@@ -178,6 +178,8 @@ def _quality(found: Quality | None) -> str:
     """Mean and interval; a difference where the catalog's benchmarks are all that is known."""
     if found is None:
         return "not known"
+    if found.source == "catalog" and found.low == found.high == 0.0:
+        return "as today"
     scale, sign = 100.0, "+" if found.source == "catalog" else ""
     said = f"{found.mean * scale:{sign}.1f} ({found.low * scale:{sign}.1f} to {found.high * scale:{sign}.1f})"
     return f"{said} pt" if found.source == "catalog" else f"{said} %"

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from isocost.deployment import Api, ExactCache, Pool
+from isocost.deployment import Api, Deployment, ExactCache, Pool, open_weights
 from isocost.errors import BadLimits, BadTrace
 from isocost.plan.asked.streams import Stream
 from isocost.plan.written.attempts import Filled, Floats, Rows, Traffic, World, fill, price_of
@@ -114,6 +114,20 @@ def _today(world: World, stream: Stream) -> Route:
         where="plan.toml",
         fix='Add a [[policy]], or a [[route]] with model = "*"',
     )
+
+
+def with_todays(world: World) -> World:
+    """The same with every offering that the log's requests go to today among the deployments."""
+    more: dict[str, Deployment] = dict(world.deployments)
+    subjects = {one.subject for one in more.values() if isinstance(one, Api) and one.tier == "standard"}
+    for stream in world.streams:
+        offering = today_of(world.at, stream)
+        if offering is not None and offering.serves and offering.subject not in subjects:
+            subjects.add(offering.subject)
+            option = "hosted" if open_weights(world.at, offering.serves) else "api"
+            name = offering.id
+            more[name] = Api(name, offering.subject, offering.provider, offering.serves, option)
+    return replace(world, deployments=more)
 
 
 def _rule_of(route: Route) -> Rule:

@@ -13,14 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from isocost.catalog import Catalog
-from isocost.catalog.evidence import may_replace
+from isocost.catalog.evidence import may_replace, output_ratio
 from isocost.deployment import Api, ExactCache, Pool
 from isocost.errors import BadLimits
 from isocost.ledger import Ledger
 from isocost.plan.asked.streams import streams_of, week_of
+from isocost.plan.market.offers import planned
 from isocost.plan.written.answers import Answers
 from isocost.plan.written.attempts import Rows, World
-from isocost.plan.written.closed import End, Loop, fewest, play, traffics
+from isocost.plan.written.closed import End, Loop, fewest, play, traffics, with_todays
 from isocost.plan.written.file import PlanFile
 from isocost.plan.written.rerun import Rerun, today_of
 from isocost.policy.outcomes import read_outcomes
@@ -143,7 +144,8 @@ def police(
     ways = [_played(world, plan, loop, month) for loop in loops.values()]
     dearest = max(range(len(ways)), key=lambda k: ways[k].usd)
     try:
-        plain = _played(world, plan, play(world, traffics(world, plan, with_policies=False), "most"), month)
+        today = with_todays(world)
+        plain = _played(today, plan, play(today, traffics(today, plan, with_policies=False), "most"), month)
     except BadLimits:
         plain = None
     notes += _notes(world, [one.rule for one in parts], is_known)
@@ -348,6 +350,8 @@ def _notes(world: World, rules: Sequence[Rule], is_known: bool) -> list[str]:
         notes.append("What cutting does to quality is not known")
     if any(rule.cache for rule in rules) and world.table.prompt_key is None:
         notes.append("The log does not say which prompts are equal: the exact cache answers nothing")
+    if longer := _supposed(world, rules):
+        notes.append(f"Not measured: answers of {longer} as today's")
     for name in (x for x in names if x in world.pools):
         schedule, least = world.pools[name], fewest(world, name)
         if any(schedule.replicas(hour) != least for hour in range(168)):
@@ -359,6 +363,25 @@ def _notes(world: World, rules: Sequence[Rule], is_known: bool) -> list[str]:
         if world.table.block_ids is not None:
             notes.append(f"{name} reads no prompt from its cache here")
     return notes
+
+
+def _supposed(world: World, rules: Sequence[Rule]) -> str:
+    """How long answers of models are taken to be that nobody measured beside today's."""
+    found: dict[str, set[float]] = {}
+    names = dict.fromkeys(name for rule in rules for name in rule.deployments())
+    for stream in world.streams:
+        offering = today_of(world.at, stream)
+        today = stream.model if offering is None else offering.serves or stream.model
+        for name in names:
+            one = world.deployments[name]
+            if not isinstance(one, ExactCache):
+                ratio = output_ratio(world.at, today, one.model)
+                if not ratio.known and planned(ratio) != 1.0:
+                    found.setdefault(name, set()).add(round(planned(ratio), 1))
+    return ", ".join(
+        f"{name} {min(each):g}" + (f" to {max(each):g}" if len(each) > 1 else "") + " times as long"
+        for name, each in found.items()
+    )
 
 
 def _lacks(world: World, name: str) -> bool:
