@@ -148,6 +148,9 @@ def police(
         plain = _played(today, plan, play(today, traffics(today, plan, with_policies=False), "most"), month)
     except BadLimits:
         plain = None
+    waits = [way.waiting for way in (*ways, plain) if way is not None and way.waiting is not None]
+    if any(one.ttft_known_frac < one.e2e_known_frac for one in waits):
+        notes.append("The log has no first token of some answers (not streamed): TTFT is of the others")
     notes += _notes(world, [one.rule for one in parts], is_known)
     found = Policed(is_known, min(ways, key=lambda way: way.usd), ways[dearest], plain, notes)
     return found, _rerun(world, list(loops.values())[dearest], week.span_s)
