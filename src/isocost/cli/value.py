@@ -86,7 +86,7 @@ def value(
     show(wrapped(_headline(of, lines, features)), "")
     _show_customers(of)
     if lines:
-        _show_plans(lines)
+        _show_plans(lines, ask.other_usd_per_month)
         _show_features(features)
     if fixed:
         assert ask.target_margin_frac is not None
@@ -155,7 +155,7 @@ def _show_customers(of: Customers) -> None:
     show(table)
 
 
-def _show_plans(lines: list[PlanLine]) -> None:
+def _show_plans(lines: list[PlanLine], other_usd: float) -> None:
     table = grid(
         ("price plan", "l"), ("customers", "r"), ("brings", "r"), ("costs", "r"), ("margin", "r"),
         ("80 %", "r"), ("at a loss", "r"), ("worst", "r"),
@@ -170,6 +170,8 @@ def _show_plans(lines: list[PlanLine]) -> None:
             f"{line.at_a_loss:,}", money(-line.heaviest_loss_usd) if line.heaviest_loss_usd else "-",
         )  # fmt: skip
     show("", table)
+    if other_usd:
+        show(wrapped(f"Costs include {money(other_usd)} a month beside the answers, shared evenly."))
 
 
 def _show_features(features: list[Feature]) -> None:

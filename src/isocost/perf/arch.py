@@ -107,7 +107,8 @@ def model_id_of(catalog_at: CatalogAt, name: str) -> str:
     if len(same) == 1:
         return same.pop()
     near = difflib.get_close_matches(wanted, known, n=3, cutoff=0.5)
-    fix = f"Near: {', '.join(near)}" if near else "Type 'isocost catalog list model/', or give its config.json"
+    listed = "Type 'isocost catalog list model/', or give its config.json"
+    fix = f"Near: {', '.join(near)}" if near else listed
     raise UnknownModel(f"no open-weights model {name!r}", fix=fix)
 
 
