@@ -142,10 +142,12 @@ def compare(
                 continue
             for key in catalog.keys(subject):
                 held = catalog.at(on).find(*key)
-                theirs = held is not None and key.attribute in states and held.source.startswith(family)
+                # What is worked out from the source's rows is none of its rows.
                 if (
                     held is not None
-                    and theirs
+                    and held.kind != "derived"
+                    and key.attribute in states
+                    and held.source.startswith(family)
                     and not _stated(keys.get((key.subject, key.attribute, key.when), ()), on)
                 ):
                     proposals.append(_proposal("gone", held, None, _text(held), on, "no longer stated"))

@@ -108,7 +108,7 @@ def energy_j_per_tok(power_w: ArrayLike, tok_per_s: ArrayLike) -> Floats:
 def wall_j_per_tok(j_per_tok: ArrayLike, host_power_ratio: ArrayLike, pue: ArrayLike) -> Floats:
     """Energy of a token at the meter of the building: boards, hosts, cooling and losses.
 
-    >>> float(wall_j_per_tok(2.0, 1.5, 1.2))
+    >>> round(float(wall_j_per_tok(2.0, 1.5, 1.2)), 9)
     3.6
     """
     return np.asarray(np.asarray(j_per_tok) * np.asarray(host_power_ratio) * np.asarray(pue))
