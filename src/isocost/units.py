@@ -70,7 +70,9 @@ SECONDS: Mapping[str, float] = {
 """Seconds in each unit of time that a person may type."""
 
 MONTHS: Mapping[str, float] = {"mo": 1.0, "month": 1.0, "yr": 12.0, "y": 12.0, "year": 12.0}
-DAYS_PER_MONTH = 365.25 / 12
+DAYS_PER_YEAR = 365.25
+DAYS_PER_MONTH = DAYS_PER_YEAR / 12
+WEEKS_PER_YEAR = DAYS_PER_YEAR / 7
 SCALE: Mapping[str, int] = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9, "t": 10**12}
 """Powers of ten that may follow a number; ``m`` is a million, in any case."""
 

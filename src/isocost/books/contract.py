@@ -24,10 +24,10 @@ from isocost.books.rounding import largest_remainder
 from isocost.books.statement import Line, Statement, month_of
 from isocost.catalog.prices import PRICES
 from isocost.errors import BadInput
+from isocost.ledger import FEMTO_PER_USD
 
 EntryKind = Literal["purchase", "fee", "shortfall", "credit", "unused"]
 ENTRIES: tuple[EntryKind, ...] = ("purchase", "fee", "shortfall", "credit", "unused")
-FUSD = 10**15
 HOURS = 24
 
 
@@ -368,7 +368,7 @@ class _Made:
                 base = sum(
                     part.billed for part in self.parts if part.line.month == month and rule.fits(part.line)
                 )
-                amount = _femto(Fraction(base, FUSD) * Fraction(rule.percent or 0) / 100)
+                amount = _femto(Fraction(base, FEMTO_PER_USD) * Fraction(rule.percent or 0) / 100)
                 if amount:
                     self._charge("fee", rule, begin, amount, amount, end=stop)
 
@@ -418,7 +418,7 @@ class _Made:
 
 def _femto(usd: Fraction) -> int:
     """Whole femto-dollars, halves to even."""
-    return round(usd * FUSD)
+    return round(usd * FEMTO_PER_USD)
 
 
 def _tokens(meter: str) -> bool:
@@ -448,7 +448,7 @@ def _contracted(line: Line, price: Discount | VolumeTier | None) -> int | None:
 def _volume(rule: Discount, line: Line) -> Fraction:
     """What a line adds to the volume that tiers count: list dollars or million tokens."""
     if rule.tiers[0].above_usd is not None:
-        return Fraction(line.amount_fusd, FUSD)
+        return Fraction(line.amount_fusd, FEMTO_PER_USD)
     return Fraction(line.quantity, 10**6) if _tokens(line.meter) else Fraction(0)
 
 

@@ -34,7 +34,6 @@ from isocost.books.residuals import (
     Reconciled,
 )
 from isocost.books.sides import (
-    FUSD,
     Charge,
     Darkness,
     Names,
@@ -52,6 +51,7 @@ from isocost.books.statement import Line, Requests, Statement, month_of, stateme
 from isocost.catalog import Catalog
 from isocost.catalog.names import provider_named
 from isocost.errors import BadInput
+from isocost.ledger import FEMTO_PER_USD
 from isocost.trace import open_trace
 from isocost.trace.charges import Invoice
 from isocost.trace.head import look
@@ -258,8 +258,8 @@ class _Work:
         line = one.line
         if line.list_amount is None or (line.currency != "USD" and not line.amount):
             return one
-        rate = one.fusd / (Fraction(line.amount) * FUSD) if line.amount else Fraction(1)
-        listed = Fraction(line.list_amount) * FUSD * rate
+        rate = one.fusd / (Fraction(line.amount) * FEMTO_PER_USD) if line.amount else Fraction(1)
+        listed = Fraction(line.list_amount) * FEMTO_PER_USD * rate
         if decimal_of_or_none(listed) is None:
             return one
         said = "the file's own list price less what it bills"

@@ -21,9 +21,9 @@ from isocost.books.statement import Statement
 from isocost.catalog import Catalog
 from isocost.catalog.names import resolve
 from isocost.errors import BadInput, UnknownModel
+from isocost.ledger import FEMTO_PER_USD
 from isocost.trace.charges import DIGITS, Invoice, InvoiceLine
 
-FUSD = 10**15
 NANO = Fraction(10**6)
 """A nano-dollar, in femto-dollars: digits of an amount below it are those of binary floats."""
 LEAST_NAMED = Fraction(1, 2)
@@ -124,18 +124,18 @@ def charges_of(invoice: Invoice, overlay: Overlay, models: Names) -> list[Charge
     """
     found = []
     for line in invoice.lines:
-        booked = own = Fraction(line.amount) * FUSD
+        booked = own = Fraction(line.amount) * FEMTO_PER_USD
         if line.currency != "USD":
             day = line.day or (invoice.period[1] if invoice.period else date.min)
             rate = overlay.rate(line.currency, invoice.provider, day)
-            stated = None if line.usd is None else Fraction(line.usd) * FUSD
+            stated = None if line.usd is None else Fraction(line.usd) * FEMTO_PER_USD
             if rate is None and stated is None:
                 raise BadInput(
                     f"an amount in {line.currency} on {day}, and no rate of it",
                     where=f"{invoice.provider}, line {line.line}",
                     fix=f"Give in the overlay [[currency]] code = '{line.currency}', usd = 1.08, source",
                 )
-            amount = Fraction(line.amount) * FUSD
+            amount = Fraction(line.amount) * FEMTO_PER_USD
             booked = amount * Fraction(rate.usd) if rate is not None else stated or Fraction(0)
             at = rate.invoiced_usd if rate is not None else None
             own = stated if stated is not None else amount * Fraction(at) if at is not None else booked

@@ -27,7 +27,6 @@ MORE = 10.0
 """How much larger a budget is, to see what the next hundredth of a nat then costs."""
 ENDLESS = 1e15
 TRAINED = "gpt-3", "opt-175b", "gpt-4", "gemini-1.0-ultra"
-SMALL_PARAMS = 16e9
 
 
 def q4(world: World, claim: Claim) -> Finding:

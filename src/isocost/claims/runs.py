@@ -22,9 +22,8 @@ from isocost.claims.finding import (
 from isocost.claims.world import World
 from isocost.develop import Ask, way
 from isocost.develop.published import ANY
-from isocost.units import money, money_range
+from isocost.units import DAYS_PER_YEAR, money, money_range
 
-HORIZON_YEAR_DAYS = 365.25
 ACCELERATORS = ("prices/rental/h100-sxm", "usd_per_gpu_h", "term=on_demand")
 COMPUTE = "final run alone, by three methods of costing; money of the year of publication"
 ROLES = (
@@ -156,7 +155,7 @@ def q11(world: World, claim: Claim) -> Finding:
         f"{said(figures)} by boundary",
         figures,
         COMPUTE,
-        "another price of an hour: 30.84 million of them are disclosed",
+        "another price of an hour: the accelerator-hours are disclosed",
     )
 
 
@@ -254,7 +253,7 @@ def q16(world: World, claim: Claim) -> Finding:
     """A billion for the next class: the trend of the frontier carried on, and what was disclosed."""
     day = date.fromisoformat(world.at.text(claim.subject, "claimed_on"))
     growth = world.at.fact("disclosed/frontier", "cost_growth_per_year")
-    years = (day - world.known("gpt-4").run.published).days / HORIZON_YEAR_DAYS
+    years = (day - world.known("gpt-4").run.published).days / DAYS_PER_YEAR
     times = float(growth.value) ** years
     figures = []
     for base in boundaries(world, "gpt-4", whole=False):

@@ -35,7 +35,6 @@ GROUPS = {
 }.items
 REASONING = "reasoning"
 CREATIVE = "creative"
-SMALL_PARAMS = 16e9
 
 
 def _hour(world: World) -> tuple[float, tuple[str, ...]]:
@@ -318,7 +317,7 @@ def d21(world: World, claim: Claim) -> Finding:
             continue
         by_kind = sorted((median(values), kind) for kind, values in kinds.items())
         spread = by_kind[-1][0] - by_kind[0][0]
-        small = params is not None and float(params.value) <= SMALL_PARAMS
+        small = params is not None and float(params.value) <= world.at.number("slm/lora-8b", "most_params")
         gaps[small].append(spread)
         if small:
             words = (

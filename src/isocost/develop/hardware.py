@@ -13,7 +13,7 @@ from isocost.catalog.prices import parse_when
 from isocost.develop.book import Term, term
 from isocost.develop.published import (
     ANY,
-    DAYS_PER_YEAR,
+    H_PER_YEAR,
     METHOD,
     amortised_usd_per_chip_h,
     of_chip,
@@ -21,8 +21,7 @@ from isocost.develop.published import (
     with_network,
 )
 from isocost.errors import UnknownFact
-
-H_PER_YEAR = 24.0 * DAYS_PER_YEAR
+from isocost.units import DAYS_PER_YEAR
 
 
 class Accelerator(msgspec.Struct, frozen=True):

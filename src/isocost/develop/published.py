@@ -18,11 +18,11 @@ import msgspec
 from isocost.catalog import Catalog, CatalogAt
 from isocost.develop.compute import SECONDS_PER_H, site_kwh
 from isocost.errors import UnknownFact
+from isocost.units import DAYS_PER_YEAR
 
 METHOD = "training/published-method"
 ANY = date(2000, 1, 1)
 """A day on which facts without dates are asked for."""
-DAYS_PER_YEAR = 365.25
 H_PER_YEAR = 24.0 * DAYS_PER_YEAR
 TERM = "3y"
 """Term of the rent that the published figures use."""

@@ -22,13 +22,13 @@ from isocost.develop.hardware import Accelerator, accelerator, rent_term, server
 from isocost.develop.posterior import experiments, mfu_fact
 from isocost.develop.scaling import FLOP_PER_PARAM_TOK
 from isocost.errors import UnknownPrice
+from isocost.units import WEEKS_PER_YEAR
 
 ANY = "slm/any"
+SMALL = "slm/lora-8b"
+"""Tuning of models that a host asks its price of small ones for."""
 SCRATCH = "development/scratch"
-WEEKS_PER_YEAR = 365.25 / 7.0
 MEGA = 1e6
-SMALL_PARAMS = 16e9
-"""Up to here a host asks its price for small models."""
 
 
 class Way(msgspec.Struct, frozen=True):
@@ -205,7 +205,7 @@ def hosted(here: Site) -> Way:
     at, ask = here.at, here.ask
     book = Book("hosted")
     many = _many(here, ANY)
-    subject = "slm/lora-8b" if ask.params <= SMALL_PARAMS else "slm/lora-70b"
+    subject = SMALL if ask.params <= at.number(SMALL, "most_params") else "slm/lora-70b"
     price = term(at.fact(subject, "usd_per_mtok_training"))
     work = (1.0 / MEGA, many, _length(here), _epochs(here))
     book.add("fine-tuning", "the run that is kept", "Mtok", *work, price)

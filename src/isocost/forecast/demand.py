@@ -14,13 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isocost.errors import BadInput
+from isocost.risk.scenarios import Z_CENTRAL
 
 Floats = NDArray[np.float64]
 WEEK_DAYS = 7
 LEVEL_WEEKS = 4
 """Whole weeks that the level and the weekdays' shares are taken from."""
-Z_CENTRAL = 1.2815515655446004
-"""Standard deviations from the middle to the ends of the central 80 %."""
 
 
 class Demand(NamedTuple):

@@ -20,6 +20,7 @@ from typing import NamedTuple
 from isocost.catalog import Catalog
 from isocost.catalog.catalog import CatalogAt
 from isocost.catalog.fact import Fact
+from isocost.units import DAYS_PER_YEAR
 
 LISTS = ("maker", "host")
 """Sellers of list prices: who makes the model, and who resells or hosts it."""
@@ -54,7 +55,7 @@ class Move(NamedTuple):
     @property
     def years(self) -> float:
         """Time between the quotes."""
-        return (self.end - self.start).days / 365.25
+        return (self.end - self.start).days / DAYS_PER_YEAR
 
 
 def windows(at: CatalogAt, seller: str) -> list[Window]:

@@ -24,17 +24,15 @@ from numpy.typing import NDArray
 from isocost.catalog.catalog import CatalogAt
 from isocost.errors import BadInput
 from isocost.forecast.histories import Fall, Move, Window, falls, moves, published_falls, windows
+from isocost.risk.scenarios import CENTRAL, Z_CENTRAL
 
 Floats = NDArray[np.float64]
 Series = Literal["list-maker", "list-host", "capability", "rental", "spend"]
 SERIES: tuple[Series, ...] = get_args(Series)
 COUNT = 4096
-CENTRAL = 0.8
 JEFFREYS = 0.5
 DRAWN_MONTHS = 60
 """Months that are drawn at least, so that a path does not change with how far one looks."""
-Z_CENTRAL = 1.2815515655446004
-"""Standard deviations from the middle to the ends of the central 80 %."""
 
 
 class Steps(NamedTuple):

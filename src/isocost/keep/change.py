@@ -20,8 +20,7 @@ from isocost.forecast.histories import windows
 from isocost.keep.ask import Ask
 from isocost.keep.book import Keep
 from isocost.risk import CENTRAL
-
-DAYS_PER_YEAR = 365.25
+from isocost.units import DAYS_PER_YEAR
 
 
 class Share(NamedTuple):

@@ -11,7 +11,8 @@ from isocost.develop.book import Term
 from isocost.errors import UnknownFact
 from isocost.keep.ask import OWN, Ask
 from isocost.keep.book import Keep
-from isocost.plan.market.standing import STAFF, WEEKS_PER_YEAR, WORDS
+from isocost.plan.market.standing import STAFF, WORDS
+from isocost.units import WEEKS_PER_YEAR
 
 LAST_BIT = 1e-9
 

@@ -13,7 +13,8 @@ from isocost.develop.book import given, over
 from isocost.errors import BadInput
 from isocost.keep.ask import OWN, Ask
 from isocost.keep.book import Keep
-from isocost.plan.market.standing import GB, MEGA, WEEKS_PER_YEAR, Standings, Volume
+from isocost.plan.market.standing import GB, MEGA, Standings, Volume
+from isocost.units import WEEKS_PER_YEAR
 
 
 class Automation(NamedTuple):

@@ -27,6 +27,8 @@ Floats = npt.NDArray[np.float64]
 SCENARIOS = 16_384
 CENTRAL = 0.8
 """Share of scenarios inside a band, as of facts inside their low to high."""
+Z_CENTRAL = NormalDist().inv_cdf(0.5 + CENTRAL / 2)
+"""Standard deviations from the middle of a normal distribution to the ends of its central 80 %."""
 JOIN = " * "
 """Between the names of a charge's drivers in ``price_fact``."""
 
@@ -102,8 +104,7 @@ def draws(driver: Driver, count: int = SCENARIOS) -> Floats:
         own = math.sqrt(1.0 - driver.correlation_frac) * _normal_quantile((order + 0.5) / count)
         order = np.argsort(np.argsort(shared + own, kind="stable"), kind="stable")
     z = _normal_quantile((order + within) / count)
-    end = NormalDist().inv_cdf(0.5 + CENTRAL / 2)
-    slope = np.where(z < 0, -np.log(driver.low_ratio), np.log(driver.high_ratio)) / end
+    slope = np.where(z < 0, -np.log(driver.low_ratio), np.log(driver.high_ratio)) / Z_CENTRAL
     return np.asarray(np.exp(slope * z))
 
 

@@ -24,7 +24,7 @@ from isocost.perf.constants import Constants, constants_for, stack_of
 from isocost.perf.constants import take as take_constants
 from isocost.perf.hardware import Gpu, gpu_id_of, gpu_of
 from isocost.perf.hardware import take as take_gpu
-from isocost.perf.memory import cache_capacity_tok, weight_bytes
+from isocost.perf.memory import weight_bytes
 from isocost.perf.named import Like, like_name, scaled
 from isocost.perf.predict import Load, Prediction, groups_of, quantities, spread_of, within
 from isocost.perf.setup import Precision, Setup, native_precision, precision_of, setup_of
@@ -60,8 +60,6 @@ PRECISIONS: Mapping[str, str] = {
     **dict.fromkeys(("int4", "w4a16", "awq", "gptq", "int4_wo"), "int4"),
 }
 UNIT_TOK = 1024
-ROOMY = 1.2
-"""Room for so many times the requests offered leaves no doubt that the cache does not limit them."""
 
 
 class Points(NamedTuple):
@@ -227,35 +225,9 @@ def points_of(
     if not kept:
         raise BadInput(f"no row that the model answers ({dict(left_out)})")
     points = _points(catalog_at, kept)
-    queued = _queued(points)
-    if queued.any():
-        left_out["fewer sequences admitted than offered, limit not stated"] += int(queued.sum())
-        points = select(points, np.flatnonzero(~queued))
     fit = weight_bytes(points.arch, points.setup) < points.gpu.memory_bytes
     unanswered = [points.labels["config_id"][i] for i in np.flatnonzero(~fit).tolist()]
     return select(points, np.flatnonzero(fit)), left_out, unanswered
-
-
-def _queued(points: Points) -> NDArray[np.bool_]:
-    """Rows of configurations whose requests wait outside an engine that has room for them.
-
-    A first token that takes longer than the rest of the answer, where the cache holds every request
-    offered, waits for a place: the engine admits fewer than the benchmark keeps in flight, and the file
-    does not say how many.
-    """
-    whole = points.load.isl + points.load.osl
-    room = cache_capacity_tok(points.arch, points.gpu, points.setup, points.constants, whole)
-    roomy = room > ROOMY * points.load.concurrency * whole
-    first: dict[str, float] = {}
-    rest: dict[str, float] = {}
-    for i, config in enumerate(points.labels["config_id"]):
-        if points.load.kind[i] == "closed" and roomy[i]:
-            if points.quantity[i] == "ttft":
-                first[config] = float(points.measured[i])
-            elif points.quantity[i] == "tpot":
-                rest[config] = float(points.measured[i] * points.load.osl[i])
-    waits = {config for config, seconds in first.items() if seconds > rest.get(config, np.inf)}
-    return np.array([config in waits for config in points.labels["config_id"]])
 
 
 def _rule(row: Mapping[str, Any]) -> str | None:

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from isocost.books.statement import Statement
 from isocost.errors import BadInput
 from isocost.ledger import FEMTO_PER_USD
+from isocost.units import DAYS_PER_MONTH
 
 Floats = NDArray[np.float64]
-DAYS_OF_A_MONTH = 365.25 / 12
 _INPUT = ("input", "cache_read", "cache_write", "cache_write_1h", "audio_input")
 
 
@@ -67,7 +67,7 @@ def customers(statement: Statement, days: float) -> Customers:
     if days <= 0:
         raise BadInput("the log covers no time", where="value", fix="Give a log with times over days")
     features = sorted({workload for _, workload in calls})
-    scale = DAYS_OF_A_MONTH / days
+    scale = DAYS_PER_MONTH / days
     usd = _table(statement.by("tenant", "workload"), named, features) * (scale / FEMTO_PER_USD)
     requests = _table(calls, named, features) * scale
     tokens = statement.quantity_by("tenant", "meter")

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from isocost.catalog import CatalogAt, Fact
 from isocost.finance import amortised_usd_per_month
 from isocost.fleet import Standing
+from isocost.units import WEEKS_PER_YEAR
 
 STAFF: Mapping[str, str] = {
     "api": "api",
@@ -32,7 +33,6 @@ WORDS: Mapping[str, str] = {
 }
 OWN = ("selfhost", "slm")
 """Options whose replicas are one's own."""
-WEEKS_PER_YEAR = 365.25 / 7
 GB = 1e9
 MEGA = 1e6
 

@@ -11,7 +11,6 @@ import numpy as np
 
 from isocost.catalog import CatalogAt
 from isocost.plan.make.build import Built
-from isocost.plan.market.standing import WEEKS_PER_YEAR
 from isocost.plan.memo.result import (
     OPTIONS,
     Crossing,
@@ -28,6 +27,7 @@ from isocost.plan.memo.ways import (
     replicas_of,
 )
 from isocost.plan.result import Band
+from isocost.units import WEEKS_PER_YEAR
 
 LOOK = 64.0
 """How far below and above the range crossings are looked for."""
