@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
 
+from isocost.cli.help import Flowing, said
 from isocost.errors import BadInput, Infeasible, IsocostError, NotBuilt
 
 INTERRUPTED = 130
@@ -37,6 +38,7 @@ app = App(
     name="isocost",
     help="The least-cost way to serve a language-model workload, planned from your own traffic.",
     help_format="plaintext",
+    help_formatter=Flowing(),
     version_flags=["--version"],
     default_parameter=Parameter(negative="", show_default=False),
 )
@@ -59,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say(wrong)
         return wrong.exit_code
     except CycloptsError as wrong:
-        print(f"isocost: {_parse_error(wrong)}", file=sys.stderr)
+        print(f"isocost: {said(wrong)}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         # Whoever read the output has gone; what is left in the buffer has nowhere to go either.
@@ -116,11 +118,3 @@ def _say(wrong: IsocostError) -> None:
             print("  ways out:", file=sys.stderr)
         for limit, price in wrong.ways_out:
             print(f"    {limit}: {price}", file=sys.stderr)
-
-
-def _parse_error(wrong: CycloptsError) -> str:
-    """What cyclopts says, in one line, with what to type."""
-    said = " ".join(str(wrong).split())
-    chain = " ".join(["isocost", *(wrong.command_chain or ())])
-    end = "" if said.endswith("?") else "."
-    return f"{said.rstrip('.')}{end} Type '{chain} --help'"

@@ -65,6 +65,11 @@ def why(
     from isocost.why import Asked
     from isocost.why import why as explained
 
+    if name.endswith(".toml"):
+        raise BadInput(
+            f"{name} is a file, not a number",
+            fix="Type 'isocost why plan' in the folder of its ledger.parquet, or --ledger FILE",
+        )
     catalog = load(facts)
     at = catalog.at(on or newest(catalog))
     asked = Asked(
