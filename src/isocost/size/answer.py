@@ -12,12 +12,11 @@ from isocost.catalog import CatalogAt
 from isocost.catalog.evidence import may_quantise
 from isocost.deployment import Rent, rent
 from isocost.errors import BadInput, DoesNotFit, UnknownFact
-from isocost.perf import StepTerms, closed_form, goodput, model_id_of
+from isocost.perf import StepTerms, model_id_of
 from isocost.perf.arch import Floats
 from isocost.perf.energy import site_of, wall_j_per_tok
 from isocost.perf.memory import cache_bytes_per_tok
-from isocost.perf.predict import Spread, groups_of, spread_of
-from isocost.size.calibrated import Own, condition, outside, own_of, scaled
+from isocost.size.calibrated import Own, condition, outside
 from isocost.size.commands import bench_command, serve_command
 from isocost.size.memory import SUBJECT, Engine, Memory, cache_log, layers_of, memory_of
 from isocost.size.nearest import Point, nearest, points_of
@@ -34,13 +33,13 @@ from isocost.size.queue import (
 )
 from isocost.size.result import Band, CacheSize, MemoryGb, Sized, Sizing
 from isocost.size.setups import Ask, Setups, setups
+from isocost.size.speed import Speed, loaded, speed_of
 from isocost.size.watts import energy_of
 
 MOST_REPLICAS = 4000
 MOST_GROWN = 14
 """Times that replicas are added, a fourteenth more each time."""
 MOST_REPLAYED = 60
-RELAYS = 2
 Replay = Callable[[Step, int], Carried | None]
 
 
@@ -76,8 +75,7 @@ class _Case(NamedTuple):
     capacity: Floats
     terms: StepTerms
     rate: Floats
-    spreads: Mapping[str, Spread]
-    own: tuple[Own | None, ...]
+    speed: Speed
     quotes: tuple[Rent | None, ...]
     points: tuple[Point, ...]
 
@@ -139,19 +137,15 @@ def _case(
     every, capacity = every.select(fit), capacity[fit]
     memory = Memory(*(part[fit] for part in memory))
     kinds = [ask.gpus[i] for i in every.gpu_type]
-    groups = groups_of(at, kinds, ["closed"] * len(kinds))
-    spreads = {name: spread_of(at, [name] * len(kinds), groups) for name in ("tpot", "ttft", "throughput")}
-    whens = [
-        condition(
-            ask.engines[every.engine[i]],
-            int(every.setup.gpus[i]),
+    where = [
+        (model, kind, condition(
+            ask.engines[every.engine[i]], int(every.setup.gpus[i]),
             every.precisions[every.precision[i]].experts,
-        )
-        for i in range(every.size)
-    ]
-    known = {key: own_of(at, model, *key) for key in set(zip(kinds, whens, strict=True))}
-    own = tuple(known[key] for key in zip(kinds, whens, strict=True))
-    terms, rate = _rates(every, capacity, need, limits_s, engine, wanted, spreads, own)
+        ))
+        for i, kind in enumerate(kinds)
+    ]  # fmt: skip
+    speed = speed_of(at, where)
+    terms, rate = _rates(every, capacity, need, limits_s, engine, wanted, speed)
     rents: dict[tuple[str, int], Rent | None] = {}
     for i, kind in enumerate(kinds):
         key = (kind, int(every.setup.gpus[i]))
@@ -159,7 +153,7 @@ def _case(
             rents[key] = rent(at, kind, wanted.term, key[1])
     quotes = tuple(rents[kind, int(every.setup.gpus[i])] for i, kind in enumerate(kinds))
     return _Case(
-        at, model, need, limits_s, engine, wanted, every, memory, capacity, terms, rate, spreads, own, quotes,
+        at, model, need, limits_s, engine, wanted, every, memory, capacity, terms, rate, speed, quotes,
         tuple(points_of(at)),
     )  # fmt: skip
 
@@ -171,51 +165,37 @@ def _rates(
     limits_s: tuple[float, float],
     engine: Engine,
     wanted: Wanted,
-    spreads: Mapping[str, Spread],
-    own: Sequence[Own | None],
+    speed: Speed,
 ) -> tuple[StepTerms, Floats]:
     """The line of each set-up's step where it is used, and what a replica carries in the mean."""
-    osl, tokens = float(need.output_tok), 1.0
-    if wanted.draft is not None:
-        tokens = sum(wanted.draft.accept_frac**j for j in range(wanted.draft.depth + 1))
-    fresh = 1.0 - need.prefix_hit_frac
+    isl, osl, tokens, draft = float(need.input_tok), float(need.output_tok), 1.0, wanted.draft
+    if draft is not None:
+        tokens = sum(draft.accept_frac**j for j in range(draft.depth + 1))
+    room = np.minimum(capacity, engine.max_num_seqs * every.setup.dp * (isl + osl))
 
-    def moved(terms: StepTerms) -> StepTerms:
-        steps = [_step(terms, i, capacity, every, spreads, own[i]) for i in range(every.size)]
-        base, prefill, seq, kv, first, *_ = (np.array(column) for column in zip(*steps, strict=True))
-        if wanted.draft is not None:
-            base = base * (1.0 + wanted.draft.depth * wanted.draft.step_frac)
-            seq = seq * (1.0 + wanted.draft.depth)
-        return terms._replace(
-            base_s=base, prefill_s_per_tok=prefill * fresh, seq_s=seq, kv_s_per_tok=kv, first_token_s=first,
-            kv_capacity_tok=np.minimum(
-                capacity, engine.max_num_seqs * every.setup.dp * (need.input_tok + osl)
-            ),
-        )  # fmt: skip
+    def lay(running: Floats | None) -> StepTerms:
+        return speed.moved(every.terms(isl, osl, running))
 
-    raw = every.terms(need.input_tok, osl)
-    for again in range(RELAYS + 1):
-        terms = moved(raw)
-        rate = goodput(terms, need.input_tok, max(osl / tokens, 1.0), limits_s[0], limits_s[1] * tokens)
-        if again == RELAYS:
-            break
-        running = closed_form(terms, need.input_tok, max(osl / tokens, 1.0), rate).running
-        running = np.where(np.isfinite(running), running, raw.batch_high)
-        raw = every.terms(need.input_tok, osl, np.clip(running, 2.0, 4096.0))
-    return raw, rate
+    def used(terms: StepTerms) -> StepTerms:
+        base, seq = terms.base_s, terms.seq_s
+        if draft is not None:
+            base, seq = base * (1.0 + draft.depth * draft.step_frac), seq * (1.0 + draft.depth)
+        fresh = terms.prefill_s_per_tok * (1.0 - need.prefix_hit_frac)
+        return terms._replace(base_s=base, seq_s=seq, prefill_s_per_tok=fresh, kv_capacity_tok=room)
+
+    lengths, limits = (isl, max(osl / tokens, 1.0)), (limits_s[0], limits_s[1] * tokens)
+    rate, terms = loaded(lay, lengths, limits, used)
+    return terms, rate
 
 
-def _step(
-    terms: StepTerms, i: int, capacity: Floats, every: Setups, spreads: Mapping[str, Spread], own: Own | None
-) -> Step:
-    """The step of one set-up in numbers: the physics, moved to what measurements were found to be."""
-    plain = Step(
+def _step(case: _Case, i: int) -> Step:
+    """The step of one set-up in numbers."""
+    terms = case.terms
+    return Step(
         float(terms.base_s[i]), float(terms.prefill_s_per_tok[i]), float(terms.seq_s[i]),
-        float(terms.kv_s_per_tok[i]), float(terms.first_token_s[i]), int(capacity[i]), int(every.setup.dp[i]),
+        float(terms.kv_s_per_tok[i]), float(terms.first_token_s[i]), int(case.capacity[i]),
+        int(case.every.setup.dp[i]),
     )  # fmt: skip
-    return scaled(
-        plain, own, math.exp(float(spreads["tpot"].middle[i])), math.exp(float(spreads["ttft"].middle[i]))
-    )
 
 
 def _best(
@@ -252,7 +232,7 @@ def _best(
 
 def _sized(case: _Case, i: int, held: Mapping[str, int]) -> Sized | None:
     """One set-up with as many replicas as its percentiles need; ``None`` where none are enough."""
-    step = _step(case.terms, i, case.capacity, case.every, case.spreads, case.own[i])
+    step = _step(case, i)
     if case.wanted.apart:
         pair = _enough_apart(case, i, step)
         if pair is None:
@@ -328,12 +308,12 @@ def _row(case: _Case, i: int, replicas: int, before: int, seen: Carried, held: M
     all_replicas = replicas + before
     hours = at.number("finance/any", "hours_per_month")
     price = 0.0 if quote is None else quote.usd_per_gpu_h
-    own = case.own[i]
+    own = case.speed.own[i]
 
     def usd(count: float) -> float:
         return max(count * gpus - held.get(gpu, 0), 0) * price * hours
 
-    bands = {name: _spread(case, name, i) for name in ("tpot", "ttft", "throughput")}
+    bands = {name: case.speed.frac(name, i) for name in ("tpot", "ttft", "throughput")}
     fewer = max(1, math.ceil(all_replicas / bands["throughput"][1]))
     more = max(all_replicas, math.ceil(all_replicas / bands["throughput"][0]))
     spent = Band(usd(all_replicas), min(usd(fewer), usd(all_replicas)), usd(more))
@@ -385,17 +365,6 @@ def _mine(case: _Case, own: Own | None, running: float) -> str:
     return (MINE if own.is_own else THEIRS)[own.is_exact] + (
         f", extrapolated in {' and '.join(far)}" if far else ""
     )
-
-
-def _spread(case: _Case, name: str, i: int) -> tuple[float, float]:
-    """The central 80 % of measured over what is printed: one's own where there are some."""
-    own = case.own[i]
-    if own is not None and own.tpot is not None:
-        value, low, high = own.ttft if name == "ttft" and own.ttft is not None else own.tpot
-        return (value / high, value / low) if name == "throughput" else (low / value, high / value)
-    spread = case.spreads[name]
-    middle = float(spread.middle[i])
-    return math.exp(float(spread.low[i]) - middle), math.exp(float(spread.high[i]) - middle)
 
 
 def _band(value: float, factors: tuple[float, float]) -> Band:

@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 from isocost.catalog import Catalog, CatalogAt, Fact
 from isocost.errors import BadInput
-from isocost.size.queue import Step
 
 TERMS = ("base_s", "prefill_s_per_tok", "seq_s", "kv_s_per_tok", "first_token_s")
 RATIOS = ("tpot_ratio", "ttft_ratio")
@@ -124,25 +123,6 @@ def with_calibration(catalog: Catalog, path: Path) -> Catalog:
             )
         )  # fmt: skip
     return Catalog(facts, catalog.sources, catalog.attributes, catalog.basis, catalog.rows)
-
-
-def scaled(step: Step, own: Own | None, tpot_middle: float, ttft_middle: float) -> Step:
-    """A step by the measured terms, else with the ratios of one's own, else with those of all others."""
-    if own is not None and own.step is not None and own.is_exact:
-        fitted = own.step
-        return Step(
-            fitted["base_s"], fitted["prefill_s_per_tok"], fitted["seq_s"], fitted["kv_s_per_tok"],
-            fitted["first_token_s"], step.kv_capacity_tok, step.ranks,
-        )  # fmt: skip
-    tpot = own.tpot[0] if own is not None and own.tpot else tpot_middle
-    ttft = own.ttft[0] if own is not None and own.ttft else ttft_middle
-    return step._replace(
-        base_s=step.base_s * tpot,
-        seq_s=step.seq_s * tpot,
-        kv_s_per_tok=step.kv_s_per_tok * tpot,
-        prefill_s_per_tok=step.prefill_s_per_tok * ttft,
-        first_token_s=step.first_token_s * ttft,
-    )
 
 
 def _band(fact: Fact | None, wider: float) -> tuple[float, float, float] | None:

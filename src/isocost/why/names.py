@@ -30,6 +30,8 @@ from isocost.perf.memory import cache_bytes_per_tok, cache_capacity_tok, weight_
 from isocost.perf.roofline import decode_step_s, prefill_s
 from isocost.plan.market.standing import STAFF, Standings
 from isocost.plan.sizing import Need, limits_of
+from isocost.size.calibrated import condition
+from isocost.size.speed import loaded, speed_of
 from isocost.why.develop import FORM, of_making
 from isocost.why.formula import Leaf, Node, explain, fact_node
 
@@ -246,14 +248,18 @@ def _mean_context_tok(pool: _Pool) -> float:
 
 
 def _loaded(pool: _Pool) -> tuple[float, StepTerms]:
-    rate, terms = pool.candidate.goodput(pool.asked.input_tok, pool.asked.output_tok, *pool.limits_s)
+    one, asked = pool.candidate, pool.asked
+    when = condition("vllm", int(one.gpus[0]), one.precisions[one.precision[0]].experts)
+    speed = speed_of(pool.at, [(pool.model, pool.gpu, when)])
+    isl, osl = float(asked.input_tok), float(asked.output_tok)
+    rate, terms = loaded(lambda running: speed.moved(one.terms(isl, osl, running)), (isl, osl), pool.limits_s)
     return float(rate[0]), terms
 
 
 def _goodput_per_s(pool: _Pool) -> Node:
     rate, terms = _loaded(pool)
     facts = _physics(pool, decode_step_s, batch=1.0, context_tok=_mean_context_tok(pool)).all_facts()
-    how = "the roofline as a line through its operating range"
+    how = "the roofline as a line through its operating range, moved to what was measured"
     inputs = [
         Node(field, float(getattr(terms, field)[0]), unit, how=how, facts=facts)
         for field, unit in (

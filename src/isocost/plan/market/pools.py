@@ -1,6 +1,8 @@
 """Replicas that could serve: thousands enumerated, priced by rent, pruned by dominance to a few.
 
-A closed form at the traffic's mean lengths ranks them; replay then tabulates the few that are left.
+A closed form at the traffic's mean lengths ranks them; replay then tabulates the few that are left. How
+fast each is taken to be, and how sure that is, is what ``isocost size`` says of it too
+(:mod:`isocost.size.speed`), calibrations of one's own included.
 Facts read: ``engine/vllm`` (max_num_seqs, max_num_batched_tokens), ``planning/*``.
 """
 
@@ -22,6 +24,8 @@ from isocost.perf import Candidates, StepTerms, candidates
 from isocost.plan.asked.streams import Floats
 from isocost.plan.market.offers import Case, Market, planned
 from isocost.replay.run import Ratio
+from isocost.size.calibrated import condition
+from isocost.size.speed import Speed, loaded, speed_of
 
 TERMS = ("on_demand", "spot", "reserved_1y")
 HELD_MOST = 2
@@ -47,7 +51,8 @@ class Fit:
 class PoolOption:
     """A kind of replica, its rents by term, and how each stream fits it (by stream id).
 
-    ``native``: no weight is stored narrower than it was published.
+    ``native``: no weight is stored narrower than it was published. ``speed_frac`` is the central 80 % of
+    measured over predicted throughput, ``measured`` says in words that one's own measurements are used.
     """
 
     pool: Pool
@@ -55,6 +60,8 @@ class PoolOption:
     fits: dict[str, Fit]
     goodput_per_s: float
     native: bool = True
+    speed_frac: tuple[float, float] = (1.0, 1.0)
+    measured: str = ""
 
     @property
     def usd_per_h(self) -> float:
@@ -121,20 +128,34 @@ def pool_options(
     except DoesNotFit:
         return ()
     every = every.select(np.flatnonzero(every.is_native | _may_narrow(at, market, every)))
-    rate, terms = every.goodput(mix.isl, mix.osl, mix.ttft_limit_s, mix.tpot_limit_s)
+    speed = _speed(at, every)
+    rate, terms = loaded(
+        lambda running: speed.moved(every.terms(mix.isl, mix.osl, running)),
+        (mix.isl, mix.osl), (mix.ttft_limit_s, mix.tpot_limit_s),
+    )  # fmt: skip
     usd_per_h = np.array(
         [_usd_per_h(rents[every.gpu_ids[every.gpu_type[i]]], int(every.gpus[i])) for i in range(every.size)]
     )
     worth = np.where(rate > 0, usd_per_h / np.where(rate > 0, rate, 1.0), np.inf)
     chosen = _undominated(every, worth, usd_per_h)
-    options = [_option(at, market, cases, every, terms, i, float(rate[i])) for i in chosen]
+    options = [_option(at, market, cases, (every, terms, speed), i, float(rate[i])) for i in chosen]
     proven = [o for o in options if any(not fit.why_not for fit in o.fits.values())]
     other = [o for o in options if o not in proven]
     mine = _on_held(every, rate, held or {})
-    sunk = [_option(at, market, cases, every, terms, i, float(rate[i])) for i in mine]
+    sunk = [_option(at, market, cases, (every, terms, speed), i, float(rate[i])) for i in mine]
     sunk = [o for o in sunk if any(not fit.why_not for fit in o.fits.values())][:HELD_MOST]
     first = list({o.pool.id: o for o in (*sunk, *proven)}.values())
     return (*covering(first, cases, keep), *_spread(other, keep))
+
+
+def _speed(at: CatalogAt, every: Candidates) -> Speed:
+    """How fast candidates are taken to be: as vLLM serves them."""
+    where = []
+    for i in range(every.size):
+        weights = every.precisions[every.precision[i]].experts
+        when = condition("vllm", int(every.gpus[i]), weights)
+        where.append((every.model_ids[every.model[i]], every.gpu_ids[every.gpu_type[i]], when))
+    return speed_of(at, where)
 
 
 def covering(options: Sequence[PoolOption], cases: Sequence[Case], most: int) -> list[PoolOption]:
@@ -264,17 +285,18 @@ def _option(
     at: CatalogAt,
     market: Market,
     cases: Sequence[Case],
-    every: Candidates,
-    terms: StepTerms,
+    found: tuple[Candidates, StepTerms, Speed],
     i: int,
     rate: float,
 ) -> PoolOption:
+    every, terms, speed = found
     model, gpu = every.model_ids[every.model[i]], every.gpu_ids[every.gpu_type[i]]
     gpus = int(every.gpus[i])
     dtype, native = _dtype(every, i), bool(every.is_native[i])
     quotes = {term: q for term in TERMS if (q := rent(at, gpu, term, gpus)) is not None}
     small = at.number(f"model/{model}", "params_total") <= at.number("planning/slm", "params_most")
-    spread = "-ep" if every.setup.dp[i] > 1 else ""
+    ranks = int(every.setup.dp[i])
+    spread = "-ep" if ranks > 1 else ""
     pool = Pool(
         f"self/{model}{'' if native else '-' + dtype}@{gpus}x{gpu}{spread}",
         "slm" if small else "selfhost",
@@ -288,13 +310,14 @@ def _option(
         _ps(terms.seq_s[i]),
         _ps(terms.kv_s_per_tok[i]),
         int(terms.kv_capacity_tok[i]),
-        int(at.number("engine/vllm", "max_num_seqs")),
-        int(at.number("engine/vllm", "max_num_batched_tokens")),
+        # Each rank of copied attention holds and fills as much as a whole engine does.
+        ranks * int(at.number("engine/vllm", "max_num_seqs")),
+        ranks * int(at.number("engine/vllm", "max_num_batched_tokens")),
         quotes["on_demand"].usd_per_gpu_h,
         quotes["on_demand"].fact.id,
     )
     fits = {case.stream.id: _fit(at, market, case, pool, native) for case in cases}
-    return PoolOption(pool, quotes, fits, rate, native)
+    return PoolOption(pool, quotes, fits, rate, native, speed.frac("throughput", i), speed.says(i))
 
 
 def _ps(seconds: float) -> int:

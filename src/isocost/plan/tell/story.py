@@ -14,7 +14,6 @@ from isocost import risk
 from isocost.catalog import Catalog, CatalogAt, Fact
 from isocost.fleet import Fleet
 from isocost.ledger import FEMTO_PER_USD, Charge, Ledger, fusd
-from isocost.perf import interval_of
 from isocost.plan.make.build import PERCENTILE, Built, drafted
 from isocost.plan.make.draft import CACHE, VOLUME, Draft, Serving, ratio_drivers, standing_charges
 from isocost.plan.make.singles import Single
@@ -84,16 +83,16 @@ def drivers_of(built: Built, ledgers: Iterable[Ledger]) -> dict[str, risk.Driver
                     found[driver] = risk.Driver(driver, ratio.low / mid, max(ratio.high / mid, 1.0))
     for option in built.options:
         name = f"perf/{option.pool.id}"
-        step = interval_of(at, "throughput", at.text(f"gpu/{option.pool.gpu}", "vendor"))
         if name in names:
-            found[name] = risk.Driver(name, 1.0 / step.high, 1.0 / step.low)
+            slow, fast = option.speed_frac
+            found[name] = risk.Driver(name, 1.0 / fast, 1.0 / slow)
     quotes = {option.rents[t].fact.id: option.rents[t] for option in built.options for t in option.rents}
     for name, quote in quotes.items():
         if name in names and quote.median_usd_per_gpu_h > quote.usd_per_gpu_h:
             own = found.get(name, risk.Driver(name, 1.0, 1.0))
             high = max(own.high_ratio, quote.median_usd_per_gpu_h / quote.usd_per_gpu_h)
             found[name] = risk.Driver(name, own.low_ratio, high)
-    return found
+    return risk.with_families(found, at)
 
 
 def _facts(catalog: Catalog, ids: Iterable[str]) -> list[Fact]:
@@ -184,7 +183,7 @@ def lines(built: Built) -> list[Line]:
         option, quality, same, ttft, latency = evidence[name]
         cost, frac = usd.get(name, 0.0), share / whole
         kind = cast(Option, option)
-        said = named(name)
+        said = _told_of(built, name)
         found.append(Line(name, said, kind, cost, frac, users[name], ttft, latency, quality, same))
     found.sort(key=lambda line: (line.option != "cache", not line.same_model, -line.usd_per_month))
     rest = built.ledger.where(option="people").total_usd
@@ -205,6 +204,12 @@ def named(deployment: str) -> str:
     if way in words and head:
         return head + words[way]
     return "exact cache" if deployment == CACHE else deployment
+
+
+def _told_of(built: Built, name: str) -> str:
+    """A deployment as a person reads it, and that its speed is one's own measurement where it is."""
+    pool = next((option for option in built.options if option.pool.id == name), None)
+    return f"{named(name)}, {pool.measured}" if pool is not None and pool.measured else named(name)
 
 
 def _evidence(
@@ -290,7 +295,7 @@ def option_line(option: str, single: Single, built: Built, totals: Totals) -> Op
     return OptionLine(
         cast(Option, option),
         single.id,
-        single.id,
+        _told_of(built, single.id),
         single.feasible,
         single.why_not,
         band(single.ledger, totals.drivers),
