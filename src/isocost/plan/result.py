@@ -129,7 +129,13 @@ class Hours(msgspec.Struct, frozen=True):
 
 
 class FrontierPoint(msgspec.Struct, frozen=True):
-    """A deployment that could carry all traffic: its cost on this trace against quality."""
+    """A deployment that could carry all traffic (or today, or the plan): cost against quality and latency.
+
+    Latency is of the answers that somebody waits for. ``slow`` and ``halting`` are ``dominated`` in the
+    plane of cost and TTFT, and of cost and TPOT. ``ttft_bound`` and ``tpot_bound``: the latency is not
+    shown on this trace, at least the figure given where it is a published median. ``why_not``: what speaks
+    against it, blank where nothing does.
+    """
 
     id: str
     label: str
@@ -140,6 +146,14 @@ class FrontierPoint(msgspec.Struct, frozen=True):
     ttft_p95_s: float | None
     proven: bool
     dominated: bool
+    tpot_p95_s: float | None = None
+    ttft_evidence: str = ""
+    tpot_evidence: str = ""
+    ttft_bound: bool = False
+    tpot_bound: bool = False
+    slow: bool = False
+    halting: bool = False
+    why_not: str = ""
 
 
 class BreakEven(msgspec.Struct, frozen=True):
@@ -179,6 +193,83 @@ class Isoquant(msgspec.Struct, frozen=True):
     usd_per_gpu_h: float
     usd_per_api_mtok: float
     fixed_usd_per_month: float
+
+
+class Odds(msgspec.Struct, frozen=True):
+    """A way to serve, costed in the same scenarios as its rivals; money a month.
+
+    ``cheapest_frac`` and regrets are among the ways that are ``allowed`` (for one that is not: were it
+    allowed too). ``regret_usd`` is what choosing it costs above hindsight in the mean, ``regret_p90_usd`` in
+    one scenario of ten.
+    """
+
+    option: Option
+    label: str
+    allowed: bool
+    usd_per_month: Band
+    cheapest_frac: float
+    regret_usd: float
+    regret_p90_usd: float
+
+
+class Worth(msgspec.Struct, frozen=True):
+    """What it is worth to learn a fact before choosing: $ (a month in a plan, discounted in a path)."""
+
+    name: str
+    label: str
+    usd: float
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """A break-even as a distribution over scenarios: where ``label`` comes to cost less than ``over``.
+
+    ``requests_per_month`` is the volume from which it does to stay; ``payback_months`` how long until its
+    launch is paid back at today's volume, prices moving as forecast. Of the scenarios in which it ever does;
+    ``None`` where that is fewer than half. ``never_frac`` and ``unpaid_frac``: the share in which it does not
+    within the volumes, and within the months, that were looked at.
+    """
+
+    option: Option
+    label: str
+    over: str
+    allowed: bool
+    requests_per_month: Band | None
+    never_frac: float
+    launch_usd: float
+    payback_months: Band | None
+    unpaid_frac: float
+
+
+class OddsMap(msgspec.Struct, frozen=True):
+    """P(cheapest) by volume and by how far one looks: ``frac[i][v][h]`` of option i among all that are shown.
+
+    ``allowed[i]`` is false where evidence is missing; of the allowed ones alone, ``allowed_frac`` in the same
+    order (0 for the others).
+    """
+
+    labels: list[str]
+    options: list[Option]
+    allowed: list[bool]
+    requests_per_month: list[float]
+    months: list[int]
+    frac: list[list[list[float]]]
+    allowed_frac: list[list[list[float]]]
+
+
+class Sure(msgspec.Struct, frozen=True):
+    """How sure a plan is, from scenarios with common draws.
+
+    ``plan_cheaper_frac``: share in which the plan costs less than today. ``evpi_usd``: most that knowing
+    every fact before choosing among the allowed ways is worth a month; ``worths`` of single facts.
+    """
+
+    scenarios: int
+    plan_cheaper_frac: float
+    odds: list[Odds]
+    evpi_usd: float
+    worths: list[Worth]
+    turns: list[Turn]
+    map: OddsMap | None
 
 
 class FactUse(msgspec.Struct, frozen=True):
@@ -243,3 +334,5 @@ class PlanResult(msgspec.Struct, frozen=True):
     rebuild: dict[str, str]
     detail: str = ""
     """One more sentence under the headline: what answers cost apart from people and upkeep."""
+    sure: Sure | None = None
+    """How sure; ``None`` in results of older versions."""

@@ -15,7 +15,7 @@ from isocost.plan.make.singles import Single, singles, today_draft
 from isocost.plan.make.trim import trimmed
 from isocost.plan.market.prepare import Prepared, Request, prepare
 from isocost.plan.result import PlanResult, Range, Verdict
-from isocost.plan.tell import curves, story
+from isocost.plan.tell import curves, odds, story
 from isocost.plan.written.file import Basis, PlanFile, dumps
 from isocost.units import money
 
@@ -217,6 +217,7 @@ def _result(
         next=_next(request),
         rebuild=_rebuild(request),
         detail=_detail(totals, at_least),
+        sure=odds.sure(built, chosen, stays, totals),
     )
 
 

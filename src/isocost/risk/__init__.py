@@ -1,7 +1,7 @@
 """How sure, and what it is worth to be surer: ledgers re-costed under scenarios of the facts they rest on."""
 
 from isocost.risk.choice import Choice, Regret, Worth, choose, crossing, evpi_usd, evppi_usd, regret, weigh
-from isocost.risk.horizon import Surface, path_of, surface
+from isocost.risk.horizon import SCENARIOS_OF_A_CELL, Surface, path_of, payback, surface
 from isocost.risk.scenarios import (
     CENTRAL,
     JOIN,
@@ -21,7 +21,8 @@ from isocost.risk.scenarios import (
 )
 
 __all__ = [
-    "CENTRAL", "JOIN", "SCENARIOS", "Band", "Choice", "Driver", "Regret", "Surface", "Swing", "Worth", "band",
-    "cheaper_frac", "choose", "crossing", "drawn", "draws", "evpi_usd", "evppi_usd", "grouped", "path_of",
-    "regret", "scenarios", "surface", "swings", "totals", "weigh", "with_families",
+    "CENTRAL", "JOIN", "SCENARIOS", "SCENARIOS_OF_A_CELL", "Band", "Choice", "Driver", "Regret",
+    "Surface", "Swing", "Worth", "band", "cheaper_frac", "choose", "crossing", "drawn", "draws",
+    "evpi_usd", "evppi_usd", "grouped", "path_of", "payback", "regret", "scenarios", "surface", "swings",
+    "totals", "weigh", "with_families",
 ]  # fmt: skip

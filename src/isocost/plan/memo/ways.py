@@ -23,7 +23,7 @@ from isocost.plan.market.prepare import Prepared
 from isocost.plan.market.standing import Standings, Volume
 from isocost.plan.solve.one_pool import one_pool, whole_pool
 from isocost.plan.solve.problem import Problem, Solution
-from isocost.plan.tell.curves import scaled_case
+from isocost.plan.tell.curves import scaled_case, scaled_offer
 
 MIX_LEAST_FRAC = 0.01
 """Least share of the traffic on either side for a mix to be one."""
@@ -152,12 +152,6 @@ def best_of(built: Built, ways: Iterable[Way], multiple: float, running: bool) -
 
 def _rank(one: Costed) -> tuple[bool, float, str]:
     return bool(one.way.why_not), round(one.usd, 6), one.way.id
-
-
-def scaled_offer(offer: Offer, multiple: float) -> Offer:
-    """An offer with its usage and cost multiplied."""
-    parts = tuple(replace(part, usage=part.usage.scaled(multiple)) for part in offer.parts)
-    return replace(offer, parts=parts, usd_per_h=offer.usd_per_h * multiple)
 
 
 def _with_commitment(problem: Problem, committed: int) -> Problem:

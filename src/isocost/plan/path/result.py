@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from isocost.plan.result import Band
+from isocost.plan.result import Band, Worth
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -31,7 +31,8 @@ class Step(msgspec.Struct, frozen=True):
 class Signing(msgspec.Struct, frozen=True):
     """A commitment: when it is signed, for how long, how many accelerators at what rent, and how used it is.
 
-    ``held``: it is there already, paid for until it ends whatever is done.
+    ``held``: it is there already, paid for until it ends whatever is done. ``beyond_usd``: what is still owed
+    when the horizon ends, undiscounted; it is in the path's cost.
     """
 
     label: str
@@ -42,6 +43,7 @@ class Signing(msgspec.Struct, frozen=True):
     usd_per_gpu_h: float
     used_frac: float
     held: bool
+    beyond_usd: float = 0.0
 
 
 class Rival(msgspec.Struct, frozen=True):
@@ -58,21 +60,14 @@ class Rival(msgspec.Struct, frozen=True):
     why_not: str = ""
 
 
-class Worth(msgspec.Struct, frozen=True):
-    """What it is worth to learn a fact before choosing, and how to learn it."""
-
-    name: str
-    label: str
-    usd: float
-
-
 class Cell(msgspec.Struct, frozen=True):
-    """Who is cheapest at a volume over a horizon, and in what share of scenarios."""
+    """Who is cheapest at a volume over a horizon, and in what share of scenarios; ``odds`` of every way."""
 
     requests_per_month: float
     months: int
     way: str
     frac: float
+    odds: dict[str, float] = {}
 
 
 class PathResult(msgspec.Struct, frozen=True):

@@ -14,13 +14,13 @@ from isocost.plan.asked.streams import WEEK_H
 from isocost.plan.make.build import Built
 from isocost.plan.make.draft import DAYS, Draft, month_ledger
 from isocost.plan.path.ask import PathAsk, Quarter, quarters
-from isocost.plan.path.result import Cell, PathResult, Rival, Signing, Step, Worth
+from isocost.plan.path.result import Cell, PathResult, Rival, Signing, Step
 from isocost.plan.path.steps import Chosen, Stage, least_path
 from isocost.plan.path.study import COUNT, RENTAL, WORDS, Futures, Study, follows, futures
 from isocost.plan.path.sure import costed, month_groups, solved_at
 from isocost.plan.path.terms import Term
 from isocost.plan.path.ways import Way, at_volume, launch_usd, priced, ways_of
-from isocost.plan.result import Band
+from isocost.plan.result import Band, Worth
 from isocost.plan.solve.one_pool import one_pool
 from isocost.plan.solve.problem import Floats, Solution
 from isocost.plan.tell import story
@@ -316,7 +316,8 @@ def _cells(study: Study, drivers: dict[str, risk.Driver]) -> list[Cell]:
         for h, months in enumerate(table.horizons):
             fracs = [table.cheapest_frac[i][v][h] for i in range(len(table.options))]
             best = int(np.argmax(fracs))
-            cells.append(Cell(volume, months, table.options[best], fracs[best]))
+            odds = {name: frac for name, frac in zip(table.options, fracs, strict=True) if frac > 0.0}
+            cells.append(Cell(volume, months, table.options[best], fracs[best], odds))
     return cells
 
 

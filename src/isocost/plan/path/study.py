@@ -10,6 +10,7 @@ import numpy as np
 from isocost.catalog import CatalogAt
 from isocost.forecast.prices import Series, paths
 from isocost.plan.make.build import Built
+from isocost.plan.make.draft import Draft
 from isocost.plan.path.ask import PathAsk
 from isocost.plan.path.steps import Stage
 from isocost.plan.path.ways import Way
@@ -53,7 +54,12 @@ def futures(at: CatalogAt, months: int, mode: str) -> Futures:
 
 def follows(way: Way) -> str:
     """The series that a way's API prices follow."""
-    hosted = [api.option == "hosted" for api in (*way.draft.apis, *way.draft.fallbacks)]
+    return series_of(way.draft)
+
+
+def series_of(draft: Draft) -> str:
+    """The series that the API prices of a draft follow: of hosts where all its APIs are over open weights."""
+    hosted = [api.option == "hosted" for api in (*draft.apis, *draft.fallbacks)]
     return HOST if hosted and all(hosted) else MAKER
 
 

@@ -13,7 +13,7 @@ from isocost.plan.asked.streams import WEEK_H
 from isocost.plan.make.build import Built, drafted, only_api, problem_of
 from isocost.plan.make.draft import month_ledger, schedules, used_frac
 from isocost.plan.make.singles import Single, api_singles, pool_single, whole_offers
-from isocost.plan.market.offers import Case
+from isocost.plan.market.offers import Case, Offer
 from isocost.plan.market.pools import PoolOption
 from isocost.plan.market.standing import Volume
 from isocost.plan.result import (
@@ -70,6 +70,12 @@ def hours_of(built: Built) -> Hours:
 def scaled_case(case: Case, multiple: float) -> Case:
     """A stream with every quantity multiplied."""
     return replace(case, stream=replace(case.stream, usage=case.stream.usage.scaled(multiple)))
+
+
+def scaled_offer(offer: Offer, multiple: float) -> Offer:
+    """An offer with its usage and cost multiplied."""
+    parts = tuple(replace(part, usage=part.usage.scaled(multiple)) for part in offer.parts)
+    return replace(offer, parts=parts, usd_per_h=offer.usd_per_h * multiple)
 
 
 def break_even(built: Built, chosen: dict[str, Single]) -> BreakEven | None:

@@ -1,0 +1,291 @@
+"""How sure a plan is: every way to serve in the same scenarios, at today's volume and others, now and later.
+
+A way's month is its ledger grouped by the facts that its charges are proportional to. What development
+costs (a launch, the making of a model) is spread in a plan's month; over a horizon it is paid once, when the
+way begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import cast
+
+import numpy as np
+
+from isocost import risk
+from isocost.fleet import Fleet
+from isocost.forecast.prices import paths
+from isocost.ledger import FEMTO_PER_USD, Ledger
+from isocost.plan.make.build import Built, drafted, problem_of
+from isocost.plan.make.draft import Draft, month_ledger, schedules, standing_charges
+from isocost.plan.make.singles import Single
+from isocost.plan.market.prepare import Prepared
+from isocost.plan.market.standing import Standings, Volume
+from isocost.plan.path.study import RENTAL, SERIES, series_of
+from isocost.plan.result import Band, Odds, OddsMap, Option, Sure, Turn, Worth
+from isocost.plan.solve.one_pool import one_pool, whole_pool
+from isocost.plan.tell.curves import scaled_case, scaled_offer
+from isocost.plan.tell.story import Totals, label
+
+Groups = dict[tuple[str, ...], float]
+
+HORIZONS_MONTHS = (3, 12, 24, 36)
+"""How far ahead it is asked who is cheapest."""
+VOLUMES = tuple(4.0 ** (k / 2) for k in range(-4, 9))
+"""Volumes over today's at which it is asked: a 16th to 256 times, two a factor of four."""
+WORTHS_MOST = 5
+WORTH_LEAST_USD = 1.0
+DEVELOPMENT = "development"
+SELDOM = 0.5
+"""Share of scenarios below which an event has no band: it mostly does not happen."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A way to serve that is weighed: its label, whether it is allowed, and what it is made of."""
+
+    option: Option
+    label: str
+    allowed: bool
+    draft: Draft
+    ledger: Ledger
+
+
+def sure(built: Built, chosen: Mapping[str, Single], stays: Draft, totals: Totals) -> Sure:
+    """The plan, today and the best single deployment of each option, in common scenarios."""
+    ways = contenders(built, chosen, stays, totals)
+    weighed = {way.label: way.ledger for way in ways}
+    choice = risk.choose(weighed, totals.drivers)
+    may = risk.Choice(
+        [way.label for way in ways if way.allowed],
+        choice.usd[[way.allowed for way in ways]],
+        choice.ratios,
+    )
+    at = built.prepared.at
+    worths = [
+        Worth(one.name, label(one.name, at), one.usd)
+        for one in risk.evppi_usd(may)
+        if one.usd >= WORTH_LEAST_USD
+    ]
+    today, plan = (next(w for w in ways if w.option == option) for option in ("today", "mix"))
+    ahead = _Ahead(built, ways, totals.drivers)
+    return Sure(
+        scenarios=risk.SCENARIOS,
+        plan_cheaper_frac=risk.cheaper_frac(plan.ledger, today.ledger, totals.drivers),
+        odds=[_odds(way, i, choice, may) for i, way in enumerate(ways)],
+        evpi_usd=risk.evpi_usd(may),
+        worths=worths[:WORTHS_MOST],
+        turns=ahead.turns(),
+        map=ahead.map(),
+    )
+
+
+def contenders(
+    built: Built, chosen: Mapping[str, Single], stays: Draft, totals: Totals
+) -> tuple[Contender, ...]:
+    """The plan, today, and each option's best single deployment that is neither of them."""
+    may_stay = all(s.offer is not None and not s.offer.why_not for s in stays.servings)
+    today = Contender("today", "as today", may_stay, stays, totals.today)
+    found = [Contender("mix", "the plan", True, built.draft, totals.plan), today]
+    now = {(s.case.stream.id, s.offer.api.id) for s in stays.servings if s.offer is not None}
+    for option, single in chosen.items():
+        if single.draft is None or single.ledger is None:
+            continue
+        same = {(s.case.stream.id, s.offer.api.id) for s in single.draft.servings if s.offer is not None}
+        if same == now and not single.draft.pools:
+            continue
+        found.append(Contender(cast(Option, option), single.id, single.feasible, single.draft, single.ledger))
+    return tuple(found)
+
+
+def _odds(way: Contender, i: int, choice: risk.Choice, may: risk.Choice) -> Odds:
+    mine = choice.usd[i]
+    others = may.usd if way.allowed else np.vstack([may.usd, mine])
+    names = may.names if way.allowed else (*may.names, way.label)
+    among = risk.Choice(names, others, {})
+    lost = risk.regret(among, way.label)
+    return Odds(
+        way.option, way.label, way.allowed, _band(mine, way.ledger.total_usd),
+        among.cheapest_frac()[way.label], lost.mean_usd, lost.p90_usd,
+    )  # fmt: skip
+
+
+def _band(usd: np.ndarray, mid: float) -> Band:
+    low, high = np.quantile(usd, [0.5 - risk.CENTRAL / 2, 0.5 + risk.CENTRAL / 2])
+    return Band(min(float(low), mid), mid, max(float(high), mid))
+
+
+class _Ahead:
+    """The ways at every volume, and prices to come."""
+
+    def __init__(self, built: Built, ways: Sequence[Contender], drivers: Mapping[str, risk.Driver]) -> None:
+        at = built.prepared.at
+        self._volume = built.prepared.volume.requests
+        self._drivers = drivers
+        months = max(HORIZONS_MONTHS)
+        self._paths = {
+            name: paths(at, series, months, risk.SCENARIOS_OF_A_CELL) for name, series in SERIES.items()
+        }
+        self._rate = at.number("finance/any", "discount_rate_per_year")
+        spread = Standings(at).spread()
+        known = {way.label: groups_by_volume(built, way) for way in ways}
+        # A mix of several pools would have to be solved again at every volume: it is left out.
+        self._ways = [way for way in ways if any(part is not None for part in known[way.label])]
+        self._groups = {way.label: known[way.label] for way in self._ways}
+        self._once = {
+            way.label: {names: usd / spread for names, usd in _grouped(way, way.ledger, True).items()}
+            for way in self._ways
+        }
+
+    def map(self) -> OddsMap | None:
+        """P(cheapest) by volume and horizon; ``None`` where there is nothing to choose from."""
+        if len(self._ways) < 2:
+            return None
+        every = self._surface(self._ways)
+        may = [way for way in self._ways if way.allowed]
+        allowed = self._surface(may) if may else None
+        none = [[0.0] * len(HORIZONS_MONTHS) for _ in VOLUMES]
+        return OddsMap(
+            labels=[way.label for way in self._ways],
+            options=[way.option for way in self._ways],
+            allowed=[way.allowed for way in self._ways],
+            requests_per_month=[self._volume * m for m in VOLUMES],
+            months=list(HORIZONS_MONTHS),
+            frac=[_of(every, way, none) for way in self._ways],
+            allowed_frac=[
+                _of(allowed, way, none) if allowed is not None and way.allowed else none for way in self._ways
+            ],
+        )
+
+    def _surface(self, ways: Sequence[Contender]) -> risk.Surface:
+        by_volume = {}
+        for v, multiple in enumerate(VOLUMES):
+            here = {way.label: groups for way in ways if (groups := self._groups[way.label][v]) is not None}
+            by_volume[self._volume * multiple] = here
+        once = {way.label: self._once[way.label] for way in ways}
+        return risk.surface(by_volume, self._drivers, self._paths, HORIZONS_MONTHS, self._rate, once)
+
+    def turns(self) -> list[Turn]:
+        """Break-even of every other way with the plan (else with today), in volume and in time."""
+        over = next((way for way in self._ways if way.option == "mix"), None) or self._ways[0]
+        return [self._turn(way, over) for way in self._ways if way.option not in ("mix", "today")]
+
+    def _turn(self, way: Contender, over: Contender) -> Turn:
+        count = risk.SCENARIOS_OF_A_CELL
+        both = [
+            (m, one, two)
+            for m, one, two in zip(VOLUMES, self._groups[over.label], self._groups[way.label], strict=True)
+            if one is not None and two is not None
+        ]
+        once = self._once[way.label]
+        launch = sum(once.values())
+        now = next(((one, two) for m, one, two in both if m == 1.0), None)
+        volumes, months = np.array([np.inf]), np.array([np.inf])
+        if len(both) > 1:
+            # A month of its own, with its part of what is paid once: what the break-even chart draws.
+            part = {names: usd / max(HORIZONS_MONTHS) for names, usd in once.items()}
+            names = {n for _, *two in both for groups in (*two, part) for key in groups for n in key}
+            ratios = risk.drawn({n: d for n, d in self._drivers.items() if n in names}, count)
+            ones, twos = (
+                np.stack([risk.totals(groups, ratios, count) for groups in column])
+                for column in ([one for _, one, _ in both], [two for _, _, two in both])
+            )
+            twos += risk.totals(part, ratios, count)
+            volumes = risk.crossing([self._volume * m for m, _, _ in both], ones, twos)
+        if now is not None:
+            most = max(HORIZONS_MONTHS)
+            months = risk.payback(*now, once, self._drivers, self._paths, most, self._rate)
+        return Turn(
+            way.option, way.label, over.label, way.allowed,
+            _when(volumes), float(np.isinf(volumes).mean()),
+            launch, _when(months), float(np.isinf(months).mean()),
+        )  # fmt: skip
+
+
+def _of(table: risk.Surface, way: Contender, none: list[list[float]]) -> list[list[float]]:
+    return table.cheapest_frac[table.options.index(way.label)] if way.label in table.options else none
+
+
+def _when(values: np.ndarray) -> Band | None:
+    """The band of what happens at all; ``None`` where it mostly does not."""
+    there = values[np.isfinite(values)]
+    if len(there) < SELDOM * len(values):
+        return None
+    low, mid, high = np.quantile(there, [0.5 - risk.CENTRAL / 2, 0.5, 0.5 + risk.CENTRAL / 2])
+    return Band(float(low), float(mid), float(high))
+
+
+def groups_by_volume(built: Built, way: Contender) -> list[Groups | None]:
+    """A way's month at each of ``VOLUMES``, development apart, with the series its prices follow.
+
+    Tokens go in proportion, standing costs as they follow volume, replicas are solved again. ``None``: it
+    cannot serve that volume, or several pools would have to be solved together.
+    """
+    if way.draft.pools:
+        found = [pool_ledger(built, way.draft, multiple) for multiple in VOLUMES]
+        return [None if ledger is None else _grouped(way, ledger, False) for ledger in found]
+    prepared = built.prepared
+    tokens = _grouped(way, month_ledger(prepared, way.draft).where(account="api-tokens"), False)
+    every: list[Groups | None] = []
+    for multiple in VOLUMES:
+        again = drafted(_grown(prepared, multiple), way.draft.servings, (), Fleet(), way.option == "today")
+        standing = Ledger(standing_charges(prepared.at, again.fleet.standing))
+        groups = {names: usd * multiple for names, usd in tokens.items()}
+        for names, usd in _grouped(way, standing, False).items():
+            groups[names] = groups.get(names, 0.0) + usd
+        every.append(groups)
+    return every
+
+
+def _grown(prepared: Prepared, multiple: float) -> Prepared:
+    """The same with the volume that standing costs follow grown; hours as they are."""
+    return replace(prepared, volume=Volume(*(part * multiple for part in prepared.volume)))
+
+
+def _grouped(way: Contender, ledger: Ledger, development: bool) -> Groups:
+    """Dollars by drivers, of development or of all the rest."""
+    groups: Groups = {}
+    follows = series_of(way.draft)
+    for charge in ledger:
+        if (charge.pillar == DEVELOPMENT) != development:
+            continue
+        names = tuple(name for name in charge.price_fact.split(risk.JOIN) if name)
+        if charge.account == "api-tokens":
+            names = (*names, follows)
+        elif charge.option in ("selfhost", "slm"):
+            names = (*names, RENTAL)
+        groups[names] = groups.get(names, 0.0) + charge.amount_fusd / FEMTO_PER_USD
+    return groups
+
+
+def pool_ledger(built: Built, draft: Draft, multiple: float) -> Ledger | None:
+    """The month's ledger of one pool, alone or beside APIs, solved at a multiple of today's volume.
+
+    ``None`` where the pool cannot carry it, or where several pools make the draft.
+    """
+    if len(draft.pools) > 1:
+        return None
+    pool = draft.pools[0]
+    bare = [
+        replace(scaled_case(case, multiple), offers=tuple(scaled_offer(o, multiple) for o in best))
+        for case in (serving.case for serving in draft.servings)
+        for best in [[case.best] if case.best is not None else []]
+    ]
+    whole = all(pool.pool.id in s.pool_frac and not s.api_frac.any() for s in draft.servings)
+    grown = _grown(built.prepared, multiple)
+    problem = problem_of(grown, bare, (pool,), built.tables, proven=not whole)
+    solution = whole_pool(problem, 0) if whole else one_pool(problem, 0)
+    if solution is None:
+        return None
+    servings = [
+        replace(
+            serving,
+            case=case,
+            offer=case.best if not whole else None,
+            pool_frac={pool.pool.id: solution.pool_frac[s, 0]} if solution.pool_frac[s, 0].any() else {},
+        )
+        for s, (serving, case) in enumerate(zip(draft.servings, bare, strict=True))
+    ]
+    again = drafted(grown, servings, (pool,), Fleet(tuple(schedules(solution, (pool,), {}))))
+    return month_ledger(grown, again)
