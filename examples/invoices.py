@@ -30,6 +30,8 @@ OUTAGE, LOST_FRAC = "2026-11-10", Fraction(1, 12)
 """The day on which the log was silent for hours, and what the providers billed more on it."""
 BATCHED = ("gpt-5.4", ("2026-11-12", "2026-11-13", "2026-11-14"))
 LAB = "proj_lab"
+LAB_MODEL, LAB_TOK, LAB_CALLS = "gpt-4.1", {"input": 9_100_000, "output": 805_000}, 640
+LAB_USD = {"input": 18.2, "output": 6.44}
 OFF_LIST = Fraction(92, 100)
 """Anthropic's prices as agreed."""
 WORDS = {"input": "input", "cache_read": "cached input", "output": "output"}
@@ -102,7 +104,7 @@ def openai(found: Statement, batch: tuple[Line, ...]) -> tuple[str, str]:
             if at_day == day
         ]
         if day in ("2026-11-05", "2026-11-06"):
-            lines += [cost("gpt-4.1, input", 18.2, LAB), cost("gpt-4.1, output", 6.44, LAB)]
+            lines += [cost(f"{LAB_MODEL}, {meter}", usd, LAB) for meter, usd in LAB_USD.items()]
         if day == "2026-11-08":
             lines.append(cost("gpt-4o, output", 0.87, "proj_gateway"))
         if day == "2026-11-19":
@@ -113,18 +115,23 @@ def openai(found: Statement, batch: tuple[Line, ...]) -> tuple[str, str]:
             number = calls.get((day, "openai", named), 0)
             number += int(number * LOST_FRAC) if day == OUTAGE else 0
             read = usage.get((day, named, "cache_read"), (0,))[0]
-            rows.append(
-                {
-                    "object": "organization.usage.completions.result",
-                    "input_tokens": usage.get((day, named, "input"), (0,))[0] + read,
-                    "input_cached_tokens": read,
-                    "output_tokens": usage.get((day, named, "output"), (0,))[0],
-                    "num_model_requests": number,
-                    "project_id": "proj_gateway", "model": named, "batch": None, "service_tier": None,
-                }
-            )  # fmt: skip
+            tokens = usage.get((day, named, "input"), (0,))[0] + read, read
+            written = usage.get((day, named, "output"), (0,))[0]
+            rows.append(used("proj_gateway", named, tokens, written, number))
+        if day in ("2026-11-05", "2026-11-06"):
+            rows.append(used(LAB, LAB_MODEL, (LAB_TOK["input"], 0), LAB_TOK["output"], LAB_CALLS))
         pages.append(bucket(day, rows))
     return page(costs), page(pages)
+
+
+def used(project: str, model: str, tokens: tuple[int, int], written: int, calls: int) -> dict[str, Any]:
+    """One result of a usage page; ``tokens`` are the input, and those of it that were cached."""
+    return {
+        "object": "organization.usage.completions.result",
+        "input_tokens": tokens[0], "input_cached_tokens": tokens[1], "output_tokens": written,
+        "num_model_requests": calls, "project_id": project, "model": model,
+        "batch": None, "service_tier": None,
+    }  # fmt: skip
 
 
 def cost(item: str, value: float, project: str | None) -> dict[str, Any]:

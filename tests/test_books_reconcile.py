@@ -462,7 +462,10 @@ def test_projects_that_the_log_does_not_go_through(mine: Catalog, tmp_path: Path
     read = Log(open_trace(log, who=True), mine)
     sides = ("villa", [read_invoice(invoice, "villa")])
     check(reconcile(read, *sides, through=frozenset({"gateway"})), {"direct traffic": cost(mine, lab)})
-    check(reconcile(read, *sides), {"unexplained": cost(mine, lab)})
+    untold = reconcile(read, *sides)
+    check(untold, {"unexplained": cost(mine, lab)})
+    said = "the invoice is of gateway, lab: say which the log's calls go through, as --through gateway"
+    assert said in untold.doubts
 
 
 @settings(max_examples=15, deadline=None, phases=(Phase.explicit, Phase.generate))
@@ -530,6 +533,8 @@ def test_json_has_every_part(every_cause: Path, capsys: pytest.CaptureFixture[st
     [
         (["--invoice", "invoice.csv"], "is not provider=FILE"),
         (["--invoice", "villa=nothing.csv"], "no such file"),
+        (["--invoice", "vila=invoice.csv"], "--invoice: no provider 'vila'. Did you mean villa?"),
+        (["--invoice", "zzz=invoice.csv"], "--invoice: no provider 'zzz'. The log has villa"),
         (["--invoice", "villa=invoice.csv", "--month", "2026-09"], "no charges of 2026-09"),
         (["--invoice", "villa=invoice.csv", "--month", "October"], "is not a month"),
     ],

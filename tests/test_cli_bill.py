@@ -38,6 +38,20 @@ def test_bill_as_printed(golden: Golden, capsys: pytest.CaptureFixture[str]) -> 
     golden.check("cli_bill.txt", text.replace(basis, "BASIS"))
 
 
+@pytest.mark.parametrize(("columns", "says"), [("80", "140.6M"), ("72", "tokens by meter are left out")])
+def test_a_wide_bill_fits_a_narrow_terminal(
+    columns: str, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    folder = CASES.parents[2] / "examples"
+    words = ["--overlay", str(folder / "invoices" / "contract.toml"), "--by", "workload"]
+    assert main(["bill", str(folder / "litellm_spendlogs.csv"), *words]) == 0
+    text = capsys.readouterr().out
+    assert says in text
+    assert "$1,178.62" in text
+    assert max(map(len, text.splitlines())) <= int(columns)
+
+
 def test_groups_sum_to_the_exact_total(capsys: pytest.CaptureFixture[str]) -> None:
     log = str(CASES / "litellm.csv")
     totals = set()

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from difflib import get_close_matches
 from fractions import Fraction
 from pathlib import Path
 
@@ -49,7 +50,7 @@ from isocost.books.sides import (
 )
 from isocost.books.statement import Line, Requests, Statement, month_of, statement
 from isocost.catalog import Catalog
-from isocost.catalog.names import provider_named
+from isocost.catalog.names import provider_named, providers
 from isocost.errors import BadInput
 from isocost.ledger import FEMTO_PER_USD
 from isocost.trace import open_trace
@@ -112,7 +113,7 @@ def reconcile(
         BadInput: no line of the invoice is of the month, an amount is in a currency without a rate, or the
             overlay cannot be applied.
     """
-    who = provider_named(log.catalog, provider)
+    who = known_provider(log, provider)
     whole = Invoice(who, _span(invoices), tuple(line for one in invoices for line in one.lines))
     doubts = [said for one in invoices for said in one.doubts]
     kept = of_month(whole, month)
@@ -141,12 +142,29 @@ def reconcile(
         doubts.append("some usage of the log has no price: the bill is at least this")
     if log.trace.unread:
         doubts.append(f"{len(log.trace.unread):,} rows of the log could not be read and are not in the bill")
+    doubts += work.whose(through)
     if work.shift_h:
         doubts.append(f"the invoice's days are taken to begin {work.shift_h:+d} h from UTC")
     return Reconciled(
         who, work.span, decimal_of(invoiced), decimal_of(Fraction(bill)), book.residuals(),
         work.dims.said, tuple(doubts),
     )  # fmt: skip
+
+
+def known_provider(log: Log, name: str) -> str:
+    """A provider by the catalog's name of it.
+
+    Raises:
+        BadInput: neither the catalog nor the log knows it.
+    """
+    who = provider_named(log.catalog, name)
+    here = sorted({one.provider for one in log.found.lines} - {""})
+    every = providers(log.catalog)
+    if who in here or who in every:
+        return who
+    near = get_close_matches(who, [*here, *every], n=1)
+    fix = f"Did you mean {near[0]}?" if near else f"The log has {', '.join(here) or 'no provider by name'}"
+    raise BadInput(f"no provider {name!r}", where="--invoice", fix=fix)
 
 
 def _through(found: Statement, names: Set[str]) -> Statement:
@@ -252,6 +270,14 @@ class _Work:
             else:
                 kept.append(one)
         self.usage_charges = kept
+
+    def whose(self, through: Set[str]) -> list[str]:
+        """What to say where the invoice tells projects or keys apart, and nobody said which are the log's."""
+        names = sorted({one.line.project or one.line.key for one in self.usage_charges} - {""})
+        if through or len(names) < 2 or self.dims.account or self.dims.key:
+            return []
+        named = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        return [f"the invoice is of {named}: say which the log's calls go through, as --through {names[0]}"]
 
     def _at_list(self, one: Charge) -> Charge:
         """A usage line at the list price that the file itself states; the rest is the contract's."""

@@ -147,6 +147,11 @@ def provider_named(catalog: Catalog, name: str) -> str:
     return catalog.once(_index).aliases.get(clean, clean)
 
 
+def providers(catalog: Catalog) -> frozenset[str]:
+    """The providers that the catalog has offerings of, by its own names."""
+    return frozenset(catalog.once(_index).hosts)
+
+
 def deprecated(catalog_at: CatalogAt, subject: str) -> bool:
     """Whether the provider withdraws an offering: priced in old logs, no candidate of a plan."""
     return catalog_at.find(subject, "deprecated") is not None

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
+from rich.table import Table
 from rich.text import Text
 
 from isocost.cli.catalog import load
-from isocost.cli.output import grid, show, show_json, staged, working, wrapped
+from isocost.cli.output import fits, grid, show, show_json, staged, working, wrapped
 from isocost.cli.root import Facts, Json, app
 from isocost.cli.trace import Format, Map, WorkloadBy, opened
 from isocost.errors import BadInput
@@ -196,29 +197,15 @@ def _show(found: Statement, said: Logged, trace: Trace, keys: tuple[str, ...], g
         f"  {found.title}, {found.start:%Y-%m-%d} to {found.end:%Y-%m-%d} (UTC), each row at its own date",
         "",
     )
-    present = [meter for meter in _meters(groups) if meter != "request"]
-    heads = [(name, "l") for name in keys]
-    heads[0] = (f"  {heads[0][0]}", "l")
-    agreed = any(one.billed_fusd is not None for one in groups)
-    table = grid(
-        *heads, ("requests", "r"), *((meter, "r") for meter in present), ("amount", "r"),
-        *((("billed", "r"),) if agreed else ()),
-    )  # fmt: skip
-    for one in groups[:MOST_GROUPS]:
-        names = [name or "(none)" for name in one.key]
-        amounts = [f"{one.quantity.get(meter, 0):,}" for meter in present]
-        usd = "unpriced" if one.requests and one.unpriced == one.requests else _cents(one.usd, one.at_least)
-        billed = [_cents(Decimal(one.billed_fusd or 0).scaleb(-15), one.at_least)] if agreed else []
-        table.add_row(f"  {names[0]}", *names[1:], f"{one.requests:,}", *amounts, usd, *billed)
-    totals = [f"{sum(one.quantity.get(meter, 0) for one in groups):,}" for meter in present]
-    blank = [""] * (len(keys) - 1)
-    usd = _cents(found.total_usd, bool(least))
-    billed = []
-    if agreed:
-        whole = Decimal(sum(one.billed_fusd or 0 for one in groups)).scaleb(-15)
-        billed = [_cents(whole, bool(least))]
-    table.add_row("  total", *blank, f"{found.n_requests:,}", *totals, usd, *billed, style="bold")
+    meters = [meter for meter in _meters(groups) if meter != "request"]
+    whole, short = [
+        _table(found, keys, groups, meters, short=short, least=bool(least)) for short in (False, True)
+    ]
+    least_wide = _table(found, keys, groups, [], short=True, least=bool(least))
+    table = next((one for one in (whole, short) if fits(one)), least_wide if meters else short)
     show(table)
+    if table is least_wide:
+        show("  tokens by meter are left out: they need more columns, or --json")
     if len(groups) > MOST_GROUPS:
         show(f"  and {len(groups) - MOST_GROUPS} more groups, in the total (all with --json)")
     priced, partial, unpriced = _counts(found)
@@ -246,6 +233,51 @@ def _show(found: Statement, said: Logged, trace: Trace, keys: tuple[str, ...], g
         )
         show(wrapped(text, "in the log  "))
     show(wrapped(found.basis, "price basis "))
+
+
+def _table(
+    found: Statement,
+    keys: tuple[str, ...],
+    groups: list[_Group],
+    meters: list[str],
+    *,
+    short: bool,
+    least: bool,
+) -> Table:
+    """A line a group, and the total; ``short`` prints quantities as 140.6M, not 140,611,056.
+
+    Short, the total leaves it to the headline that it is a lower bound.
+    """
+    heads = [(name, "l") for name in keys]
+    heads[0] = (f"  {heads[0][0]}", "l")
+    agreed = any(one.billed_fusd is not None for one in groups)
+    table = grid(
+        *heads, ("requests", "r"), *((meter.replace("_", "\n") if short else meter, "r") for meter in meters),
+        ("amount", "r"), *((("billed", "r"),) if agreed else ()),
+    )  # fmt: skip
+    for one in groups[:MOST_GROUPS]:
+        names = [name or "(none)" for name in one.key]
+        amounts = [_units(one.quantity.get(meter, 0), short) for meter in meters]
+        usd = "unpriced" if one.requests and one.unpriced == one.requests else _cents(one.usd, one.at_least)
+        billed = [_cents(Decimal(one.billed_fusd or 0).scaleb(-15), one.at_least)] if agreed else []
+        table.add_row(f"  {names[0]}", *names[1:], f"{one.requests:,}", *amounts, usd, *billed)
+    totals = [_units(sum(one.quantity.get(meter, 0) for one in groups), short) for meter in meters]
+    billed = []
+    if agreed:
+        whole = Decimal(sum(one.billed_fusd or 0 for one in groups)).scaleb(-15)
+        billed = [_cents(whole, least and not short)]
+    table.add_row(
+        "  total", *[""] * (len(keys) - 1), f"{found.n_requests:,}", *totals, _cents(found.total_usd, least and not short),
+        *billed, style="bold",
+    )  # fmt: skip
+    return table
+
+
+def _units(number: int, short: bool) -> str:
+    """A quantity to the unit, or in thousands and millions."""
+    if not short or number < 10_000:
+        return f"{number:,}"
+    return f"{number / 1e6:,.1f}M" if number >= 1e6 else f"{number / 1e3:.0f}k"
 
 
 def _show_contract(under: Contract) -> None:

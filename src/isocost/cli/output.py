@@ -55,6 +55,11 @@ def show(*parts: RenderableType) -> None:
         sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
 
 
+def fits(table: Table) -> bool:
+    """Whether a table stands in the width there is."""
+    return _needed(table) <= columns()
+
+
 def _needed(table: Table) -> int:
     """Columns below which a table would lose characters."""
     console = Console(width=ENDLESS)

@@ -123,8 +123,9 @@ def _headline(start: str, found: list[Reconciled]) -> str:
     named = sorted(
         ((name, usd) for name, usd in sums.items() if name != UNEXPLAINED), key=lambda it: -abs(it[1])
     )
-    parts = [f"{_cents(usd, sign=usd < 0)} {name}" for name, usd in named[:MOST_NAMED] if usd]
-    rest = named[MOST_NAMED:]
+    most = MOST_NAMED + (len(named) == MOST_NAMED + 1)
+    parts = [f"{_cents(usd, sign=usd < 0)} {name}" for name, usd in named[:most] if usd]
+    rest = named[most:]
     if rest:
         parts.append(f"{_cents(sum((usd for _, usd in rest), Decimal(0)))} in {len(rest)} more")
     left = sums.get(UNEXPLAINED, Decimal(0))
