@@ -21,7 +21,7 @@ from isocost.plan.path.ask import quarters
 from isocost.plan.path.run import when
 from isocost.plan.path.steps import Signed, Stage, cost_path, envelope, least_path
 from isocost.plan.path.terms import Term
-from isocost.plan.path.ways import Priced, Way
+from isocost.plan.path.ways import Part, Priced, Way
 from isocost.plan.run import Outcome, make_plan
 from isocost.report.path import render
 from isocost.report.signing import page
@@ -33,11 +33,9 @@ THREE = Term("reserved_3y", "3 years", 36, 0.45, ())
 
 
 def way(name: str, gpu: str = "", kinds: tuple[str, ...] = (), terms: tuple[Term, ...] = ()) -> Way:
-    option: Any = None
-    if gpu:
-        option = SimpleNamespace(pool=SimpleNamespace(gpu=gpu, gpus=1, usd_per_gpu_h=2.0))
-    draft: Any = None
-    return Way(name, draft, frozenset(kinds), option, None, terms)
+    none: Any = None
+    option: Any = SimpleNamespace(pool=SimpleNamespace(gpu=gpu, gpus=1, usd_per_gpu_h=2.0))
+    return Way(name, none, frozenset(kinds), (Part(option, none, (0,), terms),) if gpu else ())
 
 
 def stages(costs: list[dict[int, list[float]]], held: list[int] | None = None) -> list[Stage]:
@@ -49,7 +47,10 @@ def stages(costs: list[dict[int, list[float]]], held: list[int] | None = None) -
             (1 + RATE) ** -quarter.first,
             1.0,
             {"g": held[q]} if held else {},
-            {w: Priced(np.array(usd), 0.0) for w, usd in cost.items()},
+            {
+                w: Priced((np.array(usd),), 0.0) if len(usd) > 1 else Priced((), usd[0])
+                for w, usd in cost.items()
+            },
         )
         for q, (quarter, cost) in enumerate(zip(steps, costs, strict=True))
     ]
@@ -58,7 +59,7 @@ def stages(costs: list[dict[int, list[float]]], held: list[int] | None = None) -
 def brute(ways: list[Way], made: list[Stage], launches: dict[str, float]) -> float:
     """Every way of every quarter, with every number signed on every term in every quarter."""
     best = np.inf
-    terms = [term for one in ways for term in one.terms]
+    terms = [term for one in ways for part in one.parts for term in part.terms]
     slots = [(q, term) for q in range(len(made)) for term in terms]
     for chosen in itertools.product(range(len(ways)), repeat=len(made)):
         if any(w not in stage.priced for w, stage in zip(chosen, made, strict=True)):
@@ -98,7 +99,7 @@ def test_what_is_signed_is_paid_to_its_end() -> None:
     made = stages([{0: [100.0, 0.0]}])
     signed = (Signed(0, "g", YEAR, 1, 1.2),)
     committed, usd = cost_path(ways, made, (0,), signed, {}, HOURS, RATE)
-    assert committed == (1,)
+    assert committed == ((1,),)
     assert usd == pytest.approx(sum(1.2 * HOURS * (1 + RATE) ** -(k + 1) for k in range(12)))
 
 

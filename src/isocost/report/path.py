@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
+from collections.abc import Mapping
+from string import ascii_uppercase
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -15,6 +18,11 @@ from isocost.units import count, money, money_range, percent
 INDENT = 2
 RIVALS_MOST = 4
 SURE_LEAST = 0.005
+EVERY = 2
+"""Of the volumes of the map, one in so many is printed."""
+CLOSE_FRAC = 0.02
+NAME_LEAST, OTHERS = 24, 55
+"""Columns of a way's name at least, and of all beside it."""
 
 
 def render(path: PathResult, width: int = 100) -> Group:
@@ -29,12 +37,17 @@ def render(path: PathResult, width: int = 100) -> Group:
         parts += ["", _line("what to do", width, "bold"), *changes]
     if path.signings:
         parts += ["", _line("commitments", width, "bold"), Padding(_signings(path), (0, 0, 0, INDENT))]
+    letters = _letters(path)
     if path.rivals:
         parts += ["", _line("keeping one way for the whole horizon", width, "bold")]
-        parts.append(Padding(_rivals(path), (0, 0, 0, INDENT)))
+        parts.append(Padding(_rivals(path, letters, width), (0, 0, 0, INDENT)))
+        said = "if wrong: what having chosen it costs above hindsight, in the mean of scenarios"
+        parts.append(_line(f"{said}.{_expected(path)}", width))
     if path.cells:
-        parts += ["", _line("who is cheapest, by volume and horizon (share of scenarios)", width, "bold")]
-        parts.append(Padding(_cells(path), (0, 0, 0, INDENT)))
+        title = "who is cheapest at a steady volume, launch included (share of scenarios)"
+        parts += ["", _line(title, width, "bold"), Padding(_cells(path, letters), (0, 0, 0, INDENT))]
+        if others := _others(path, letters):
+            parts.append(_line(others, width))
     if path.worths:
         parts += ["", _line("worth measuring first", width, "bold")]
         for one in path.worths:
@@ -48,6 +61,20 @@ def render(path: PathResult, width: int = 100) -> Group:
     parts.append("")
     parts += [_line(note, width) for note in notes]
     return Group(*parts)
+
+
+def _expected(path: PathResult) -> str:
+    """Whether the path is also the least in the mean: its middle prices may hide a long tail."""
+    kept = [one for one in path.rivals if one.usd is not None]
+    if not kept:
+        return ""
+    least = min(kept, key=lambda one: one.mean_usd)
+    if least.mean_usd < path.mean_usd * (1.0 - CLOSE_FRAC):
+        return (
+            f" The path costs {money(path.mean_usd)} in the mean; {least.way} kept throughout costs "
+            f"{money(least.mean_usd)}: dearer in the middle, surer."
+        )
+    return f" The path itself: {money(path.mean_usd)} in the mean."
 
 
 def _line(text: str, width: int, style: str = "", indent: int = INDENT) -> Text:
@@ -121,28 +148,32 @@ def _alike(steps: list[Step]) -> list[list[Step]]:
 
 
 def _signings(path: PathResult) -> Table:
+    owed = any(one.beyond_usd for one in path.signings)
     table = _table(
         ("sign", False), ("accelerators", False), ("term", False), ("until", False), ("$/GPU-h", True),
-        ("used", True),
+        ("used", True), *((("owed after", True),) if owed else ()),
     )  # fmt: skip
     for one in path.signings:
         when = "there already" if one.held else one.label
         table.add_row(
             when, f"{one.count}x {one.gpu}", one.term, one.until, f"{one.usd_per_gpu_h:.2f}",
-            percent(one.used_frac),
+            percent(one.used_frac), *((money(one.beyond_usd) if one.beyond_usd else "-",) if owed else ()),
         )  # fmt: skip
     return table
 
 
-def _rivals(path: PathResult) -> Table:
+def _rivals(path: PathResult, letters: Mapping[str, str], width: int) -> Table:
     table = _table(
-        ("", False), ("cost", True), ("80% band", True), ("cheapest in", True), ("cost of being wrong", True)
-    )
+        ("", False), ("way", False), ("cost", True), ("mean", True), ("80% band", True), ("cheapest", True),
+        ("if wrong", True),
+    )  # fmt: skip
     for one in path.rivals[:RIVALS_MOST]:
         known = one.usd is not None and one.band is not None
         table.add_row(
-            one.way,
+            letters[one.way],
+            _broken(one.way, max(NAME_LEAST, width - OTHERS)),
             money(one.usd) if known and one.usd is not None else "-",
+            money(one.mean_usd),
             money_range(one.band.low, one.band.high) if one.band is not None else "-",
             percent(one.cheapest_frac) if one.cheapest_frac >= SURE_LEAST else "under 1%",
             money(one.regret_usd),
@@ -150,12 +181,40 @@ def _rivals(path: PathResult) -> Table:
     return table
 
 
-def _cells(path: PathResult) -> Table:
+def _broken(name: str, width: int) -> str:
+    """A name on lines of a width, broken after a blank or a slash where it can be.
+
+    >>> _broken("novita/deepseek/deepseek_v3 (batch)", 20)
+    'novita/deepseek/\\ndeepseek_v3 (batch)'
+    """
+    lines = [""]
+    for piece in re.findall(rf"[^ /]{{0,{width - 1}}}[ /]?", name):
+        if lines[-1] and len(lines[-1]) + len(piece.rstrip()) > width:
+            lines.append("")
+        lines[-1] += piece
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _letters(path: PathResult) -> dict[str, str]:
+    """A letter for each way that is shown."""
+    ways = dict.fromkeys([one.way for one in path.rivals[:RIVALS_MOST]] + [cell.way for cell in path.cells])
+    return {way: ascii_uppercase[i % len(ascii_uppercase)] for i, way in enumerate(ways)}
+
+
+def _cells(path: PathResult, letters: Mapping[str, str]) -> Table:
     horizons = sorted({cell.months for cell in path.cells})
-    volumes = sorted({cell.requests_per_month for cell in path.cells})
+    volumes = sorted({cell.requests_per_month for cell in path.cells})[::EVERY]
     at = {(cell.requests_per_month, cell.months): cell for cell in path.cells}
     table = _table(("requests/mo", True), *((f"{months} months", False) for months in horizons))
     for volume in volumes:
         cells = [at[volume, months] for months in horizons]
-        table.add_row(count(volume), *(f"{cell.way} {percent(cell.frac)}" for cell in cells))
+        table.add_row(count(volume), *(f"{letters[cell.way]}  {percent(cell.frac)}" for cell in cells))
     return table
+
+
+def _others(path: PathResult, letters: Mapping[str, str]) -> str:
+    """Ways that the map names and the table above it does not."""
+    shown = {one.way for one in path.rivals[:RIVALS_MOST]}
+    volumes = set(sorted({cell.requests_per_month for cell in path.cells})[::EVERY])
+    used = dict.fromkeys(cell.way for cell in path.cells if cell.requests_per_month in volumes)
+    return "; ".join(f"{letters[way]} {way}" for way in used if way not in shown)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -234,13 +234,13 @@ def ratio_drivers(case: Case, offer: Offer) -> tuple[str, str]:
     return ("" if exact[0] else f"ratio/input/{model}", "" if exact[1] else f"ratio/output/{model}")
 
 
-def _api_charges(
-    ledger: Ledger, serving: Serving, offer: Offer, weight_h: Floats, hours: Sequence[str]
-) -> None:
-    api, stream = offer.api, serving.case.stream
-    option = "batch" if api.tier == "batch" else api.option
+def api_meters(serving: Serving) -> Iterator[tuple[str, Floats, float, tuple[str, ...]]]:
+    """Meters of a stream at its offer: name, quantity by hour (168,), unit price, ids of what it rests on."""
+    offer = serving.offer
+    if offer is None or not serving.api_frac.any():
+        return
     ratio_in, ratio_out = ratio_drivers(serving.case, offer)
-    share = serving.api_frac * weight_h
+    share = serving.api_frac
     for part in offer.parts:
         p, u = part.prices, part.usage
         for meter, quantity, price, ratio in (
@@ -253,26 +253,24 @@ def _api_charges(
             if price == 0.0 or not quantity.any():
                 continue
             facts = p.facts.get(meter, p.facts["input"])
-            drivers = " * ".join((*facts, *((ratio,) if ratio else ()), VOLUME))
-            for h in np.flatnonzero(quantity * share).tolist():
-                amount = float(quantity[h] * share[h])
-                ledger.add(
-                    Charge(
-                        hours[h],
-                        option,
-                        api.id,
-                        "deployment",
-                        "api-tokens",
-                        stream.workload,
-                        "",
-                        meter,
-                        amount,
-                        "request" if meter == "request" else "tok",
-                        drivers,
-                        price,
-                        fusd(amount * price),
-                    )
+            yield meter, quantity * share, price, (*facts, *((ratio,) if ratio else ()), VOLUME)
+
+
+def _api_charges(
+    ledger: Ledger, serving: Serving, offer: Offer, weight_h: Floats, hours: Sequence[str]
+) -> None:
+    api, stream = offer.api, serving.case.stream
+    option = "batch" if api.tier == "batch" else api.option
+    for meter, quantity, price, names in api_meters(serving):
+        drivers = " * ".join(names)
+        for h in np.flatnonzero(quantity * weight_h).tolist():
+            amount = float(quantity[h] * weight_h[h])
+            ledger.add(
+                Charge(
+                    hours[h], option, api.id, "deployment", "api-tokens", stream.workload, "", meter, amount,
+                    "request" if meter == "request" else "tok", drivers, price, fusd(amount * price),
                 )
+            )  # fmt: skip
 
 
 def _pool_charges(

@@ -49,7 +49,8 @@ class Signing(msgspec.Struct, frozen=True):
 class Rival(msgspec.Struct, frozen=True):
     """Staying with one way for the whole horizon: discounted cost, chance that it is the cheapest, regret.
 
-    ``regret_usd`` is what having chosen it costs above hindsight, in the mean of scenarios.
+    ``regret_usd`` is what having chosen it costs above hindsight, ``mean_usd`` its cost, in the mean of
+    scenarios.
     """
 
     way: str
@@ -57,6 +58,7 @@ class Rival(msgspec.Struct, frozen=True):
     band: Band | None
     cheapest_frac: float
     regret_usd: float
+    mean_usd: float
     why_not: str = ""
 
 
@@ -87,6 +89,7 @@ class PathResult(msgspec.Struct, frozen=True):
     steps: list[Step]
     signings: list[Signing]
     usd: float
+    mean_usd: float
     band: Band
     bound_usd: float
     gap_frac: float

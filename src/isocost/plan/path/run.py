@@ -15,18 +15,18 @@ from isocost.plan.make.build import Built
 from isocost.plan.make.draft import DAYS, Draft, month_ledger
 from isocost.plan.path.ask import PathAsk, Quarter, quarters
 from isocost.plan.path.result import Cell, PathResult, Rival, Signing, Step
-from isocost.plan.path.steps import Chosen, Stage, least_path
+from isocost.plan.path.steps import Chosen, Stage, least_path, there_is
 from isocost.plan.path.study import COUNT, RENTAL, WORDS, Futures, Study, follows, futures
 from isocost.plan.path.sure import costed, month_groups, solved_at
 from isocost.plan.path.terms import Term
-from isocost.plan.path.ways import Way, at_volume, launch_usd, priced, ways_of
+from isocost.plan.path.ways import Part, Way, at_volume, launch_usd, priced, ways_of
 from isocost.plan.result import Band, Worth
 from isocost.plan.solve.one_pool import one_pool
-from isocost.plan.solve.problem import Floats, Solution
+from isocost.plan.solve.problem import Floats, Problem, Solution
 from isocost.plan.tell import story
 from isocost.units import count, money, percent
 
-VOLUMES = (0.25, 1.0, 4.0, 16.0)
+VOLUMES = tuple(4.0 ** (k / 2) for k in range(-4, 9))
 """Volumes over today's at which it is said who is cheapest."""
 WORTHS_MOST = 3
 RIVALS_MOST = 6
@@ -43,15 +43,17 @@ def make_path(built: Built, stays: Draft, ask: PathAsk) -> PathResult:
     study = _study(built, stays, ask)
     best = least_path(study.ways, study.stages, study.launches, study.hours, study.rate)
     drivers = _drivers(study)
+    ratios = _ratios(drivers, study.ahead)
+    study = replace(study, ratios=ratios)
     alone = _alone(study)
-    usd = costed(study, best, drivers)
-    kept = {way.name: costed(study.only([way]), path, drivers) for way, path in alone}
+    usd = costed(study, best)
+    kept = {way.name: costed(study.only([way]), path) for way, path in alone}
     choice = risk.Choice(
         tuple(kept) or ("the path",),
         np.stack(list(kept.values()) or [usd]),
-        _ratios(drivers, study.ahead),
+        {name: drawn for name, drawn in ratios.items() if name in study.ahead.paths or name in drivers},
     )
-    solutions = [_solution(study, best, q) for q in range(len(study.stages))]
+    solutions = [solved_at(study, study.ways[w], q, best.committed[q]) for q, w in enumerate(best.ways)]
     rivals = _rivals(alone, choice, kept)
     steps = [_step(study, best, q, solutions[q]) for q in range(len(study.stages))]
     return PathResult(
@@ -64,6 +66,7 @@ def make_path(built: Built, stays: Draft, ask: PathAsk) -> PathResult:
         steps=steps,
         signings=_signings(study, best),
         usd=best.usd,
+        mean_usd=float(usd.mean()),
         band=_band(usd, best.usd),
         bound_usd=best.bound_usd,
         gap_frac=max(0.0, 1.0 - best.bound_usd / best.usd) if best.usd > 0 else 0.0,
@@ -97,7 +100,8 @@ def _study(built: Built, stays: Draft, ask: PathAsk) -> Study:
         months = {
             w: found
             for w, way in enumerate(ways)
-            if len((found := priced(built, way, multiple, ahead.middle(follows(way), middle), gpu_ratio)).usd)
+            if (found := priced(built, way, multiple, ahead.middle(follows(way), middle), gpu_ratio))
+            is not None
         }
         stages.append(Stage(quarter, discounted, (1.0 + rate) ** -quarter.first, gpu_ratio, held, months))
     launches = {kind: usd for way in ways for kind, usd in launch_usd(way, built).items()}
@@ -140,38 +144,33 @@ def _band(usd: np.ndarray, middle: float) -> Band:
     return Band(min(float(low), middle), middle, max(float(high), middle))
 
 
-def _solution(study: Study, best: Chosen, q: int) -> Solution | None:
-    way, stage = study.ways[best.ways[q]], study.stages[q]
-    middle = stage.quarter.middle
-    ratio = study.ahead.middle(follows(way), middle)
-    return solved_at(way, study.multiples[q], ratio, stage.gpu_ratio, best.committed[q])
-
-
-def _step(study: Study, best: Chosen, q: int, solution: Solution | None) -> Step:
+def _step(study: Study, best: Chosen, q: int, solutions: Sequence[Solution]) -> Step:
     built, stage, way = study.built, study.stages[q], study.ways[best.ways[q]]
     weight = built.prepared.weight_h
     volume = built.prepared.volume.requests * study.multiples[q]
-    month = float(stage.priced[best.ways[q]].usd[best.committed[q]])
+    month = stage.priced[best.ways[q]].month_usd(best.committed[q])
     month += sum(
         one.count * one.usd_per_gpu_h * study.hours
         for one in best.signed
         if one.step <= q and stage.quarter.first < study.stages[one.step].quarter.first + one.term.months
     )
     change = _change(study, best, q)
-    if solution is None:
+    if not solutions:
         return Step(
             stage.quarter.label, stage.quarter.months, volume, way.name, 1.0, WEEK_H, "all hours", 0, 0.0, 0,
             month, change,
         )  # fmt: skip
     requests = np.stack([case.stream.usage.requests for case in built.planned])
-    left = requests * (1.0 - solution.pool_frac.sum(axis=1))
+    left = requests.copy()
+    for part, solution in zip(way.parts, solutions, strict=True):
+        left[list(part.streams)] *= 1.0 - solution.pool_frac[:, 0]
     api = left.sum(axis=0)
     some = api > 0.005 * requests.sum(axis=0).max()
-    replicas = solution.replicas[0]
+    replicas = np.sum([solution.replicas[0] for solution in solutions], axis=0)
     return Step(
         stage.quarter.label, stage.quarter.months, volume, way.name,
         float((left @ weight).sum() / (requests @ weight).sum()), int(some.sum()), when(some),
-        int(replicas.max()), float(replicas @ weight / weight.sum()), best.committed[q], month, change,
+        int(replicas.max()), float(replicas @ weight / weight.sum()), sum(best.committed[q]), month, change,
     )  # fmt: skip
 
 
@@ -222,16 +221,21 @@ def _change(study: Study, best: Chosen, q: int) -> str:
 
 def _signings(study: Study, best: Chosen) -> list[Signing]:
     on = study.built.prepared.request.on
+    last = study.stages[-1].quarter
     found = [
         Signing("held", lot.gpu, lot.count, "held", lot.until.isoformat(), lot.usd_per_gpu_h,
                 _used(study, best, lot.gpu, None), True)
         for lot in study.built.prepared.request.have.on(on).gpus
     ]  # fmt: skip
     for one in best.signed:
-        until = _ends(study.stages[one.step].quarter.starts, one.term)
+        starts = study.stages[one.step].quarter
+        beyond = max(0, starts.first + one.term.months - last.first - last.months)
         found.append(
-            Signing(study.stages[one.step].quarter.label, one.gpu, one.count, one.term.words,
-                    until.isoformat(), one.usd_per_gpu_h, _used(study, best, one.gpu, one.step), False)
+            Signing(
+                starts.label, one.gpu, one.count, one.term.words, _ends(starts.starts, one.term).isoformat(),
+                one.usd_per_gpu_h, _used(study, best, one.gpu, one.step), False,
+                one.count * one.usd_per_gpu_h * study.hours * beyond,
+            )
         )  # fmt: skip
     return found
 
@@ -245,18 +249,16 @@ def _used(study: Study, best: Chosen, gpu: str, step: int | None) -> float:
     """Share of the committed accelerators of a kind that the path's ways run, while they are there."""
     there = used = 0.0
     for q, stage in enumerate(study.stages):
-        total = stage.held.get(gpu, 0) + sum(
-            one.count
-            for one in best.signed
-            if one.gpu == gpu
-            and 0 <= stage.quarter.first - study.stages[one.step].quarter.first < one.term.months
-        )
         if step is not None and q < step:
             continue
-        way = study.ways[best.ways[q]]
-        mine = way.option is not None and way.option.pool.gpu == gpu
+        total = there_is(study.stages, best.signed, gpu, q)
+        mine = sum(
+            number * part.gpus
+            for part, number in zip(study.ways[best.ways[q]].parts, best.committed[q], strict=True)
+            if part.gpu == gpu
+        )
         there += total * stage.months
-        used += min(total, best.committed[q] * way.gpus if mine else 0) * stage.months
+        used += min(total, mine) * stage.months
     return used / there if there else 0.0
 
 
@@ -267,7 +269,7 @@ def _rivals(
     return [
         Rival(
             way.name, path.usd, _band(kept[way.name], path.usd), cheapest[way.name],
-            risk.regret(choice, way.name).mean_usd,
+            risk.regret(choice, way.name).mean_usd, float(kept[way.name].mean()),
         )
         for way, path in alone
     ]  # fmt: skip
@@ -286,31 +288,23 @@ def _cells(study: Study, drivers: dict[str, risk.Driver]) -> list[Cell]:
     for multiple in VOLUMES:
         groups = {}
         for way in study.ways:
-            if way.problem is None:
-                groups[way.name] = month_groups(built, way, multiple, None, 0.0)
+            problems = [_on_terms(part, multiple) for part in way.parts]
+            found = [one_pool(problem, 0) for problem in problems]
+            if any(one is None for one in found):
                 continue
-            # Kept for a year or more: the part that always runs is taken on the best term.
-            ratio = min((term.price_ratio for term in way.terms), default=1.0)
-            problem = replace(
-                way.problem,
-                api_usd_per_h=way.problem.api_usd_per_h * multiple,
-                load_per_h=way.problem.load_per_h * multiple,
-                pools=(
-                    replace(
-                        way.problem.pools[0],
-                        held=0,
-                        reserved_usd_per_h=way.problem.pools[0].on_demand_usd_per_h * ratio,
-                    ),
-                ),
-            )
-            solution = one_pool(problem, 0)
-            if solution is not None:
-                paid = int(solution.reserved[0]) * study.hours * (problem.pools[0].reserved_usd_per_h or 0.0)
-                groups[way.name] = month_groups(built, way, multiple, solution, paid)
+            solutions = [one for one in found if one is not None]
+            paid = [
+                int(one.reserved[0]) * study.hours * (problem.pools[0].reserved_usd_per_h or 0.0)
+                for problem, one in zip(problems, solutions, strict=True)
+            ]
+            groups[way.name] = month_groups(built, way, multiple, solutions, paid)
         by_volume[built.prepared.volume.requests * multiple] = groups
     horizons = sorted({min(m, study.ask.months) for m in (12, 24, 36, study.ask.months)})
     rate = at.number("finance/any", "discount_rate_per_year")
-    table = risk.surface(by_volume, drivers, study.ahead.paths, horizons, rate)
+    begins: dict[str, dict[tuple[str, ...], float]] = {
+        way.name: {(): sum(study.launches[kind] for kind in way.kinds)} for way in study.ways if way.kinds
+    }
+    table = risk.surface(by_volume, drivers, study.ahead.paths, horizons, rate, begins)
     cells = []
     for v, volume in enumerate(table.volumes):
         for h, months in enumerate(table.horizons):
@@ -321,8 +315,20 @@ def _cells(study: Study, drivers: dict[str, risk.Driver]) -> list[Cell]:
     return cells
 
 
+def _on_terms(part: Part, multiple: float) -> Problem:
+    """A part at a volume, kept for a year or more: what always runs is taken on the best term."""
+    ratio = min((term.price_ratio for term in part.terms), default=1.0)
+    pool = part.problem.pools[0]
+    return replace(
+        part.problem,
+        api_usd_per_h=part.problem.api_usd_per_h * multiple,
+        load_per_h=part.problem.load_per_h * multiple,
+        pools=(replace(pool, held=0, reserved_usd_per_h=pool.on_demand_usd_per_h * ratio),),
+    )
+
+
 def _week_error(
-    study: Study, best: Chosen, solutions: Sequence[Solution | None], steps: Sequence[Step]
+    study: Study, best: Chosen, solutions: Sequence[Sequence[Solution]], steps: Sequence[Step]
 ) -> float | None:
     """What the first year by one week a quarter misjudges, against all its hours with growth week by week.
 
@@ -332,33 +338,30 @@ def _week_error(
     estimated = exact = 0.0
     for q in first:
         way, stage = study.ways[best.ways[q]], study.stages[q]
-        if way.problem is None:
-            continue
-        middle = stage.quarter.middle
-        ratio = study.ahead.middle(follows(way), middle)
+        ratio = study.ahead.middle(follows(way), stage.quarter.middle)
         weeks = stage.quarter.months * study.hours / WEEK_H
         levels = [
             (1.0 + study.ask.growth_per_month)
             ** (stage.quarter.first + (k + 0.5) / weeks * stage.quarter.months)
             for k in range(round(weeks))
         ]
-        one = at_volume(way, 1.0, ratio, stage.gpu_ratio)
-        year = replace(
-            one,
-            weight_h=np.full(
-                len(levels) * WEEK_H, stage.quarter.months * study.hours / (len(levels) * WEEK_H)
-            ),
-            api_usd_per_h=np.concatenate([one.api_usd_per_h * m for m in levels], axis=1),
-            load_per_h=np.concatenate([one.load_per_h * m for m in levels], axis=2),
-            pool_usd_per_h=np.concatenate([one.pool_usd_per_h for _ in levels], axis=2),
-            cyclic=False,
-        )
-        whole = one_pool(year, 0, best.committed[q])
-        found = solutions[q]
-        if whole is None or found is None:
-            return None
-        exact += whole.usd_per_month
-        estimated += found.usd_per_month * stage.quarter.months
+        for part, number, found in zip(way.parts, best.committed[q], solutions[q], strict=True):
+            one = at_volume(part, 1.0, ratio, stage.gpu_ratio)
+            year = replace(
+                one,
+                weight_h=np.full(
+                    len(levels) * WEEK_H, stage.quarter.months * study.hours / (len(levels) * WEEK_H)
+                ),
+                api_usd_per_h=np.concatenate([one.api_usd_per_h * m for m in levels], axis=1),
+                load_per_h=np.concatenate([one.load_per_h * m for m in levels], axis=2),
+                pool_usd_per_h=np.concatenate([one.pool_usd_per_h for _ in levels], axis=2),
+                cyclic=False,
+            )
+            whole = one_pool(year, 0, number)
+            if whole is None:
+                return None
+            exact += whole.usd_per_month
+            estimated += found.usd_per_month * stage.quarter.months
     paid = sum(steps[q].usd_per_month * steps[q].months for q in first)
     return None if exact <= 0 or paid <= 0 else (estimated - exact) / paid
 
@@ -393,5 +396,5 @@ def _notes(study: Study) -> list[str]:
             for n in study.ahead.paths
         ]
         said.append(f"Prices at the end of the horizon, median of the forecast: {', '.join(parts)}.")
-    said.append("At any time one kind of replica at most runs beside the APIs.")
+    said.append("At any time two kinds of replica at most run beside the APIs.")
     return said

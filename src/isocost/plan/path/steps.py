@@ -2,12 +2,14 @@
 
 For quarter q with discounted months d_q, way w, accelerator g and term t:
 
-minimise   sum_q d_q sum_w theta_wq + sum_kq D_q u_k l_kq + sum_gtq s_gtq r_gtq
-subject to sum_w x_wq = 1,   theta_wq >= (a_wi - b_wi i) x_wq + b_wi c_wq   (the convex hull of its months)
-           gpus_w c_wq <= G_gq = held_gq + sum over terms in force of r_gtq',   c_wq <= C_wq x_wq
-           sum_(q' <= q) l_kq' >= x_wq  where w needs k launched,   x, l in {0, 1},  r whole
+minimise   sum_q d_q sum_w (b_w x_wq + sum_p theta_wpq) + sum_kq D_q u_k l_kq + sum_gtq s_gtq r_gtq
+subject to sum_w x_wq = 1,   theta_wpq >= (a_wpi - b_wpi i) x_wq + b_wpi c_wpq   (hull of its months)
+           sum_p gpus_p c_wpq <= G_gq = held_gq + sum over terms in force of r_gtq'   (p on accelerator g)
+           c_wpq <= C_wpq x_wq,   sum_(q' <= q) l_kq' >= x_wq  where w needs k launched
+           x, l in {0, 1},  r whole
 
-with s_gtq the discounted rent of a term until it ends, beyond the horizon too.
+with p the kinds of replica of a way and s_gtq the discounted rent of a term until it ends, beyond the
+horizon too: so a path signs what outlives it only where that pays within the horizon, its whole rent counted.
 """
 
 from __future__ import annotations
@@ -54,10 +56,10 @@ class Signed:
 
 @dataclass(frozen=True)
 class Chosen:
-    """A path: the way of each quarter, committed replicas in use there, what is signed; cost and bound."""
+    """A path: the way of each quarter, committed replicas in use there by kind, what is signed; its bound."""
 
     ways: tuple[int, ...]
-    committed: tuple[int, ...]
+    committed: tuple[tuple[int, ...], ...]
     signed: tuple[Signed, ...]
     usd: float
     bound_usd: float
@@ -104,22 +106,19 @@ def least_path(
     """
     columns, rows = Columns(), Rows()
     count = len(ways)
-    gpus = sorted({way.option.pool.gpu for way in ways if way.option is not None})
+    gpus = sorted({part.gpu for way in ways for part in way.parts})
     terms: dict[str, dict[str, Term]] = {g: {} for g in gpus}
     rents: dict[str, float] = {}
-    for way in ways:
-        if way.option is not None:
-            gpu = way.option.pool.gpu
-            rents[gpu] = min(rents.get(gpu, INF), way.option.pool.usd_per_gpu_h)
-            terms[gpu].update({term.name: term for term in way.terms})
+    for part in (part for way in ways for part in way.parts):
+        rents[part.gpu] = min(rents.get(part.gpu, INF), part.option.pool.usd_per_gpu_h)
+        terms[part.gpu].update({term.name: term for term in part.terms})
     x = np.full((len(stages), count), -1)
-    used = np.full((len(stages), count), -1)
     for q, stage in enumerate(stages):
         there = [w for w in range(count) if w in stage.priced]
         if not there:
             raise Infeasible(f"nothing that the limits allow serves {stage.quarter.label}")
         for w in there:
-            x[q, w] = columns.add(0.0, 1.0, True)
+            x[q, w] = columns.add(stage.months * stage.priced[w].base_usd, 1.0, True)
         rows.add([(int(x[q, w]), 1.0) for w in there], 1.0, 1.0)
     signing: dict[tuple[int, str, str], int] = {}
     for q in range(len(stages)):
@@ -131,23 +130,21 @@ def least_path(
                 signing[q, gpu, name] = columns.add(usd, float(most), True)
     for q, stage in enumerate(stages):
         for w, month in stage.priced.items():
-            theta = columns.add(stage.months, INF)
-            option = ways[w].option
-            if option is None:
-                rows.add([(theta, 1.0), (int(x[q, w]), -float(month.usd[0]))], 0.0, INF)
-                continue
-            top = float(len(month.usd) - 1)
-            c = used[q, w] = columns.add(0.0, top)
-            rows.add([(c, 1.0), (int(x[q, w]), -top)], -INF, 0.0)
-            for value, slope in envelope(month.usd):
-                rows.add([(theta, 1.0), (int(x[q, w]), -value), (int(c), -slope)], 0.0, INF)
-            gpu = option.pool.gpu
-            active = [
-                (column, -1.0)
-                for (step, g, name), column in signing.items()
-                if g == gpu and _in_force(stages, step, terms[g][name].months, q)
-            ]
-            rows.add([(int(c), float(ways[w].gpus)), *active], -INF, float(stage.held.get(gpu, 0)))
+            uses: dict[str, list[tuple[int, float]]] = {}
+            for part, months in zip(ways[w].parts, month.parts, strict=True):
+                theta, top = columns.add(stage.months, INF), float(len(months) - 1)
+                c = columns.add(0.0, top)
+                rows.add([(c, 1.0), (int(x[q, w]), -top)], -INF, 0.0)
+                for value, slope in envelope(months):
+                    rows.add([(theta, 1.0), (int(x[q, w]), -value), (c, -slope)], 0.0, INF)
+                uses.setdefault(part.gpu, []).append((c, float(part.gpus)))
+            for gpu, used in uses.items():
+                active = [
+                    (column, -1.0)
+                    for (step, g, name), column in signing.items()
+                    if g == gpu and in_force(stages, step, terms[g][name].months, q)
+                ]
+                rows.add([*used, *active], -INF, float(stage.held.get(gpu, 0)))
     for kind, usd in launches.items():
         begun: list[int] = []
         for q, stage in enumerate(stages):
@@ -171,23 +168,51 @@ def least_path(
 
 def _most(ways: Sequence[Way], stages: Sequence[Stage], gpu: str) -> int:
     """The most accelerators of a kind that any way could use in any quarter."""
-    mine = {
-        w: way.gpus for w, way in enumerate(ways) if way.option is not None and way.option.pool.gpu == gpu
-    }
     return max(
         (
-            (len(stage.priced[w].usd) - 1) * gpus
+            sum(
+                (len(months) - 1) * part.gpus
+                for part, months in zip(ways[w].parts, month.parts, strict=True)
+                if part.gpu == gpu
+            )
             for stage in stages
-            for w, gpus in mine.items()
-            if w in stage.priced
+            for w, month in stage.priced.items()
         ),
         default=0,
     )
 
 
-def _in_force(stages: Sequence[Stage], step: int, months: int, q: int) -> bool:
+def in_force(stages: Sequence[Stage], step: int, months: int, q: int) -> bool:
+    """Whether what is signed at a step for so many months is there to the end of a quarter."""
     since = stages[q].quarter.first - stages[step].quarter.first
     return since >= 0 and since + stages[q].quarter.months <= max(months, stages[step].quarter.months)
+
+
+def allotted(months: Sequence[Floats], gpus: Sequence[int], there: int) -> tuple[int, ...]:
+    """Committed replicas in use of kinds on one accelerator, of so many that are there, for the least cost.
+
+    What is there and would only take care stays off.
+
+    >>> allotted([np.array([9.0, 5.0]), np.array([9.0, 3.0, 2.0])], [2, 1], 3)
+    (1, 1)
+    """
+    first = months[0][: there // gpus[0] + 1]
+    if len(months) == 1:
+        return (int(first.argmin()),)
+    best: tuple[float, tuple[int, ...]] = (INF, ())
+    for n, usd in enumerate(first):
+        rest = allotted(months[1:], gpus[1:], there - n * gpus[0])
+        whole = float(usd) + sum(float(m[k]) for m, k in zip(months[1:], rest, strict=True))
+        if whole < best[0]:
+            best = (whole, (n, *rest))
+    return best[1]
+
+
+def there_is(stages: Sequence[Stage], signed: Sequence[Signed], gpu: str, q: int) -> int:
+    """Accelerators of a kind that are held or signed in a quarter."""
+    return stages[q].held.get(gpu, 0) + sum(
+        one.count for one in signed if one.gpu == gpu and in_force(stages, one.step, one.term.months, q)
+    )
 
 
 def cost_path(
@@ -198,25 +223,26 @@ def cost_path(
     launches: Mapping[str, float],
     hours: float,
     rate: float,
-) -> tuple[tuple[int, ...], float]:
-    """Committed replicas in use by quarter, and the discounted cost of a path, from its parts."""
+) -> tuple[tuple[tuple[int, ...], ...], float]:
+    """Committed replicas in use by quarter and kind, and the discounted cost of a path, from its parts."""
     usd, committed = 0.0, []
     launched: set[str] = set()
     for one in signed:
         usd += one.count * one.usd_per_gpu_h * term_usd(stages, one.step, one.term.months, hours, rate)
     for q, (stage, w) in enumerate(zip(stages, chosen, strict=True)):
         way, month = ways[w], stage.priced[w]
-        number = 0
-        if way.option is not None:
-            there = stage.held.get(way.option.pool.gpu, 0) + sum(
-                one.count
-                for one in signed
-                if one.gpu == way.option.pool.gpu and _in_force(stages, one.step, one.term.months, q)
+        numbers = [0] * len(way.parts)
+        for gpu in {part.gpu for part in way.parts}:
+            mine = [i for i, part in enumerate(way.parts) if part.gpu == gpu]
+            found = allotted(
+                [month.parts[i] for i in mine],
+                [way.parts[i].gpus for i in mine],
+                there_is(stages, signed, gpu, q),
             )
-            # What is there and would only take care stays off.
-            number = int(month.usd[: there // way.gpus + 1].argmin())
-        committed.append(number)
-        usd += stage.months * float(month.usd[number])
+            for i, number in zip(mine, found, strict=True):
+                numbers[i] = number
+        committed.append(tuple(numbers))
+        usd += stage.months * month.month_usd(numbers)
         for kind in way.kinds - launched:
             usd += launches[kind] * stage.discount
         launched |= way.kinds

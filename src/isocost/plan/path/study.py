@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from isocost.plan.make.draft import Draft
 from isocost.plan.path.ask import PathAsk
 from isocost.plan.path.steps import Stage
 from isocost.plan.path.ways import Way
-from isocost.plan.solve.problem import Floats
+from isocost.plan.solve.problem import Floats, Solution
 
 COUNT = 2048
 """Scenarios of a path."""
@@ -65,7 +65,11 @@ def series_of(draft: Draft) -> str:
 
 @dataclass(frozen=True)
 class Study:
-    """Ways and stages, and what they are priced by. ``hours`` of a month, ``rate`` the discount of one."""
+    """Ways and stages, and what they are priced by. ``hours`` of a month, ``rate`` the discount of one.
+
+    ``ratios``: the drawn ratios of facts, by driver. ``solved`` and ``costs`` keep what was worked out, by
+    way, quarter and committed replicas: schedules, and a month's dollars in every scenario.
+    """
 
     built: Built
     ask: PathAsk
@@ -76,6 +80,9 @@ class Study:
     hours: float
     rate: float
     ahead: Futures
+    ratios: Mapping[str, Floats] = field(default_factory=dict)
+    solved: dict[tuple[str, int, tuple[int, ...]], tuple[Solution, ...]] = field(default_factory=dict)
+    costs: dict[tuple[str, int, tuple[int, ...]], Floats] = field(default_factory=dict)
 
     def only(self, ways: Sequence[Way]) -> Study:
         """The same with these ways alone, in their order."""

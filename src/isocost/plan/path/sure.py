@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import msgspec
@@ -10,9 +10,9 @@ import numpy as np
 
 from isocost import risk
 from isocost.fleet import Fleet
-from isocost.ledger import FEMTO_PER_USD, Ledger
+from isocost.ledger import FEMTO_PER_USD, Charge
 from isocost.plan.make.build import Built, drafted
-from isocost.plan.make.draft import Draft, month_ledger
+from isocost.plan.make.draft import Draft, api_meters, month_ledger, standing_charges
 from isocost.plan.path.steps import Chosen, term_usd
 from isocost.plan.path.study import COUNT, RENTAL, Study, follows
 from isocost.plan.path.ways import LAUNCH, Way, at_volume, pool_draft, scaled, scaled_volume
@@ -22,34 +22,46 @@ from isocost.plan.solve.problem import Floats, Solution
 Groups = dict[tuple[str, ...], float]
 
 
-def solved_at(
-    way: Way, multiple: float, api_ratio: float, gpu_ratio: float, committed: int
-) -> Solution | None:
-    """The schedule of a way's pool in a quarter with so many replicas committed."""
-    if way.problem is None:
-        return None
-    return one_pool(at_volume(way, multiple, api_ratio, gpu_ratio), 0, committed)
+def solved_at(study: Study, way: Way, q: int, committed: tuple[int, ...]) -> tuple[Solution, ...]:
+    """The schedule of each kind of replica of a way in a quarter with so many of each committed."""
+    stage = study.stages[q]
+    ratio = study.ahead.middle(follows(way), stage.quarter.middle)
+    key = (way.name, q, committed)
+    if key not in study.solved:
+        found = [
+            one_pool(at_volume(part, study.multiples[q], ratio, stage.gpu_ratio), 0, number)
+            for part, number in zip(way.parts, committed, strict=True)
+        ]
+        assert all(one is not None for one in found)
+        study.solved[key] = tuple(one for one in found if one is not None)
+    return study.solved[key]
 
 
 def month_groups(
-    built: Built, way: Way, multiple: float, solution: Solution | None, committed_usd: float
+    built: Built, way: Way, multiple: float, solutions: Sequence[Solution], committed_usd: Sequence[float]
 ) -> Groups:
     """A month of a way at a volume, today's prices, grouped by drivers; committed replicas apart.
 
-    ``committed_usd`` is a month's rent of what is committed: it goes with the rent's fact.
+    ``committed_usd``: a month's rent of what is committed of each kind, which goes with the rent's fact.
     """
-    if solution is None or way.option is None:
+    series = follows(way)
+    groups: Groups = {}
+    if not way.parts:
         grown = scaled(built, multiple).prepared
         draft = drafted(grown, way.draft.servings, (), Fleet())
-        return _grouped(month_ledger(grown, draft), way, True, True)
-    draft = _unpaid(pool_draft(scaled_volume(built, multiple), way.option, solution))
-    grown = replace(built.prepared, weight_h=built.prepared.weight_h * multiple)
-    groups = _grouped(month_ledger(built.prepared, draft), way, False, True)
-    for names, usd in _grouped(month_ledger(grown, draft), way, True, False).items():
-        groups[names] = groups.get(names, 0.0) + usd
-    if committed_usd:
-        names = (way.option.pool.quote,)
-        groups[names] = groups.get(names, 0.0) + committed_usd
+    else:
+        draft = _unpaid(pool_draft(scaled_volume(built, multiple), way, solutions))
+        bare = replace(draft, servings=tuple(replace(s, offer=None) for s in draft.servings))
+        _add(groups, (c for c in month_ledger(built.prepared, bare) if c.option != "people"))
+        for part, usd in zip(way.parts, committed_usd, strict=True):
+            rent = (part.option.pool.quote,)
+            groups[rent] = groups.get(rent, 0.0) + usd
+    _add(groups, standing_charges(built.prepared.at, draft.fleet.standing))
+    weight = built.prepared.weight_h * multiple
+    for serving in draft.servings:
+        for _, quantity, price, names in api_meters(serving):
+            key = (*names, series)
+            groups[key] = groups.get(key, 0.0) + float(quantity @ weight) * price
     return groups
 
 
@@ -59,49 +71,45 @@ def _unpaid(draft: Draft) -> Draft:
     return replace(draft, fleet=Fleet(pools, draft.fleet.standing))
 
 
-def _grouped(ledger: Ledger, way: Way, tokens: bool, rest: bool) -> Groups:
-    groups: Groups = {}
-    for charge in ledger:
-        bought = charge.account == "api-tokens"
-        if charge.meter.startswith(LAUNCH) or not (tokens if bought else rest):
+def _add(groups: Groups, charges: Iterable[Charge]) -> None:
+    """Charges but those for a launch, which a path pays once."""
+    for charge in charges:
+        if charge.meter.startswith(LAUNCH):
             continue
         names = tuple(name for name in charge.price_fact.split(risk.JOIN) if name)
-        if bought:
-            names = (*names, follows(way))
-        elif charge.option in ("selfhost", "slm"):
+        if charge.option in ("selfhost", "slm"):
             names = (*names, RENTAL)
         groups[names] = groups.get(names, 0.0) + charge.amount_fusd / FEMTO_PER_USD
-    return groups
 
 
-def costed(study: Study, chosen: Chosen, drivers: Mapping[str, risk.Driver]) -> Floats:
+def costed(study: Study, chosen: Chosen) -> Floats:
     """Discounted dollars of a path in every scenario, (COUNT,): quantities times drawn prices, by quarter."""
-    ahead = study.ahead
-    months = []
-    for q, stage in enumerate(study.stages):
-        way = study.ways[chosen.ways[q]]
-        api_ratio = ahead.middle(follows(way), stage.quarter.middle)
-        found = solved_at(way, study.multiples[q], api_ratio, stage.gpu_ratio, chosen.committed[q])
-        months.append(month_groups(study.built, way, study.multiples[q], found, 0.0))
-    names = {name for groups in months for key in groups for name in key}
-    ratios = risk.drawn({n: d for n, d in drivers.items() if n in names}, COUNT)
+    ahead, ratios = study.ahead, study.ratios
     total = np.zeros(COUNT)
-    for stage, groups in zip(study.stages, months, strict=True):
-        for key, usd in groups.items():
-            factor = np.full(COUNT, usd * stage.months)
-            for name in key:
-                if name in ratios:
-                    factor = factor * ratios[name]
-                elif name in ahead.paths:
-                    factor = factor * ahead.at(name, stage.quarter.middle)
-            total += factor
+    for q, stage in enumerate(study.stages):
+        way, committed = study.ways[chosen.ways[q]], chosen.committed[q]
+        key = (way.name, q, committed)
+        if key not in study.costs:
+            found = solved_at(study, way, q, committed)
+            groups = month_groups(study.built, way, study.multiples[q], found, [0.0] * len(found))
+            month = np.zeros(COUNT)
+            for names, usd in groups.items():
+                factor = np.full(COUNT, usd)
+                for name in names:
+                    if name in ratios:
+                        factor = factor * ratios[name]
+                    elif name in ahead.paths:
+                        factor = factor * ahead.at(name, stage.quarter.middle)
+                month += factor
+            study.costs[key] = month
+        total += study.costs[key] * stage.months
     for one in chosen.signed:
         paid = one.count * one.usd_per_gpu_h
         paid *= term_usd(study.stages, one.step, one.term.months, study.hours, study.rate)
-        month = float(study.stages[one.step].quarter.first)
+        begins = float(study.stages[one.step].quarter.first)
         drawn = np.ones(COUNT)
-        if RENTAL in ahead.paths and month:
-            drawn = ahead.at(RENTAL, month) / max(1e-9, ahead.middle(RENTAL, month))
+        if RENTAL in ahead.paths and begins:
+            drawn = ahead.at(RENTAL, begins) / max(1e-9, ahead.middle(RENTAL, begins))
         total += paid * drawn
     launched: set[str] = set()
     for stage, w in zip(study.stages, chosen.ways, strict=True):

@@ -1,16 +1,16 @@
-"""Ways to serve a quarter: everything on APIs, or one kind of replica beside them; each at any volume."""
+"""Ways to serve a quarter: everything on APIs, or kinds of replica beside them; each at any volume."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from isocost.fleet import Fleet, Standing
-from isocost.ledger import FEMTO_PER_USD
 from isocost.plan.make.build import Built, drafted, problem_of
-from isocost.plan.make.draft import Draft, Serving, month_ledger, schedules
+from isocost.plan.make.draft import Draft, Serving, api_meters, schedules
 from isocost.plan.make.parts import api_alone, api_parts
 from isocost.plan.market.pools import PoolOption
 from isocost.plan.market.standing import Standings, Volume
@@ -24,42 +24,68 @@ MANY = 2
 """APIs that a way is named by; of more, the first and their number."""
 MULTIPLES = (1.0, 4.0)
 """Volumes beside the last at which the cheapest set of APIs is looked for."""
+PAIRS_MOST = 3
+"""Ways with two kinds of replica, the cheapest at the largest volume."""
 
 
 @dataclass(frozen=True)
-class Way:
-    """One way to serve: what it needs launched, and its pool where it has one."""
+class Part:
+    """A kind of replica in a way: its problem over the streams that it takes part in, and its terms."""
 
-    name: str
-    draft: Draft
-    kinds: frozenset[str]
-    option: PoolOption | None = None
-    problem: Problem | None = None
+    option: PoolOption
+    problem: Problem
+    streams: tuple[int, ...]
     terms: tuple[Term, ...] = ()
+
+    @property
+    def gpu(self) -> str:
+        """The accelerator."""
+        return self.option.pool.gpu
 
     @property
     def gpus(self) -> int:
         """Accelerators of a replica."""
-        return 0 if self.option is None else self.option.pool.gpus
+        return self.option.pool.gpus
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to serve: what it needs launched, and its kinds of replica where it has any.
+
+    Each stream belongs to one part; what a part's replicas leave goes to the APIs.
+    """
+
+    name: str
+    draft: Draft
+    kinds: frozenset[str]
+    parts: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True)
 class Priced:
     """A way in a quarter: its month beside what committed replicas cost, by how many of those there are.
 
-    ``usd[c]`` with c committed replicas free of charge; ``standing_usd`` is in it.
+    ``parts[i][c]``: the i-th kind of replica and its streams with c of them committed, free of charge;
+    ``base_usd`` is all else: standing costs, and the APIs of a way without replicas.
     """
 
-    usd: Floats
-    standing_usd: float
+    parts: tuple[Floats, ...]
+    base_usd: float
 
     def least_usd(self) -> float:
         """The month with as many committed replicas as help."""
-        return float(self.usd.min())
+        return self.base_usd + sum(float(usd.min()) for usd in self.parts)
+
+    def month_usd(self, committed: Sequence[int]) -> float:
+        """The month with so many of each kind committed."""
+        return self.base_usd + sum(float(u[n]) for u, n in zip(self.parts, committed, strict=True))
 
 
 def ways_of(built: Built, stays: Draft, most: float) -> list[Way]:
-    """Today's way, sets of APIs that are cheapest at some volume up to ``most``, and each proven pool."""
+    """Today's way, sets of APIs that are cheapest at some volume up to ``most``, and proven replicas.
+
+    Replicas one kind at a time, and two kinds that divide the streams between them.
+    """
     prepared, planned = built.prepared, built.planned
     drafts: list[tuple[str, Draft]] = []
     if all(s.offer is not None and not s.offer.why_not for s in stays.servings):
@@ -77,24 +103,83 @@ def ways_of(built: Built, stays: Draft, most: float) -> list[Way]:
         key = tuple((s.case.stream.id, s.offer.api.id if s.offer else "", s.cached) for s in draft.servings)
         found.setdefault(key, Way(name, draft, _kinds(draft)))
     ways = list(found.values())
-    proven = [
+    own = _own(built)
+    ways += [way for option in own if (way := _way(built, [option], None)) is not None]
+    pairs = [way for pair in itertools.combinations(own, 2) if (way := _pair(built, pair)) is not None]
+    grown = {way.name: month for way in pairs if (month := priced(built, way, most, 1.0, 1.0)) is not None}
+    ways += sorted((way for way in pairs if way.name in grown), key=lambda way: grown[way.name].least_usd())[
+        :PAIRS_MOST
+    ]
+    return _apart(ways)
+
+
+def _own(built: Built) -> list[PoolOption]:
+    """Kinds of replica that some stream is proven on."""
+    return [
         option
         for option in built.options
         if option.pool.option != "slm" and any(not fit.why_not for fit in option.fits.values())
     ]
-    for option in proven:
-        problem = problem_of(prepared, planned, (option,), built.tables)
-        solution = one_pool(problem, 0)
-        if solution is not None:
-            draft = pool_draft(built, option, solution)
-            terms = tuple(terms_of(prepared.at, option))
-            ways.append(Way(_named(draft), draft, _kinds(draft), option, problem, terms))
-    seen: dict[str, int] = {}
-    for i, way in enumerate(ways):
-        seen[way.name] = seen.get(way.name, 0) + 1
-        if seen[way.name] > 1:
-            ways[i] = replace(way, name=f"{way.name} ({seen[way.name]})")
-    return ways
+
+
+def _way(built: Built, options: Sequence[PoolOption], divided: Sequence[Sequence[int]] | None) -> Way | None:
+    """Kinds of replica, each with its streams (``None``: all of them, of one kind)."""
+    prepared, planned = built.prepared, built.planned
+    parts = []
+    for i, option in enumerate(options):
+        streams = tuple(range(len(planned))) if divided is None else tuple(divided[i])
+        whole = problem_of(prepared, planned, (option,), built.tables)
+        rows = list(streams)
+        problem = replace(
+            whole,
+            api_usd_per_h=whole.api_usd_per_h[rows],
+            load_per_h=whole.load_per_h[rows],
+            pool_usd_per_h=whole.pool_usd_per_h[rows],
+            stream_ids=tuple(whole.stream_ids[s] for s in rows),
+            wait_h=tuple(whole.wait_h[s] for s in rows) if whole.wait_h else (),
+        )
+        parts.append(Part(option, problem, streams, tuple(terms_of(prepared.at, option))))
+    solutions = [one_pool(part.problem, 0) for part in parts]
+    if any(solution is None for solution in solutions):
+        return None
+    made = Way("", built.draft, frozenset(), tuple(parts))
+    draft = pool_draft(built, made, [s for s in solutions if s is not None])
+    return Way(_named(draft), draft, _kinds(draft), tuple(parts))
+
+
+def _pair(built: Built, pair: Sequence[PoolOption]) -> Way | None:
+    """Two kinds of replica: each stream on the one that carries it for less rent; ``None``: one takes all."""
+    problem = problem_of(built.prepared, built.planned, pair, built.tables)
+    rent = [
+        pool.on_demand_usd_per_h / pool.more_per_h if pool.more_per_h > 0 else np.inf
+        for pool in problem.pools
+    ]
+    divided: tuple[list[int], list[int]] = ([], [])
+    for s in range(len(built.planned)):
+        load = problem.load_per_h[s].sum(axis=1)
+        usd = [float(load[k]) * rent[k] if np.isfinite(load[k]) else np.inf for k in range(2)]
+        divided[int(usd[1] < usd[0])].append(s)
+    mine = [any(not option.fits[built.planned[s].stream.id].why_not for s in part)
+            for option, part in zip(pair, divided, strict=True)]  # fmt: skip
+    return _way(built, pair, divided) if all(mine) else None
+
+
+def _apart(ways: list[Way]) -> list[Way]:
+    """Names that tell ways apart: by the APIs that the first of the same name has not, else by a number."""
+    first: dict[str, Way] = {}
+    taken: dict[str, int] = {}
+    found = []
+    for way in ways:
+        name = way.name
+        if name in first:
+            there = {api.id for api in first[name].draft.apis}
+            other = [api.subject.removeprefix("api/") for api in way.draft.apis if api.id not in there]
+            name = f"{name} with {other[0]}" if other else name
+        else:
+            first[name] = way
+        taken[name] = taken.get(name, 0) + 1
+        found.append(replace(way, name=name if taken[name] == 1 else f"{name} ({taken[name]})"))
+    return found
 
 
 def scaled(built: Built, multiple: float) -> Built:
@@ -122,20 +207,26 @@ def _kinds(draft: Draft) -> frozenset[str]:
     return frozenset(i.what for i in draft.fleet.standing if i.what.startswith(LAUNCH))
 
 
-def pool_draft(built: Built, option: PoolOption, solution: Solution) -> Draft:
-    """A solution with one pool as a draft."""
-    servings = []
-    for s, case in enumerate(built.planned):
-        frac = {option.pool.id: solution.pool_frac[s, 0]} if solution.pool_frac[s, 0].any() else {}
-        servings.append(Serving(case, case.best, frac, bool(case.cache_hit_frac.any())))
-    fleet = Fleet(tuple(schedules(solution, (option,), {})))
-    return drafted(built.prepared, servings, (option,), fleet)
+def pool_draft(built: Built, way: Way, solutions: Sequence[Solution]) -> Draft:
+    """A solution for each kind of replica of a way, as a draft."""
+    fracs: dict[int, dict[str, Floats]] = {}
+    pools = []
+    for part, solution in zip(way.parts, solutions, strict=True):
+        pools += schedules(solution, (part.option,), {})
+        for row, s in enumerate(part.streams):
+            if solution.pool_frac[row, 0].any():
+                fracs.setdefault(s, {})[part.option.pool.id] = solution.pool_frac[row, 0]
+    servings = [
+        Serving(case, case.best, fracs.get(s, {}), bool(case.cache_hit_frac.any()))
+        for s, case in enumerate(built.planned)
+    ]
+    options = tuple(part.option for part in way.parts)
+    return drafted(built.prepared, servings, options, Fleet(tuple(pools)))
 
 
-def at_volume(way: Way, multiple: float, api_ratio: float, gpu_ratio: float) -> Problem:
-    """A pool's problem in a quarter: loads and API bills grown, prices moved, committed replicas free."""
-    assert way.problem is not None
-    pool = way.problem.pools[0]
+def at_volume(part: Part, multiple: float, api_ratio: float, gpu_ratio: float) -> Problem:
+    """A part's problem in a quarter: loads and API bills grown, prices moved, committed replicas free."""
+    pool = part.problem.pools[0]
     spot = pool.spot_usd_per_h
     moved = replace(
         pool,
@@ -144,34 +235,40 @@ def at_volume(way: Way, multiple: float, api_ratio: float, gpu_ratio: float) -> 
         spot_usd_per_h=None if spot is None else spot * gpu_ratio,
         start_usd=pool.start_usd * gpu_ratio,
         reserved_usd_per_h=0.0,
+        fixed_usd_per_month=0.0,
     )
     return replace(
-        way.problem,
-        api_usd_per_h=way.problem.api_usd_per_h * (multiple * api_ratio),
-        load_per_h=way.problem.load_per_h * multiple,
+        part.problem,
+        api_usd_per_h=part.problem.api_usd_per_h * (multiple * api_ratio),
+        load_per_h=part.problem.load_per_h * multiple,
         pools=(moved,),
         fixed_usd_per_month=0.0,
     )
 
 
-def priced(built: Built, way: Way, multiple: float, api_ratio: float, gpu_ratio: float) -> Priced:
-    """A way in a quarter."""
-    grown = scaled(built, multiple)
-    if way.option is None:
-        charges = month_ledger(built.prepared, way.draft)
-        tokens = sum(c.amount_fusd for c in charges if c.account == "api-tokens") / FEMTO_PER_USD
-        again = drafted(grown.prepared, way.draft.servings, (), Fleet())
-        standing = standing_usd(again.fleet.standing)
-        return Priced(np.array([tokens * multiple * api_ratio + standing]), standing)
-    problem = at_volume(way, multiple, api_ratio, gpu_ratio)
-    usd = by_committed(problem, 0)
-    solution = one_pool(problem, 0)
-    assert solution is not None
-    pool = problem.pools[0]
-    draft = pool_draft(scaled_volume(built, multiple), way.option, solution)
-    care = pool.extra_usd_per_replica_h * float(solution.replicas[0] @ problem.weight_h)
-    standing = standing_usd(draft.fleet.standing) - care
-    return Priced(usd + standing, standing)
+def priced(built: Built, way: Way, multiple: float, api_ratio: float, gpu_ratio: float) -> Priced | None:
+    """A way in a quarter; ``None`` where some stream then has nowhere to go."""
+    if not way.parts:
+        weight = built.prepared.weight_h
+        tokens = sum(
+            float(quantity @ weight) * price
+            for serving in way.draft.servings
+            for _, quantity, price, _ in api_meters(serving)
+        )
+        again = drafted(scaled(built, multiple).prepared, way.draft.servings, (), Fleet())
+        return Priced((), tokens * multiple * api_ratio + standing_usd(again.fleet.standing))
+    problems = [at_volume(part, multiple, api_ratio, gpu_ratio) for part in way.parts]
+    usd = [by_committed(problem, 0) for problem in problems]
+    solutions = [one_pool(problem, 0) for problem in problems]
+    if any(not len(costs) for costs in usd) or any(one is None for one in solutions):
+        return None
+    draft = pool_draft(scaled_volume(built, multiple), way, [one for one in solutions if one is not None])
+    care = sum(
+        problem.pools[0].extra_usd_per_replica_h * float(one.replicas[0] @ problem.weight_h)
+        for problem, one in zip(problems, solutions, strict=True)
+        if one is not None
+    )
+    return Priced(tuple(usd), standing_usd(draft.fleet.standing) - care)
 
 
 def scaled_volume(built: Built, multiple: float) -> Built:
