@@ -135,7 +135,8 @@ def setups(catalog_at: CatalogAt, model: str, ask: Ask) -> Setups:
     archs, gpu = take_arch(arch, np.zeros(n * m, dtype=np.intp)), take_gpu(gpus, kind)
     formats = [table[i] for i in level]
     setup = setup_of(catalog_at, gpu, formats, tp=tp, pp=pp, dp=dp, ep=np.where(dp > 1, tp * dp, 1))
-    stacks = [stack_of(catalog_at, ask.engines[i]) for i in engine]
+    named = [stack_of(catalog_at, one) for one in ask.engines]
+    stacks = [named[i] for i in engine]
     k = constants_for(catalog_at, [ask.gpus[i] for i in kind], formats, archs, setup, stacks)
     return Setups(
         ask.gpus, ask.engines, tuple(table), kind, engine, level, published.astype(bool), archs, gpu, setup, k
