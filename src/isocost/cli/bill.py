@@ -194,7 +194,9 @@ def _show(found: Statement, said: Logged, trace: Trace, keys: tuple[str, ...], g
     least = "at least " if _at_least(found, trace) else ""
     show(
         Text(f"{least}{_cents(found.total_usd)} for {found.n_requests:,} requests", "bold"),
-        f"  {found.title}, {found.start:%Y-%m-%d} to {found.end:%Y-%m-%d} (UTC), each row at its own date",
+        wrapped(
+            f"{found.title}, {found.start:%Y-%m-%d} to {found.end:%Y-%m-%d} (UTC), each row at its own date"
+        ),
         "",
     )
     meters = [meter for meter in _meters(groups) if meter != "request"]
