@@ -269,7 +269,8 @@ def _table(
         whole = Decimal(sum(one.billed_fusd or 0 for one in groups)).scaleb(-15)
         billed = [_cents(whole, least and not short)]
     table.add_row(
-        "  total", *[""] * (len(keys) - 1), f"{found.n_requests:,}", *totals, _cents(found.total_usd, least and not short),
+        "  total", *[""] * (len(keys) - 1), f"{found.n_requests:,}", *totals,
+        _cents(found.total_usd, least and not short),
         *billed, style="bold",
     )  # fmt: skip
     return table
