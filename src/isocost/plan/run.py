@@ -16,6 +16,7 @@ from isocost.plan.make.trim import trimmed
 from isocost.plan.market.prepare import Prepared, Request, prepare
 from isocost.plan.result import PlanResult, Range, Verdict
 from isocost.plan.tell import curves, odds, story
+from isocost.plan.tell.frontier import frontier
 from isocost.plan.written.file import Basis, PlanFile, dumps
 from isocost.units import money
 
@@ -206,7 +207,7 @@ def _result(
         swings=story.swings(totals, at),
         levers=waterfall(built, stays, totals),
         hours=curves.hours_of(built),
-        frontier=curves.frontier(built),
+        frontier=frontier(built, totals),
         breakeven=curves.break_even(built, chosen),
         isoquant=curves.isoquant(built),
         facts=facts,

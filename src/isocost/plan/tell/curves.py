@@ -1,4 +1,4 @@
-"""Curves of a plan: cost by volume, the isoquant, the cost-quality frontier, who serves each hour."""
+"""Curves of a plan: cost by volume, the isoquant, who serves each hour."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ import numpy as np
 
 from isocost.fleet import Fleet
 from isocost.plan.asked.streams import WEEK_H
-from isocost.plan.make.build import Built, drafted, only_api, problem_of
+from isocost.plan.make.build import Built, drafted, problem_of
 from isocost.plan.make.draft import month_ledger, schedules, used_frac
-from isocost.plan.make.singles import Single, api_singles, pool_single, whole_offers
+from isocost.plan.make.singles import Single, pool_single
 from isocost.plan.market.offers import Case, Offer
 from isocost.plan.market.pools import PoolOption
 from isocost.plan.market.standing import Volume
 from isocost.plan.result import (
     BreakEven,
-    FrontierPoint,
     Hours,
     Isoquant,
     IsoquantPoint,
@@ -28,7 +27,6 @@ from isocost.plan.solve.one_pool import allowed_on, stranded, whole_pool
 
 MULTIPLES = tuple(4.0 ** (k / 2) for k in range(-6, 11))
 """Volumes of the break-even over today's: a 64th to a thousandfold, two a factor of four."""
-FRONTIER_MOST = 12
 
 
 def hours_of(built: Built) -> Hours:
@@ -199,57 +197,3 @@ def _tok_per_h(case: Case) -> np.ndarray:
         return np.zeros(WEEK_H)
     tokens = [part.usage.all_input_tok + part.usage.output_tok for part in offer.parts]
     return np.asarray(np.sum(tokens, axis=0))
-
-
-def frontier(built: Built) -> list[FrontierPoint]:
-    """Single deployments by cost and by pooled difference in score from the main model of today."""
-    weight = built.prepared.weight_h
-    heaviest = max(built.planned, key=lambda case: float(case.stream.usage.output_tok @ weight))
-    main = heaviest.today.model if heaviest.today is not None else ""
-    rows: list[tuple[str, str, float, str, float | None, bool]] = []
-    for option in ("api", "hosted"):
-        for _, offers, why_not in api_singles(built, option, FRONTIER_MOST):
-            api = offers[0].api
-            whole = whole_offers(built.prepared, built.planned, offers)
-            beside = only_api(built.prepared, built.planned, whole, today=False).fleet
-            usd = sum(offer.usd_per_month(weight) for offer in whole if offer is not None)
-            total = usd + beside.standing_usd_per_month
-            rows.append((api.id, option, total, api.model, offers[0].ttft_p95_s, not why_not))
-    for pool in built.options:
-        single = pool_single(built, pool)
-        if single is not None and single.draft is not None:
-            rows.append((single.id, single.option, single.usd_per_month, single.model, None, single.feasible))
-    points = []
-    for name, option, usd, model, ttft, proven in rows:
-        verdict = built.prepared.market.verdict(model, main, built.prepared.market.margin)
-        known = verdict.n_benchmarks > 0 or model == main
-        points.append(
-            FrontierPoint(
-                name,
-                name,
-                cast(Option, option),
-                usd,
-                100 * verdict.difference if known else None,
-                100 * verdict.lower if known else None,
-                ttft,
-                proven,
-                False,
-            )
-        )
-    return _dominance(points)
-
-
-def _dominance(points: list[FrontierPoint]) -> list[FrontierPoint]:
-    """Mark points that another beats on cost and is at least as good on quality."""
-    found = []
-    for point in points:
-        mine = -np.inf if point.quality_diff_points is None else point.quality_diff_points
-        beaten = any(
-            other.usd_per_month < point.usd_per_month
-            and other.quality_diff_points is not None
-            and other.quality_diff_points >= mine
-            for other in points
-        )
-        values = {name: getattr(point, name) for name in FrontierPoint.__struct_fields__}
-        found.append(FrontierPoint(**{**values, "dominated": beaten}))
-    return found
