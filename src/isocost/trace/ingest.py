@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 CHUNK_ROWS = 1_000_000
 CHUNK_BLOCKS = 16_000_000
+TEXT_ROWS = 10_000
 MEMORY_LIMIT: Mapping[str, str] = {"parquet": "600MB"}
 """DuckDB spills to disk above this; above 1500MB where a row is text, which may be of many megabytes."""
 
@@ -190,7 +191,7 @@ def ingest(head: Head, scan: Scan, *, reader: str, title: str, lenient: bool = F
     return Trace(
         title=title, digest=_digest(head.path), names=names, columns=_public(columns), read=table.read,
         block_tok=scan.block_tok, findings=tuple(findings), reader=reader, clock=scan.clock,
-        unread=tuple(table.unread),
+        unread=tuple(table.unread), texts=table.texts if "prompt" in table.present else None,
     )  # fmt: skip
 
 
@@ -469,6 +470,8 @@ class _Table:
             columns["blocks"] = "coalesce(blocks, [])::BIGINT[]"
         if "shared" in has:
             columns["shared"] = "coalesce(shared, 0)::BIGINT"
+        if "prompt" in has:
+            columns["prompt"] = "coalesce(prompt, '')"
         select = ", ".join(f"{expression} AS {name}" for name, expression in columns.items())
         order = "" if ordered else " ORDER BY s.arrival_ns, s.rowid"
         self.con.execute(
@@ -537,6 +540,13 @@ class _Table:
                 columns["block_offsets"], columns["block_ids"] = offsets, ids
             cursor.close()
             yield Chunk(**columns)
+
+    def texts(self) -> Iterator[list[str]]:
+        """The words of prompts, in the order of the rows, some at a time."""
+        for lo in range(0, self.rows, TEXT_ROWS):
+            span = f"FROM requests WHERE rowid >= {lo} AND rowid < {lo + TEXT_ROWS}"
+            got = self.con.cursor().execute(f"SELECT prompt {span}").fetchnumpy()["prompt"]
+            yield [str(text) for text in got]
 
     def arrivals(self) -> Iterator[np.ndarray[Any, Any]]:
         """Arrivals alone (ns), in chunks."""

@@ -37,6 +37,7 @@ from isocost.trace.readers import (
     vllm,
 )
 from isocost.trace.schema import WHO, Finding, Trace
+from isocost.trace.wording import wording
 
 READERS: tuple[Reader, ...] = (
     azure.READER,
@@ -84,6 +85,7 @@ def open_trace(
     fmt: str | None = None,
     lenient: bool = False,
     who: bool = False,
+    prompts: bool = False,
 ) -> Trace:
     """Read a log as requests: CSV, JSONL or Parquet, its format found by its columns.
 
@@ -93,7 +95,8 @@ def open_trace(
     whole file is one workload. ``fmt`` forces a reader by name. The trace's findings say what was found,
     guessed and doubted. ``lenient`` leaves out every row that cannot be a request, where else more than one
     in a hundred is taken for a misread log; ``Trace.unread`` lists them. ``who`` also reads the columns of
-    ``WHO``, under the first of the names that people give them.
+    ``WHO``, under the first of the names that people give them; ``prompts`` the words of prompts, where the
+    log has them (``Trace.texts``).
 
     Raises:
         BadTrace: in one line, where and what to type.
@@ -106,11 +109,17 @@ def open_trace(
     scan, findings = _with_workload(head, reader, scan, workload_by, title)
     if who:
         scan = _with_who(head, reader, scan, mapping or {})
+    alone = prompts and "blocks" in scan.columns and not scan.chained
+    if alone:
+        scan = replace(scan, chained=True)
+    if prompts and (words := wording(head, reader.name)) is not None:
+        scan = replace(scan, columns={**scan.columns, "prompt": words})
     if scan.clock == "relative":
         text = "times count from the log's start: date and weekday are unknown; taken to begin a Monday 00:00"
         findings.append(Finding("guessed", "relative_clock", text))
     scan = replace(scan, findings=(*scan.findings, *findings))
-    return ingest(head, scan, reader=reader.name, title=title, lenient=lenient)
+    found = ingest(head, scan, reader=reader.name, title=title, lenient=lenient)
+    return replace(found, chained=not alone)
 
 
 def _reader(head: Head, fmt: str | None, mapped: bool) -> Reader:

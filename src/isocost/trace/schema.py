@@ -171,7 +171,10 @@ class Trace:
     block holds (0: no blocks). ``digest`` is a content hash of the file or of the parameters that
     generated it. ``columns`` are the optional columns that the log has. Arrivals of a trace whose
     ``clock`` is ``relative`` count from ``ANCHOR_NS``: they must not be used to look up a price.
-    ``unread`` are the rows that were left out, in order of their lines.
+    ``unread`` are the rows that were left out, in order of their lines. ``texts`` reads the words of prompts
+    where they were asked for and the log has them: lists of JSON texts (blank where a row has none), together
+    in the order of the chunks' rows. Block ids name whole prefixes, save where ``chained`` is false: there
+    each names its own block alone, which is so only where prompts were asked for.
     """
 
     title: str
@@ -184,6 +187,8 @@ class Trace:
     reader: str = ""
     clock: Clock = "utc"
     unread: tuple[Unread, ...] = ()
+    texts: Callable[[], Iterator[list[str]]] | None = field(default=None, repr=False)
+    chained: bool = True
 
     def chunks(self) -> Iterator[Chunk]:
         """Read the log again, a chunk at a time, in order of arrival."""
@@ -222,7 +227,7 @@ class Trace:
 
     def of(self, chunk: Chunk) -> Trace:
         """This trace with other rows (a selection already in memory)."""
-        return replace(self, read=lambda: iter((chunk,)))
+        return replace(self, read=lambda: iter((chunk,)), texts=None)
 
 
 def _numbered(chunk: Chunk, numbers: Numbers) -> Chunk:
