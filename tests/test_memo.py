@@ -140,10 +140,10 @@ def test_tokens_cost_what_the_price_list_says(stays: Memo, catalog: Catalog) -> 
 
 def test_what_serves_today_is_not_launched_again(stays: Memo, found: Memo) -> None:
     today = next(row for row in stays.options if row.option == "today")
-    assert "development-staff" not in today.by_account
+    assert "acquisition" not in today.by_account
     for row in found.options:
         if any(cell is not None for cell in row.cells):
-            assert row.by_account["development-staff"] > 0
+            assert row.by_account["acquisition"] > 0
 
 
 def test_one_volume_becomes_a_range_around_it(stays: Memo, catalog: Catalog) -> None:

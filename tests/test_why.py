@@ -19,10 +19,10 @@ from isocost.cli.catalog import newest
 from isocost.cli.why import live, printed
 from isocost.deployment import rent
 from isocost.errors import UnknownFact
+from isocost.keep.standing import Standings
 from isocost.ledger import Charge, Ledger, fusd
 from isocost.perf import candidates
 from isocost.perf.memory import cache_capacity_tok, weight_bytes
-from isocost.plan.market.standing import Standings
 from isocost.why import Asked, explain, fact_of, of_ledger, why
 from isocost.why.formula import WORDS, Leaf
 

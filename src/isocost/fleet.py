@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+SPREAD = ", spread"
+"""How the words of an outlay end that is spread over its life."""
+
 
 class Standing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A cost a month that does not follow tokens: an amount booked to one account.
@@ -18,6 +21,11 @@ class Standing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     unit: str
     unit_price_usd: float
     facts: tuple[str, ...]
+
+    @property
+    def is_once(self) -> bool:
+        """Whether it is an outlay, spread over the months of its life: paid once, when it happens."""
+        return self.what.endswith(SPREAD)
 
     @property
     def usd_per_month(self) -> float:

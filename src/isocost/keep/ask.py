@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from isocost.develop import Tune
 from isocost.errors import BadInput
 
 Option = Literal["api", "hosted", "selfhost", "slm"]
@@ -69,6 +70,19 @@ class Upkeep(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     judge: str | None = None
 
 
+class Made(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An own small model: how large, how it is made, on what (``None``: where it will run).
+
+    A plan takes ``params`` from the model that it would serve. ``tune`` is as in ``slm.toml``.
+    """
+
+    way: Literal["lora", "full", "distil", "hosted"] = "lora"
+    params: float = 8e9
+    params_active: float | None = None
+    gpu: str | None = None
+    tune: Tune = Tune()
+
+
 class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Models that run at the users: how many users, and on how many platforms."""
 
@@ -101,6 +115,7 @@ class Ask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     own: Own = Own()
     law: Law = Law()
     upkeep: Upkeep = Upkeep()
+    made: Made = Made()
     device: Device | None = None
     teams: tuple[Team, ...] = ()
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Sequence
+from math import prod
 
 from msgspec.structs import replace
 
@@ -10,7 +11,8 @@ from isocost.catalog import CatalogAt, Fact
 from isocost.develop.book import Book, Term, given, term
 from isocost.errors import BadInput
 from isocost.finance import amortised_usd_per_month
-from isocost.fleet import Standing
+from isocost.ledger import fusd
+from isocost.risk import JOIN, Driver
 
 LEAST_RATIO = 0.05
 """Low end of a fact whose low end is nothing, over its value: a scenario multiplies, so it needs one."""
@@ -42,26 +44,37 @@ class Keep(Book):
         pillar = self.at.text(f"account/{account}", "pillar")
         self.charges[-1] = replace(self.charges[-1], period=MONTH, pillar=pillar)
 
-    def stand(self, lines: Iterable[Standing], *further: Term) -> None:
-        """Book standing costs as another room makes them, with the facts that they name."""
-        lines = tuple(lines)
-        known = {fact.id: fact for fact in self._named(lines)}
-        for line in lines:
-            terms = [moving(known[name]) for name in line.facts]
-            product = 1.0
-            for one in terms:
-                product *= one.value
-            rest = line.usd_per_month / product if product else 0.0
-            self.add(line.account, line.what, line.unit, rest, *further, *terms)
+    def carry(
+        self, made: Book, accounts: Collection[str], part: float, terms: Sequence[Term], to: str, what: str
+    ) -> None:
+        """Book charges of another book again: ``part`` times the terms of each, to one account.
 
-    def _named(self, lines: Iterable[Standing]) -> Iterable[Fact]:
-        wanted = {name for line in lines for name in line.facts}
-        kinds = {name.partition("/")[0] + "/" for name in wanted}
-        for subject in self.at.catalog.subjects():
-            if subject.partition("/")[0] + "/" in kinds:
-                for fact in self.at.catalog.about(subject):
-                    if fact.id in wanted and fact.holds(self.at.on):
-                        yield fact
+        ``to`` blank keeps their own; ``what`` holds ``{}`` for what each was.
+        """
+        factor = part * prod(one.value for one in terms)
+        names = [one.name for one in terms]
+        self.drivers |= {
+            one.name: Driver(one.name, one.low_ratio, one.high_ratio) for one in terms if one.moves
+        }
+        for charge in made.charges:
+            if charge.account not in accounts:
+                continue
+            own = [name for name in charge.price_fact.split(JOIN) if name]
+            self.drivers |= {name: made.drivers[name] for name in own if name in made.drivers}
+            account = to or charge.account
+            self.charges.append(
+                replace(
+                    charge,
+                    period=MONTH,
+                    option=self.option,
+                    account=account,
+                    pillar=self.at.text(f"account/{account}", "pillar"),
+                    meter=what.format(charge.meter),
+                    quantity=charge.quantity * factor,
+                    price_fact=JOIN.join([*names, *own]),
+                    amount_fusd=fusd(charge.usd * factor),
+                )
+            )
 
     def salary(self, role: str = "platform-engineer") -> tuple[Term, Term]:
         """What an employer pays for a person and year, as two factors."""

@@ -81,6 +81,14 @@ def gone_within(lives_years: Sequence[float], age_years: float, events: float | 
     return wilson(len(gone) * weight, len(alive) * weight)
 
 
+class Past(NamedTuple):
+    """What models and prices did: lives in years, days on which ends were set, ratios of list prices."""
+
+    lives_years: tuple[float, ...]
+    days: int
+    price_ratios: tuple[float, ...]
+
+
 def lives(at: CatalogAt) -> tuple[list[float], int]:
     """Years from release to retirement of every model whose end the catalog knows; distinct days of them."""
     found, days = [], set()
@@ -90,6 +98,27 @@ def lives(at: CatalogAt) -> tuple[list[float], int]:
         found.append((end - start).days / DAYS_PER_YEAR)
         days.add((fact.subject.split("/")[1], end))
     return found, len(days)
+
+
+def past(at: CatalogAt) -> Past:
+    """What the catalog knows of the lives of models and of list prices a year apart."""
+    known, days = lives(at)
+    ratios = (math.exp(one) for window in windows(at, "maker") for one in window.log_ratio)
+    return Past(tuple(known), days, tuple(ratios))
+
+
+def ends(at: CatalogAt, name: str) -> tuple[str, str]:
+    """When a model was released and when it ends, '' where not known; a reseller's model is its maker's.
+
+    ``name`` is a seller and a model: ``openai/gpt-5-mini``, ``openrouter/openai/gpt-5-mini``.
+    """
+    subject = f"retirement/{name}"
+    if at.find(subject, "retired") is None:
+        last = "/" + name.rpartition("/")[2]
+        known = (fact.subject for fact in at.each("retirement/", "retired"))
+        subject = next((one for one in known if one.endswith(last)), subject)
+    released, retired = at.find(subject, "released"), at.find(subject, "retired")
+    return str(released.value) if released else "", str(retired.value) if retired else ""
 
 
 def loss_usd(rises: Sequence[float], bill_usd_per_year: float, move_usd: float) -> float:
@@ -112,37 +141,38 @@ def bill_per_month(book: Keep, subject: str, ask: Ask) -> float | None:
     return ask.traffic.requests_per_month * each / 1e6
 
 
-def keep_moving(book: Keep, ask: Ask, model: str) -> Change:
+def keep_moving(
+    book: Keep, ask: Ask, model: str, bill_usd_per_year: float | None = None, known: Past | None = None
+) -> Change:
     """Book the expected cost of moving away, and of rises that are not worth a move.
 
-    A model whose end within a year is announced is moved from: its probability is 1.
+    A model whose end within a year is announced is moved from: its probability is 1. The bill is what
+    the model's answers cost, at list prices where it is not given.
     """
     at = book.at
-    known, days = lives(at)
+    seen = past(at) if known is None else known
     name = model.removeprefix("api/")
-    end, start = at.find(f"retirement/{name}", "retired"), at.find(f"retirement/{name}", "released")
+    released, announced = ends(at, name)
     age = at.number("migration/any", "age_years")
-    if start is not None:
-        age = max(0.0, (at.on - date.fromisoformat(str(start.value))).days / DAYS_PER_YEAR)
-    retired = gone_within(known, age, days)
-    announced = ""
-    if end is not None:
-        last = date.fromisoformat(str(end.value))
-        announced = last.isoformat()
-        sure = 1.0 if last <= at.on + timedelta(days=365) else 0.0
+    if released:
+        age = max(0.0, (at.on - date.fromisoformat(released)).days / DAYS_PER_YEAR)
+    retired = gone_within(seen.lives_years, age, seen.days)
+    if announced:
+        sure = 1.0 if date.fromisoformat(announced) <= at.on + timedelta(days=365) else 0.0
         retired = Share(sure, sure, sure)
-    seen = np.exp([one for window in windows(at, "maker") for one in window.log_ratio])
-    rises = [float(ratio) for ratio in seen if ratio > 1.0]
-    rise = wilson(float(len(rises)), float(len(seen)))
+    rises = [ratio for ratio in seen.price_ratios if ratio > 1.0]
+    rise = wilson(float(len(rises)), float(len(seen.price_ratios)))
     each = book.fact("migration/any", "usd_per_service")
     graded = book.fact("migration/any", "graded_samples")
     grading = book.fact("ops/evaluation", "usd_per_sample")
     move = ask.services * (each.value + graded.value * grading.value)
-    bill = 12.0 * (bill_per_month(book, f"api/{name}", ask) or 0.0)
+    bill = bill_usd_per_year
+    if bill is None:
+        bill = book.months() * (bill_per_month(book, f"api/{name}", ask) or 0.0)
     month = 1.0 / book.months()
     chance = _term(f"retirement/{name}.within a year", retired)
     if retired.mid:
-        what = "moving to another model"
+        what = f"moving from {name}, expected"
         book.add("api-change-risk", what, "service", ask.services * month, chance, each)
         book.add(
             "api-change-risk", f"{what}, graded", "sample", ask.services * month, chance, graded, grading
@@ -150,7 +180,7 @@ def keep_moving(book: Keep, ask: Ask, model: str) -> Change:
     harm = loss_usd(rises, bill, move) * (1.0 - retired.mid)
     if harm:
         chance = _term("prices/list-maker.rises within a year", rise)
-        book.add("api-change-risk", "dearer, or moved from", "year", harm * month, chance)
+        book.add("api-change-risk", f"{name} dearer, or moved from", "year", harm * month, chance)
     worth = retired.mid * move + rise.mid * harm
     limit = 1.0 + move / bill if bill else math.inf
     ratio = float(np.median(rises)) if rises else 1.0

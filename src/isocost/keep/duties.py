@@ -6,6 +6,7 @@ deployer_yearly_h, usd_per_year, moved_from), ``staff/*`` and ``place/*.within``
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 from isocost.catalog import CatalogAt, Fact
@@ -99,6 +100,18 @@ def keep_lawful(book: Keep, ask: Ask) -> tuple[Duty, ...]:
             continue
         found.append(_duty(book, subject, ask, float(times)))
     return tuple(sorted(found, key=lambda one: (one.applies_from, one.id)))
+
+
+def keep_reviewing(book: Keep, providers: Collection[str]) -> None:
+    """Book the first review of the terms of providers that are new, spread over its life."""
+    at = book.at
+    pay = (over(book.fact("staff/any", "hours_per_year")), *book.salary())
+    for title in at.each("duty/", "title"):
+        if at.text(title.subject, "region") == EVERYWHERE:
+            hours = moving(at.fact(title.subject, "setup_h"))
+            for provider in providers:
+                what = f"first review of the terms of {provider}, spread"
+                book.add("compliance", what, "h", 1.0, book.once(), hours, *pay)
 
 
 def _duty(book: Keep, subject: str, ask: Ask, times: float) -> Duty:

@@ -13,7 +13,15 @@ from isocost.keep.people import keep_devices, keep_porting, keep_running
 from isocost.keep.pooled import Part, shared
 from isocost.keep.power import Energy, keep_powered
 from isocost.keep.stores import Product, keep_documents
-from isocost.keep.upkeep import Automation, keep_balanced, keep_current, keep_watching, priced
+from isocost.keep.upkeep import (
+    Automation,
+    keep_balanced,
+    keep_current,
+    keep_gateway,
+    keep_stored,
+    keep_watching,
+    priced,
+)
 from isocost.ledger import Charge, Ledger
 from isocost.risk import Band, Swing, band, swings
 
@@ -63,6 +71,8 @@ def keep(at: CatalogAt, ask: Ask) -> Kept:
     book = Keep(ask.option, at)
     databases = keep_documents(book, ask)
     keep_watching(book, ask)
+    keep_stored(book, ask)
+    keep_gateway(book)
     keep_balanced(book, ask)
     people = keep_running(book, ask)
     keep_devices(book, ask)

@@ -6,13 +6,29 @@ Facts read: ``staff/*``, ``porting/*``, ``device/any``.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from isocost.develop.book import Term
 from isocost.errors import UnknownFact
 from isocost.keep.ask import OWN, Ask
 from isocost.keep.book import Keep
-from isocost.plan.market.standing import STAFF, WORDS
 from isocost.units import WEEKS_PER_YEAR
+
+STAFF: Mapping[str, str] = {
+    "api": "api",
+    "hosted": "hosted-open",
+    "selfhost": "self-hosted",
+    "slm": "self-hosted",
+}
+"""Subject ``staff/...`` that states the people an option takes."""
+LAUNCH: Mapping[str, str] = {"api": "api", "hosted": "hosted-open", "selfhost": "self-hosted", "slm": "slm"}
+"""Subject ``staff/...`` that states the weeks until an option serves."""
+WORDS: Mapping[str, str] = {
+    "api": "an API",
+    "hosted": "hosted open weights",
+    "selfhost": "own replicas",
+    "slm": "an own small model",
+}
 
 LAST_BIT = 1e-9
 
@@ -99,17 +115,49 @@ def keep_devices(book: Keep, ask: Ask) -> None:
 def keep_porting(book: Keep, ask: Ask) -> str:
     """Book leaving CUDA, spread over its life; what it is, '' where nothing is ported.
 
+    Where the ask names no target, the maker of its accelerators says which: none where CUDA runs.
+
     Raises:
         UnknownFact: the catalog has no such target.
     """
-    if ask.own.port_to is None or ask.option not in OWN:
+    if ask.option not in OWN:
         return ""
-    subject = f"porting/{ask.own.port_to}"
-    if book.at.find(subject, "weeks") is None:
-        known = ", ".join(fact.subject.partition("/")[2] for fact in book.at.each("porting/", "weeks"))
-        raise UnknownFact(f"nothing is known of porting to {ask.own.port_to!r}", where="own.port_to",
-                          fix=f"Known: {known}")  # fmt: skip
+    subject = _target(book, ask)
+    if not subject:
+        return ""
     title = book.at.text(subject, "title")
     weeks = book.fact(subject, "weeks")
     book.add("porting", f"{title}, spread", "year", 1.0 / WEEKS_PER_YEAR, book.once(), weeks, *book.salary())
     return title
+
+
+def _target(book: Keep, ask: Ask) -> str:
+    """Subject of what is ported to."""
+    at = book.at
+    if ask.own.port_to is not None:
+        subject = f"porting/{ask.own.port_to}"
+        if at.find(subject, "weeks") is None:
+            known = ", ".join(fact.subject.partition("/")[2] for fact in at.each("porting/", "weeks"))
+            raise UnknownFact(f"nothing is known of porting to {ask.own.port_to!r}", where="own.port_to",
+                              fix=f"Known: {known}")  # fmt: skip
+        return subject
+    maker = at.find(f"gpu/{ask.own.gpu}", "vendor")
+    if maker is None:
+        return ""
+    made_by = ((fact.subject, str(fact.value).split(", ")) for fact in at.each("porting/", "vendors"))
+    return next((subject for subject, makers in made_by if maker.value in makers), "")
+
+
+def keep_launching(book: Keep, ask: Ask) -> None:
+    """Book the weeks until an option serves and the answers graded before it does, spread over their life.
+
+    An own small model takes the weeks of own replicas: its making, grading included, is booked apart.
+    """
+    own = ask.option in OWN
+    what = f"launch of {WORDS['selfhost' if own else ask.option]}"
+    weeks = book.fact(f"staff/{LAUNCH['selfhost' if own else ask.option]}", "launch_weeks")
+    spread = book.once()
+    book.add("acquisition", f"{what}, spread", "year", 1.0 / WEEKS_PER_YEAR, spread, weeks, *book.salary())
+    if ask.option != "slm":
+        many = book.fact("slm/any", "eval_examples"), book.fact("ops/evaluation", "usd_per_sample")
+        book.add("safety-evaluation", f"{what}: answers graded, spread", "sample", 1.0, spread, *many)

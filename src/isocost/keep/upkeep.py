@@ -1,6 +1,8 @@
 """Watching, grading and renewing: logs, traces, judge tokens, retraining by hand or automated (L15).
 
-Facts read: ``ops/*``, ``slm/any``, ``automation/any``, ``staff/*``; standing lines are those of a plan.
+Facts read: ``ops/*`` (usd_per_gb, usd_per_mevent, bytes_per_request, events_per_request, usd_per_month,
+usd_per_sample, samples_per_month, usd_per_h …), ``storage/*`` (usd_per_gb_month, usd_per_gb, bytes_per_tok,
+retention_months), ``slm/any`` (retrain_per_year, retrain_effort_frac), ``automation/any``, ``staff/*``.
 """
 
 from __future__ import annotations
@@ -13,8 +15,12 @@ from isocost.develop.book import given, over
 from isocost.errors import BadInput
 from isocost.keep.ask import OWN, Ask
 from isocost.keep.book import Keep
-from isocost.plan.market.standing import GB, MEGA, Standings, Volume
+from isocost.keep.made import made
 from isocost.units import WEEKS_PER_YEAR
+
+GB, MEGA = 1e9, 1e6
+RENEWED = ("data", "fine-tuning", "distillation", "experiments")
+"""Accounts of making a model that a retraining takes again, in part."""
 
 
 class Automation(NamedTuple):
@@ -56,33 +62,47 @@ def priced(at: CatalogAt, model: str, where: str) -> str:
 
 
 def keep_watching(book: Keep, ask: Ask) -> None:
-    """Book monitoring, logs, traces, storage, transfer, grading by people and by a judge, and security."""
-    at, traffic = book.at, ask.traffic
-    standings = Standings(at)
-    volume = Volume(
-        traffic.requests_per_month,
-        traffic.requests_per_month * traffic.input_tok,
-        traffic.requests_per_month * traffic.output_tok,
-    )
-    book.stand(standings.watching(ask.option, volume))
-    book.stand(standings.keeping(ask.option, volume))
-    book.stand(standings.gateway())
-    tokens = volume.input_tok + volume.output_tok
-    text = book.fact("storage/text", "bytes_per_tok")
-    sampled = book.fact("ops/traces", "sampled_frac")
+    """Book monitoring, logs, traces, grading by people and by a judge, and security."""
+    at, traffic, own = book.at, ask.traffic, ask.option in OWN
+    requests = traffic.requests_per_month
+    tools = book.fact("ops/monitoring" if own else "ops/monitoring-api", "usd_per_month")
     ingest = book.fact("ops/logs", "usd_per_gb")
+    logged = book.fact("ops/logs", "bytes_per_request")
+    events = book.fact("ops/logs", "events_per_request"), book.fact("ops/logs", "usd_per_mevent")
+    book.add("monitoring", "monitoring tools", "month", 1.0, tools)
+    book.add("monitoring", "logs ingested", "GB", requests / GB, logged, ingest)
+    book.add("monitoring", "log events indexed", "Mevent", requests / MEGA, *events)
+    tokens = requests * (traffic.input_tok + traffic.output_tok)
+    text, sampled = book.fact("storage/text", "bytes_per_tok"), book.fact("ops/traces", "sampled_frac")
     book.add("monitoring", "text of sampled requests traced", "GB", tokens / GB, sampled, text, ingest)
-    if ask.option not in OWN:
-        scans = book.fact("ops/api-security", "usd_per_month")
-        book.add("security", "scanning and tests", "month", 1.0, scans)
+    grades = book.fact("ops/evaluation", "samples_per_month"), book.fact("ops/evaluation", "usd_per_sample")
+    book.add("evaluation", "graded samples", "sample", 1.0, *grades)
     judge = priced(at, ask.upkeep.judge or at.text("ops/judge", "model"), "upkeep.judge")
     graded = (book.fact("ops/judge", "graded_frac"), book.fact("ops/evaluation", "judge_tok_per_sample"))
     written = book.fact("ops/judge", "output_frac")
-    requests = traffic.requests_per_month / MEGA
     reads = given("ops/judge.input_frac", 1.0 - written.value)
     read, write = (book.fact(judge, f"{part}_usd_per_mtok") for part in ("input", "output"))
-    book.add("evaluation", "tokens a judge reads", "Mtok", requests, *graded, reads, read)
-    book.add("evaluation", "tokens a judge writes", "Mtok", requests, *graded, written, write)
+    book.add("evaluation", "tokens a judge reads", "Mtok", requests / MEGA, *graded, reads, read)
+    book.add("evaluation", "tokens a judge writes", "Mtok", requests / MEGA, *graded, written, write)
+    scans = book.fact("ops/security" if own else "ops/api-security", "usd_per_month")
+    book.add("security", "scanning and tests", "month", 1.0, scans)
+
+
+def keep_stored(book: Keep, ask: Ask) -> None:
+    """Book prompts and answers kept as logs, and transfer out where replicas are one's own."""
+    traffic = ask.traffic
+    per_tok = book.fact("storage/text", "bytes_per_tok")
+    tokens = traffic.requests_per_month * (traffic.input_tok + traffic.output_tok)
+    kept = book.fact("storage/logs", "retention_months"), book.fact("storage/object", "usd_per_gb_month")
+    book.add("storage", "prompts and answers kept", "GB month", tokens / GB, per_tok, *kept)
+    if ask.option in OWN:
+        out = traffic.requests_per_month * traffic.output_tok / GB
+        book.add("egress", "answers sent out", "GB", out, per_tok, book.fact("storage/egress", "usd_per_gb"))
+
+
+def keep_gateway(book: Keep) -> None:
+    """Book two small machines that requests pass where they go to more than one place."""
+    book.add("api-infrastructure", "gateway", "month", 1.0, book.fact("ops/gateway", "usd_per_month"))
 
 
 def keep_balanced(book: Keep, ask: Ask) -> None:
@@ -96,29 +116,25 @@ def keep_balanced(book: Keep, ask: Ask) -> None:
 
 
 def keep_current(book: Keep, ask: Ask) -> Automation | None:
-    """Book retraining of an own model, and its automation where there is one; None for bought models."""
+    """Book retraining of an own model, and its automation where there is one; None for bought models.
+
+    Each run takes a part of what making the model took, people apart: these are booked in hours of a
+    run, by hand or automated. Every run is graded whole before it is released.
+    """
     if ask.option != "slm":
         return None
-    traffic = ask.traffic
     runs = book.fact("slm/any", "retrain_per_year", ask.upkeep.retrain_per_year)
-    usual = book.fact("slm/any", "retrain_per_year")
-    lines = [
-        line
-        for line in Standings(book.at).making(traffic.input_tok + traffic.output_tok)
-        if line.account == "retraining"
-    ]
-    # What people do is booked apart, in hours of a run by hand or automated.
-    goods = [line for line in lines if not any(".engineer_weeks" in name for name in line.facts)]
-    stated = ask.upkeep.retrain_per_year
-    scale = () if stated is None else (given("slm/any.retrain_per_year stated", stated / usual.value),)
-    book.stand(goods, *scale)
+    effort = book.fact("slm/any", "retrain_effort_frac")
+    month = 1.0 / book.months()
+    first = made(book.at, ask)
+    for accounts, part in ((RENEWED, (runs, effort)), (("safety-evaluation",), (runs,))):
+        book.carry(first, accounts, month, part, "retraining", "{}, again")
     by_hand = book.fact("automation/any", "manual_h_per_run")
     automated = book.fact("automation/any", "automated_h_per_run")
     pay = (over(book.fact("staff/any", "hours_per_year")), *book.salary("ml-engineer"))
     hour_usd = pay[0].value * pay[1].value * pay[2].value
-    how, name = (automated, "automated") if ask.upkeep.automated else (by_hand, "by hand")
-    month = 1.0 / book.months()
-    book.add("retraining", f"people who retrain, {name}", "h", month, runs, how, *pay)
+    how, done = (automated, "automated") if ask.upkeep.automated else (by_hand, "by hand")
+    book.add("retraining", f"people who retrain, {done}", "h", month, runs, how, *pay)
     weeks, tending = (
         book.fact("automation/any", "setup_weeks"),
         book.fact("automation/any", "upkeep_h_per_year"),

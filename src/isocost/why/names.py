@@ -23,12 +23,13 @@ from isocost.catalog.names import resolve
 from isocost.deployment import rent
 from isocost.errors import BadInput, UnknownFact, UnknownPrice
 from isocost.finance import replica_usd_per_month, usd_per_mtok
+from isocost.keep.people import STAFF
+from isocost.keep.standing import Standings
 from isocost.perf import Candidates, StepTerms, candidates, closed_form, gpu_id_of, model_id_of
 from isocost.perf.arch import SHAPE
 from isocost.perf.constants import cases_of, facts_of, stack_of
 from isocost.perf.memory import cache_bytes_per_tok, cache_capacity_tok, weight_bytes
 from isocost.perf.roofline import decode_step_s, prefill_s
-from isocost.plan.market.standing import STAFF, Standings
 from isocost.plan.sizing import Need, limits_of
 from isocost.size.calibrated import condition
 from isocost.size.speed import loaded, speed_of

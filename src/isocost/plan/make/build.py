@@ -11,6 +11,7 @@ import numpy as np
 from isocost.catalog import CatalogAt
 from isocost.errors import Infeasible
 from isocost.fleet import Fleet
+from isocost.keep.standing import usd
 from isocost.ledger import Ledger
 from isocost.plan.asked.streams import WEEK_H
 from isocost.plan.make.draft import (
@@ -28,7 +29,6 @@ from isocost.plan.market.capacity import Tabulated, choice, load_per_request, ov
 from isocost.plan.market.offers import Case, Offer
 from isocost.plan.market.pools import PoolOption, covering, limit, pool_options
 from isocost.plan.market.prepare import Prepared
-from isocost.plan.market.standing import Standings
 from isocost.plan.solve.milp import INF
 from isocost.plan.solve.mix import solve
 from isocost.plan.solve.one_pool import whole_pool
@@ -41,6 +41,8 @@ ROUNDS = 4
 DERATE = 0.85
 """What is left of a pool's capacity after a limit was missed in replay, and how often that is tried."""
 PERCENTILE = 95.0
+MANY_GPUS = 1000.0
+"""Accelerators over which the people whom each takes are averaged."""
 POOLS_MOST = 4
 POOLS_TABULATED = 6
 """Pools that a mix may draw on, and that replay tabulates: by the closed form the rest cost more."""
@@ -130,8 +132,8 @@ def pool_bound(built: Built) -> float:
     The greater of two bounds: the fixed costs of running replicas and the fewest of the cheapest kind;
     and the solver's bound with the standing costs that every plan has.
     """
-    problem, lines, volume = built.problem, Standings(built.prepared.at), built.prepared.volume
-    always = sum(i.usd_per_month for i in (*lines.watching("api", volume), *lines.keeping("api", volume)))
+    problem, lines, volume = built.problem, built.prepared.standings, built.prepared.volume
+    always = usd(lines.watching("api", volume)) + usd(lines.keeping("api", volume))
     hours, count = float(problem.weight_h.sum()), 1 + problem.spare
     rents = [
         pool.fixed_usd_per_month
@@ -169,20 +171,17 @@ def problem_of(
             why_not = option.fits[case.stream.id].why_not
             if not why_not or (not proven and why_not.startswith("quality")):
                 load[s, p] = requests * load_per_request(option, case, tables[option.pool.id])
-    lines = Standings(prepared.at)
-    have = prepared.request.have
-    people = sum(item.usd_per_month for item in lines.people("selfhost", 1, 0.0, have.platform_fte))
-    watching = lines.watching("selfhost", prepared.volume), lines.watching("api", prepared.volume)
-    launch = sum(item.usd_per_month for item in lines.launch("selfhost"))
-    fixed = (
-        people
-        + launch
-        + sum(i.usd_per_month for i in watching[0])
-        - sum(i.usd_per_month for i in watching[1])
-    )
+    lines, volume, have = prepared.standings, prepared.volume, prepared.request.have
+    fixed = usd(lines.people("selfhost", 1, 0.0, have.platform_fte)) + usd(lines.launch("selfhost"))
+    fixed += usd(lines.watching("selfhost", volume)) - usd(lines.watching("api", volume))
+    fixed += usd(lines.keeping("selfhost", volume)) - usd(lines.keeping("api", volume))
     hours = float(prepared.weight_h.sum())
-    care = sum(item.usd_per_month for item in lines.people("selfhost", 1, 1.0, 1e9)) / hours
-    more = sum(item.usd_per_month for item in lines.people("selfhost", 2, 0.0, 1e9))
+    # People come in whole steps beyond the accelerators that the first of them carry: the line below those
+    # steps is what the solver sees.
+    few, many = (usd(lines.people("selfhost", 1, gpus, 0.0)) for gpus in (0.0, MANY_GPUS))
+    care = (many - few) / MANY_GPUS / hours
+    more = usd(lines.people("selfhost", 2, 0.0, 0.0)) - few
+    fixed -= care * hours * prepared.at.number("staff/any", "held_gpus")
     pools: list[PoolChoice] = []
     held_left: dict[str, int] = {}
     for lot in have.on(prepared.request.on).gpus:
@@ -190,7 +189,8 @@ def problem_of(
     spare = max((case.slo.spare_replicas or 0) for case in cases)
     least = max((c.slo.replicas_per_region or 0) * max(1, len(c.slo.regions or ())) for c in cases)
     for p, option in enumerate(options):
-        pool = choice(option, tables[option.pool.id], 0, more, care * option.pool.gpus)
+        beside = more + usd(lines.porting(option.pool.gpu))
+        pool = choice(option, tables[option.pool.id], 0, beside, care * option.pool.gpus)
         # What is held beyond the need stays off: it would only take care.
         useful = int(pool.needed(np.nansum(load[:, p], axis=0), spare).max())
         held = min(held_left.pop(option.pool.gpu, 0) // option.pool.gpus, useful)

@@ -11,12 +11,12 @@ import numpy as np
 from isocost.catalog import CatalogAt
 from isocost.deployment import Api, Deployment, ExactCache, work_s
 from isocost.fleet import Fleet, PoolSchedule, Standing
+from isocost.keep.standing import Standings, Use
 from isocost.ledger import Charge, Ledger, fusd
 from isocost.plan.asked.streams import WEEK_H, Floats
 from isocost.plan.market.offers import Case, Offer
 from isocost.plan.market.pools import PoolOption
 from isocost.plan.market.prepare import Prepared
-from isocost.plan.market.standing import Standings
 from isocost.plan.solve.problem import Solution
 from isocost.policy.route import Route, Share
 
@@ -150,8 +150,7 @@ def standing_of(
 
     ``gpus`` are mean accelerators by pool id. ``today`` leaves out launching: it is there already.
     """
-    lines = Standings(prepared.at)
-    have, volume = prepared.request.have, prepared.volume
+    lines, have, volume = prepared.standings, prepared.request.have, prepared.volume
     apis = {s.offer.api.id: s.offer.api for s in servings if s.offer is not None and s.api_frac.any()}
     kinds = {api.option for api in apis.values()}
     own = sorted({option.pool.option for option in pools})
@@ -166,20 +165,56 @@ def standing_of(
     found += lines.watching(main, volume) + lines.keeping(main, volume)
     if len(apis) + len(pools) > 1 or any(serving.cached for serving in servings):
         found += lines.gateway()
+    there = {(case.today.provider, case.today.model) for case in prepared.cases if case.today is not None}
     providers = {api.provider for api in apis.values()}
-    found += lines.complying(len(providers), _regions(prepared))
+    new = () if today else tuple(sorted(providers - {provider for provider, _ in there}))
+    found += lines.complying(len(providers), regions_of(prepared), new)
+    found += _moving(lines, prepared, servings)
     if not today:
-        there = {(case.today.provider, case.today.model) for case in prepared.cases if case.today is not None}
         fresh = {api.option for api in apis.values() if (api.provider, api.model) not in there}
         for option in sorted(fresh | set(own)):
             found += lines.launch(option)
-    if "slm" in own:
-        tokens = (volume.input_tok + volume.output_tok) / max(volume.requests, 1.0)
-        found += lines.making(tokens)
+        for gpu in sorted({option.pool.gpu for option in pools}):
+            found += lines.porting(gpu)
+    for model in sorted({option.pool.model for option in pools if option.pool.option == "slm"}):
+        found += lines.making(volume, prepared.at.number(f"model/{model}", "params_total"))
+    found += _powered(prepared, main, pools, gpus)
     return tuple(found), frozenset(kinds | set(own))
 
 
-def _regions(prepared: Prepared) -> tuple[str, ...]:
+def _moving(lines: Standings, prepared: Prepared, servings: Sequence[Serving]) -> list[Standing]:
+    """The risk of each closed model that an API serves: its end, or dearer prices.
+
+    Open weights are sold by others too, so that the end of one host's offer costs next to nothing.
+    """
+    bills: dict[str, float] = {}
+    for serving in servings:
+        offer = serving.offer
+        if offer is not None and offer.api.option == "api" and serving.api_frac.any():
+            name = offer.api.subject.removeprefix("api/")
+            usd = float(offer.usd_per_h * serving.api_frac @ prepared.weight_h)
+            bills[name] = bills.get(name, 0.0) + usd
+    return [line for name, usd in bills.items() for line in lines.moving(name, usd)]
+
+
+def _powered(
+    prepared: Prepared, main: str, pools: Sequence[PoolOption], gpus: Mapping[str, float]
+) -> list[Standing]:
+    """Electricity on one's own premises, and carbon at the house's own price, where the ask states them."""
+    ask = prepared.standings.ask
+    if not ask.own.on_premises and not ask.carbon_usd_per_tonne:
+        return []
+    if not pools:
+        return prepared.standings.powered(main, prepared.volume)[0]
+    found: list[Standing] = []
+    for option in pools:
+        use = Use(option.pool.gpu, gpus[option.pool.id], ask.own.busy_frac)
+        found += prepared.standings.powered(option.pool.option, prepared.volume, use)[0]
+    return found
+
+
+def regions_of(prepared: Prepared) -> tuple[str, ...]:
+    """Regions that some workload's limits name."""
     return tuple(sorted({region for case in prepared.cases for region in case.slo.regions or ()}))
 
 

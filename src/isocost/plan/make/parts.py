@@ -3,26 +3,27 @@
 A stream's tokens are cheapest at its cheapest offer, but each provider brings a review of its terms, each
 kind its people, each new model its launch. Choosing which to use at all is a facility-location problem:
 
-minimise   sum_sk c_sk x_sk + r sum_p u_p + d v + sum_o g_o l_o
-subject to sum_k x_sk = 1,  x_sk <= u_p(k),  x_sk <= v (hosted k),  x_sk <= l_o(k) (new k),  u, v, l in {0, 1}
+minimise   sum_sk c_sk x_sk + sum_p r_p u_p + d v + sum_o g_o l_o + sum_m e_m z_m
+subject to sum_k x_sk = 1,  x_sk <= u_p(k),  x_sk <= v (hosted k),  x_sk <= l_o(k) (new k),
+           x_sk <= z_m(k) (closed k),  u, v, l, z in {0, 1}
 
 with c a month of a stream's tokens, r a provider's review, d what hosted weights take in people beyond
-an API, and g the launch of something new. It is small, and HiGHS proves its optimum.
+an API, g the launch of something new, and e the risk that a closed model ends. It is small, and HiGHS
+proves its optimum.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from isocost.fleet import Fleet, Standing
+from isocost.fleet import Fleet
+from isocost.keep.standing import usd
 from isocost.plan.make.build import drafted
-from isocost.plan.make.draft import Draft, Serving
+from isocost.plan.make.draft import Draft, Serving, regions_of
 from isocost.plan.market.offers import Case, Offer
 from isocost.plan.market.prepare import Prepared
-from isocost.plan.market.standing import Standings
 from isocost.plan.solve.milp import INF, Columns, Rows, minimise
 
 PROOF_FRAC = 1e-6
@@ -103,19 +104,26 @@ def _solved(
     choices = [_choices(prepared, case, cached) for case in cases]
     if not all(choices):
         return None
-    lines, volume = Standings(prepared.at), prepared.volume
-    regions = tuple(sorted({region for case in cases for region in case.slo.regions or ()}))
-    review = _sum(lines.complying(1, regions)) - _sum(lines.complying(0, regions))
-    people = {kind: _sum(lines.people(kind, 1, 0.0, 0.0)) for kind in ("api", "hosted")}
+    lines, volume = prepared.standings, prepared.volume
+    regions = regions_of(prepared)
+    none, old = (usd(lines.complying(n, regions)) for n in (0, 1))
+    new = usd(lines.complying(1, regions, ("a new one",)))
+    people = {kind: usd(lines.people(kind, 1, 0.0, 0.0)) for kind in ("api", "hosted")}
     always = (*lines.watching("api", volume), *lines.keeping("api", volume), *lines.gateway())
-    fixed = _sum(always) + people["api"] + _sum(lines.complying(0, regions))
+    fixed = usd(always) + people["api"] + none
     columns, rows = Columns(), Rows()
+    there = {(case.today.provider, case.today.model) for case in prepared.cases if case.today is not None}
+    known = {provider for provider, _ in there}
+    offered = [offer.api for offers in choices for offer in offers]
     provider = {
-        p: columns.add(review, 1.0, True) for p in sorted({o.api.provider for c in choices for o in c})
+        p: columns.add((old if p in known else new) - none, 1.0, True)
+        for p in sorted({api.provider for api in offered})
     }
     hosted = columns.add(people["hosted"] - people["api"], 1.0, True)
-    launch = {kind: columns.add(_sum(lines.launch(kind)), 1.0, True) for kind in ("api", "hosted")}
-    there = {(case.today.provider, case.today.model) for case in cases if case.today is not None}
+    launch = {kind: columns.add(usd(lines.launch(kind)), 1.0, True) for kind in ("api", "hosted")}
+    # A model's bill moves its risk a little: the solver sees the risk of one that costs next to nothing.
+    closed = sorted({api.subject for api in offered if api.option == "api"})
+    moving = {s: columns.add(usd(lines.moving(s.removeprefix("api/"), 0.0)), 1.0, True) for s in closed}
     x: list[list[int]] = []
     for offers in choices:
         mine = []
@@ -123,7 +131,7 @@ def _solved(
             column = columns.add(offer.usd_per_month(prepared.weight_h), 1.0)
             mine.append(column)
             needs = [provider[offer.api.provider]]
-            needs += [hosted] if offer.api.option == "hosted" else []
+            needs += [hosted] if offer.api.option == "hosted" else [moving[offer.api.subject]]
             needs += [launch[offer.api.option]] if _fresh(offer, there) else []
             for need in needs:
                 rows.add([(column, 1.0), (need, -1.0)], -INF, 0.0)
@@ -163,7 +171,3 @@ def _case(case: Case, cached: bool) -> Case:
 
 def _fresh(offer: Offer, there: set[tuple[str, str]]) -> bool:
     return (offer.api.provider, offer.api.model) not in there
-
-
-def _sum(lines: Iterable[Standing]) -> float:
-    return sum(line.usd_per_month for line in lines)

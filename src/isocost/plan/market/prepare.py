@@ -11,11 +11,12 @@ import numpy as np
 from isocost.catalog import Catalog, CatalogAt
 from isocost.deployment import Api, apis
 from isocost.errors import BadLimits
+from isocost.keep.ask import Ask
+from isocost.keep.standing import Standings, Volume
 from isocost.plan.asked.limits import Have, Limits, Slo
 from isocost.plan.asked.streams import WEEK_H, Floats, Stream, Week, per_hour, streams_of, week_of
 from isocost.plan.asked.today import Today, price_today
 from isocost.plan.market.offers import Case, Market, ask_of
-from isocost.plan.market.standing import Volume
 from isocost.replay.reuse import exact_hits
 from isocost.trace.schema import Chunk, Trace
 from isocost.trace.shape import hour_of_week
@@ -35,6 +36,8 @@ class Request:
     now: str = ""
     shape: str = DEFAULT_SHAPE
     exact_cache: bool = True
+    keep: Ask | None = None
+    """What stands beside the answers, as ``keep.toml`` states it; ``None``: what a log can say alone."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class Prepared:
     cases: tuple[Case, ...]
     volume: Volume
     cache_ttl_s: float
+    standings: Standings
 
     @property
     def today_usd(self) -> float:
@@ -122,7 +126,19 @@ def prepare(request: Request) -> Prepared:
             for names in (("requests",), ("input_tok", "cached_tok", "cache_write_tok"), ("output_tok",))
         )
     )
-    return Prepared(request, at, table, week, weight_h, today, market, tuple(cases), volume, ttl_s)
+    return Prepared(
+        request,
+        at,
+        table,
+        week,
+        weight_h,
+        today,
+        market,
+        tuple(cases),
+        volume,
+        ttl_s,
+        Standings(at, request.keep),
+    )
 
 
 def default_slo(at: CatalogAt, input_p95_tok: float) -> Slo:

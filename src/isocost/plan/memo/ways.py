@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from isocost.fleet import Fleet, Standing
+from isocost.keep.standing import Volume
 from isocost.ledger import Ledger
 from isocost.plan.asked.streams import WEEK_H
 from isocost.plan.make.build import Built, drafted, problem_of
@@ -20,7 +21,6 @@ from isocost.plan.make.singles import api_singles, pool_single
 from isocost.plan.market.offers import Case, Offer
 from isocost.plan.market.pools import PoolOption
 from isocost.plan.market.prepare import Prepared
-from isocost.plan.market.standing import Standings, Volume
 from isocost.plan.solve.one_pool import one_pool, whole_pool
 from isocost.plan.solve.problem import Problem, Solution
 from isocost.plan.tell.curves import scaled_case, scaled_offer
@@ -183,7 +183,7 @@ def _launching(prepared: Prepared, draft: Draft, running: bool) -> Draft:
     counted = {api.option for api in draft.apis if (api.provider, api.model) not in there}
     more: list[Standing] = []
     for option in sorted({api.option for api in draft.apis} - counted):
-        more += Standings(prepared.at).launch(option)
+        more += prepared.standings.launch(option)
     return replace(draft, fleet=Fleet(draft.fleet.pools, (*draft.fleet.standing, *more)))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from isocost.plan.market.standing import Standings
 from isocost.plan.memo.result import (
     OPTIONS,
     Crossing,
@@ -111,7 +110,9 @@ def _people_wires(study: Study, by: Mapping[str, Costed]) -> list[Tripwire]:
     api, own = pair
     people = own.ledger.where(account="operations-staff").total_usd
     base = study.at.number("staff/self-hosted", "fte")
-    usd_per_fte = sum(i.usd_per_month for i in Standings(study.at).people("selfhost", 1, 0.0, 0.0)) / base
+    usd_per_fte = (
+        sum(i.usd_per_month for i in study.built.prepared.standings.people("selfhost", 1, 0.0, 0.0)) / base
+    )
     now, most = people / usd_per_fte, (people - (own.usd - api.usd)) / usd_per_fte
     if most < FTE_LEAST:
         return []

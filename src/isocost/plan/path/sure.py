@@ -9,13 +9,13 @@ import msgspec
 import numpy as np
 
 from isocost import risk
-from isocost.fleet import Fleet
+from isocost.fleet import SPREAD, Fleet
 from isocost.ledger import FEMTO_PER_USD, Charge
 from isocost.plan.make.build import Built, drafted
 from isocost.plan.make.draft import Draft, api_meters, month_ledger, standing_charges
 from isocost.plan.path.steps import Chosen, term_usd
 from isocost.plan.path.study import COUNT, RENTAL, Study, follows
-from isocost.plan.path.ways import LAUNCH, Way, at_volume, pool_draft, scaled, scaled_volume
+from isocost.plan.path.ways import Way, at_volume, pool_draft, scaled, scaled_volume
 from isocost.plan.solve.one_pool import one_pool
 from isocost.plan.solve.problem import Floats, Solution
 
@@ -72,9 +72,9 @@ def _unpaid(draft: Draft) -> Draft:
 
 
 def _add(groups: Groups, charges: Iterable[Charge]) -> None:
-    """Charges but those for a launch, which a path pays once."""
+    """Charges but outlays that are spread, which a path pays once."""
     for charge in charges:
-        if charge.meter.startswith(LAUNCH):
+        if charge.meter.endswith(SPREAD):
             continue
         names = tuple(name for name in charge.price_fact.split(risk.JOIN) if name)
         if charge.option in ("selfhost", "slm"):

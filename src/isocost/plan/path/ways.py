@@ -9,17 +9,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from isocost.fleet import Fleet, Standing
+from isocost.keep.standing import Volume
 from isocost.plan.make.build import Built, drafted, problem_of
 from isocost.plan.make.draft import Draft, Serving, api_meters, schedules
 from isocost.plan.make.parts import api_alone, api_parts
 from isocost.plan.market.pools import PoolOption
-from isocost.plan.market.standing import Standings, Volume
 from isocost.plan.path.terms import Term, terms_of
 from isocost.plan.solve.one_pool import by_committed, one_pool
 from isocost.plan.solve.problem import Floats, Problem, Solution
 
-LAUNCH = "launch of "
-"""How the standing cost of a launch begins: a path pays it once, when it happens."""
 MANY = 2
 """APIs that a way is named by; of more, the first and their number."""
 MULTIPLES = (1.0, 4.0)
@@ -204,7 +202,7 @@ def _named(draft: Draft) -> str:
 
 def _kinds(draft: Draft) -> frozenset[str]:
     """What has to be launched before a way serves."""
-    return frozenset(i.what for i in draft.fleet.standing if i.what.startswith(LAUNCH))
+    return frozenset(i.what for i in draft.fleet.standing if i.is_once)
 
 
 def pool_draft(built: Built, way: Way, solutions: Sequence[Solution]) -> Draft:
@@ -280,11 +278,10 @@ def scaled_volume(built: Built, multiple: float) -> Built:
 
 def standing_usd(items: tuple[Standing, ...]) -> float:
     """Standing costs a month, launches apart."""
-    return sum(i.usd_per_month for i in items if not i.what.startswith(LAUNCH))
+    return sum(i.usd_per_month for i in items if not i.is_once)
 
 
 def launch_usd(way: Way, built: Built) -> Mapping[str, float]:
     """What each launch that a way needs costs once."""
-    at = built.prepared.at
-    spread = Standings(at).spread()
-    return {i.what: i.usd_per_month / spread for i in way.draft.fleet.standing if i.what.startswith(LAUNCH)}
+    spread = built.prepared.standings.spread()
+    return {i.what: i.usd_per_month / spread for i in way.draft.fleet.standing if i.is_once}

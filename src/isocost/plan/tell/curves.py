@@ -9,13 +9,13 @@ from typing import cast
 import numpy as np
 
 from isocost.fleet import Fleet
+from isocost.keep.standing import Volume
 from isocost.plan.asked.streams import WEEK_H
 from isocost.plan.make.build import Built, drafted, problem_of
 from isocost.plan.make.draft import month_ledger, schedules, used_frac
 from isocost.plan.make.singles import Single, pool_single
 from isocost.plan.market.offers import Case, Offer
 from isocost.plan.market.pools import PoolOption
-from isocost.plan.market.standing import Volume
 from isocost.plan.result import (
     BreakEven,
     Hours,

@@ -18,11 +18,11 @@ import numpy as np
 
 from isocost.deployment import PS_PER_S, Ask, misplaced
 from isocost.errors import Infeasible
+from isocost.keep.standing import usd
 from isocost.plan.asked.limits import Slo
 from isocost.plan.market.offers import Case, Offer, ask_of
 from isocost.plan.market.pools import PoolOption, pool_options
 from isocost.plan.market.prepare import Prepared
-from isocost.plan.market.standing import Standings
 from isocost.plan.solve.one_pool import whole_pool
 from isocost.plan.solve.problem import PoolChoice, Problem
 from isocost.units import money
@@ -297,12 +297,13 @@ def _pool_usd(prepared: Prepared, case: Case, option: PoolOption) -> float:
     if found is None:
         return math.inf
     mean = float(found.replicas[0] @ prepared.weight_h / prepared.weight_h.sum()) * gpus
-    lines, volume = Standings(prepared.at), prepared.volume
+    lines = prepared.standings
     standing = lines.people("selfhost", 1, mean, prepared.request.have.platform_fte)
-    standing += lines.launch(option.pool.option)
+    standing = [*standing, *lines.launch(option.pool.option), *lines.porting(option.pool.gpu)]
     if option.pool.option == "slm":
-        standing += lines.making((volume.input_tok + volume.output_tok) / max(volume.requests, 1.0))
-    return found.usd_per_month + sum(item.usd_per_month for item in standing)
+        params = prepared.at.number(f"model/{option.pool.model}", "params_total")
+        standing += lines.making(prepared.volume, params)
+    return found.usd_per_month + usd(standing)
 
 
 def _blocked(choice: Choice, active: tuple[str, ...]) -> Choice:

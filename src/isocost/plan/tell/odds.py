@@ -14,14 +14,14 @@ from typing import cast
 import numpy as np
 
 from isocost import risk
-from isocost.fleet import Fleet
+from isocost.fleet import SPREAD, Fleet
 from isocost.forecast.prices import paths
+from isocost.keep.standing import Volume
 from isocost.ledger import FEMTO_PER_USD, Ledger
 from isocost.plan.make.build import Built, drafted, problem_of
 from isocost.plan.make.draft import Draft, month_ledger, schedules, standing_charges
 from isocost.plan.make.singles import Single
 from isocost.plan.market.prepare import Prepared
-from isocost.plan.market.standing import Standings, Volume
 from isocost.plan.path.study import RENTAL, SERIES, series_of
 from isocost.plan.result import Band, Odds, OddsMap, Option, Sure, Turn, Worth
 from isocost.plan.solve.one_pool import one_pool, whole_pool
@@ -36,7 +36,8 @@ VOLUMES = tuple(4.0 ** (k / 2) for k in range(-4, 9))
 """Volumes over today's at which it is asked: a 16th to 256 times, two a factor of four."""
 WORTHS_MOST = 5
 WORTH_LEAST_USD = 1.0
-DEVELOPMENT = "development"
+LIFE = "finance/any.one_off_amortisation_months"
+"""Begins the name of the months over which an outlay is spread; one that is paid at once has no such life."""
 SELDOM = 0.5
 """Share of scenarios below which an event has no band: it mostly does not happen."""
 
@@ -128,7 +129,7 @@ class _Ahead:
             name: paths(at, series, months, risk.SCENARIOS_OF_A_CELL) for name, series in SERIES.items()
         }
         self._rate = at.number("finance/any", "discount_rate_per_year")
-        spread = Standings(at).spread()
+        spread = built.prepared.standings.spread()
         known = {way.label: groups_by_volume(built, way) for way in ways}
         # A mix of several pools would have to be solved again at every volume: it is left out.
         self._ways = [way for way in ways if any(part is not None for part in known[way.label])]
@@ -243,14 +244,14 @@ def _grown(prepared: Prepared, multiple: float) -> Prepared:
     return replace(prepared, volume=Volume(*(part * multiple for part in prepared.volume)))
 
 
-def _grouped(way: Contender, ledger: Ledger, development: bool) -> Groups:
-    """Dollars by drivers, of development or of all the rest."""
+def _grouped(way: Contender, ledger: Ledger, once: bool) -> Groups:
+    """Dollars by drivers, of outlays that are spread or of all the rest."""
     groups: Groups = {}
     follows = series_of(way.draft)
     for charge in ledger:
-        if (charge.pillar == DEVELOPMENT) != development:
+        if charge.meter.endswith(SPREAD) != once:
             continue
-        names = tuple(name for name in charge.price_fact.split(risk.JOIN) if name)
+        names = tuple(n for n in charge.price_fact.split(risk.JOIN) if n and not n.startswith(LIFE))
         if charge.account == "api-tokens":
             names = (*names, follows)
         elif charge.option in ("selfhost", "slm"):

@@ -13,13 +13,13 @@ import numpy as np
 from isocost import risk
 from isocost.catalog import Catalog, CatalogAt, Fact
 from isocost.fleet import Fleet
+from isocost.keep.people import LAUNCH
 from isocost.ledger import FEMTO_PER_USD, Charge, Ledger, fusd
 from isocost.plan.make.build import PERCENTILE, Built, drafted
 from isocost.plan.make.draft import CACHE, VOLUME, Draft, Serving, ratio_drivers, standing_charges
 from isocost.plan.make.singles import Single
 from isocost.plan.market.offers import Case, Offer, planned
 from isocost.plan.market.pools import limit
-from isocost.plan.market.standing import LAUNCH
 from isocost.plan.result import (
     Band,
     FactUse,
@@ -73,6 +73,9 @@ def drivers_of(built: Built, ledgers: Iterable[Ledger]) -> dict[str, risk.Driver
             value = float(fact.value)
             if fact.low != fact.high and fact.low > 0:
                 found[name] = risk.Driver(name, fact.low / value, fact.high / value)
+    # What stands beside the answers says itself which way its factors turn.
+    beside = built.prepared.standings.drivers
+    found |= {name: beside[name] for name in sorted(names) if name in beside}
     for case in built.planned:
         for offer in case.offers:
             for driver, ratio in zip(

@@ -302,7 +302,8 @@ def _parts(option: str, line: OptionLine | None, least_usd: float) -> tuple[floa
     if line is None:
         return alone
     api = sum(usd for name, usd in line.by_account.items() if name in _API_ACCOUNTS)
-    gpu = sum(usd for name, usd in line.by_account.items() if name in _GPU_ACCOUNTS)
+    rents = "inference-compute" in line.by_account
+    gpu = sum(usd for name, usd in line.by_account.items() if rents and name in _GPU_ACCOUNTS)
     if api + gpu <= 0:
         return alone
     fixed = max(0.0, min(sum(line.by_account.values()) - api - gpu, least_usd))
