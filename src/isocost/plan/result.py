@@ -66,6 +66,29 @@ class Limit(msgspec.Struct, frozen=True):
     evidence: str
 
 
+class Rate(msgspec.Struct, frozen=True):
+    """What a plan asks of a provider for a family of models in its busiest minute, and the limit on it.
+
+    ``meter`` is the fullest: requests, input tokens, output tokens, or tokens; ``seen_per_min`` what replay
+    saw of it. ``status``: ``within`` the highest published tier (``tier`` says which is needed), ``stated``
+    by the account, ``shown`` by the log, ``unknown``. ``overflow_frac`` of its streams goes to
+    ``overflow_to`` in ``overflow_h`` hours of the week.
+    """
+
+    provider: str
+    model: str
+    meter: str
+    asked_per_min: float
+    seen_per_min: float | None
+    limit_per_min: float | None
+    tier: str
+    tier_from_usd: float | None
+    status: Literal["within", "stated", "shown", "unknown"]
+    overflow_frac: float = 0.0
+    overflow_h: int = 0
+    overflow_to: str = ""
+
+
 class OptionLine(msgspec.Struct, frozen=True):
     """The best single deployment of an option for all the traffic, or the mix, or today.
 
@@ -336,3 +359,5 @@ class PlanResult(msgspec.Struct, frozen=True):
     """One more sentence under the headline: what answers cost apart from people and upkeep."""
     sure: Sure | None = None
     """How sure; ``None`` in results of older versions."""
+    rates: list[Rate] = []
+    """What APIs are asked for in their busiest minute, against limits of usage tiers."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 
+import msgspec
+
 from isocost.errors import Infeasible
 from isocost.ledger import Ledger
 from isocost.plan.levers import waterfall
@@ -14,7 +16,8 @@ from isocost.plan.make.parts import Parts, api_alone, api_parts
 from isocost.plan.make.singles import Single, singles, today_draft
 from isocost.plan.make.trim import trimmed
 from isocost.plan.market.prepare import Prepared, Request, prepare
-from isocost.plan.result import PlanResult, Range, Verdict
+from isocost.plan.rates import rates_of, stuck
+from isocost.plan.result import FrontierPoint, OptionLine, PlanResult, Range, Verdict
 from isocost.plan.tell import curves, odds, story
 from isocost.plan.tell.frontier import frontier
 from isocost.plan.written.file import Basis, PlanFile, dumps
@@ -75,7 +78,7 @@ def solved(prepared: Prepared) -> Built:
     except Infeasible as error:
         from isocost.plan.tell.infeasible import explain
 
-        raise explain(prepared, error) from None
+        raise stuck(prepared) or explain(prepared, error) from None
     return built
 
 
@@ -102,7 +105,11 @@ def cheapest(
     rivals.extend(alone)
     if parts is not None:
         rivals.append(parts.draft)
-    costs = [(month_ledger(built.prepared, draft).total_usd, draft) for draft in rivals if _allowed(draft)]
+    costs = [
+        (month_ledger(built.prepared, draft).total_usd, draft)
+        for draft in rivals
+        if _allowed(draft) and not any(load.over for load in draft.loads(built.prepared))
+    ]
     bounds = [usd for usd, draft in costs if len(draft.apis) + len(draft.pools) == 1]
     bounds.append(pool_bound(built))
     if parts is not None:
@@ -177,7 +184,8 @@ def _result(
     same = all(line.same_model for line in story.lines(built))
     bill = prepared.today_usd
     saving = (today.mid - plan.mid) / bill if bill else 0.0
-    may_stay = _allowed(today_draft(prepared, built.planned))
+    full = any(load.over for load in stays.loads(prepared))
+    may_stay = _allowed(today_draft(prepared, built.planned)) and not full
     verdict: Verdict = "switch" if saving >= least or not may_stay else "stay"
     facts = story.facts_used(built, totals)
     stale = at.number("planning/facts", "stale_days")
@@ -185,6 +193,8 @@ def _result(
     options = [story.today_line(built, totals)]
     options += [story.option_line(option, single, built, totals) for option, single in chosen.items()]
     options.append(story.plan_line(built, totals))
+    points = frontier(built, totals, {option.id for option in options})
+    options = [_timed(option, points) for option in options]
     return PlanResult(
         title=request.trace.title,
         version=version("isocost"),
@@ -204,10 +214,11 @@ def _result(
         gap_frac=max(0.0, 1.0 - bound / built.usd_per_month) if built.usd_per_month else 0.0,
         rounds=built.rounds,
         limits=story.limits(built),
+        rates=rates_of(built),
         swings=story.swings(totals, at),
         levers=waterfall(built, stays, totals),
         hours=curves.hours_of(built),
-        frontier=frontier(built, totals),
+        frontier=points,
         breakeven=curves.break_even(built, chosen),
         isoquant=curves.isoquant(built),
         facts=facts,
@@ -220,6 +231,12 @@ def _result(
         detail=_detail(totals, at_least),
         sure=odds.sure(built, chosen, stays, totals),
     )
+
+
+def _timed(option: OptionLine, points: list[FrontierPoint]) -> OptionLine:
+    """An option with the TTFT of its point, where that was seen on this trace."""
+    seen = next((p.ttft_p95_s for p in points if p.id == option.id and not p.ttft_bound), None)
+    return option if option.ttft_p95_s is not None else msgspec.structs.replace(option, ttft_p95_s=seen)
 
 
 def _headline(verdict: Verdict, totals: story.Totals, same: bool, may_stay: bool, at_least: bool) -> str:

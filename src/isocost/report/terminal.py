@@ -14,7 +14,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from isocost.plan.result import Limit, OptionLine, PlanResult
+from isocost.plan.result import Limit, OptionLine, PlanResult, Rate
 from isocost.units import count, money, money_range, percent
 
 INDENT = 2
@@ -163,7 +163,46 @@ def _limits(result: PlanResult, width: int) -> list[RenderableType]:
         return [table]
     within = f"at most {percent(result.gap_frac)} above the least possible, {money(result.bound_usd)}"
     rounds = f"{result.rounds} round{'s' if result.rounds != 1 else ''} of replay"
-    return [table, _labelled("gap", f"{within}, given the capacities; {rounds}", width)]
+    rates = [
+        _labelled("rates" if i == 0 else "", text, width) for i, text in enumerate(rate_words(result.rates))
+    ]
+    return [table, *rates, _labelled("gap", f"{within}, given the capacities; {rounds}", width)]
+
+
+def rate_words(rates: Sequence[Rate]) -> list[str]:
+    """Limits a minute in words: those that bind or need a tier, a line each; the rest together."""
+    said: list[str] = []
+    unknown: list[str] = []
+    shown: list[str] = []
+    for rate in rates:
+        name, unit = f"{rate.provider}/{rate.model}", f"{rate.meter} a minute"
+        asked = f"{name} is asked for {count(rate.asked_per_min)} {unit} at its busiest"
+        limit = "" if rate.limit_per_min is None else count(rate.limit_per_min)
+        if rate.overflow_frac > 0:
+            tier = f", tier {rate.tier}," if rate.tier else ""
+            where = f"{percent(rate.overflow_frac)} overflows to {rate.overflow_to}"
+            said.append(f"{name} is full at {limit} {unit}{tier} in {rate.overflow_h} hours a week: {where}")
+        elif rate.status == "stated":
+            said.append(f"{asked}, of the {limit} that your account has")
+        elif rate.status == "within":
+            paid = "" if rate.tier_from_usd is None else f", open from {money(rate.tier_from_usd)} paid"
+            tier = rate.tier if rate.tier.isalpha() else f"tier {rate.tier}"
+            said.append(f"{asked}: {tier} needed ({limit}{paid})")
+        else:
+            (shown if rate.status == "shown" else unknown).append(f"{name} ({count(rate.asked_per_min)})")
+    if shown:
+        said.append(f"as the log shows them served, tokens at the busiest minute: {_first(shown)}")
+    if unknown:
+        said.append(
+            f"limits not known, ask before you switch, tokens at the busiest minute: {_first(unknown)}"
+        )
+    return said
+
+
+def _first(names: Sequence[str]) -> str:
+    """The first few of many names."""
+    more = len(names) - MOST_WORKLOADS
+    return ", ".join(names[:MOST_WORKLOADS]) + (f" and {more} more" if more > 0 else "")
 
 
 def limit_rows(limits: Sequence[Limit]) -> Table:

@@ -73,11 +73,27 @@ class HeldGpus(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     until: date
 
 
+class OwnRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What an account may ask of a provider a minute: by its usage tier, or in numbers.
+
+    ``model`` is a family (``gpt-4o``); left out, the limit is each model's of the provider.
+    """
+
+    provider: str
+    model: str = ""
+    tier: str = ""
+    requests_per_min: float | None = None
+    input_tok_per_min: float | None = None
+    output_tok_per_min: float | None = None
+    tok_per_min: float | None = None
+
+
 class Have(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``have.toml``: what is already held. ``platform_fte`` are people who already run GPUs."""
 
     gpus: tuple[HeldGpus, ...] = ()
     platform_fte: float = 0.0
+    rate_limits: tuple[OwnRate, ...] = ()
 
     def on(self, day: date) -> Have:
         """What is still held on a day."""
@@ -163,7 +179,19 @@ def read_have(path: Path) -> Have:
             raise BadLimits(f"count = {held.count}", where=where, fix="Give at least 1, or leave it out")
         if not 0 <= held.usd_per_gpu_h < math.inf:
             raise BadLimits(f"usd_per_gpu_h = {held.usd_per_gpu_h:g}", where=where, fix="Give 0 or more")
+    for rate in have.rate_limits:
+        _check_rate(rate, f"{path.name} [[rate_limits]] {rate.provider}")
     return have
+
+
+def _check_rate(rate: OwnRate, where: str) -> None:
+    names = ("requests_per_min", "input_tok_per_min", "output_tok_per_min", "tok_per_min")
+    given = {name: value for name in names if (value := getattr(rate, name)) is not None}
+    for name, value in given.items():
+        if not 0 < value < math.inf:
+            raise BadLimits(f"{name} = {value:g}", where=where, fix="Give a number above 0, or leave it out")
+    if not given and not rate.tier:
+        raise BadLimits("neither a tier nor a number", where=where, fix=f"Give tier or {', '.join(names)}")
 
 
 def _decode(path: Path, kind: type[T]) -> T:
@@ -183,6 +211,6 @@ def _decode(path: Path, kind: type[T]) -> T:
 def nearest(message: str) -> str:
     """What to type instead of a name that a message calls unknown; else where the names are."""
     found = re.search(r"unknown field `(.+?)`", message)
-    names = [name for kind in (Slo, Limits, HeldGpus, Have) for name in kind.__struct_fields__]
+    names = [name for kind in (Slo, Limits, HeldGpus, OwnRate, Have) for name in kind.__struct_fields__]
     close = difflib.get_close_matches(found.group(1), names, n=1) if found else []
     return f"Did you mean {close[0]}?" if close else "See docs/limits.md for the names"

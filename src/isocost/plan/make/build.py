@@ -29,6 +29,7 @@ from isocost.plan.market.capacity import Tabulated, choice, load_per_request, ov
 from isocost.plan.market.offers import Case, Offer
 from isocost.plan.market.pools import PoolOption, covering, limit, pool_options
 from isocost.plan.market.prepare import Prepared
+from isocost.plan.market.quotas import within_quotas
 from isocost.plan.solve.milp import INF
 from isocost.plan.solve.mix import solve
 from isocost.plan.solve.one_pool import whole_pool
@@ -94,6 +95,7 @@ def build(prepared: Prepared) -> Built:
         raise Infeasible(
             "no stream has a model that the catalog knows", fix="Say it with --now PROVIDER/MODEL"
         )
+    planned = within_quotas(prepared.quotas, planned)
     held: dict[str, int] = {}
     for lot in prepared.request.have.on(prepared.request.on).gpus:
         held[lot.gpu] = held.get(lot.gpu, 0) + lot.count
@@ -280,18 +282,21 @@ def replay_draft(prepared: Prepared, draft: Draft) -> Replayed:
     request = prepared.request
     deployments = draft.deployments(prepared.cache_ttl_s)
     routed, workloads = [], []
-    for serving, route in zip(draft.servings, draft.routes(), strict=True):
+    for servings, route in zip(draft.by_stream(), draft.routes(), strict=True):
         ratios: dict[str, Ratio] = {}
         measured = set()
-        offer, case = serving.offer, serving.case
-        if offer is not None:
+        case = servings[0].case
+        for serving in servings:
+            offer = serving.offer
+            if offer is None:
+                continue
             same = case.today is not None and offer.api.subject == case.today.subject
             if not same:
                 ratios[offer.api.id] = offer.ratio
             if same and offer.api.tier == "standard":
                 measured.add(offer.api.id)
         for option in draft.pools:
-            if option.pool.id in serving.pool_frac:
+            if any(option.pool.id in serving.pool_frac for serving in servings):
                 ratios[option.pool.id] = option.fits[case.stream.id].ratio
         routed.append(Routed(route, case.stream.rows, ratios, frozenset(measured)))
         workloads.append(case.stream.workload)
@@ -316,7 +321,7 @@ def misses_of(draft: Draft, replayed: Replayed) -> tuple[Miss, ...]:
                 most, value = limit(serving.case, f"{name}_p95_s"), seen[name]
                 if value is not None and value > most:
                     found.append(Miss(option.pool.id, serving.case.stream.workload, name, most, value))
-    return tuple(found)
+    return tuple(dict.fromkeys(found))
 
 
 def only_api(

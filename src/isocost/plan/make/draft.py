@@ -17,6 +17,7 @@ from isocost.plan.asked.streams import WEEK_H, Floats
 from isocost.plan.market.offers import Case, Offer
 from isocost.plan.market.pools import PoolOption
 from isocost.plan.market.prepare import Prepared
+from isocost.plan.market.quotas import Load, loads
 from isocost.plan.solve.problem import Solution
 from isocost.policy.route import Route, Share
 
@@ -83,26 +84,49 @@ class Draft:
 
     def routes(self) -> tuple[Route, ...]:
         """The policy: one route a stream."""
-        return tuple(_route(serving) for serving in self.servings)
+        return tuple(_route(servings) for servings in self.by_stream())
+
+    def loads(self, prepared: Prepared) -> list[Load]:
+        """What the APIs in use are asked for in their busiest minutes."""
+        used = [(s.case, s.offer, s.api_frac) for s in self.servings if s.offer is not None]
+        return loads(prepared.quotas, used)
+
+    def by_stream(self) -> list[list[Serving]]:
+        """Servings of each stream: more than one where an API's limit a minute divides it."""
+        found: dict[str, list[Serving]] = {}
+        for serving in self.servings:
+            found.setdefault(serving.case.stream.id, []).append(serving)
+        return list(found.values())
 
 
-def _route(serving: Serving) -> Route:
-    case, shares = serving.case, []
+def _route(servings: Sequence[Serving]) -> Route:
+    case, shares = servings[0].case, []
+    fracs: dict[str, Floats] = {}
+    for serving in servings:
+        part = np.ones(WEEK_H) if serving.case.part is None else serving.case.part
+        for name, frac in serving.pool_frac.items():
+            fracs[name] = fracs.get(name, np.zeros(WEEK_H)) + part * frac
+    for serving in servings:
+        part = np.ones(WEEK_H) if serving.case.part is None else serving.case.part
+        if serving.offer is not None:
+            name = serving.offer.api.id
+            fracs[name] = fracs.get(name, np.zeros(WEEK_H)) + part * serving.api_frac
     taken = np.zeros(WEEK_H)
-    for name, frac in serving.pool_frac.items():
-        rounded = np.minimum(np.round(frac, ROUND), 1.0 - taken)
+    names = list(fracs)
+    for name, frac in fracs.items():
+        # The last API takes what rounding leaves.
+        last = name == names[-1] and any(s.offer is not None for s in servings)
+        rounded = np.round(1.0 - taken, ROUND) if last else np.minimum(np.round(frac, ROUND), 1.0 - taken)
         taken += rounded
-        shares.append(Share(name, _short(rounded)))
-    api = serving.offer.api.id if serving.offer is not None else ""
-    rest = np.round(1.0 - taken, ROUND)
-    if api and rest.any():
-        shares.append(Share(api, _short(rest)))
+        if rounded.any():
+            shares.append(Share(name, _short(rounded)))
+    first = servings[0].offer
     return Route(
         case.stream.workload,
         case.stream.model,
         tuple(shares),
-        CACHE if serving.cached else "",
-        api if serving.pool_frac else "",
+        CACHE if servings[0].cached else "",
+        first.api.id if first is not None and any(s.pool_frac for s in servings) else "",
         case.ask.wait_s,
         case.stream.provider,
     )

@@ -53,7 +53,7 @@ def trimmed(built: Built) -> Built:
             if draft is None:
                 continue
             cost = month_ledger(built.prepared, draft).total_usd
-            if cost < usd - 0.005:
+            if cost < usd - 0.005 and not any(load.over for load in draft.loads(built.prepared)):
                 best, usd, chosen, improved = draft, cost, fewer, True
         if improved:
             parts = chosen

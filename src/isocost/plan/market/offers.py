@@ -109,6 +109,11 @@ class Offer:
         """Dollars a month."""
         return float(self.usd_per_h @ weight_h)
 
+    def scaled(self, share: Floats) -> Offer:
+        """The same for a share of each hour: (168,)."""
+        parts = tuple(replace(part, usage=part.usage.scaled(share)) for part in self.parts)
+        return replace(self, parts=parts, usd_per_h=self.usd_per_h * share)
+
 
 @dataclass(frozen=True)
 class Case:
@@ -123,6 +128,8 @@ class Case:
     cache_hit_frac: Floats
     """Share of the stream that an exact cache answers, by hour of the week: (168,)."""
     offers: tuple[Offer, ...] = ()
+    part: Floats | None = None
+    """The share of each of the stream's hours that this case stands for, (168,); ``None`` for all of it."""
 
     @property
     def best(self) -> Offer | None:
@@ -311,7 +318,8 @@ class Market:
                 return None
             usage = self._usage(case, cached, low / ratio_in, None if high is None else high / ratio_in)
             if usage is not None:
-                parts.append(Priced(prices, converted(usage, ratio_in, ratio_out)))
+                mine = usage if case.part is None else usage.scaled(case.part)
+                parts.append(Priced(prices, converted(mine, ratio_in, ratio_out)))
         return tuple(parts)
 
     def _usage(self, case: Case, cached: Cached, low: float, high: float | None) -> Usage | None:

@@ -17,6 +17,7 @@ from isocost.plan.asked.limits import Have, Limits, Slo
 from isocost.plan.asked.streams import WEEK_H, Floats, Stream, Week, per_hour, streams_of, week_of
 from isocost.plan.asked.today import Today, price_today
 from isocost.plan.market.offers import Case, Market, ask_of
+from isocost.plan.market.quotas import Quotas
 from isocost.replay.reuse import exact_hits
 from isocost.trace.schema import Chunk, Trace
 from isocost.trace.shape import hour_of_week
@@ -55,6 +56,11 @@ class Prepared:
     volume: Volume
     cache_ttl_s: float
     standings: Standings
+
+    @property
+    def quotas(self) -> Quotas:
+        """Limits a minute of APIs for this account."""
+        return Quotas(self.at, self.request.have, self.table, bool(self.request.now))
 
     @property
     def today_usd(self) -> float:

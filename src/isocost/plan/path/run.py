@@ -13,13 +13,14 @@ from isocost.finance import rate_per_month
 from isocost.plan.asked.streams import WEEK_H
 from isocost.plan.make.build import Built
 from isocost.plan.make.draft import DAYS, Draft, month_ledger
+from isocost.plan.market.quotas import METERS
 from isocost.plan.path.ask import PathAsk, Quarter, quarters
 from isocost.plan.path.result import Cell, PathResult, Rival, Signing, Step
 from isocost.plan.path.steps import Chosen, Stage, least_path, there_is
 from isocost.plan.path.study import COUNT, RENTAL, WORDS, Futures, Study, follows, futures
 from isocost.plan.path.sure import costed, month_groups, solved_at
 from isocost.plan.path.terms import Term
-from isocost.plan.path.ways import Part, Way, at_volume, launch_usd, priced, ways_of
+from isocost.plan.path.ways import Part, Way, at_volume, launch_usd, pool_draft, priced, ways_of
 from isocost.plan.result import Band, Worth
 from isocost.plan.solve.one_pool import one_pool
 from isocost.plan.solve.problem import Floats, Problem, Solution
@@ -29,6 +30,8 @@ from isocost.units import count, money, percent
 VOLUMES = tuple(4.0 ** (k / 2) for k in range(-4, 9))
 """Volumes over today's at which it is said who is cheapest."""
 WORTHS_MOST = 3
+ABOVE, OVER = "above", "over"
+"""What an API is asked for: more than its highest tier, more than the account has."""
 RIVALS_MOST = 6
 
 
@@ -74,7 +77,7 @@ def make_path(built: Built, stays: Draft, ask: PathAsk) -> PathResult:
         rivals=rivals,
         cells=_cells(study, drivers),
         worths=_worths(study, choice),
-        notes=_notes(study),
+        notes=[*_notes(study), *_rate_notes(study, best, solutions)],
     )
 
 
@@ -397,4 +400,31 @@ def _notes(study: Study) -> list[str]:
         ]
         said.append(f"Prices at the end of the horizon, median of the forecast: {', '.join(parts)}.")
     said.append("At any time two kinds of replica at most run beside the APIs.")
+    return said
+
+
+def _rate_notes(study: Study, best: Chosen, solutions: Sequence[Sequence[Solution]]) -> list[str]:
+    """From when an API on the path needs a higher usage tier, or more than any that is published."""
+    tiers: dict[tuple[str, str], str] = {}
+    said = []
+    for q, stage in enumerate(study.stages):
+        way = study.ways[best.ways[q]]
+        draft = pool_draft(study.built, way, solutions[q]) if way.parts else way.draft
+        for load in draft.loads(study.built.prepared):
+            more = replace(load, asked=load.asked * study.multiples[q])
+            key, name = (load.provider, load.model), f"{load.provider}/{load.model}"
+            tier = more.tier
+            if load.tiers and tier is None and tiers.get(key) != ABOVE:
+                meter = more.fullest(load.tiers[-1].most)
+                asked = f"{count(more.asked[meter].max())} {METERS[meter]} a minute"
+                text = f"{name} is asked for {asked} from {stage.quarter.label}, more than any published tier"
+                said.append(f"{text} ({count(load.tiers[-1].most[meter])}): agree on it before.")
+                tiers[key] = ABOVE
+            elif tier is not None and tiers.get(key, tier.tier) not in (tier.tier, ABOVE):
+                said.append(f"{name} needs usage tier {tier.tier} from {stage.quarter.label}.")
+            if tier is not None:
+                tiers[key] = tier.tier
+            elif more.most is not None and more.most.stated and more.over and tiers.get(key) != OVER:
+                said.append(f"{name} is asked for more than your account's limit from {stage.quarter.label}.")
+                tiers[key] = OVER
     return said
