@@ -6,11 +6,18 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from golden import Golden
 from isocost.catalog import Catalog
 
 ROOT = Path(__file__).parents[1]
+
+settings.register_profile(
+    "isocost", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("isocost")
+"""The same examples on every machine, however slow it is."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -209,6 +209,12 @@ def test_contracts_that_cannot_hold_are_refused(text: str, says: str) -> None:
         parse_overlay(text, "contract.toml")
 
 
+def test_rules_that_no_row_is_of_are_named() -> None:
+    past = '[[discount]]\nmodel = "m"\nuntil = 2025-01-01\npercent = 5\n'
+    text = f'[[discount]]\nprovider = "q"\npercent = 9\n{past}'
+    assert under(text, ONE).doubts == ("no row of the log is of 'q': check the names in the contract",)
+
+
 def test_dates_and_names_that_cannot_meet_do_not_conflict() -> None:
     text = (
         "[[discount]]\npercent=1\nuntil=2026-10-01\n[[discount]]\npercent=2\nsince=2026-10-01\n"

@@ -6,6 +6,7 @@ import csv
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from isocost.errors import BadTrace
 from isocost.trace import Trace, ingest, open_trace
 from isocost.trace.schema import concat
 
@@ -102,3 +104,50 @@ def test_two_traces_do_not_share_names(tmp_path: Path) -> None:
     assert one.names["model"] == ("m1",)
     assert two.names["model"] == ("m2",)
     assert one.digest != two.digest
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "says"),
+    [
+        (
+            "log.csv",
+            b"ts,model,in,out\n1,caf\xe9,1,1\n",
+            r"not a text file in UTF-8 \(byte 0xe9\)\. Save it as UTF-8",
+        ),
+        ("log.csv", "ts,in,out\n1,2,3\n".encode("utf-16"), r"text in UTF-16\. Save it as UTF-8: iconv"),
+        ("log.xlsx", b"PK\x03\x04" + bytes(99), r"a spreadsheet or a zip archive.*Export it as CSV"),
+        ("log.zst", b"\x28\xb5\x2f\xfd" + bytes(99), r"compressed with zstd\. Decompress it"),
+        ("log.csv", b"ts,in,out\n1,\0,3\n", r"it holds zero bytes"),
+        ("log.parquet", b"PAR1 and no more", r"^[^\n]*not a readable Parquet file \([^\n]*\)$"),
+        (
+            "log.csv",
+            b"time,input_tokens,output_tokens\n11/05/2026 10:00,1,2\n",
+            r"no row has a readable value in 'time' \(such as '11/05/2026 10:00'\)\. Write times as 2026-11",
+        ),
+        (
+            "log.csv",
+            b'time,input_tokens,output_tokens\n1760000000,"1,234",2\n',
+            r"in 'input_tokens' \(such as '1,234'\)\. Write counts in digits alone",
+        ),
+    ],
+)
+def test_files_that_are_no_log_say_what_they_are(tmp_path: Path, name: str, body: bytes, says: str) -> None:
+    log = tmp_path / name
+    log.write_bytes(body)
+    with pytest.raises(BadTrace, match=says):
+        open_trace(log)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ({"fmt": "litelm"}, r"--format: no reader 'litelm'\. Did you mean litellm\?"),
+        ({"fmt": "mooncake"}, r"no column 'timestamp', which a log that is read in this way has"),
+        ({"mapping": {"arival": "time"}}, r"--map knows no column 'arival'\. Did you mean arrival\?"),
+    ],
+)
+def test_misspelt_words_are_told(tmp_path: Path, words: dict[str, Any], says: str) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text("time,input_tokens,output_tokens\n1760000000,1,2\n")
+    with pytest.raises(BadTrace, match=says):
+        open_trace(log, **words)

@@ -149,6 +149,7 @@ def contract(found: Statement, overlay: Overlay, span: tuple[date, date] | None 
     made.commitments()
     made.fees()
     made.credits()
+    made.unmet(found.lines)
     entries = sorted(made.entries, key=lambda one: (one.start, one.kind, one.name))
     pieces = tuple(
         Piece(one.line, one.rate_fusd, one.billed, one.effective, one.rule, one.paid_by) for one in made.parts
@@ -216,6 +217,14 @@ class _Made:
                 self.doubts.append(
                     f"{rule.said}: volume tiers count from {self.first}, as the log has no earlier day"
                 )
+
+    def unmet(self, lines: Sequence[Line]) -> None:
+        """Say which rules no line is of, whatever its day: a name in them may be misspelt."""
+        rules = self.overlay
+        named = (*rules.discount, *rules.commitment, *rules.credit, *rules.provisioned, *rules.fee)
+        told = [repr(one.said) for one in named if not any(one.fits_names(line) for line in lines)]
+        if told:
+            self.doubts.append(f"no row of the log is of {', '.join(told)}: check the names in the contract")
 
     def _enter(self, line: Line, rule: Discount | None, price: Discount | VolumeTier | None) -> None:
         rate = _contracted(line, price)

@@ -207,10 +207,11 @@ def read_overlay(path: Path) -> Overlay:
     """
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as wrong:
-        raise BadInput(
-            f"cannot be read ({wrong})", where=str(path), fix="Give the contract as TOML"
-        ) from None
+    except OSError as wrong:
+        said = (wrong.strerror or str(wrong)).lower()
+        raise BadInput(f"cannot be read ({said})", where=str(path), fix="Give the contract as TOML") from None
+    except UnicodeDecodeError:
+        raise BadInput("is not text in UTF-8", where=str(path), fix="Give the contract as TOML") from None
     return parse_overlay(text, str(path))
 
 

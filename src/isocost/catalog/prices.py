@@ -175,6 +175,15 @@ def rates(
     return Rates({meter: rate for meter, rate in placed.items() if rate is not None}, doubt, announced)
 
 
+def tiers(catalog: Catalog) -> tuple[str, ...]:
+    """Every tier under which some offering has a price at some time, the standard one first."""
+    attributes = {attribute for attribute, _ in PRICES.values()} | {"batch_multiplier", "tier_multiplier"}
+    subjects = {subject for attribute in attributes for subject in catalog.having(attribute)}
+    keys = (key for subject in subjects for key in catalog.keys(subject) if key.attribute in attributes)
+    named = {parse_when(key.when).get("tier", "batch" if "batch" in key.attribute else "") for key in keys}
+    return ("standard", *sorted(name for name in named - {*STANDARD} if "*" not in name))
+
+
 def place(region: str) -> str:
     """A region as rules and prices name it; blank where it says none.
 

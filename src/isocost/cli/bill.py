@@ -12,8 +12,9 @@ from cyclopts import Parameter
 from rich.table import Table
 from rich.text import Text
 
-from isocost.cli.catalog import load
+from isocost.cli.catalog import load, newest
 from isocost.cli.output import fits, grid, show, show_json, staged, working, wrapped
+from isocost.cli.price import check_tier
 from isocost.cli.root import Facts, Json, app
 from isocost.cli.trace import Format, Map, WorkloadBy, opened
 from isocost.errors import BadInput
@@ -77,12 +78,16 @@ def bill(
     from isocost.books.dated import starting
     from isocost.books.overlay import read_overlay
     from isocost.books.statement import statement
+    from isocost.catalog.names import resolve
 
     keys = tuple(part.strip() for part in by.split(",") if part.strip())
     wrong = [key for key in keys if key not in BY]
     if wrong or not keys:
         raise BadInput(f"{by!r} is no list of groups", where="--by", fix=f"Choose from {', '.join(BY)}")
     catalog = load(source.facts)
+    check_tier(catalog, assumed.tier)
+    if assumed.now is not None:
+        resolve(catalog.at(newest(catalog)), assumed.now)
     terms = read_overlay(assumed.overlay) if assumed.overlay is not None else None
     trace = opened(
         log, source.map_, source.workload_by, source.format_, lenient=quarantine is not None,
@@ -175,6 +180,8 @@ def _reasons(found: Statement, trace: Trace) -> list[str]:
     """Why the total is a lower bound."""
     unread = len(trace.unread)
     said = [f"{unread:,} rows could not be read and are not in it"] if unread else []
+    if any(note.startswith("rows name no model") for note in found.notes):
+        said.append("name their model with --now openai/gpt-4.1, or its column with --map model=COLUMN")
     twice = f"{found.duplicates:,} rows repeat"
     return [*(note for note in found.notes if not note.startswith(twice)), *said]
 
@@ -190,10 +197,18 @@ def _counts(found: Statement) -> tuple[int, int, int]:
     return found.n_requests - partial - unpriced, partial, unpriced
 
 
+def _headline(found: Statement, least: str) -> str:
+    """The amount and for how many requests; where none has a price, that."""
+    number = f"{found.n_requests:,} request{'s' if found.n_requests != 1 else ''}"
+    if found.n_requests and _counts(found)[2] == found.n_requests and not found.total_usd:
+        return f"no price for any of {number}"
+    return f"{least}{_cents(found.total_usd)} for {number}"
+
+
 def _show(found: Statement, said: Logged, trace: Trace, keys: tuple[str, ...], groups: list[_Group]) -> None:
     least = "at least " if _at_least(found, trace) else ""
     show(
-        Text(f"{least}{_cents(found.total_usd)} for {found.n_requests:,} requests", "bold"),
+        Text(_headline(found, least), "bold"),
         wrapped(
             f"{found.title}, {found.start:%Y-%m-%d} to {found.end:%Y-%m-%d} (UTC), each row at its own date"
         ),

@@ -75,9 +75,10 @@ def price(
         output_tok=tokens(asked.out or DEFAULT_TOK),
     )
     moment = datetime.combine(on, time(12), UTC)
+    check_tier(catalog, asked.tier)
     priced = bill(catalog, offering, usage, moment, asked.tier, asked.region)
     if priced.status == "unpriced":
-        raise UnknownPrice(priced.why, where=offering.id, fix=_when_known(catalog, offering))
+        raise UnknownPrice(priced.why, where=offering.id, fix=_when_known(catalog, offering, on, asked.tier))
     others = _elsewhere(at, offering, usage, moment, asked.tier)
     monthly = None
     if asked.requests is not None:
@@ -86,6 +87,8 @@ def price(
     if json:
         return show_json(_document(catalog, offering, on, priced, usage, monthly, others))
     _show_bill(catalog, offering, on, priced, usage, asked)
+    if on > date.today():
+        show(wrapped(f"{on} is yet to come: this is what it would cost if prices stay as they are"))
     if monthly is not None:
         low, high = monthly
         said = money(low) if low == high else money_range(low, high)
@@ -226,8 +229,28 @@ def _show_others(others: list[tuple[str, Decimal]], offering: Offering) -> None:
         show(f"  and {len(others) - MOST_OTHERS} dearer")
 
 
-def _when_known(catalog: Catalog, offering: Offering) -> str:
-    """The span over which an offering has a price."""
+def check_tier(catalog: Catalog, tier: str) -> None:
+    """Refuse a tier that no provider has.
+
+    Raises:
+        BadInput: with those that there are.
+    """
+    from isocost.catalog.prices import STANDARD, tiers
+
+    every = tiers(catalog)
+    if tier not in STANDARD and tier not in every:
+        raise BadInput(f"no tier {tier!r}", where="--tier", fix=f"Choose from {', '.join(every)}")
+
+
+def _when_known(catalog: Catalog, offering: Offering, on: date, tier: str) -> str:
+    """The tiers that an offering has a price at, where another has one that day; else the span over which it
+    has a price."""
+    from isocost.catalog.prices import rates, tiers
+
+    at = catalog.at(on)
+    priced = [one for one in tiers(catalog) if {"input", "output"} & rates(at, offering, one).meters.keys()]
+    if priced and tier not in priced:
+        return f"It has a price at the tier {' or '.join(priced)}"
     rows = _history(catalog, offering)
     if not rows:
         raise BadInput(

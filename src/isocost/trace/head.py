@@ -53,6 +53,20 @@ class Head:
         return [row[name] for row in self.sample if row.get(name) not in (None, "")]
 
 
+_AS_UTF8 = "Save it as UTF-8: iconv -f LATIN1 -t UTF-8 OLD > NEW, or the code page that it is in"
+
+_NO_TEXT: Mapping[bytes, tuple[str, str]] = {
+    b"PK\x03\x04": ("a spreadsheet or a zip archive, not a log", "Export it as CSV, or unpack it"),
+    b"\x28\xb5\x2f\xfd": ("compressed with zstd", "Decompress it: zstd -d FILE"),
+    b"BZh": ("compressed with bzip2", "Decompress it: bunzip2 FILE"),
+    b"\xfd7zX": ("compressed with xz", "Decompress it: unxz FILE"),
+    b"SQLi": ("a SQLite database", "Export the table of requests as CSV"),
+    b"\xff\xfe": ("text in UTF-16", "Save it as UTF-8: iconv -f UTF-16 -t UTF-8 OLD > NEW"),
+    b"\xfe\xff": ("text in UTF-16", "Save it as UTF-8: iconv -f UTF-16 -t UTF-8 OLD > NEW"),
+}
+"""What files that are no log begin with, what they are, and what to do."""
+
+
 def look(path: Path) -> Head:
     """Open a file far enough to say what it is.
 
@@ -71,12 +85,23 @@ def look(path: Path) -> Head:
         return _parquet(path)
     if magic[:2] == b"\x1f\x8b" and path.suffix != ".gz":
         raise BadTrace("a gzip file without .gz in its name", where=str(path), fix="Rename it NAME.gz")
+    for start, (what, fix) in _NO_TEXT.items():
+        if magic.startswith(start):
+            raise BadTrace(what, where=str(path), fix=fix)
     opener = gzip.open if magic[:2] == b"\x1f\x8b" else open
     try:
         with opener(path, "rt", encoding="utf-8-sig", newline="") as text:
             lines = [line for line in itertools.islice(text, SAMPLE_ROWS + 1) if line.strip()]
-    except (UnicodeDecodeError, OSError) as error:
-        raise BadTrace(f"not a text file in UTF-8 ({error})", where=str(path)) from None
+    except UnicodeDecodeError as error:
+        raise BadTrace(
+            f"not a text file in UTF-8 (byte 0x{error.object[error.start]:02x})",
+            where=str(path),
+            fix=_AS_UTF8,
+        ) from None
+    except OSError as error:
+        raise BadTrace(f"cannot be read ({error.strerror or error})", where=str(path)) from None
+    if any("\0" in line for line in lines):
+        raise BadTrace("not a text file (it holds zero bytes)", where=str(path), fix=_AS_UTF8)
     if not lines:
         raise BadTrace("the file is empty", where=str(path), fix="Give a log with at least one row")
     first = lines[0].lstrip()
@@ -162,7 +187,8 @@ def _parquet(path: Path) -> Head:
         try:
             con.execute("DESCRIBE SELECT * FROM read_parquet($1)", [str(path)])
         except duckdb.Error as error:
-            raise BadTrace(f"not a readable Parquet file ({error})", where=str(path)) from None
+            said = str(error).splitlines()[0].partition(" in file ")[0].removeprefix("Invalid Input Error: ")
+            raise BadTrace(f"not a readable Parquet file ({said})", where=str(path)) from None
         columns = {row[0]: row[1] for row in con.fetchall()}
         con.execute(f"SELECT * FROM read_parquet($1) LIMIT {SAMPLE_ROWS}", [str(path)])
         sample = tuple(dict(zip(columns, row, strict=True)) for row in con.fetchall())

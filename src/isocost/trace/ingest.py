@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     import duckdb
 
 CHUNK_ROWS = 1_000_000
+_READABLE = (
+    "Write counts in digits alone, 1234",
+    "Write times as 2026-11-01T10:00:00Z or in seconds since 1970",
+)
 CHUNK_BLOCKS = 16_000_000
 TEXT_ROWS = 10_000
 MEMORY_LIMIT: Mapping[str, str] = {"parquet": "600MB"}
@@ -238,6 +242,11 @@ class _Table:
             self.con.execute(f"CREATE TABLE staged AS {rows}")
         except duckdb.Error as error:
             first = str(error).splitlines()[0]
+            lacking = re.search(r'Referenced column "([^"]+)" not found', first)
+            if lacking:
+                what = f"no column {lacking[1]!r}, which a log that is read in this way has"
+                fix = f"Leave out --format, or name another. Columns found: {', '.join(self.head.columns)}"
+                raise BadTrace(what, where=str(self.head.path), fix=fix) from None
             raise BadTrace(f"cannot be read ({first})", where=str(self.head.path)) from None
         counts = self._one(", ".join(f"count({name}) AS {name}" for name in columns))
         self.present = frozenset(name for name, n in counts.items() if n)
@@ -257,9 +266,11 @@ class _Table:
         missing = [name for name in ("arrival_ns", "input_tok", "output_tok") if name not in self.present]
         total = int(self._one("count(*) AS n")["n"])
         if missing and total:
-            called = ", ".join(self._called(name) for name in missing)
+            called = ", ".join(f"{self._called(name)}{self._such(name)}" for name in missing)
             raise BadTrace(
-                f"no row has a readable value in {called}", where=str(self.head.path), fix=self._map_fix()
+                f"no row has a readable value in {called}",
+                where=str(self.head.path),
+                fix=f"{_READABLE[missing[0] == 'arrival_ns']}. {self._map_fix()}",
             )
         counted = [name for name in ("input_tok", "output_tok", *COUNTS) if name in self.present]
         self._set_aside(counted)
@@ -589,9 +600,16 @@ class _Table:
     def _called(self, name: str) -> str:
         return repr(self.scan.spelled.get(name, name.removesuffix("_ns")))
 
+    def _such(self, name: str) -> str:
+        """The first value of a column that is one of the file's, as it stands there; else nothing."""
+        column = self.scan.spelled.get(name, name.removesuffix("_ns"))
+        held = (row.get(column) for row in self.head.sample)
+        value = next((str(one) for one in held if one not in (None, "")), "")
+        return f" (such as {value[:40]!r})" if value else ""
+
     def _map_fix(self) -> str:
         found = ", ".join(self.head.columns)
-        return f"Columns found: {found}. Name them: --map arrival=...,input_tok=...,output_tok=..."
+        return f"Or name other columns, --map arrival=...,input_tok=...,output_tok=..., of {found}"
 
 
 def _offsets(lengths: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

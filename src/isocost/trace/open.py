@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 
 from isocost.errors import BadTrace
@@ -127,7 +128,10 @@ def _reader(head: Head, fmt: str | None, mapped: bool) -> Reader:
         for reader in READERS:
             if reader.name == fmt:
                 return reader
-        raise BadTrace(f"no reader {fmt!r}", fix=f"Readers: {', '.join(one.name for one in READERS)}")
+        every = [one.name for one in READERS]
+        near = get_close_matches(fmt, every, n=1)
+        fix = f"Did you mean {near[0]}?" if near else f"Readers: {', '.join(every)}"
+        raise BadTrace(f"no reader {fmt!r}", where="--format", fix=fix)
     if mapped:
         return generic.READER
     return next(reader for reader in READERS if reader.knows(head))

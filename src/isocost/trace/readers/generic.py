@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 
 from isocost.errors import BadTrace
 from isocost.trace.head import Head
@@ -72,10 +73,11 @@ def _choose(head: Head, mapping: Mapping[str, str]) -> tuple[dict[str, str], dic
     units: dict[str, str] = {}
     for role, target in mapping.items():
         if role not in names.NAMES:
+            near = get_close_matches(role, names.NAMES, n=1)
             raise BadTrace(
                 f"--map knows no column {role!r}",
                 where=str(head.path),
-                fix=f"It knows: {', '.join(names.NAMES)}",
+                fix=f"Did you mean {near[0]}?" if near else f"It knows: {', '.join(names.NAMES)}",
             )
         column, _, unit = target.rpartition(":")
         if target in head.columns or not column:
