@@ -144,5 +144,5 @@ def test_a_limit_that_leaves_no_place_says_which_tier_does(catalog: Catalog, pre
     assert error is not None
     assert "rate limit" in error.what
     assert "have.toml" in error.conflict[0]
-    assert "tier 1" in error.ways_out[0][0] or "no published tier" in error.ways_out[0][1]
+    assert error.ways_out[0][0] == "tier 2 of openai/gpt-4o"
     assert stuck(prepared) is None
