@@ -14,7 +14,6 @@ the log scale.
 from __future__ import annotations
 
 import csv
-import io
 import json
 import math
 import re
@@ -23,30 +22,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from facts_file import COLUMNS, FACTS_DIR, write
 from scipy import stats
 
 from isocost.catalog import Catalog, CatalogAt
 from isocost.develop.published import ANY
 from isocost.validate.training_rows import chip_id
 
-FACTS = Path(__file__).parents[1] / "src" / "isocost" / "catalog" / "facts"
-HEADER = [
-    "subject",
-    "attribute",
-    "when",
-    "value",
-    "unit",
-    "low",
-    "high",
-    "valid_from",
-    "valid_to",
-    "source",
-    "quote",
-    "checked",
-    "kind",
-    "boundary",
-    "note",
-]
 CHECKED = "2026-11-23"
 LEAST, MOST = 0.02, 0.8
 """Utilisations beyond these are mistakes of a number format."""
@@ -176,7 +158,7 @@ def row(
         "kind": "derived",
         "note": note,
     }
-    return {**dict.fromkeys(HEADER, ""), **found}
+    return {**dict.fromkeys(COLUMNS, ""), **found}
 
 
 def main(checkout: Path, truth: Path) -> None:
@@ -218,12 +200,8 @@ def main(checkout: Path, truth: Path) -> None:
     for i, name in enumerate(programmes):
         _, low, high = predictive(np.delete(totals, i))
         print(f"{name}: {math.exp(totals[i]):.2f}; 80 % of the other three {low:.2f} to {high:.2f}")
-    out = io.StringIO()
-    writer = csv.DictWriter(out, HEADER, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    (FACTS / "training_posterior.csv").write_text(out.getvalue(), encoding="utf-8")
-    print(out.getvalue())
+    write("training_posterior.csv", rows)
+    print((FACTS_DIR / "training_posterior.csv").read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ measured and its central 80 %. No measured speed is restated.
 from __future__ import annotations
 
 import argparse
-import csv
 from collections import defaultdict
 from collections.abc import Mapping
 from datetime import date
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import duckdb
 import numpy as np
+from facts_file import write
 
 from isocost.catalog import Catalog
 from isocost.errors import UnknownFact
@@ -30,11 +30,6 @@ FORMATS: Mapping[str, str] = {
     "nvfp4": "fp4", "mxfp4": "fp4", "int4": "int4",
 }  # fmt: skip
 ENGINES: Mapping[str, str] = {"tensorrt-llm": "trtllm"}
-FACTS = Path(__file__).parents[1] / "src" / "isocost" / "catalog" / "facts" / "measured.csv"
-HEAD = (
-    "subject", "attribute", "when", "value", "unit", "low", "high", "valid_from", "valid_to", "source",
-    "quote", "checked", "kind", "boundary", "note",
-)  # fmt: skip
 
 
 def main() -> None:
@@ -100,10 +95,7 @@ def main() -> None:
         )
     print(len(rows), "set-ups")
     if given.write:
-        with FACTS.open("w", newline="", encoding="utf-8") as file:
-            out = csv.writer(file, lineterminator="\n")
-            out.writerow(HEAD)
-            out.writerows(rows)
+        write("measured.csv", rows)
 
 
 if __name__ == "__main__":

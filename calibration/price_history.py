@@ -24,10 +24,8 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-COLUMNS = (
-    "subject", "attribute", "when", "value", "unit", "low", "high", "valid_from", "valid_to",
-    "source", "quote", "checked", "kind", "boundary", "note",
-)  # fmt: skip
+from facts_file import write
+
 CHECKED = "2026-11-23"
 WINDOWS = (("2023-12", "2024-11"), ("2024-11", "2025-11"), ("2025-11", "2026-11"))
 MAKERS = {
@@ -161,12 +159,7 @@ def main(releases: Path, efficiency: Path, out: Path) -> None:
     if out.exists():
         with out.open(encoding="utf-8", newline="") as lines:
             kept = [list(one) for one in list(csv.reader(lines))[1:] if one[9] not in made]
-    part = out.with_suffix(".part")
-    with part.open("w", encoding="utf-8", newline="") as text:
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows([*list_rows(releases), *capability_rows(efficiency), *kept])
-    part.replace(out)
+    write(out, [*list_rows(releases), *capability_rows(efficiency), *kept])
 
 
 if __name__ == "__main__":

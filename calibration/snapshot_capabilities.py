@@ -34,7 +34,6 @@ Rules of the snapshot, each stated so that it can be argued with:
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 import sys
@@ -46,20 +45,17 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from facts_file import COLUMNS, write
+
 from isocost.catalog import Catalog, CatalogAt
 from isocost.catalog.names import resolve
 from isocost.errors import UnknownModel
 
-FACTS = Path(__file__).resolve().parent.parent / "src" / "isocost" / "catalog" / "facts"
 FILE = "capabilities.csv"
 READ = date(2026, 11, 23)
 TABLE_SOURCE = "litellm-1.109.1-models"
 DEV_SOURCE = "models-dev-f3fc692"
 OFFERS_SOURCE = "genai-prices-0.2.3"
-HEADER = [
-    "subject", "attribute", "when", "value", "unit", "low", "high", "valid_from", "valid_to",
-    "source", "quote", "checked", "kind", "boundary", "note",
-]  # fmt: skip
 
 FLAGS = {
     "image": "supports_vision",
@@ -176,11 +172,9 @@ def main(table: Path, folder: Path) -> None:
     rows += opened(at, sellers, makers, folder)
     for provider, (regions, source, quote) in REGIONS.items():
         place = row(f"provider/{provider}", "regions", regions, source, "published", "")
-        place[HEADER.index("quote")] = quote
+        place[COLUMNS.index("quote")] = quote
         rows.append(place)
-    with (FACTS / FILE).open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerows([HEADER, *rows])
+    write(FILE, rows)
     counts = Counter((row[0].partition("/")[0], row[1], row[9]) for row in rows)
     for (kind, attribute, source), count in sorted(counts.items()):
         print(f"{count:4d} {kind} {attribute} {source}")
@@ -193,7 +187,7 @@ def rows_of(at: CatalogAt, subject: str, what: Said, states: frozenset[str] | No
         rows.append(row(subject, "supports", text(states), what.source, "published", what.note))
     if what.context_tok and not held(at, subject, "context_tok"):
         context = row(subject, "context_tok", str(what.context_tok), what.source, "published", "")
-        context[HEADER.index("unit")] = "tok"
+        context[COLUMNS.index("unit")] = "tok"
         rows.append(context)
     return rows
 

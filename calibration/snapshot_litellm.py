@@ -27,6 +27,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from facts_file import write
+
 from isocost.catalog import Catalog
 from isocost.catalog.names import Offering
 from isocost.catalog.prices import PRICES, parse_when, rates
@@ -34,10 +36,6 @@ from isocost.catalog.prices import PRICES, parse_when, rates
 HERE = Path(__file__).resolve().parent.parent / "src" / "isocost" / "catalog"
 READ = date(2026, 11, 23)
 SOURCE = "litellm-1.109.1-models"
-HEADER = [
-    "subject", "attribute", "when", "value", "unit", "low", "high", "valid_from", "valid_to",
-    "source", "quote", "checked", "kind", "boundary", "note",
-]  # fmt: skip
 PROVIDERS = {
     "openai": "openai", "anthropic": "anthropic", "gemini": "google", "xai": "x-ai", "deepseek": "deepseek",
     "groq": "groq", "mistral": "mistral", "cohere": "cohere", "cohere_chat": "cohere",
@@ -197,9 +195,7 @@ def ratios(row: dict[str, Any], base: dict[str, Any], ending: str) -> dict[str, 
 def main() -> None:
     """Write both files."""
     table = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    out = HERE / "facts" / "tier_prices.csv"
-    with out.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerow(HEADER)
+    write("tier_prices.csv", ())
     catalog = Catalog.load()
     tiers: dict[tuple[str, ...], list[str]] = {}
     cross: dict[tuple[str, str, str], list[str]] = {}
@@ -220,8 +216,7 @@ def main() -> None:
             tiers.setdefault(tuple(found[:3]), found)
     for found in azure_rows(catalog, table):
         tiers.setdefault(tuple(found[:3]), found)
-    with out.open("a", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(sorted(tiers.values()))
+    write("tier_prices.csv", sorted(tiers.values()))
     with (HERE / "crosscheck" / "litellm.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["subject", "attribute", "when", "value"])

@@ -19,7 +19,6 @@ Rules, each stated so that it can be argued with:
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 import sys
@@ -29,18 +28,15 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from facts_file import FACTS_DIR, write
+
 from isocost.catalog import Catalog
 from isocost.catalog.names import Offering, resolve
 from isocost.catalog.prices import PRICES, rates
 from isocost.errors import UnknownModel
 
-HERE = Path(__file__).resolve().parent.parent / "src" / "isocost" / "catalog" / "facts"
 READ, ON = date(2026, 11, 23), date(2026, 11, 10)
 SOURCE = "litellm-1.109.1-models"
-HEADER = [
-    "subject", "attribute", "when", "value", "unit", "low", "high", "valid_from", "valid_to",
-    "source", "quote", "checked", "kind", "boundary", "note",
-]  # fmt: skip
 HOSTS = {
     "openai": "openai", "anthropic": "anthropic", "gemini": "google", "mistral": "mistral",
     "vertex_ai-language-models": "google", "vertex_ai-anthropic_models": "google", "deepseek": "deepseek",
@@ -153,7 +149,7 @@ def differs(name: str, key: str, asked: list[Price], found: Offering) -> Iterato
 
 
 def main(table: Path) -> None:
-    (HERE / "other_prices.csv").unlink(missing_ok=True)
+    (FACTS_DIR / "other_prices.csv").unlink(missing_ok=True)
     catalog = Catalog.load()
     at = catalog.at(ON)
     held = json.loads(table.read_text(), parse_float=Decimal, parse_int=Decimal)
@@ -178,10 +174,7 @@ def main(table: Path) -> None:
             rows = differs(name, key, asked, offering)
         for one in rows:
             found.setdefault(tuple(one[:3]), one)
-    with (HERE / "other_prices.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(HEADER)
-        writer.writerows(sorted(found.values()))
+    write("other_prices.csv", sorted(found.values()))
 
 
 if __name__ == "__main__":

@@ -16,21 +16,16 @@ import re
 from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
+from facts_file import FACTS_DIR, write
 from genai_prices import types as g
 from genai_prices.data import providers
 
 from isocost.catalog.genai import PROVIDERS, Span, kept, lists, named, offerings, spans, stated, window
 
-FACTS = Path(__file__).resolve().parent.parent / "src" / "isocost" / "catalog" / "facts"
 READ = date(2026, 11, 22)
 SOURCE = "genai-prices-0.2.3"
-HEADER = [
-    "subject", "attribute", "when", "value", "unit", "low", "high", "valid_from", "valid_to",
-    "source", "quote", "checked", "kind", "boundary", "note",
-]  # fmt: skip
 
 ORIGINATORS = (
     "openai", "anthropic", "google", "x-ai", "mistral", "deepseek", "cohere", "moonshotai", "zai",
@@ -231,7 +226,7 @@ def weights(provider: str, name: str) -> str:
 
 def read_models() -> dict[str, str]:
     """Spelling to ``model/`` id, from the ids and ``hf_id`` of facts/models.csv where it exists."""
-    path = FACTS / "models.csv"
+    path = FACTS_DIR / "models.csv"
     found: dict[str, str] = {}
     if path.exists():
         with path.open(encoding="utf-8", newline="") as file:
@@ -311,10 +306,7 @@ def main() -> None:
         if model.deprecated:
             offers.append(row(subject, "deprecated", "", "true", ""))
     for name, rows in (("api_prices.csv", prices), ("offers.csv", offers)):
-        with (FACTS / name).open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(HEADER)
-            writer.writerows(rows)
+        write(name, rows)
         print(name, len(rows))
 
 

@@ -13,34 +13,16 @@ publishes are not read.
 from __future__ import annotations
 
 import csv
-import io
 import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+from facts_file import COLUMNS, write
 
-FACTS = Path(__file__).parents[1] / "src" / "isocost" / "catalog" / "facts"
-HEADER = [
-    "subject",
-    "attribute",
-    "when",
-    "value",
-    "unit",
-    "low",
-    "high",
-    "valid_from",
-    "valid_to",
-    "source",
-    "quote",
-    "checked",
-    "kind",
-    "boundary",
-    "note",
-]
 SOURCE, CHECKED = "epoch-training-cost", "2026-11-23"
 INDEX_COMMIT, INDEX = "5e8c5c4", "PCU518210518210"
 FIRST_MONTH, LAST_MONTH = "2010-01-01", "2025-05-01"
@@ -88,17 +70,9 @@ def slug(name: str) -> str:
 
 
 def fact(subject: str, attribute: str, value: object, unit: str = "", **more: str) -> dict[str, str]:
-    row = dict.fromkeys(HEADER, "")
+    row = dict.fromkeys(COLUMNS, "")
     row |= {"subject": subject, "attribute": attribute, "value": str(value), "unit": unit}
     return row | {"source": SOURCE, "checked": CHECKED, "kind": "published"} | more
-
-
-def write(name: str, rows: Iterable[dict[str, str]]) -> None:
-    out = io.StringIO()
-    writer = csv.DictWriter(out, HEADER, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    (FACTS / name).write_text(out.getvalue(), encoding="utf-8")
 
 
 def peak(row: pd.Series) -> float | None:

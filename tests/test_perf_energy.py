@@ -113,3 +113,26 @@ def test_measured_runs_stay_within_their_errors(data_dir: Path) -> None:
     assert report.by["metric"]["tok/s"].median <= 0.12
     assert report.by["metric"]["J/tok"].median <= 0.14
     assert 0.75 <= report.covered <= 0.95
+
+
+def test_a_tuned_model_has_the_shapes_of_what_it_was_tuned_from(tmp_path: Path) -> None:
+    changes = [
+        {"model_id": name} for name in ("databricks/dolly-v2-12b", "EleutherAI/pythia-12b", "x/new-12b")
+    ]
+    runs, _ = runs_of(AT, read_runs(table(tmp_path / "tuned.csv", *changes)))
+    assert runs.by_counts.tolist() == [False, False, True]
+    assert runs.shape.layers[0] == runs.shape.layers[1] == 36
+    assert runs.family[0] == runs.family[1]
+
+
+def test_what_the_table_says_of_models_left_out_is_said(tmp_path: Path) -> None:
+    said = " ".join(validate_energy(table(tmp_path / "one.csv", {})).notes)
+    for metric in ("tok_per_s", "j_per_tok"):
+        whole, without = (
+            AT.number("coarse/roofline", "left_out_mape", when)
+            for when in (f"metric={metric}", f"metric={metric};without=worst")
+        )
+        assert without < whole
+        assert f"{whole:.1%}" in said
+        assert f"{without:.1%}" in said
+        assert 0.75 <= AT.number("coarse/roofline", "left_out_covered", f"metric={metric}") <= 0.85
