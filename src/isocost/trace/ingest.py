@@ -20,15 +20,12 @@ from isocost.trace.head import Head
 from isocost.trace.kernels import chain, compiled, unroll
 from isocost.trace.parts import split
 from isocost.trace.schema import NAMED, WHO, Chunk, Clock, Finding, Trace, Unread
+from isocost.trace.sql import at_once, literal, relation
 
 if TYPE_CHECKING:
     import duckdb
 
 CHUNK_ROWS = 1_000_000
-_READABLE = (
-    "Write counts in digits alone, 1234",
-    "Write times as 2026-11-01T10:00:00Z or in seconds since 1970",
-)
 CHUNK_BLOCKS = 16_000_000
 TEXT_ROWS = 10_000
 MEMORY_LIMIT: Mapping[str, str] = {"parquet": "600MB"}
@@ -58,6 +55,10 @@ _WHOLE: Mapping[str, str] = {
 TIMES = ("deadline_s", "ttft_s", "e2e_s")
 
 
+_READABLE = (
+    "Write counts in digits alone, 1234",
+    "Write times as 2026-11-01T10:00:00Z or in seconds since 1970",
+)
 _NEEDED = ("arrival_ns", "input_tok", "output_tok")
 _UNUSABLE = " OR ".join(f"{name} IS NULL" for name in _NEEDED)
 
@@ -89,76 +90,6 @@ class Scan:
     """What our columns are called in the file, for messages."""
 
 
-def ident(name: str) -> str:
-    """A column name quoted for SQL."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    """A text quoted for SQL."""
-    return "'" + text.replace("'", "''") + "'"
-
-
-def utc_ns(expression: str) -> str:
-    """SQL: a timestamp or its text as ns since 1970; without a zone it is read as UTC."""
-    return f"epoch_us(TRY_CAST({expression} AS TIMESTAMPTZ)) * 1000"
-
-
-def number(expression: str) -> str:
-    """SQL: a number, or NULL where the text is none."""
-    return f"TRY_CAST({expression} AS DOUBLE)"
-
-
-def count_ns(expression: str, per_s: float, anchor_ns: int = 0) -> str:
-    """SQL: a count of ticks (``per_s`` a second) as ns, from ``anchor_ns``."""
-    return f"TRY_CAST(round({number(expression)} * {1e9 / per_s!r}) AS BIGINT) + {anchor_ns}"
-
-
-def relation(head: Head) -> str:
-    """SQL: the file as a relation (CSV columns are all text; of a JSON file one column, ``json``)."""
-    path = literal(str(head.path))
-    if head.kind == "parquet":
-        return f"read_parquet({path})"
-    if head.kind == "jsonl":
-        return f"read_ndjson_objects({path}, ignore_errors=true, maximum_object_size=67108864)"
-    if head.whole:
-        return f"read_json_objects({path}, format='unstructured', maximum_object_size=536870912)"
-    if head.kind == "metrics":
-        return (
-            f"read_csv({path}, columns={{'sample': 'VARCHAR'}}, delim='\\x01', quote='', escape='', "
-            "header=false, auto_detect=false, max_line_size=67108864)"
-        )
-    if head.kind == "json":
-        return f"read_json_objects({path}, format='array', maximum_object_size=67108864)"
-    columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in head.columns)
-    return (
-        f"read_csv({path}, columns={{{columns}}}, delim={literal(head.separator)}, quote='\"', escape='\"', "
-        "header=true, auto_detect=false, store_rejects=true, rejects_limit=0, max_line_size=67108864)"
-    )
-
-
-_PATH = re.compile(r"\((\w+)->>'(\$[^']*)'\)")
-
-
-def _at_once(select: str, source: str) -> tuple[str, str]:
-    """A SELECT whose texts at paths of a JSON column are taken out of it in one pass over each row.
-
-    Readers ask for each text by itself, ``(json->>'$."a"."b"')``, and would have a row parsed for each.
-    """
-    paths: dict[str, dict[str, int]] = {}
-    for column, path in _PATH.findall(select):
-        mine = paths.setdefault(column, {})
-        mine.setdefault(path, len(mine) + 1)
-    asked = ", ".join(
-        f"json_extract_string({column}, [{', '.join(literal(path) for path in mine)}]) AS {column}_at"
-        for column, mine in paths.items()
-    )
-    if not asked:
-        return select, source
-    taken = _PATH.sub(lambda found: f"{found[1]}_at[{paths[found[1]][found[2]]}]", select)
-    return taken, f"(SELECT *, {asked} FROM {source})"
-
-
 def ingest(head: Head, scan: Scan, *, reader: str, title: str, lenient: bool = False) -> Trace:
     """Read the file once into a sorted table; the trace reads its chunks from there.
 
@@ -176,6 +107,9 @@ def ingest(head: Head, scan: Scan, *, reader: str, title: str, lenient: bool = F
     con.execute(f"SET temp_directory = {literal(spill)}")
     con.execute("SET preserve_insertion_order = true")
     con.execute("SET enable_progress_bar = false")
+    if con.execute("SELECT 1 FROM duckdb_optimizers() WHERE name = 'type_pushdown'").fetchone():
+        # It would have a CSV reader cast, which leaves out the rows that a TRY_CAST is to keep, as NULL.
+        con.execute("SET disabled_optimizers = 'type_pushdown'")
     table = _Table(con, head, scan, lenient=lenient)
     weakref.finalize(table, shutil.rmtree, spill, ignore_errors=True)
     table.stage()
@@ -235,7 +169,7 @@ class _Table:
         columns = {"failed": "0", **self.scan.columns} if "failed" in self.scan.columns else self.scan.columns
         tests = {f"is_{code}": test for code, (test, _) in self.scan.doubts.items()}
         select = ", ".join(f"{expression} AS {name}" for name, expression in {**columns, **tests}.items())
-        rows = "SELECT {} FROM {}".format(*_at_once(select, source))
+        rows = "SELECT {} FROM {}".format(*at_once(select, source))
         if "count" in columns:
             rows = split(rows, columns)
         try:

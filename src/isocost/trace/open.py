@@ -13,7 +13,7 @@ from pathlib import Path
 
 from isocost.errors import BadTrace
 from isocost.trace.head import Head, look
-from isocost.trace.ingest import Scan, ingest, relation
+from isocost.trace.ingest import Scan, ingest
 from isocost.trace.readers import (
     Reader,
     anthropic_usage,
@@ -38,6 +38,7 @@ from isocost.trace.readers import (
     vllm,
 )
 from isocost.trace.schema import WHO, Finding, Trace
+from isocost.trace.sql import relation
 from isocost.trace.wording import wording
 
 READERS: tuple[Reader, ...] = (

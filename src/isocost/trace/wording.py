@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from isocost.trace.head import Head
-from isocost.trace.ingest import ident, literal
+from isocost.trace.sql import ident, literal
 
 _BODIES = (
     (), ("request",), ("request", "body"), ("body",), ("request_body",), ("data",), ("input",), ("params",),

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from isocost.trace.head import Head
-from isocost.trace.ingest import Scan, ident, number, utc_ns
+from isocost.trace.ingest import Scan
 from isocost.trace.readers import Reader, no_columns
+from isocost.trace.sql import ident, number, utc_ns
 
 
 def knows(head: Head) -> bool:

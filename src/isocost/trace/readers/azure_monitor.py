@@ -15,10 +15,11 @@ from typing import Any
 
 from isocost.errors import BadTrace
 from isocost.trace.head import Head
-from isocost.trace.ingest import Scan, literal, number, utc_ns
+from isocost.trace.ingest import Scan
 from isocost.trace.readers import Reader, names
 from isocost.trace.readers.nested import REPORT, dicts, field, get, key, spread
 from isocost.trace.schema import Finding
+from isocost.trace.sql import literal, number, utc_ns
 
 _INPUT = ("processedprompttokens", "inputtokens")
 _OUTPUT = ("generatedtokens", "generatedcompletiontokens", "outputtokens")

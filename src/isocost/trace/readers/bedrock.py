@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from isocost.trace.head import Head
-from isocost.trace.ingest import Scan, number, utc_ns
+from isocost.trace.ingest import Scan
 from isocost.trace.readers import Reader, names
 from isocost.trace.readers.nested import dicts, get
 from isocost.trace.schema import Finding
+from isocost.trace.sql import number, utc_ns
 
 _BODY = ("output", "outputBodyJson")
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from isocost.trace.head import Head
-from isocost.trace.ingest import Scan, count_ns, ident, number
+from isocost.trace.ingest import Scan
 from isocost.trace.readers import Reader
 from isocost.trace.readers.names import text
 from isocost.trace.schema import ANCHOR_NS, Finding
+from isocost.trace.sql import count_ns, ident, number
 
 
 def knows(head: Head) -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from isocost.trace.head import Head
-from isocost.trace.ingest import Scan, count_ns, number
+from isocost.trace.ingest import Scan
 from isocost.trace.readers import Reader
 from isocost.trace.schema import ANCHOR_NS, Finding
+from isocost.trace.sql import count_ns, number
 
 BLOCK_TOK = 64
 

@@ -7,9 +7,10 @@ from difflib import get_close_matches
 
 from isocost.errors import BadTrace
 from isocost.trace.head import Head
-from isocost.trace.ingest import COUNTS, TIMES, Scan, number
+from isocost.trace.ingest import COUNTS, TIMES, Scan
 from isocost.trace.readers import Reader, names
 from isocost.trace.schema import NAMED, Finding
+from isocost.trace.sql import number
 
 _NEEDED = ("arrival", "input_tok", "output_tok")
 

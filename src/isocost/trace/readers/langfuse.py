@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from isocost.trace.head import Head
-from isocost.trace.ingest import Scan, utc_ns
+from isocost.trace.ingest import Scan
 from isocost.trace.readers import Reader, names
 from isocost.trace.readers.nested import field, rows, rows_source
 from isocost.trace.schema import Finding
+from isocost.trace.sql import utc_ns
 
 _USAGE = ("usageDetails", "usage_details")
 

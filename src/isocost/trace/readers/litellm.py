@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from isocost.trace.head import Head
-from isocost.trace.ingest import Scan, number, utc_ns
+from isocost.trace.ingest import Scan
 from isocost.trace.readers import Reader, names
 from isocost.trace.readers.nested import get
 from isocost.trace.schema import Finding, Outcome
+from isocost.trace.sql import number, utc_ns
 
 _IN_METADATA = (
     "cached_tok", "cache_write_tok", "cache_write_1h_tok", "audio_input_tok", "audio_output_tok",

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from isocost.trace.head import Head
-from isocost.trace.ingest import count_ns, ident, literal, number, utc_ns
 from isocost.trace.schema import ANCHOR_NS, Clock
+from isocost.trace.sql import count_ns, ident, literal, number, utc_ns
 
 NAMES: dict[str, tuple[str, ...]] = {
     "arrival": (

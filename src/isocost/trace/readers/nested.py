@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from isocost.trace.head import Head
-from isocost.trace.ingest import ident, literal
 from isocost.trace.schema import Finding
+from isocost.trace.sql import ident, literal
 
 
 def get(*path: str, of: str = "json") -> str:

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from isocost.trace.head import Head
-from isocost.trace.ingest import Scan, literal, number, utc_ns
+from isocost.trace.ingest import Scan
 from isocost.trace.readers import Reader, names
 from isocost.trace.schema import Finding, Need
+from isocost.trace.sql import literal, number, utc_ns
 
 _PLACES = ((), ("response", "body"), ("response",), ("body",), ("completion",), ("result", "message"))
 """Where a row may hold the answer object: the row itself, or inside a batch result or a log row."""

@@ -12,10 +12,11 @@ from collections.abc import Mapping
 
 from isocost.errors import BadTrace
 from isocost.trace.head import Head
-from isocost.trace.ingest import Scan, number
+from isocost.trace.ingest import Scan
 from isocost.trace.readers import Reader, names
 from isocost.trace.readers.nested import REPORT, cut_off, get, key, results, results_source
 from isocost.trace.schema import Finding
+from isocost.trace.sql import number
 
 _COUNTED = ("organization.usage.completions.result", "organization.usage.embeddings.result")
 

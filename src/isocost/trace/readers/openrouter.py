@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from isocost.trace.head import Head
-from isocost.trace.ingest import Scan, number, utc_ns
+from isocost.trace.ingest import Scan
 from isocost.trace.readers import Reader, names
 from isocost.trace.readers.nested import REPORT, field, key, rows, rows_source
 from isocost.trace.schema import Finding
+from isocost.trace.sql import number, utc_ns
 
 
 def _has(head: Head, *keys: str) -> bool:

@@ -12,10 +12,11 @@ from typing import Any
 
 from isocost.errors import BadTrace
 from isocost.trace.head import Head
-from isocost.trace.ingest import Scan, ident, literal, number
+from isocost.trace.ingest import Scan
 from isocost.trace.readers import Reader, names
 from isocost.trace.readers.nested import dicts, field, get
 from isocost.trace.schema import Finding
+from isocost.trace.sql import ident, literal, number
 
 _INPUT = ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens")
 _OUTPUT = ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens")

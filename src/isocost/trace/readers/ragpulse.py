@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from isocost.trace.head import Head
-from isocost.trace.ingest import Scan, count_ns, number
+from isocost.trace.ingest import Scan
 from isocost.trace.readers import Reader, no_columns
 from isocost.trace.readers.names import key_of
 from isocost.trace.schema import ANCHOR_NS, Finding
+from isocost.trace.sql import count_ns, number
 
 _PARTS = ("sys_prompt", "passages_ids", "history", "web_search", "user_input")
 

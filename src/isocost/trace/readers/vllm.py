@@ -10,10 +10,11 @@ from collections.abc import Mapping
 
 from isocost.errors import BadTrace
 from isocost.trace.head import Head
-from isocost.trace.ingest import Scan, literal
+from isocost.trace.ingest import Scan
 from isocost.trace.readers import Reader, names
 from isocost.trace.readers.nested import REPORT, key
 from isocost.trace.schema import ANCHOR_NS, Finding
+from isocost.trace.sql import literal
 
 _NAME = r"^([a-zA-Z_:][a-zA-Z0-9_:]*)"
 _VALUE = r"(?:^[^{\s]+|\})\s+([0-9.eE+\-]+|NaN|[+\-]Inf)"
