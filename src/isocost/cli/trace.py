@@ -42,8 +42,10 @@ def opened(
     *,
     lenient: bool = False,
     who: bool = False,
+    prompts: bool = False,
 ) -> Trace:
-    """A log as a trace; ``lenient`` leaves out rows that cannot be read, ``who`` reads whose calls they are.
+    """A log as a trace; ``lenient`` leaves out rows that cannot be read, ``who`` reads whose calls they are,
+    ``prompts`` the words of prompts.
 
     Raises:
         BadInput: ``mapping`` is not name=column pairs.
@@ -61,7 +63,13 @@ def opened(
         pairs[name.strip()] = column.strip()
     with working(f"reading {log.name}"):
         return open_trace(
-            log, mapping=pairs or None, workload_by=workload_by, fmt=reader, lenient=lenient, who=who
+            log,
+            mapping=pairs or None,
+            workload_by=workload_by,
+            fmt=reader,
+            lenient=lenient,
+            who=who,
+            prompts=prompts,
         )
 
 

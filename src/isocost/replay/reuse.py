@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from isocost.deployment import CacheRule
+from isocost.replay.reuse_kernel import common_tok, held, read_of, sizes
+from isocost.trace.kernels import compiled
 from isocost.trace.schema import NS_PER_S, Chunk
+
+if TYPE_CHECKING:
+    from isocost.replay.prefix import Blocks
 
 Bools = npt.NDArray[np.bool_]
 Rows = npt.NDArray[np.int64]
@@ -99,6 +104,73 @@ def cache_use(
     bound = belady(prompts, memory_tok // block_tok)
     endless = float(np.minimum(infinite(prompts), input_tok).sum()) / total
     return CacheUse(read, float(np.minimum(bound, input_tok).sum()) / total, endless, memory_tok)
+
+
+class Life(NamedTuple):
+    """How a provider keeps prefixes: ``life_s`` after their last use, of at least ``least_tok`` tokens, read
+    in whole steps of ``step_tok``; a request finds ``found_frac`` of what is still alive."""
+
+    life_s: float
+    least_tok: int = 0
+    step_tok: int = 1
+    found_frac: float = 1.0
+
+
+class Kept(NamedTuple):
+    """Of each request, int64 (n,): tokens read from a cache, and written where what is shared is marked."""
+
+    read_tok: npt.NDArray[np.int64]
+    written_tok: npt.NDArray[np.int64]
+
+
+def kept(prompts: Blocks, arrival_ns: npt.NDArray[np.int64], input_tok: Rows, life: Life) -> Kept:
+    """What a provider's cache reads of prompts in order of arrival, and writes.
+
+    Written is what was not read of the part that some other request shares: whoever marks what is to be
+    kept marks no more than that. Prefixes under ``least_tok`` are neither read nor written.
+    """
+    from isocost.replay.prefix import time_to_live
+
+    n = len(prompts.offsets) - 1
+    if not n:
+        return Kept(np.zeros(0, np.int64), np.zeros(0, np.int64))
+    whole = np.asarray(input_tok, np.int64)
+    alive = np.minimum(time_to_live(prompts, arrival_ns, int(life.life_s * NS_PER_S)), whole)
+    alive = np.where(alive >= life.least_tok, alive // life.step_tok * life.step_tok, 0)
+    shared = np.empty(n, np.int64)
+    visits = np.zeros(prompts.n_nodes, np.int32)
+    compiled(common_tok)(prompts.offsets, prompts.nodes, prompts.tok, visits, shared)
+    shared = np.minimum(shared, whole)
+    written = np.where(shared >= life.least_tok, np.maximum(shared - alive, 0), 0)
+    read = alive if life.found_frac == 1.0 else np.floor(alive * life.found_frac).astype(np.int64)
+    return Kept(read, written)
+
+
+def stored(
+    prompts: Blocks,
+    arrival_ns: npt.NDArray[np.int64],
+    life_s: float,
+    read_saves_usd: float,
+    hold_usd_per_h: float,
+) -> tuple[npt.NDArray[np.int64], float]:
+    """Tokens read of each prompt (n,) from a cache that is paid by the hour, and what holding it costs.
+
+    A token is held from its first use until ``life_s`` after its last. Blocks are held only where their
+    reads, each of which saves ``read_saves_usd`` a token, are worth more than that at ``hold_usd_per_h`` a
+    token and hour.
+    """
+    n, nodes = len(prompts.offsets) - 1, prompts.n_nodes
+    arrival = arrival_ns - (arrival_ns[0] if n else 0)
+    life = int(life_s * NS_PER_S)
+    last, reads, held_ns = np.full(nodes, -1, np.int64), np.zeros(nodes, np.int32), np.zeros(nodes, np.int64)
+    compiled(held)(prompts.offsets, prompts.nodes, arrival, life, last, reads, held_ns)
+    hold_usd = held_ns / NS_PER_S / 3600.0 * hold_usd_per_h
+    worth = reads * read_saves_usd > hold_usd
+    read, size = np.empty(n, np.int64), np.zeros(nodes, np.int32)
+    last[:] = -1
+    compiled(read_of)(prompts.offsets, prompts.nodes, prompts.tok, arrival, life, last, worth, read)
+    compiled(sizes)(prompts.offsets, prompts.nodes, prompts.tok, size)
+    return read, float((size * hold_usd)[worth].sum())
 
 
 ReadWrite = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64] | None]

@@ -1,0 +1,1 @@
+"""What a prompt's shape costs: prefixes that break, lives of caches, waiting, retrieval, lengths, rules."""

@@ -1,0 +1,292 @@
+"""What breaks a prefix: where prompts part early and go on with the same text, and what is lost there.
+
+A prompt is a row of pieces. Its prefix holds as far as an earlier prompt of the stream began with the same
+pieces; what comes after and was sent before, elsewhere in a prompt, is *lost*: it would have been read from a
+cache, had nothing new stood before it. Losses are added up by the prefix after which they happen. Two ways
+bring them back, tried on all prompts of that prefix: what varies goes behind what does not, or what comes in
+any order is put in one order. Nothing here knows words; ``isocost.prompts.naming`` says what the pieces are.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from isocost.prompts.pieces import I32, I64, Pieces
+from isocost.trace.kernels import chain, compiled
+
+LEAST_PROMPTS = 8
+"""Fewer prompts that part at one place are no pattern."""
+LEAST_FRAC = 0.005
+"""A break counts from this share of a stream's tokens on."""
+MOST_ROUNDS = 6
+MOST_PLACES = 6
+"""Places that are looked at in a round."""
+MOST_PIECES = 400_000
+_POPULAR = 0.5
+"""A piece is common where at least half as many prompts have it as have the commonest."""
+_DISORDER = 0.3
+"""Share of prompts with common pieces in another order from which that counts as random."""
+
+_TURNED = 0.25
+"""Share of prompts in which a piece has changed places from which its place is loose."""
+
+Way = Literal["move", "order"]
+Bools = npt.NDArray[np.bool_]
+
+
+class Break(NamedTuple):
+    """A place where prefixes break, in pieces.
+
+    ``stem`` names the prefix that holds (-1: none) of ``depth`` pieces; ``anchor`` the content with which
+    prompts go on together; ``rows`` the prompts (of those given) that part there; ``way`` what mends it;
+    ``lost_tok`` what they sent again behind it, ``gained_tok`` what an endless cache reads more once mended;
+    ``order`` the contents that are put first, in their order.
+    """
+
+    stem: int
+    depth: int
+    anchor: int
+    rows: I64
+    way: Way
+    lost_tok: int
+    gained_tok: int
+    order: I64
+
+
+class Mended(NamedTuple):
+    """Prompts as pieces, the tokens of each piece, and where each stood before anything was mended: (m,)."""
+
+    pieces: Pieces
+    tok: I32
+    origin: I64
+
+    def parting(self, one: Break, row: int) -> int:
+        """Where a prompt parts, as the first byte of the piece in the prompt as it was sent."""
+        first = int(self.pieces.offsets[row])
+        at = min(first + one.depth, int(self.pieces.offsets[row + 1]) - 1)
+        place = int(self.origin[at]) - first
+        whole = np.empty(int(self.pieces.offsets[row + 1]) - first, np.int64)
+        mine = slice(first, int(self.pieces.offsets[row + 1]))
+        whole[self.origin[mine] - first] = self.pieces.size[mine]
+        return int(whole[:place].sum())
+
+
+class Chained(NamedTuple):
+    """Pieces with the prefixes that they end: ``keys`` int64 (m,), ``tok`` int32 (m,) tokens of each."""
+
+    pieces: Pieces
+    keys: I64
+    tok: I32
+    row: I64
+
+
+def chained(state: Mended) -> Chained:
+    """Prefixes of pieces: the key of a piece mixes all pieces of its prompt up to it."""
+    found = state.pieces
+    keys = np.empty_like(found.ids)
+    compiled(chain)(found.offsets, found.ids, keys)
+    row = np.repeat(np.arange(len(found.offsets) - 1), np.diff(found.offsets))
+    return Chained(found, keys, state.tok, row)
+
+
+def first_rows(values: I64, row: I64) -> I64:
+    """The first row that holds each value, for every value: (m,); rows do not fall."""
+    _, first, back = np.unique(values, return_index=True, return_inverse=True)
+    return np.asarray(row[first][back], np.int64)
+
+
+class Losses(NamedTuple):
+    """Of each prompt: pieces of its prefix that an endless cache holds, their tokens, and what is lost."""
+
+    depth: I64
+    read_tok: I64
+    lost_tok: I64
+
+
+def losses(held: Chained) -> Losses:
+    """What an endless cache reads of each prompt, and what it would have read in another order."""
+    n = len(held.pieces.offsets) - 1
+    known = first_rows(held.keys, held.row) < held.row
+    sent = (first_rows(held.pieces.ids, held.row) < held.row) & ~known
+    depth = np.bincount(held.row[known], minlength=n)
+    read = np.bincount(held.row[known], held.tok[known], minlength=n)
+    lost = np.bincount(held.row[sent], held.tok[sent], minlength=n)
+    return Losses(depth.astype(np.int64), read.astype(np.int64), lost.astype(np.int64))
+
+
+def breaks(found: Pieces, tok: I32) -> tuple[list[Break], list[Mended]]:
+    """The breaks of one stream, in the order in which they are best mended.
+
+    The second are the prompts as they are, then after each break was mended: one more than breaks. Breaks
+    are looked for in the first prompts, of ``MOST_PIECES`` pieces, and mended in all.
+    """
+    n = max(LEAST_PROMPTS, int(np.searchsorted(found.offsets, MOST_PIECES, "right")) - 1)
+    states = [Mended(found, tok, np.arange(len(found.ids)))]
+    seen: list[Break] = []
+    tried: set[tuple[int, int]] = set()
+    while len(seen) < MOST_ROUNDS:
+        best = _best(_first(states[-1], n), tried)
+        if best is None:
+            break
+        states.append(mended(states[-1], best))
+        before, after = (losses(chained(one)) for one in states[-2:])
+        gained = int(after.read_tok.sum() - before.read_tok.sum())
+        through = _through(chained(states[-2]), best.stem, best.depth)
+        rows = np.flatnonzero(through & (before.lost_tok > 0))
+        seen.append(best._replace(rows=rows, lost_tok=int(before.lost_tok[rows].sum()), gained_tok=gained))
+    return seen, states
+
+
+def _first(state: Mended, n: int) -> Mended:
+    offsets = state.pieces.offsets[: n + 1]
+    m = int(offsets[-1])
+    part = Pieces(offsets, state.pieces.ids[:m], state.pieces.size[:m])
+    return Mended(part, state.tok[:m], state.origin[:m])
+
+
+def _best(state: Mended, tried: set[tuple[int, int]]) -> Break | None:
+    """The break that gains most once mended, of the few places behind which most is lost."""
+    if not len(state.tok):
+        return None
+    held = chained(state)
+    least = LEAST_FRAC * float(state.tok.sum())
+    before = losses(held)
+    best: Break | None = None
+    for stem in _places(held, before, least):
+        for one in _ways(held, stem):
+            if (one.stem, one.anchor) in tried:
+                continue
+            after = losses(chained(mended(state, one, held)))
+            gained = int(after.read_tok.sum() - before.read_tok.sum())
+            if gained < least:
+                tried.add((one.stem, one.anchor))
+            elif best is None or gained > best.gained_tok:
+                best = one._replace(gained_tok=gained)
+    if best is not None:
+        tried.add((best.stem, best.anchor))
+    return best
+
+
+def _places(held: Chained, found: Losses, least: float) -> list[tuple[int, int]]:
+    """Prefixes (key, pieces) behind which much is lost and after which prompts go different ways."""
+    starts = held.pieces.offsets[:-1][held.row]
+    place = np.arange(len(held.row)) - starts
+    inside = np.flatnonzero(place < found.depth[held.row])
+    keys, first, back = np.unique(held.keys[inside], return_index=True, return_inverse=True)
+    lost = np.bincount(back, found.lost_tok[held.row[inside]], len(keys))
+    at = inside[first]
+    parent = np.where(place[at] > 0, held.keys[np.maximum(at - 1, 0)], -1)
+    keys, lost = np.concatenate(([-1], keys)), np.concatenate(([float(found.lost_tok.sum())], lost))
+    depth = np.concatenate(([0], place[at] + 1))
+    of = np.argsort(keys)
+    most = np.zeros(len(keys))
+    np.maximum.at(most, of[np.searchsorted(keys[of], parent)], lost[1:])
+    worth = np.flatnonzero((lost >= max(1.0, least)) & (most < 0.9 * lost))
+    worth = worth[np.argsort(-lost[worth], kind="stable")][:MOST_PLACES]
+    return [(int(keys[k]), int(depth[k])) for k in worth]
+
+
+def _through(held: Chained, stem: int, depth: int) -> Bools:
+    """Which prompts begin with a prefix and go on: (n,)."""
+    n = np.diff(held.pieces.offsets)
+    found = n > depth
+    if depth:
+        at = np.minimum(held.pieces.offsets[:-1] + depth - 1, len(held.keys) - 1)
+        found &= held.keys[at] == stem
+    return np.asarray(found, np.bool_)
+
+
+def _behind(held: Chained, stem: int, depth: int) -> Bools:
+    """Which pieces stand behind a prefix: (m,)."""
+    place = np.arange(len(held.row)) - held.pieces.offsets[:-1][held.row]
+    return np.asarray(_through(held, stem, depth)[held.row] & (place >= depth), np.bool_)
+
+
+def _ways(held: Chained, stem: tuple[int, int]) -> list[Break]:
+    """The ways in which prompts that part behind a prefix may be mended."""
+    key, depth = stem
+    at = np.flatnonzero(_behind(held, key, depth))
+    if not len(at):
+        return []
+    n = len(held.pieces.offsets)
+    ids, back = np.unique(held.pieces.ids[at], return_inverse=True)
+    # A prompt that repeats a piece counts once.
+    pairs, first = np.unique(back.astype(np.int64) * n + held.row[at], return_index=True)
+    prompts = np.bincount(pairs // n, minlength=len(ids))
+    if prompts.max() < LEAST_PROMPTS:
+        return []
+    place = np.bincount(pairs // n, at[first] - held.pieces.offsets[:-1][held.row[at[first]]]) / prompts
+    common = prompts >= _POPULAR * prompts.max()
+    nothing = np.zeros(0, np.int64)
+    anchor = int(np.argmin(np.where(common, place, np.inf)))
+    found = [Break(key, depth, int(ids[anchor]), nothing, "move", 0, 0, nothing)]
+    loose = _loose(held, at[first], back[first], common)
+    if len(loose):
+        order = np.lexsort((place[loose], -prompts[loose]))
+        found.append(Break(key, depth, -1, nothing, "order", 0, 0, ids[loose[order]]))
+    return found
+
+
+def _loose(held: Chained, at: I64, number: I64, common: Bools) -> I64:
+    """Numbers of the common pieces that change places with other common ones, next to the prompt that has
+    most of them; none where few prompts differ from it in their order."""
+    keep = common[number]
+    at, number = at[keep], number[keep]
+    sort = np.argsort(at)
+    at, number = at[sort], number[sort]
+    row = held.row[at]
+    mine = row == int(np.argmax(np.bincount(row)))
+    rank = np.full(int(number.max()) + 1, -1, np.int64)
+    rank[number[mine]] = np.arange(int(mine.sum()))
+    inside = rank[number] >= 0
+    row, number = row[inside], number[inside]
+    step = rank[number]
+    back = (row[1:] == row[:-1]) & (step[1:] < step[:-1])
+    if len(np.unique(row[1:][back])) < _DISORDER * len(np.unique(row)):
+        return np.zeros(0, np.int64)
+    # A piece is out of its place where one that follows it in the pattern stands before it, or the reverse.
+    size = len(rank) + 1
+    high = np.maximum.accumulate(row * size + step)
+    low = np.minimum.accumulate((row * size + step)[::-1])[::-1]
+    turned = np.zeros(len(row), np.bool_)
+    turned[1:] = high[:-1] > row[1:] * size + step[1:]
+    turned[:-1] |= low[1:] < row[:-1] * size + step[:-1]
+    share = np.bincount(number, turned, len(rank)) / np.maximum(1, np.bincount(number, minlength=len(rank)))
+    return np.flatnonzero(share > _TURNED)
+
+
+def mended(state: Mended, one: Break, held: Chained | None = None) -> Mended:
+    """All prompts with a break mended."""
+    held = chained(state) if held is None else held
+    behind = _behind(held, one.stem, one.depth)
+    place = np.arange(len(held.row)) - held.pieces.offsets[:-1][held.row]
+    key = place
+    if one.way == "order":
+        sort = np.argsort(one.order)
+        at = np.minimum(np.searchsorted(one.order[sort], held.pieces.ids), len(sort) - 1)
+        listed = behind & (one.order[sort][at] == held.pieces.ids)
+        where = np.flatnonzero(listed)
+        begins, ends = (
+            np.full(len(held.pieces.offsets) - 1, len(held.row)),
+            np.full(len(held.pieces.offsets) - 1, -1),
+        )
+        np.minimum.at(begins, held.row[where], place[where])
+        np.maximum.at(ends, held.row[where], place[where])
+        begin, end = begins[held.row], ends[held.row]
+        many = len(held.row) + len(sort)
+        within = behind & (place >= begin) & (place <= end)
+        # The listed come first, in their order; what stood between them goes behind all else.
+        key = np.where(place > end, place + many, place)
+        key = np.where(within, np.where(listed, begin + sort[at], place + 3 * many), key)
+    else:
+        begins = np.full(len(held.pieces.offsets) - 1, -1, np.int64)
+        found = np.flatnonzero(behind & (held.pieces.ids == one.anchor))[::-1]
+        begins[held.row[found]] = place[found]
+        key = np.where(behind & (place < begins[held.row]), place + len(held.row), place)
+    order = np.lexsort((place, key, held.row))
+    old = held.pieces
+    moved = Pieces(old.offsets, old.ids[order], old.size[order])
+    return Mended(moved, held.tok[order], state.origin[order])
