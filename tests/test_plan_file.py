@@ -57,8 +57,8 @@ def fractions(draw: st.DrawFn) -> tuple[tuple[float, ...], ...]:
 
 
 routes = st.builds(
-    lambda workload, model, fracs, cache, fallback, wait: Route(
-        workload, model, (Share("a", fracs[0]), Share("b", fracs[1])), cache, fallback, wait
+    lambda workload, model, fracs, cache, fallback, wait, serve: Route(
+        workload, model, (Share("a", fracs[0]), Share("b", fracs[1])), cache, fallback, wait, "", serve
     ),
     words,
     words,
@@ -66,6 +66,7 @@ routes = st.builds(
     words,
     words,
     st.none() | money,
+    st.sampled_from([(), (0.5,) * 84 + (1.5,) * 84]),
 )
 deployments = st.one_of(
     st.builds(Api, words, words, words, words, words, st.sampled_from(["standard", "batch"]), st.booleans()),

@@ -109,7 +109,8 @@ class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The rule of one workload and one of today's models (and, where it is named, its provider).
 
     ``cache`` is tried first where it is named; then the deployment that the shares pick; then, on
-    overflow or failure, ``fallback``.
+    overflow or failure, ``fallback``. ``serve``: where work that waits is put off, what each hour of the week
+    serves of it over a mean hour (168), first come, first served.
     """
 
     workload: str
@@ -119,6 +120,7 @@ class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fallback: str = ""
     wait_s: float | None = None
     provider: str = ""
+    serve: tuple[float, ...] = ()
 
 
 class RoutePolicy:

@@ -8,10 +8,11 @@ away goes to the route's fallback.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -24,6 +25,7 @@ from isocost.fleet import Fleet, PoolSchedule
 from isocost.ledger import Charge, Ledger, fusd
 from isocost.policy.compiled import assign
 from isocost.policy.route import Route
+from isocost.replay.defer import served_ns
 from isocost.replay.prefix import blocks_of
 from isocost.replay.queue import BatchLimits, Served, Terms, serve, serve_with_prefixes
 from isocost.replay.reuse import CacheUse, cache_use, exact_hits, provider_cache
@@ -136,6 +138,8 @@ def replay(
     Raises:
         BadLimits: a route names a deployment or a pool's schedule that is not there.
     """
+    if any(each.route.serve for each in routed):
+        return _put_off(table, routed, situation, workloads)
     names = tuple(situation.deployments)
     code = {name: i for i, name in enumerate(names)}
     state = _start(table)
@@ -202,6 +206,40 @@ def replay(
         state.tokens["output_tok"],
         caches,
         work,
+    )
+
+
+def _put_off(
+    table: Chunk, routed: Sequence[Routed], situation: Situation, workloads: Sequence[str]
+) -> Replayed:
+    """The replay with the work that waits arriving when it is served; latencies count from when it came."""
+    arrival = table.arrival_ns.copy()
+    for each in routed:
+        if each.route.serve:
+            arrival[each.rows] = served_ns(
+                table.arrival_ns[each.rows], each.route.serve, each.route.wait_s or 0.0
+            )
+    order = np.argsort(arrival, kind="stable")
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    later = replace(table.take(order), arrival_ns=arrival[order])
+    again = [
+        Routed(
+            msgspec.structs.replace(each.route, serve=()),
+            np.sort(place[each.rows]),
+            each.ratios,
+            each.measured,
+        )
+        for each in routed
+    ]
+    found = replay(later, again, situation, workloads)
+    late_s = (arrival - table.arrival_ns) / NS_PER_S
+    return replace(
+        found,
+        where=found.where[place],
+        ttft_s=found.ttft_s[place] + late_s,
+        e2e_s=found.e2e_s[place] + late_s,
+        output_tok=found.output_tok[place],
     )
 
 

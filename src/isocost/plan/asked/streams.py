@@ -44,6 +44,16 @@ class Usage:
         """All input: uncached, read and written."""
         return self.input_tok + self.cached_tok + self.cache_write_tok
 
+    def moved(self, served: Floats) -> Usage:
+        """The same total, spread over the hours as ``served`` (168,), work over the mean hour's, says."""
+        return Usage(
+            float(self.requests.mean()) * served,
+            float(self.input_tok.mean()) * served,
+            float(self.cached_tok.mean()) * served,
+            float(self.cache_write_tok.mean()) * served,
+            float(self.output_tok.mean()) * served,
+        )
+
     def scaled(self, keep: Floats | float) -> Usage:
         """Each hour times ``keep``."""
         return Usage(

@@ -44,6 +44,8 @@ DERATE = 0.85
 PERCENTILE = 95.0
 MANY_GPUS = 1000.0
 """Accelerators over which the people whom each takes are averaged."""
+LATER_FRAC = 0.002
+"""What putting work off must save at least, as a share of the plan, to be worth its queue."""
 POOLS_MOST = 4
 POOLS_TABULATED = 6
 """Pools that a mix may draw on, and that replay tabulates: by the closed form the rest cost more."""
@@ -113,8 +115,7 @@ def build(prepared: Prepared) -> Built:
     usable = tuple(covering(proven, planned, POOLS_MOST))
     derate: dict[str, float] = {}
     for attempt in range(1, ROUNDS + 1):
-        problem = problem_of(prepared, planned, usable, tables).derated(derate)
-        solution = solve(problem, gap_frac=GAP_FRAC)
+        problem, solution = _solved(prepared, planned, usable, tables, derate)
         draft = _draft(prepared, planned, usable, tables, solution)
         replayed = replay_draft(prepared, draft)
         misses = misses_of(draft, replayed)
@@ -126,6 +127,29 @@ def build(prepared: Prepared) -> Built:
     return Built(
         prepared, planned, kept, options, tables, draft, ledger, solution, problem, replayed, misses, attempt
     )
+
+
+def _solved(
+    prepared: Prepared,
+    cases: Sequence[Case],
+    options: Sequence[PoolOption],
+    tables: Mapping[str, Tabulated],
+    derate: dict[str, float],
+) -> tuple[Problem, Solution]:
+    """The problem and its solution; with work put off where that is cheaper.
+
+    What no plan beats counts plans that put work off.
+    """
+    problem = problem_of(prepared, cases, options, tables).derated(derate)
+    solution = solve(problem, gap_frac=GAP_FRAC)
+    later = problem_of(prepared, cases, options, tables, waits=True).derated(derate)
+    if not later.wait_h or not options:
+        return problem, solution
+    put_off = solve(later, gap_frac=GAP_FRAC)
+    bound = min(solution.bound_usd, put_off.bound_usd)
+    if put_off.usd_per_month < solution.usd_per_month * (1.0 - LATER_FRAC):
+        return later, replace(put_off, bound_usd=min(bound, put_off.usd_per_month))
+    return problem, replace(solution, bound_usd=bound)
 
 
 def pool_bound(built: Built) -> float:
@@ -160,15 +184,23 @@ def problem_of(
     tables: Mapping[str, Tabulated],
     *,
     proven: bool = True,
+    waits: bool = False,
 ) -> Problem:
-    """The problem as arrays. ``proven=False`` lets pools serve what only their quality evidence forbids."""
+    """The problem as arrays. ``proven=False`` lets pools serve what only their quality evidence forbids.
+
+    ``waits``: work that may wait may be put off by whole hours, at a load in proportion to its demand.
+    """
     shape = (len(cases), len(options), WEEK_H)
     api = np.full((len(cases), WEEK_H), np.nan)
     load = np.full(shape, np.nan)
+    wait_h = tuple(int((case.ask.wait_s or 0.0) // SECONDS_PER_H) for case in cases)
     for s, case in enumerate(cases):
         if case.best is not None:
             api[s] = case.best.usd_per_h
         requests = case.stream.usage.requests * (1.0 - case.cache_hit_frac) * case.stream.peak
+        if waits and wait_h[s]:
+            mean = case.stream.usage.requests * (1.0 - case.cache_hit_frac)
+            requests = mean * (requests.sum() / mean.sum() if mean.sum() > 0 else 1.0)
         for p, option in enumerate(options):
             why_not = option.fits[case.stream.id].why_not
             if not why_not or (not proven and why_not.startswith("quality")):
@@ -202,6 +234,7 @@ def problem_of(
     most_kg = prepared.request.limits.carbon_kg_per_month
     return Problem(
         prepared.weight_h, api, load, np.zeros(shape), tuple(pools), max(0.0, fixed), spare, spot, ids,
+        wait_h=wait_h if waits and any(wait_h) else (),
         most_kg=INF if most_kg is None else most_kg,
     )  # fmt: skip
 
@@ -248,6 +281,9 @@ def _draft(
             for k, option in enumerate(options)
             if solution.runs[k] and solution.pool_frac[s, k].any()
         }
+        served = None if solution.served is None else solution.served[s]
+        if served is not None and np.isfinite(served).all() and fracs:
+            case = case.put_off(served)
         servings.append(Serving(case, case.best, fracs, bool(case.cache_hit_frac.any())))
     used = tuple(o for k, o in enumerate(options) if solution.runs[k])
     overflow = {

@@ -129,6 +129,7 @@ def _route(servings: Sequence[Serving]) -> Route:
         first.api.id if first is not None and any(s.pool_frac for s in servings) else "",
         case.ask.wait_s,
         case.stream.provider,
+        () if case.served is None else tuple(round(float(x), ROUND) for x in case.served),
     )
 
 

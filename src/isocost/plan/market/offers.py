@@ -109,6 +109,11 @@ class Offer:
         """Dollars a month."""
         return float(self.usd_per_h @ weight_h)
 
+    def moved(self, served: Floats) -> Offer:
+        """The same with its work served in other hours: (168,) over the mean hour's."""
+        parts = tuple(replace(part, usage=part.usage.moved(served)) for part in self.parts)
+        return replace(self, parts=parts, usd_per_h=float(self.usd_per_h.mean()) * served)
+
     def scaled(self, share: Floats) -> Offer:
         """The same for a share of each hour: (168,)."""
         parts = tuple(replace(part, usage=part.usage.scaled(share)) for part in self.parts)
@@ -130,11 +135,22 @@ class Case:
     offers: tuple[Offer, ...] = ()
     part: Floats | None = None
     """The share of each of the stream's hours that this case stands for, (168,); ``None`` for all of it."""
+    served: Floats | None = None
+    """Work served in each hour over the mean hour's, where it is put off: (168,)."""
 
     @property
     def best(self) -> Offer | None:
         """The cheapest offer that nothing speaks against."""
         return next((offer for offer in self.offers if not offer.why_not), None)
+
+    def put_off(self, served: Floats) -> Case:
+        """The same, its work served in other hours: (168,) over the mean hour's."""
+        stream = replace(self.stream, usage=self.stream.usage.moved(served))
+        offers = tuple(offer.moved(served) for offer in self.offers)
+        hit = float(self.cache_hit_frac @ self.stream.usage.requests / self.stream.usage.requests.sum())
+        return replace(
+            self, stream=stream, offers=offers, served=served, cache_hit_frac=np.full_like(served, hit)
+        )
 
     def with_offers(self, offers: list[Offer], weight_h: Floats) -> Case:
         """The same with offers, cheapest first (ties: fewer words, by name)."""
@@ -319,6 +335,7 @@ class Market:
             usage = self._usage(case, cached, low / ratio_in, None if high is None else high / ratio_in)
             if usage is not None:
                 mine = usage if case.part is None else usage.scaled(case.part)
+                mine = mine if case.served is None else mine.moved(case.served)
                 parts.append(Priced(prices, converted(mine, ratio_in, ratio_out)))
         return tuple(parts)
 

@@ -29,7 +29,15 @@ from isocost.plan.solve.one_pool import (
 )
 from isocost.plan.solve.prices import STEP_H, bound_at, weekly
 from isocost.plan.solve.problem import Floats, PoolChoice, Problem, Solution, cost_of, emitted_kg
-from isocost.plan.solve.programme import Programme, decode, encode, programme, reach_of, served_later
+from isocost.plan.solve.programme import (
+    Programme,
+    decode,
+    encode,
+    programme,
+    reach_of,
+    served_in,
+    served_later,
+)
 
 CLOSED_MOST, REPLICAS_MOST = 1600, 40
 """Whole-numbered columns and replicas up to which branch and bound closes what decomposition leaves open."""
@@ -371,11 +379,12 @@ def _coupled(problem: Problem, gap_frac: float, nodes: int) -> Solution:
             continue
         running = laid.columns.high
         keep = tuple(k for k in range(count) if np.concatenate(running)[laid.index.runs[k]] > 0)
-        placed = served_later(laid, relaxed.values) if any(problem.wait_h) else problem
+        moved = served_in(laid, relaxed.values) if any(problem.wait_h) else None
+        placed = problem if moved is None else served_later(laid, moved)
         per_kg = 0.0 if laid.index.kg < 0 else max(0.0, -float(relaxed.prices[laid.index.kg]))
         made = _within_kg(placed, keep, per_kg, gap_frac, nodes)
         if made is not None and (found is None or made.usd_per_month < found.usd_per_month):
-            found = made
+            found = replace(made, served=moved)
     if found is None:
         raise Infeasible(
             f"no plan stays within {problem.most_kg:g} kg of CO2e",

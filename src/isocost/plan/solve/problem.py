@@ -116,7 +116,8 @@ class Solution:
 
     ``pool_frac`` (S, P, H): share of a stream's hour on each pool; the rest goes to its API.
     ``reserved`` (P,), ``on_demand`` and ``spot`` (P, H): replicas rented beside the held ones.
-    ``bound_usd`` is a proven lower bound of ``usd_per_month``.
+    ``bound_usd`` is a proven lower bound of ``usd_per_month``. ``served`` (S, H): work served in an hour over
+    the mean hour's, of streams whose work was put off; NaN of all others, ``None`` where nothing was.
     """
 
     usd_per_month: float
@@ -127,6 +128,7 @@ class Solution:
     spot: Ints
     held: Ints
     runs: npt.NDArray[np.bool_]
+    served: Floats | None = None
 
     @property
     def gap_frac(self) -> float:

@@ -273,11 +273,10 @@ def decode(programme: Programme, values: Floats) -> Solution:
     )
 
 
-def served_later(programme: Programme, values: Floats) -> Problem:
-    """The problem with each waiting stream's work in the hours that a solution serves it in."""
+def served_in(programme: Programme, values: Floats) -> Floats:
+    """Work served in each hour over the mean hour's, of streams that wait, NaN of others: (S, H)."""
     problem, index = programme.problem, programme.index
-    demand = programme.demand
-    moved = np.ones_like(demand)
+    moved = np.full_like(programme.demand, np.nan)
     for s, wait in enumerate(problem.wait_h):
         if not wait:
             continue
@@ -286,6 +285,12 @@ def served_later(programme: Programme, values: Floats) -> Problem:
             if index.frac[s, p, 0] >= 0:
                 served += values[index.frac[s, p]]
         moved[s] = np.maximum(served, 0.0)
+    return moved
+
+
+def served_later(programme: Programme, moved: Floats) -> Problem:
+    """The problem with each waiting stream's work in the hours that it is served in."""
+    problem, demand = programme.problem, programme.demand
     load, api, use = problem.load_per_h.copy(), problem.api_usd_per_h.copy(), problem.pool_usd_per_h.copy()
     for s, wait in enumerate(problem.wait_h):
         if not wait:

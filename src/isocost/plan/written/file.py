@@ -63,6 +63,7 @@ def dumps(plan: PlanFile) -> str:
             {
                 **_known({"workload": r.workload, "model": r.model, "provider": r.provider or None}),
                 **_known({"cache": r.cache or None, "fallback": r.fallback or None, "wait_s": r.wait_s}),
+                **({"serve": _runs(r.serve)} if r.serve else {}),
                 "share": [{"deployment": s.deployment, "frac": _runs(s.frac)} for s in r.shares],
             }
             for r in plan.routes
@@ -91,7 +92,8 @@ def loads(text: str, where: str = "plan.toml") -> PlanFile:
             )
         routes = [
             {
-                **{name: value for name, value in route.items() if name != "share"},
+                **{name: value for name, value in route.items() if name not in ("share", "serve")},
+                **({"serve": _list(route["serve"], float, (168,))} if "serve" in route else {}),
                 "shares": [
                     {**share, "frac": _list(share["frac"], float, (1, 168))} for share in route["share"]
                 ],
