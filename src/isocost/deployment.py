@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import msgspec
@@ -122,9 +123,26 @@ def cache_rule(catalog_at: CatalogAt, api: Api) -> CacheRule | None:
     prices = unit_prices(catalog_at, api, 0)
     if life is None or prices is None or not prices.caches:
         return None
-    least = catalog_at.find(f"provider/{api.provider}", "cache_min_tok")
-    least_tok = 0.0 if least is None else float(least.value)
-    return CacheRule(float(life.value), least_tok, prices.cache_write_usd > prices.input_usd)
+    least_tok = least_cached_tok(catalog_at, offering_of(catalog_at, api.subject))
+    return CacheRule(float(life.value), float(least_tok), prices.cache_write_usd > prices.input_usd)
+
+
+def least_cached_tok(catalog_at: CatalogAt, offering: Offering) -> int:
+    """The shortest prefix that a provider's prompt cache keeps for a model; 0 where none is known.
+
+    A rule for the model goes before the provider's own; who resells Claude keeps Anthropic's.
+    """
+    name = offering.subject.split("/", 2)[2].lower()
+    best: Fact | None = None
+    for fact in catalog_at.each(f"provider/{offering.provider}", "cache_min_tok"):
+        pattern = fact.when.partition("model=")[2].lower()
+        if fact.subject != f"provider/{offering.provider}" or (pattern and not fnmatchcase(name, pattern)):
+            continue
+        if best is None or len(fact.when) > len(best.when):
+            best = fact
+    if best is None and "claude" in name and offering.provider != "anthropic":
+        return least_cached_tok(catalog_at, Offering(offering.subject, "anthropic", offering.serves))
+    return 0 if best is None else int(float(best.value))
 
 
 def offering_of(catalog_at: CatalogAt, subject: str) -> Offering:

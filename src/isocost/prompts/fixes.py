@@ -8,13 +8,14 @@ from typing import NamedTuple
 import numpy as np
 
 from isocost.catalog.names import Offering
+from isocost.deployment import least_cached_tok
 from isocost.prompts.breaks import Break, Mended, breaks
 from isocost.prompts.naming import Span, span
 from isocost.prompts.pieces import I64
 from isocost.prompts.price import Floats, Prices, per_month
 from isocost.prompts.result import Band, Found
 from isocost.prompts.sent import Sent, prefixes, taken
-from isocost.prompts.ways import CacheWay, cache_ways, least_tok
+from isocost.prompts.ways import CacheWay, cache_ways
 from isocost.prompts.words import Words, words
 from isocost.replay.prefix import Blocks
 from isocost.replay.reuse import kept
@@ -124,7 +125,7 @@ def _told(
     for way in ways:
         if offering is None or way.stored or not way.serves(offering) or not np.isfinite(plain).all():
             continue
-        least = least_tok(sent.catalog.at(sent.on), offering)
+        least = least_cached_tok(sent.catalog.at(sent.on), offering)
 
         def cost(
             prompts: Blocks, which: int, way: CacheWay = way, least: int = least

@@ -8,12 +8,13 @@ import numpy as np
 
 from isocost.catalog.names import Offering, resolve
 from isocost.catalog.prices import rates
+from isocost.deployment import least_cached_tok
 from isocost.errors import UnknownModel
 from isocost.prompts.pieces import I64
 from isocost.prompts.price import Floats, Prices, per_month
 from isocost.prompts.result import Band, CacheCost, Lives, Reread
 from isocost.prompts.sent import Sent
-from isocost.prompts.ways import CacheWay, cache_ways, least_tok
+from isocost.prompts.ways import CacheWay, cache_ways
 from isocost.replay.prefix import Blocks, infinite, time_to_live
 from isocost.replay.reuse import Kept, Life, kept, stored
 from isocost.trace.schema import NS_PER_S
@@ -119,7 +120,7 @@ class _Stream(NamedTuple):
         if way.stored and (at_rest := self._stored_at(way, self.today)) is not None:
             read, written = at_rest[0]
             return Kept(read[self.of_model[1]], written[self.of_model[1]])
-        return self._keep(way, 0, least_tok(self.sent.catalog.at(self.sent.on), self.today))
+        return self._keep(way, 0, least_cached_tok(self.sent.catalog.at(self.sent.on), self.today))
 
     def _arrival(self) -> I64:
         return self.sent.table.arrival_ns[self.of_model[0]]
@@ -152,7 +153,7 @@ class _Stream(NamedTuple):
         offering = self.today if own else _named(self.sent, way.offering)
         if offering is None:
             return None
-        least = least_tok(self.sent.catalog.at(self.sent.on), offering)
+        least = least_cached_tok(self.sent.catalog.at(self.sent.on), offering)
         other = None if own else offering
         now, hold = self._keep(way, 0, least), 0.0
         if way.stored:
@@ -282,5 +283,5 @@ def _stored(
         return None
     saves_usd = (meters["input"].fusd - meters["cache_read"].fusd) / 1e15
     read, usd = stored(prompts, arrival, life.life_s, saves_usd, float(price.value) / 1e6)
-    read = np.where(read >= least_tok(at, offering), np.minimum(read, whole), 0)
+    read = np.where(read >= least_cached_tok(at, offering), np.minimum(read, whole), 0)
     return Kept(read, np.zeros(len(read), np.int64)), usd

@@ -37,23 +37,6 @@ class CacheWay(NamedTuple):
         return mine and any(fnmatchcase(name, one) or fnmatchcase(whole, one) for one in self.models)
 
 
-def least_tok(at: CatalogAt, offering: Offering) -> int:
-    """The shortest prefix that a provider keeps for a model; 0 where none is known."""
-    name = offering.subject.split("/", 2)[2].lower()
-    best: Fact | None = None
-    for fact in at.each(f"provider/{offering.provider}", "cache_min_tok"):
-        if fact.subject != f"provider/{offering.provider}":
-            continue
-        pattern = fact.when.partition("model=")[2].lower()
-        if pattern and not fnmatchcase(name, pattern):
-            continue
-        if best is None or len(fact.when) > len(best.when):
-            best = fact
-    if best is None and "claude" in name and offering.provider != "anthropic":
-        return least_tok(at, Offering(offering.subject, "anthropic", offering.serves))
-    return 0 if best is None else int(float(best.value))
-
-
 def cache_ways(at: CatalogAt) -> tuple[CacheWay, ...]:
     """Every way that the catalog knows, in its order."""
     return tuple(_way(at, fact.subject) for fact in at.each("cache/", "title"))

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from isocost.deployment import CacheRule
-from isocost.replay.reuse_kernel import common_tok, held, read_of, sizes
+from isocost.replay.reuse_kernel import common_blocks, common_tok, held, read_of, sizes
 from isocost.trace.kernels import compiled
 from isocost.trace.schema import NS_PER_S, Chunk
 
@@ -180,8 +180,8 @@ ReadWrite = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64] | None]
 def provider_cache(table: Chunk, rows: Rows, block_tok: int, rule: CacheRule) -> ReadWrite | None:
     """Reads and writes of each request at a provider's prompt cache; ``None`` without prefix blocks.
 
-    Prefixes shorter than the cache keeps are not read; where writes cost, all that is not read is
-    written, if the whole is long enough to be kept.
+    Prefixes shorter than the cache keeps are not read. Where writes cost, what was not read is written of
+    the part that another of these requests shares: whoever marks what is to be kept marks no more than that.
     """
     reads = prefix_hits(table, rows, block_tok, rule.life_s)
     if reads is None:
@@ -189,5 +189,27 @@ def provider_cache(table: Chunk, rows: Rows, block_tok: int, rule: CacheRule) ->
     reads = np.where(reads >= rule.least_tok, reads, 0)
     if not rule.writes:
         return reads, None
+    shared = _shared_tok(table, rows, block_tok)
+    return reads, np.where(shared >= rule.least_tok, np.maximum(shared - reads, 0), 0)
+
+
+def _shared_tok(table: Chunk, rows: Rows, block_tok: int) -> npt.NDArray[np.int64]:
+    """Tokens of each request's prefix that another of the rows has too: (len(rows),)."""
+    from isocost.replay.prefix import blocks_of
+
     whole = table.input_tok[rows].astype(np.int64)
-    return reads, np.where(whole >= rule.least_tok, whole - reads, 0)
+    assert table.block_offsets is not None
+    assert table.block_ids is not None
+    found = np.empty(len(rows), np.int64)
+    if table.block_ids.dtype == np.int32:
+        numbers = table.block_ids.astype(np.int32, copy=False)
+        visits = np.zeros(int(numbers.max(initial=-1)) + 1, np.int32)
+        where = np.asarray(rows, np.int64)
+        compiled(common_blocks)(table.block_offsets, numbers, where, visits, found)
+        return np.minimum(found * block_tok, whole)
+    prompts = blocks_of(table, rows, whole, block_tok)
+    assert prompts is not None
+    compiled(common_tok)(
+        prompts.offsets, prompts.nodes, prompts.tok, np.zeros(prompts.n_nodes, np.int32), found
+    )
+    return np.minimum(found, whole)

@@ -26,6 +26,20 @@ def common_tok(offsets: I64, nodes: I32, tok: I32, visits: I32, out: I64) -> Non
         out[r] = total
 
 
+def common_blocks(offsets: I64, nodes: I32, rows: I64, visits: I32, out: I64) -> None:
+    """Leading blocks of the prompts of ``rows`` that some other of these rows has too: (rows,)."""
+    for k in range(len(rows)):
+        for j in range(offsets[rows[k]], offsets[rows[k] + 1]):
+            visits[nodes[j]] += 1
+    for k in range(len(rows)):
+        count = 0
+        for j in range(offsets[rows[k]], offsets[rows[k] + 1]):
+            if visits[nodes[j]] < 2:
+                break
+            count += 1
+        out[k] = count
+
+
 def held(
     offsets: I64, nodes: I32, arrival_ns: I64, life_ns: int, last: I64, reads: I32, held_ns: I64
 ) -> None:  # fmt: skip
