@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from isocost.policy import Attempt, Request, View
-from isocost.policy.router import Weights, score
+from isocost.policy.router import FORM, Weights, score
 from isocost.policy.rules import Accept, Cascade, First, Guard, Policies, Recover, Router, Rule, Shape, Sticky
 
 CALLS = 5_000
@@ -42,7 +42,10 @@ def main() -> None:
     tried = [Attempt("cache", "missed"), Attempt("a", "served", 0), Attempt("b", "served", 1)]
     view = View(10.0)
     vocabulary = {f"{a} {b}": 0.01 for a in WORDS for b in WORDS} | dict.fromkeys(WORDS, 0.02)
-    weights = Weights(0.1, 0.01, vocabulary, dict.fromkeys(vocabulary, 2.0), dict.fromkeys(tasks, 0.01))
+    weights = Weights(
+        0.1, vocabulary, dict.fromkeys(vocabulary, 2.0), dict.fromkeys(tasks, 0.01),
+        ((1.0, 1.0, 0.01, 0.01, 0.01, 0.01),) * len(FORM),
+    )  # fmt: skip
     texts = [" ".join(WORDS[(i * 7 + k) % len(WORDS)] for k in range(100)) for i in range(50)]
     long = " ".join(texts)[:40_000]
     for name, run in {

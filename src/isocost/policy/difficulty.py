@@ -1,38 +1,47 @@
-"""Fit a score of how much each question gains from the strong model: ridge on words, length and task."""
+"""Fit a score of how much each question gains from the strong model: ridge on words, form and task."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from isocost.policy.agree import Chosen, Part, chosen
 from isocost.policy.outcomes import Floats, Ints
-from isocost.policy.router import Weights, terms
+from isocost.policy.router import FAR, Weights, form, terms
 
 _STIFF = 6.0
 """Ridge penalty; rows are of unit length."""
 _TASK = 0.4
 """How long a task stands beside the words, which are of unit length."""
+_STIFF_ALONE = 50.0
+"""Ridge penalty of the form where it is fitted by itself, features one standard deviation long."""
 _ROUNDS = 60
-_LENGTHS = (0.0, 0.5, 1.0)
-"""Weights of the length against that of the words that are tried, in standard deviations."""
-_FOLDS = 4
+_FORM = 0.35
+"""How long a feature of the form of one standard deviation stands beside the words."""
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Terms of texts as sparse rows: entry k is ``value[k]`` in row ``row[k]`` and column ``column[k]``."""
+    """Terms of texts as sparse rows: entry k is ``value[k]`` in row ``row[k]`` and column ``column[k]``;
+    ``form`` (n, features) as :data:`isocost.policy.router.FORM` names them."""
 
     row: Ints
     column: Ints
     value: Floats
     names: tuple[str, ...]
-    length: Floats
+    form: Floats
 
     def __len__(self) -> int:
-        return len(self.length)
+        return len(self.form)
+
+    @property
+    def length(self) -> Floats:
+        """Logarithm of the characters of each text (n,)."""
+        return np.asarray(self.form[:, 0], dtype=np.float64)
 
 
 def corpus(texts: Sequence[str]) -> Corpus:
@@ -52,31 +61,35 @@ def corpus(texts: Sequence[str]) -> Corpus:
     place = np.cumsum(keep) - 1
     column = np.array(columns, dtype=np.int64)
     use = keep[column] if len(column) else np.zeros(0, dtype=np.bool_)
-    length = np.log1p(np.array([len(text) for text in texts], dtype=np.float64))
     return Corpus(
         np.array(rows, dtype=np.int64)[use],
         place[column[use]],
         np.array(values)[use],
         tuple(name for name, kept in zip(names, keep, strict=True) if kept),
-        length,
+        np.array([form(text) for text in texts], dtype=np.float64).reshape(len(texts), -1),
     )
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A linear score of a corpus' columns: weights (columns,), rarity (columns,), task (tasks,), length,
-    base."""
+    """A linear score of a corpus' columns: weights (columns,), rarity (columns,), task (tasks,), base; of the
+    form mean, spread, weight and weight of the square, the latter two again for tasks that were not ``seen``
+    (tasks,) (features, 6)."""
 
     words: Floats
     rarity: Floats
     task: Floats
-    length: float
+    seen: npt.NDArray[np.bool_]
+    form: Floats
     base: float
 
     def scores(self, read: Corpus, task: Ints) -> Floats:
-        """The score of every row; a task that was not seen adds nothing."""
-        of_task = np.append(self.task, 0.0)[np.minimum(task, len(self.task))]
-        found = self.base + _of_words(self, read) + self.length * read.length + of_task
+        """The score of every row; of a task that was not seen the form says more."""
+        place = np.minimum(task, len(self.task))
+        of_task, seen = np.append(self.task, 0.0)[place], np.append(self.seen, False)[place]
+        away = _away(read.form, self.form)
+        known, other = (away @ self.form[:, k] + (away * away) @ self.form[:, k + 1] for k in (2, 4))
+        found = self.base + _of_words(self, read) + np.where(seen, known, other) + of_task
         return np.asarray(found, dtype=np.float64)
 
     def weights(self, read: Corpus, tasks: Sequence[str]) -> Weights:
@@ -85,11 +98,16 @@ class Fitted:
         names = [name for name, kept in zip(read.names, used, strict=True) if kept]
         return Weights(
             self.base,
-            self.length,
             dict(zip(names, self.words[used].tolist(), strict=True)),
             dict(zip(names, self.rarity[used].tolist(), strict=True)),
-            {name: value for name, value in zip(tasks, self.task.tolist(), strict=False) if value},
+            {name: float(self.task[k]) for k, name in enumerate(tasks) if self.seen[k]},
+            msgspec.convert(self.form.tolist(), tuple[tuple[float, float, float, float, float, float], ...]),
         )
+
+
+def _away(form: Floats, fitted: Floats) -> Floats:
+    """Features in standard deviations from their mean, the far ones cut."""
+    return np.asarray(np.clip((form - fitted[:, 0]) / fitted[:, 1], -FAR, FAR), dtype=np.float64)
 
 
 def _of_words(fitted: Fitted, read: Corpus) -> Floats:
@@ -99,31 +117,75 @@ def _of_words(fitted: Fitted, read: Corpus) -> Floats:
     return np.asarray(total / np.sqrt(np.maximum(square, 1e-12)), dtype=np.float64)
 
 
-def fit(read: Corpus, gain: Floats, task: Ints, tasks: int, rows: Ints, unseen: bool = False) -> Fitted:
+def fit(read: Corpus, gain: Floats, task: Ints, tasks: int, rows: Ints) -> Fitted:
     """A score of ``gain`` (n,), the strong model's quality less the cheap one's, learned on ``rows``.
 
-    How much the length counts is chosen on held-out folds of ``rows``: folds of whole tasks where the score
-    is for tasks that are not ``rows``'s (``unseen``), else of questions.
+    Ridge, by conjugate gradients on the normal equations; the columns are words, tasks, and the features of
+    the form with their squares. For tasks that are not in ``rows`` the form is fitted again by itself, so
+    that it also says what differs between tasks.
     """
-    folds = _folds(task[rows], unseen)
-    share = _LENGTHS[0]
-    if len(np.unique(folds)) > 1:
-        found = np.zeros(len(rows))
-        for fold in range(_FOLDS):
-            inner, outer = rows[folds != fold], folds == fold
-            if outer.any() and len(inner):
-                one = _ridge(read, gain, task, tasks, inner)
-                found[outer] = one.scores(read, task)[rows[outer]]
-        words, length = _standard(found), _standard(read.length[rows])
-        share = max(_LENGTHS, key=lambda each: gained(words + each * length, gain[rows]))
-    whole = _ridge(read, gain, task, tasks, rows)
-    if not share:
-        return whole
-    spread = float(np.std(whole.scores(read, task)[rows]))
-    slope = share * spread / max(1e-9, float(np.std(read.length[rows])))
-    return Fitted(
-        whole.words, whole.rarity, whole.task, slope, whole.base - slope * float(read.length[rows].mean())
+    n, width = len(read), len(read.names)
+    mine = np.zeros(n, dtype=np.bool_)
+    mine[rows] = True
+    use = mine[read.row]
+    row, column = read.row[use], read.column[use]
+    found = np.bincount(column, minlength=width)
+    rarity = np.where(found > 1, np.log((len(rows) + 1) / (found + 1)) + 1.0, 0.0)
+    value = read.value[use] * rarity[column]
+    size = np.sqrt(np.maximum(np.bincount(row, value * value, n), 1e-12))
+    value = value / size[row]
+    known = np.bincount(task[rows][task[rows] < tasks], minlength=tasks) > 0
+    seen = mine & (task < tasks)
+    spread = read.form[rows].std(axis=0)
+    scale = np.stack([read.form[rows].mean(axis=0), np.where(spread > 1e-9, spread, 1.0)], axis=1)
+    away = _away(read.form[rows], scale)
+    centre = (away * away).mean(axis=0)
+    shape = _FORM * np.concatenate([away, away * away - centre], axis=1)
+    base = float(gain[rows].mean())
+    target = np.where(mine, gain - base, 0.0)
+
+    def times(w: Floats) -> Floats:
+        out = np.asarray(np.bincount(row, value * w[column], n), dtype=np.float64)
+        out[seen] += _TASK * w[width + task[seen]]
+        out[rows] += shape @ w[width + tasks :]
+        return out
+
+    def back(u: Floats) -> Floats:
+        words = np.bincount(column, value * u[row], width)
+        return np.concatenate([words, _TASK * np.bincount(task[seen], u[seen], tasks), u[rows] @ shape])
+
+    weights = _solved(times, back, target)
+    of_form = (_FORM * weights[width + tasks :]).reshape(2, -1)
+    alone = np.linalg.solve(
+        shape.T @ shape + _FORM**2 * _STIFF_ALONE * np.eye(shape.shape[1]), shape.T @ target[rows]
     )
+    of_form = np.concatenate([of_form, (_FORM * alone).reshape(2, -1)])
+    # Squares were fitted from their mean; a task that was seen takes up what the two fits differ by there.
+    lift = float(centre @ (of_form[3] - of_form[1]))
+    of_task = np.where(known, _TASK * weights[width : width + tasks] + lift, 0.0)
+    return Fitted(
+        weights[:width], rarity, of_task, known, np.concatenate([scale, of_form.T], axis=1),
+        base - float(centre @ of_form[3]),
+    )  # fmt: skip
+
+
+def _solved(times: Callable[[Floats], Floats], back: Callable[[Floats], Floats], target: Floats) -> Floats:
+    """Ridge weights of ``target`` by conjugate gradients: ``times`` and ``back`` are the columns and their
+    transpose."""
+    rest = back(target)
+    weights, step = np.zeros(len(rest)), rest.copy()
+    size_now = start = float(rest @ rest)
+    for _ in range(_ROUNDS):
+        if size_now <= 1e-6 * start or start == 0.0:
+            break
+        image = back(times(step)) + _STIFF * step
+        length = size_now / float(step @ image)
+        weights = weights + length * step
+        rest = rest - length * image
+        size_next = float(rest @ rest)
+        step = rest + size_next / size_now * step
+        size_now = size_next
+    return weights
 
 
 def gained(score: Floats, gain: Floats) -> float:
@@ -166,62 +228,7 @@ def rows_of(read: Corpus, rows: Ints) -> Corpus:
     place = np.full(len(read), -1, dtype=np.int64)
     place[rows] = np.arange(len(rows))
     use = place[read.row] >= 0
-    return Corpus(place[read.row[use]], read.column[use], read.value[use], read.names, read.length[rows])
-
-
-def _standard(values: Floats) -> Floats:
-    return np.asarray((values - values.mean()) / max(1e-9, float(values.std())), dtype=np.float64)
-
-
-def _folds(task: Ints, whole: bool) -> Ints:
-    """Fold of each row, from its place alone: neither chance nor outcomes enter."""
-    if whole:
-        different = np.unique(task)
-        order = np.random.default_rng(len(task)).permutation(len(different))
-        return np.asarray(order[np.searchsorted(different, task)] % _FOLDS, dtype=np.int64)
-    return np.arange(len(task), dtype=np.int64) % _FOLDS
-
-
-def _ridge(read: Corpus, gain: Floats, task: Ints, tasks: int, rows: Ints) -> Fitted:
-    """Conjugate gradients on the normal equations; the columns are words, then tasks."""
-    n, width = len(read), len(read.names)
-    mine = np.zeros(n, dtype=np.bool_)
-    mine[rows] = True
-    use = mine[read.row]
-    row, column = read.row[use], read.column[use]
-    found = np.bincount(column, minlength=width)
-    rarity = np.where(found > 1, np.log((len(rows) + 1) / (found + 1)) + 1.0, 0.0)
-    value = read.value[use] * rarity[column]
-    size = np.sqrt(np.maximum(np.bincount(row, value * value, n), 1e-12))
-    value = value / size[row]
-    seen = mine & (task < tasks)
-    base = float(gain[rows].mean())
-    target = np.where(mine, gain - base, 0.0)
-
-    def times(w: Floats) -> Floats:
-        out = np.asarray(np.bincount(row, value * w[column], n), dtype=np.float64)
-        out[seen] += _TASK * w[width + task[seen]]
-        return out
-
-    def back(u: Floats) -> Floats:
-        words = np.bincount(column, value * u[row], width)
-        return np.concatenate([words, _TASK * np.bincount(task[seen], u[seen], tasks)])
-
-    weights = np.zeros(width + tasks)
-    rest = back(target)
-    step = rest.copy()
-    size_now = start = float(rest @ rest)
-    for _ in range(_ROUNDS):
-        if size_now <= 1e-6 * start or start == 0.0:
-            break
-        image = back(times(step)) + _STIFF * step
-        length = size_now / float(step @ image)
-        weights = weights + length * step
-        rest = rest - length * image
-        size_next = float(rest @ rest)
-        step = rest + size_next / size_now * step
-        size_now = size_next
-    return Fitted(weights[:width], rarity, _TASK * weights[width:], 0.0, base)
+    return Corpus(place[read.row[use]], read.column[use], read.value[use], read.names, read.form[rows])
 
 
 def bars(score: Floats, count: int = 19) -> Floats:

@@ -327,7 +327,7 @@ def _ranked(data: _Set, whole: Part) -> tuple[dict[str, float], int]:
             score = np.zeros(len(gain))
             for k in range(5):
                 rows = np.flatnonzero(fold != k)
-                found = fit(read, gain, task, tasks, rows, unseen=True).scores(read, task)
+                found = fit(read, gain, task, tasks, rows).scores(read, task)
                 score[fold == k] = found[fold == k] - found[rows].mean()
             out["unseen_tasks"].append(gained(score, gain))
         out["length_alone"] = [gained(read.length, gain)]
