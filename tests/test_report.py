@@ -23,7 +23,7 @@ from isocost.report.charts.breakeven import at, sliders
 from isocost.report.charts.waterfall import steps
 
 CASES = Path(__file__).parent / "cases" / "report"
-ORDER = ["isoquant", "breakeven", "frontier", "hours", "waterfall", "tornado", "band"]
+ORDER = ["isoquant", "breakeven", "frontier", "latency", "hours", "waterfall", "tornado", "band"]
 
 
 def case(name: str) -> PlanResult:
@@ -75,8 +75,8 @@ def page(html: str) -> Page:
 def test_reading_order(page: Page) -> None:
     assert page.ids() == [
         "plan",
-        *["isoquant", "breakeven", "frontier", "hours", "waterfall", "pillars", "tornado", "band"],
-        *["limits", "unproven", "facts", "trace", "next"],
+        *["isoquant", "breakeven", "turns", "frontier", "latency", "hours", "waterfall", "pillars"],
+        *["tornado", "band", "cheapest", "limits", "unproven", "facts", "trace", "next"],
     ]
 
 
@@ -329,7 +329,7 @@ def test_a_plan_without_replicas(support: PlanResult) -> None:
         hours=replace(support.hours, replicas=[[0] * 168] * 4, idle_frac=[[0.0] * 168] * 4),
     )
     found = report.charts(bought)
-    assert list(found) == ["frontier", "hours", "waterfall", "tornado", "band"]
+    assert list(found) == ["frontier", "latency", "hours", "waterfall", "tornado", "band"]
     assert "nothing is rented by the hour" in found["hours"].title
     text = Page(report.render(bought)).text
     assert "so there is no mix to draw" in text

@@ -69,7 +69,7 @@ def test_an_unproven_saving_counts_what_comes_with_the_move(outcome: Outcome) ->
 
 def test_the_cost_quality_chart_agrees_with_the_table(outcome: Outcome) -> None:
     table = next(o for o in outcome.result.options if o.option == "api")
-    chart = next(p for p in outcome.result.frontier if p.id == table.label)
+    chart = next(p for p in outcome.result.frontier if p.label == f"today: {table.label}")
     assert chart.usd_per_month == pytest.approx(table.usd_per_month.mid)
 
 

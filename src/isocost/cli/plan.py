@@ -157,7 +157,7 @@ def plan(
             from isocost.report import render
 
             with working("drawing the report"):
-                (stage / "report.html").write_text(render(outcome.result), encoding="utf-8")
+                (stage / "report.html").write_text(render(outcome.result, path), encoding="utf-8")
     names = [str(written.to / name) for name in FILES[: 3 if written.report else 2]]
     if written.memo is not None:
         names.append(str(written.memo))
@@ -165,7 +165,7 @@ def plan(
         from isocost.report import pngs
 
         with working("drawing pictures"), staged(written.png) as stage:
-            names.append(f"{len(pngs(outcome.result, stage))} pictures in {written.png}")
+            names.append(f"{len(pngs(outcome.result, stage, path))} pictures in {written.png}")
     if json:
         return show_json(outcome.result if path is None else {"plan": outcome.result, "path": path})
     from isocost.report.terminal import render as text

@@ -18,10 +18,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from isocost.plan.path.result import PathResult
 from isocost.plan.result import PlanResult
-from isocost.report import palette, sections, words
+from isocost.report import palette, sections, sure, words
 from isocost.report.chart import Absent, Chart
-from isocost.report.charts import BUILDERS
+from isocost.report.charts import AHEAD, BUILDERS
 from isocost.report.charts.breakeven import sliders
 
 VEGALITE = "6.4"
@@ -32,37 +33,39 @@ _BETWEEN_TICKS = re.compile(r"`([^`]+)`")
 _AFTER_MARK = re.compile(r"([/.\[@])")
 
 
-def charts(result: PlanResult) -> dict[str, Chart]:
+def charts(result: PlanResult, path: PathResult | None = None) -> dict[str, Chart]:
     """Every chart that this result supports, by name, in reading order, in light colours.
 
-    ``spec`` is a complete Vega-Lite specification with its title: paste it into any Vega editor.
+    ``path`` adds those of a path over a horizon. ``spec`` is a complete Vega-Lite specification with its
+    title: paste it into any Vega editor.
     """
-    return {name: _in_light(chart) for name, chart in _drawn(result).items()}
+    return {name: _in_light(chart) for name, chart in _drawn(result, path).items()}
 
 
-def pngs(result: PlanResult, folder: Path | str) -> list[Path]:
+def pngs(result: PlanResult, folder: Path | str, path: PathResult | None = None) -> list[Path]:
     """Write each chart as ``<nn>-<name>.png`` (2x, white ground) into ``folder``; the paths written."""
     import vl_convert
 
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     written = []
-    for i, (name, chart) in enumerate(_drawn(result).items(), start=1):
+    for i, (name, chart) in enumerate(_drawn(result, path).items(), start=1):
         svg = vl_convert.vegalite_to_svg(chart.standalone(), vl_version=VEGALITE)
         svg = _with_hatches(svg, palette.hatches(palette.LIGHT))
-        path = target / f"{i:02d}-{name}.png"
-        path.write_bytes(vl_convert.svg_to_png(svg, scale=2.0))
-        written.append(path)
+        file = target / f"{i:02d}-{name}.png"
+        file.write_bytes(vl_convert.svg_to_png(svg, scale=2.0))
+        written.append(file)
     return written
 
 
-def render(result: PlanResult) -> str:
+def render(result: PlanResult, path: PathResult | None = None) -> str:
     """The whole report as one HTML page that reaches for nothing outside itself.
 
-    The same result gives the same bytes. Text from the result is escaped; the page's own policy
+    ``path`` adds what to run quarter by quarter. The same result gives the same bytes. Text from the result
+    is escaped; the page's own policy
     forbids network access and any script but its own two, named by hash.
     """
-    found = {name: build(result) for name, build in BUILDERS.items()}
+    found = _built(result, path)
     drawn = {name: chart for name, chart in found.items() if isinstance(chart, Chart)}
     svgs = {name: Markup(_svg(name, chart)) for name, chart in drawn.items()}
     specs = {name: chart.spec for name, chart in drawn.items()}
@@ -98,15 +101,30 @@ def render(result: PlanResult) -> str:
         facts_said=sections.facts_sentence(result),
         rebuild=sections.rebuild_rows(result),
         basis=sections.basis(result),
+        path=path,
+        signings=[] if path is None else sure.signing_rows(path),
+        rivals=[] if path is None else sure.rival_rows(path),
+        path_worths=[] if path is None else sure.worth_rows(path.worths),
+        odds=sure.odds_rows(result),
+        odds_said=sure.odds_sentence(result),
+        worths=sure.worths(result),
+        worths_said=sure.worths_sentence(result),
         infeasible=result.verdict == "infeasible",
         words=words,
         accent=palette.accent,
     )
 
 
-def _drawn(result: PlanResult) -> dict[str, Chart]:
-    found = {name: build(result) for name, build in BUILDERS.items()}
-    return {name: chart for name, chart in found.items() if isinstance(chart, Chart)}
+def _built(result: PlanResult, path: PathResult | None) -> dict[str, Chart | Absent]:
+    """Every chart, or why it is left out; those of a path first, as its page has them."""
+    found: dict[str, Chart | Absent] = {}
+    if path is not None:
+        found = {name: build(path, result) for name, build in AHEAD.items()}
+    return found | {name: build(result) for name, build in BUILDERS.items()}
+
+
+def _drawn(result: PlanResult, path: PathResult | None) -> dict[str, Chart]:
+    return {name: chart for name, chart in _built(result, path).items() if isinstance(chart, Chart)}
 
 
 def _in_light(chart: Chart) -> Chart:

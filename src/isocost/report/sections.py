@@ -100,7 +100,7 @@ def figures(result: PlanResult) -> list[Figure]:
         Figure(
             "Saving, a month" if saving >= 0 else "More than today, a month",
             at_least + words.usd_short(abs(saving)),
-            f"{at_least}{words.usd_short(abs(saving) * 12)} a year" + share,
+            f"{at_least}{words.usd_short(abs(saving) * 12)} a year{share}{_how_sure(result)}",
             "mix",
         ),
         Figure(
@@ -110,6 +110,13 @@ def figures(result: PlanResult) -> list[Figure]:
             "mix",
         ),
     ]
+
+
+def _how_sure(result: PlanResult) -> str:
+    """In how many scenarios the plan is the cheaper one, where that is known and the plan saves."""
+    if result.sure is None or result.plan_usd.mid >= result.today_usd.mid:
+        return ""
+    return f"; cheaper in {words.sure(result.sure.plan_cheaper_frac)} of scenarios"
 
 
 def _held_under(result: PlanResult, missed: int, unverified: int) -> str:

@@ -70,6 +70,17 @@ def percent(frac: float | None) -> str:
     return DASH if frac is None or not math.isfinite(frac) else units.percent(frac)
 
 
+def sure(frac: float) -> str:
+    """A share of scenarios: never rounded up to all of them, nor down to none.
+
+    >>> sure(0.997), sure(1.0), sure(0.52), sure(0.001), sure(0.0)
+    ('over 99%', '100%', '52%', 'under 1%', '0%')
+    """
+    if 0.995 <= frac < 1.0:
+        return "over 99%"
+    return "under 1%" if 0.0 < frac < 0.005 else percent(frac)
+
+
 def seconds(value: float | None) -> str:
     """A latency in seconds.
 

@@ -24,6 +24,7 @@ from isocost.plan.result import (
     Option,
 )
 from isocost.plan.solve.one_pool import allowed_on, stranded, whole_pool
+from isocost.plan.tell.story import named
 
 MULTIPLES = tuple(4.0 ** (k / 2) for k in range(-6, 11))
 """Volumes of the break-even over today's: a 64th to a thousandfold, two a factor of four."""
@@ -57,7 +58,7 @@ def hours_of(built: Built) -> Hours:
     names = sorted(served, key=lambda name: -float(served[name].sum()))
     return Hours(
         names,
-        names,
+        [named(name) for name in names],
         [cast(Option, options[name]) for name in names],
         [[round(float(x), 3) for x in served[name]] for name in names],
         [[int(x) for x in replicas[name]] for name in names],

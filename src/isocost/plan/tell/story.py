@@ -36,6 +36,20 @@ from isocost.units import percent
 
 SWINGS_MOST = 8
 UNPROVEN_MOST = 3
+WORDS: Mapping[str, str] = {
+    "fte": "people needed ({})",
+    "fte_per_gpu": "people for each accelerator ({})",
+    "fte_per_model": "people for each further model ({})",
+    "usd_per_year": "yearly pay ({})",
+    "loading_ratio": "employer's costs over pay",
+    "month_ratio": "next month's traffic",
+    "launch_weeks": "weeks to launch ({})",
+    "samples_per_month": "answers graded a month",
+    "usd_per_sample": "price of grading an answer",
+    "usd_per_month": "standing charge ({})",
+    "yearly_h": "hours a year ({})",
+}
+"""Attributes as people say them, with what they are of."""
 LOOKED_AT = 24
 """Unproven models whose whole saving is worked out, those that save most tokens first."""
 
@@ -128,9 +142,10 @@ def label(driver: str, at: CatalogAt) -> str:
     subject, _, attribute = driver.split("@")[0].split("[")[0].rpartition(".")
     spec = at.catalog.attributes.get((subject.partition("/")[0], attribute))
     where = subject.partition("/")[2]
+    if attribute in WORDS:
+        return WORDS[attribute].format(where.replace("-", " "))
     words = attribute.replace("_usd_per_mtok", " price").replace("usd_per_gpu_h", "rent of a GPU")
-    words = words.replace("usd_per_year", "yearly pay").replace("fte", "people needed").replace("_", " ")
-    return f"{words} ({where})" if spec else driver
+    return f"{words.replace('_', ' ')} ({where})" if spec else driver
 
 
 def trace_note(built: Built) -> TraceNote:
@@ -326,8 +341,9 @@ def plan_line(built: Built, totals: Totals) -> OptionLine:
     """The plan as a row of the table of options; it is launched when its slowest new part is."""
     found = band(totals.plan, totals.drivers)
     pillars, accounts = totals.plan.usd_by("pillar"), totals.plan.usd_by("account")
-    rows = np.concatenate([serving.case.stream.rows for serving in built.draft.servings])
-    seen = built.replayed.percentile(rows, PERCENTILE)["ttft"]
+    servings = built.draft.servings
+    waited = [serving.case.stream.rows for serving in servings if serving.case.ask.wait_s is None]
+    seen = built.replayed.percentile(np.concatenate(waited), PERCENTILE)["ttft"] if waited else None
     launch = _launch_days(built, built.draft)
     quality = "same model, or not worse on published scores"
     return OptionLine("mix", "plan", "the plan", True, "", found, pillars, accounts, seen, quality, launch)

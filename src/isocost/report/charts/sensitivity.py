@@ -214,6 +214,9 @@ def _band_title(result: PlanResult, feasible: bool) -> str:
     today, plan = result.today_usd, result.plan_usd
     if not feasible:
         return f"Today costs {words.usd_short(today.low)} to {words.usd_short(today.high)} a month"
+    if result.sure is not None and plan.mid < today.mid:
+        share = words.sure(result.sure.plan_cheaper_frac)
+        return f"The plan is cheaper than today in {share} of scenarios: what moves one moves the other"
     if plan.high < today.low:
         return "The plan is cheaper than today across the whole of both 80% bands"
     if plan.mid < today.mid:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from isocost.plan.result import PlanResult
 from isocost.report import words
 from isocost.report.chart import WIDTH, Absent, Chart, Spec, Table, brief, capital, dollars, framed, plain
@@ -11,9 +13,14 @@ TOLERANCE_FRAC = 0.001
 """Levers that miss the difference by more than this share of today's bill get a step that says so."""
 
 
+LEAST_USD = 0.005
+"""Half a cent: a step below it would be printed as nothing, and is left out."""
+
+
 def steps(result: PlanResult) -> list[tuple[str, float]]:
     """The levers in order; the last is what they leave unattributed, where that is not rounding."""
-    found = [(plain(lever.label), lever.delta_usd) for lever in result.levers]
+    found = [(plain(x.label), x.delta_usd) for x in result.levers if abs(x.delta_usd) >= LEAST_USD]
+    found = found or [(plain(x.label), x.delta_usd) for x in result.levers[:1]]
     rest = result.plan_usd.mid - result.today_usd.mid - sum(delta for _, delta in found)
     if abs(rest) > TOLERANCE_FRAC * max(abs(result.today_usd.mid), 1e-9):
         found.append(("not attributed to one lever", rest))
@@ -35,7 +42,7 @@ def waterfall(result: PlanResult) -> Chart | Absent:
         ["Plan", words.usd(result.plan_usd.mid - result.today_usd.mid), words.usd(result.plan_usd.mid)]
     )
     return Chart(
-        title=_title(found, len(result.levers)),
+        title=_title(found),
         subtitle="$ a month: from today's bill to the plan, in the order in which the levers are pulled. "
         "Filled saves, hatched adds.",
         spec=_spec(result, found),
@@ -43,8 +50,8 @@ def waterfall(result: PlanResult) -> Chart | Absent:
     )
 
 
-def _title(found: list[tuple[str, float]], levers: int) -> str:
-    label, delta = min(found[:levers], key=lambda step: (step[1], step[0]))
+def _title(found: list[tuple[str, float]]) -> str:
+    label, delta = min(found, key=lambda step: (step[1], step[0]))
     if delta >= 0:
         return "No lever saves anything here"
     saved = -sum(d for _, d in found if d < 0)
@@ -61,7 +68,7 @@ def _spec(result: PlanResult, found: list[tuple[str, float]]) -> Spec:
     for label, delta in found:
         colour = var("rule") if delta < 0 else hatch(accent("mix"))
         text = f"{'+' if delta > 0 else ''}{words.usd_short(delta)}"
-        rows.append(_row(brief(label, 44), total, total + delta, colour, text, len(rows)))
+        rows.append(_row(brief(label, 76), total, total + delta, colour, text, len(rows)))
         total += delta
     plan = result.plan_usd.mid
     rows.append(_row("Plan", 0.0, plan, accent("mix"), words.usd_short(plan), len(rows)))
@@ -71,7 +78,7 @@ def _spec(result: PlanResult, found: list[tuple[str, float]]) -> Spec:
         "type": "ordinal",
         "title": None,
         "axis": {
-            "labelExpr": "[" + ",".join(_quoted(row["label"]) for row in rows) + "][datum.value]",
+            "labelExpr": "[" + ",".join(_lines(row["label"]) for row in rows) + "][datum.value]",
             "ticks": False,
             "domain": False,
             "labelColor": var("ink"),
@@ -123,6 +130,11 @@ def _spec(result: PlanResult, found: list[tuple[str, float]]) -> Spec:
             ],
         }
     )
+
+
+def _lines(text: str) -> str:
+    """A label in one line or two, as a list of Vega's expression language."""
+    return "[" + ",".join(_quoted(line) for line in textwrap.wrap(text, 40)[:2]) + "]"
 
 
 def _quoted(text: str) -> str:
