@@ -18,8 +18,10 @@ from isocost.units import growth_per_month, tokens, volume_per_month
 
 if TYPE_CHECKING:
     from isocost.catalog import Catalog
+    from isocost.keep.ask import Ask
     from isocost.plan.market.prepare import Request
     from isocost.plan.path import PathAsk
+    from isocost.plan.run import Outcome
     from isocost.trace import Trace
 
 FILES = ("plan.toml", "ledger.parquet", "report.html")
@@ -48,6 +50,13 @@ class Terms:
 
     slo: Annotated[Path | None, Parameter(help="Limits that must hold (docs/limits.md).")] = None
     have: Annotated[Path | None, Parameter(help="GPUs and people already there (docs/limits.md).")] = None
+    keep: Annotated[
+        Path | None,
+        Parameter(help="What stands beside the answers: documents, duties … (docs/keep.md)."),
+    ] = None
+    value: Annotated[
+        Path | None, Parameter(help="Price plans: margin by plan, feature and customer (docs/value.md).")
+    ] = None
     on: Annotated[date | None, Parameter(help="The date of prices (default: the newest).")] = None
     shape: Annotated[
         str, Parameter(help="The week's shape where the log is under a week: office, consumer, flat.")
@@ -65,6 +74,9 @@ class Written:
     memo: Annotated[
         Path | None, Parameter(help="A file for the one page that goes to whoever signs (Markdown).")
     ] = None
+    accounts: Annotated[
+        bool, Parameter(help="Show every account by option, and why it is nil.", negative="")
+    ] = False
     png: Annotated[Path | None, Parameter(help="A folder for the report's charts as pictures.")] = None
 
 
@@ -141,6 +153,8 @@ def plan(
         asked = _asked(ahead)
         with working("planning"):
             outcome = make_plan(request)
+            if terms.value is not None:
+                outcome = _valued(outcome, terms.value)
         path = None
         if asked is not None:
             from isocost.plan.path import make_path
@@ -172,12 +186,27 @@ def plan(
 
     stale = catalog.at(request.on).number("planning/facts", "stale_days")
     show(text(outcome.result, columns(), stale))
+    if written.accounts:
+        from isocost.report.accounts import every
+
+        show("", *every(outcome.result, columns()))
     if path is not None:
         from isocost.report.path import render as ahead_text
 
         show(ahead_text(path, columns()))
     show(f"  Wrote: {', '.join(names)}")
     return None
+
+
+def _valued(outcome: Outcome, file: Path) -> Outcome:
+    """The plan with what price plans bring."""
+    from isocost.plan.run import totals_of
+    from isocost.plan.tell.unit import spent
+    from isocost.value.ask import read
+    from isocost.value.planned import priced
+
+    found = spent(outcome.built, totals_of(outcome).today)
+    return replace(outcome, result=priced(outcome.result, found, read(file)))
 
 
 def _scenario(log: Path | None) -> bool:
@@ -223,6 +252,8 @@ def _from_scenario(catalog: Catalog, path: Path, terms: Terms, ahead: Ahead) -> 
         request = replace(request, limits=read_limits(terms.slo, scenario.workloads))
     if terms.have is not None:
         request = replace(request, have=read_have(terms.have))
+    if terms.keep is not None:
+        request = replace(request, keep=_kept(terms))
     mixed = Ahead(
         ahead.horizon or scenario.horizon, ahead.growth or scenario.growth, ahead.prices or scenario.prices
     )
@@ -285,4 +316,12 @@ def _request(catalog: Catalog, log: Path | None, reading: Reading, terms: Terms)
         have=read_have(terms.have) if terms.have else Have(),
         now=reading.now if log is not None else "",
         shape=terms.shape,
+        keep=_kept(terms),
     )
+
+
+def _kept(terms: Terms) -> Ask | None:
+    """What stands beside the answers, as its file states it."""
+    from isocost.keep.ask import read
+
+    return read(terms.keep) if terms.keep is not None else None

@@ -142,14 +142,19 @@ def bill_per_month(book: Keep, subject: str, ask: Ask) -> float | None:
 
 
 def keep_moving(
-    book: Keep, ask: Ask, model: str, bill_usd_per_year: float | None = None, known: Past | None = None
+    book: Keep,
+    ask: Ask,
+    model: str,
+    bill_usd_per_year: float | None = None,
+    known: Past | None = None,
+    part_frac: float = 1.0,
 ) -> Change:
     """Book the expected cost of moving away, and of rises that are not worth a move.
 
     A model whose end within a year is announced is moved from: its probability is 1. The bill is what
-    the model's answers cost, at list prices where it is not given.
+    the model's answers cost, at list prices where it is not given; ``part_frac`` of the services use it.
     """
-    at = book.at
+    at, services = book.at, ask.services * part_frac
     seen = past(at) if known is None else known
     name = model.removeprefix("api/")
     released, announced = ends(at, name)
@@ -165,7 +170,7 @@ def keep_moving(
     each = book.fact("migration/any", "usd_per_service")
     graded = book.fact("migration/any", "graded_samples")
     grading = book.fact("ops/evaluation", "usd_per_sample")
-    move = ask.services * (each.value + graded.value * grading.value)
+    move = services * (each.value + graded.value * grading.value)
     bill = bill_usd_per_year
     if bill is None:
         bill = book.months() * (bill_per_month(book, f"api/{name}", ask) or 0.0)
@@ -173,10 +178,8 @@ def keep_moving(
     chance = _term(f"retirement/{name}.within a year", retired)
     if retired.mid:
         what = f"moving from {name}, expected"
-        book.add("api-change-risk", what, "service", ask.services * month, chance, each)
-        book.add(
-            "api-change-risk", f"{what}, graded", "sample", ask.services * month, chance, graded, grading
-        )
+        book.add("api-change-risk", what, "service", services * month, chance, each)
+        book.add("api-change-risk", f"{what}, graded", "sample", services * month, chance, graded, grading)
     harm = loss_usd(rises, bill, move) * (1.0 - retired.mid)
     if harm:
         chance = _term("prices/list-maker.rises within a year", rise)

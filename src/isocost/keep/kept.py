@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from isocost.catalog import CatalogAt
-from isocost.keep.ask import OWN, Ask
+from isocost.keep.absent import ANSWERS, of_keeping
+from isocost.keep.ask import Ask
 from isocost.keep.book import Keep, place_of
 from isocost.keep.change import Change, keep_moving
 from isocost.keep.duties import Duty, keep_lawful
@@ -26,7 +27,6 @@ from isocost.ledger import Charge, Ledger
 from isocost.risk import Band, Swing, band, swings
 
 PILLARS = ("deployment", "sustainability")
-ANSWERS = "comes with the answers: isocost plan, isocost price"
 PAY = ".usd_per_year"
 
 
@@ -115,30 +115,9 @@ def _line(book: Keep, account: str, found: Band) -> Line:
 
 def _absent(at: CatalogAt, ask: Ask, booked: frozenset[str]) -> dict[str, str]:
     """Why an account of the two pillars has no amount; every one of them is here or booked."""
-    own = ask.option in OWN
-    documents = "no documents are stated ([knowledge])"
-    reasons = {
-        "pipelines": documents,
-        "vector-database": documents,
-        "egress": "sent by the provider, in the price of its answers",
-        "edge": "nothing runs on devices ([device])",
-        "porting": "nothing leaves CUDA (own.port_to)" if own else "the provider's own",
-        "retraining": "no own model is kept: it is bought as it is",
-        "autonomous-updates": "retraining is by hand (upkeep.automated)" if own else "no own model is kept",
-        "energy": "in the rent (own.on_premises)" if own else "in the price of the answers",
-        "carbon": "no price is set (carbon_usd_per_tonne)",
-        "compliance": "no duty of the catalog applies here",
-        "api-change-risk": "own weights are neither retired nor repriced"
-        if own
-        else "no model is named, and other hosts sell open weights too",
-        "operations-staff": "the people who are there suffice (held_fte)",
+    reasons = of_keeping(ask)
+    return {
+        name: reasons[name].why if name in reasons else ANSWERS
+        for fact in at.each("account/", "pillar")
+        if fact.value in PILLARS and (name := fact.subject.partition("/")[2]) not in booked
     }
-    if ask.option == "selfhost":
-        reasons["autonomous-updates"] = "open weights are run as they are"
-        reasons["retraining"] = "open weights are run as they are"
-    found = {}
-    for fact in at.each("account/", "pillar"):
-        name = fact.subject.partition("/")[2]
-        if fact.value in PILLARS and name not in booked:
-            found[name] = reasons.get(name, ANSWERS)
-    return found

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from isocost.catalog import CatalogAt
 from isocost.fleet import Standing
-from isocost.keep.ask import OWN, Ask, Law, Option, Traffic
+from isocost.keep.ask import OWN, Ask, Option, Traffic
 from isocost.keep.book import Keep
 from isocost.keep.change import Past, keep_moving, past
 from isocost.keep.duties import keep_lawful, keep_reviewing
@@ -27,6 +27,8 @@ from isocost.keep.upkeep import keep_balanced, keep_current, keep_gateway, keep_
 from isocost.ledger import Charge
 from isocost.risk import JOIN, Driver
 
+ANYWHERE = "default"
+"""A region of which nothing is stated: what the catalog holds of places that it does not tell apart."""
 LEAST_REQUESTS = 1e-9
 """Requests of a month without any: no ask has none."""
 
@@ -55,7 +57,7 @@ class Standings:
 
     def __init__(self, at: CatalogAt, ask: Ask | None = None) -> None:
         self.at = at
-        self.ask = Ask(region="default", law=Law(personal_data=True)) if ask is None else ask
+        self.ask = Ask(region=ANYWHERE) if ask is None else ask
         self.drivers: dict[str, Driver] = {}
         self._known: dict[tuple[object, ...], list[Standing]] = {}
         self._past: Past | None = None
@@ -151,14 +153,17 @@ class Standings:
         ask = replace(ask, own=replace(ask.own, gpu=gpu))
         return self._lines(("porting", gpu), "selfhost", lambda book: keep_porting(book, ask))
 
-    def moving(self, name: str, usd_per_month: float) -> list[Standing]:
-        """What a year's risk of a model's end or dearer prices costs a month, where it may be moved from."""
+    def moving(self, name: str, usd_per_month: float, part_frac: float = 1.0) -> list[Standing]:
+        """What a year's risk of a model's end or dearer prices costs a month, where it may be moved from.
+
+        ``part_frac`` of the services use the model, at so many dollars a month.
+        """
         if self._past is None:
             self._past = past(self.at)
         known, ask = self._past, self._of("api")
         yearly = usd_per_month * self.at.number("finance/any", "months_per_year")
-        key = ("moving", name, usd_per_month)
-        return self._lines(key, "api", lambda book: keep_moving(book, ask, name, yearly, known))
+        key = ("moving", name, usd_per_month, part_frac)
+        return self._lines(key, "api", lambda book: keep_moving(book, ask, name, yearly, known, part_frac))
 
     def making(self, volume: Volume, params: float) -> list[Standing]:
         """Making an own small model, spread over its life, and keeping it current: data, training, people."""

@@ -109,6 +109,73 @@ class OptionLine(msgspec.Struct, frozen=True):
     days_to_launch: float | None
 
 
+class Account(msgspec.Struct, frozen=True):
+    """An account of the chart by option, in the order of the result's options, in dollars a month.
+
+    ``None`` is not known, or of an option that nothing serves; ``why`` says why an amount is nil or not
+    known, '' where there is one.
+    """
+
+    id: str
+    pillar: str
+    label: str
+    usd_per_month: list[float | None]
+    why: list[str]
+
+
+class Energy(msgspec.Struct, frozen=True):
+    """Electricity of the answers of a month, what the grid emits for it, and what is counted."""
+
+    kwh_per_month: Band
+    kg_co2e_per_month: Band
+    boundary: str
+
+
+class UnitCost(msgspec.Struct, frozen=True):
+    """A month of a feature or a customer: its requests, and what they cost today and under the plan.
+
+    ``name`` is blank where the log names none. A share of what stands beside the answers is in both.
+    """
+
+    name: str
+    requests_per_month: float
+    today_usd: float
+    plan_usd: float
+    revenue_usd: float | None = None
+
+
+class UnitCosts(msgspec.Struct, frozen=True):
+    """What one interaction costs, and features and customers, the dearest first.
+
+    Of ``customers_count`` customers those that cost most are listed; the dearest tenth of all cause
+    ``top_tenth_frac`` of the cost.
+    """
+
+    requests_per_month: float
+    today_usd: float
+    plan_usd: float
+    features: list[UnitCost]
+    customers: list[UnitCost]
+    customers_count: int
+    top_tenth_frac: float
+    has_beside: bool
+    revenue_usd: float | None = None
+
+
+class PlanMargin(msgspec.Struct, frozen=True):
+    """A price plan on the log's customers: what they bring a month, and cost today and under the plan."""
+
+    name: str
+    customers: int
+    revenue_usd: float
+    today_usd: float
+    plan_usd: float
+    today_margin_frac: float
+    plan_margin_frac: float
+    today_at_a_loss: int
+    plan_at_a_loss: int
+
+
 class Unproven(msgspec.Struct, frozen=True):
     """A cheaper choice that the evidence does not yet allow, and what would settle it."""
 
@@ -361,3 +428,10 @@ class PlanResult(msgspec.Struct, frozen=True):
     """How sure; ``None`` in results of older versions."""
     rates: list[Rate] = []
     """What APIs are asked for in their busiest minute, against limits of usage tiers."""
+    accounts: list[Account] = []
+    """Every account of cost by option; those that are nil or not known say why."""
+    energies: list[Energy | None] = []
+    """Energy and carbon by option; ``None`` where nothing serves, or today's models are not known."""
+    unit_costs: UnitCosts | None = None
+    margins: list[PlanMargin] = []
+    """Price plans on the log's customers, all together last, where prices were given."""

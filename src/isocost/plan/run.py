@@ -18,8 +18,9 @@ from isocost.plan.make.trim import trimmed
 from isocost.plan.market.prepare import Prepared, Request, prepare
 from isocost.plan.rates import rates_of, stuck
 from isocost.plan.result import FrontierPoint, OptionLine, PlanResult, Range, Verdict
-from isocost.plan.tell import curves, odds, story
+from isocost.plan.tell import accounts, curves, odds, story
 from isocost.plan.tell.frontier import frontier
+from isocost.plan.tell.unit import spent, unit_costs
 from isocost.plan.written.file import Basis, PlanFile, dumps
 from isocost.units import money
 
@@ -229,6 +230,9 @@ def _result(
         next=_next(request),
         rebuild=_rebuild(request),
         detail=_detail(totals, at_least),
+        accounts=accounts.table(built, stays, chosen, options),
+        energies=accounts.energies(built, stays, chosen, options),
+        unit_costs=unit_costs(spent(built, totals.today)),
         sure=odds.sure(built, chosen, stays, totals),
     )
 

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from isocost.plan.result import Limit, OptionLine, PlanResult, Rate
+from isocost.report.accounts import OPTIONS, PILLARS, brief
 from isocost.units import count, money, money_range, percent
 
 INDENT = 2
@@ -28,19 +29,8 @@ WIDE = 100
 WIDEST = 110
 """Columns from which the options' bands are shown."""
 
-OPTIONS: Mapping[str, str] = {
-    "today": "today",
-    "api": "API",
-    "hosted": "hosted",
-    "selfhost": "self-hosted",
-    "slm": "small model",
-    "mix": "the plan",
-}
-"""Options of the table of single deployments, as its first column names them."""
 STATUSES: Mapping[str, str] = {"missed": "red", "unverified": "yellow", "held": "green"}
 """What becomes of a limit, worst first, and its colour."""
-PILLARS = (("development", "development"), ("deployment", "deployment"), ("sustainability", "upkeep"))
-"""Pillar id and the word that heads its column."""
 
 
 def render(result: PlanResult, width: int = 100, stale_days: float | None = None) -> Group:
@@ -55,7 +45,7 @@ def render(result: PlanResult, width: int = 100, stale_days: float | None = None
         parts += ["", *_unproven(result, width)]
     parts += ["", *_limits(result, width)]
     if result.options:
-        parts += ["", _in(_options(result, width))]
+        parts += ["", _in(_options(result, width)), *brief(result, width)]
     parts += ["", *_closing(result, width, stale_days)]
     return Group(*parts)
 

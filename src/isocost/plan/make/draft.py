@@ -210,16 +210,26 @@ def standing_of(
 def _moving(lines: Standings, prepared: Prepared, servings: Sequence[Serving]) -> list[Standing]:
     """The risk of each closed model that an API serves: its end, or dearer prices.
 
-    Open weights are sold by others too, so that the end of one host's offer costs next to nothing.
+    A model carries as much of the services as of the requests. Open weights are sold by others too, so
+    that the end of one host's offer costs next to nothing.
     """
     bills: dict[str, float] = {}
+    parts: dict[str, float] = {}
     for serving in servings:
         offer = serving.offer
         if offer is not None and offer.api.option == "api" and serving.api_frac.any():
             name = offer.api.subject.removeprefix("api/")
-            usd = float(offer.usd_per_h * serving.api_frac @ prepared.weight_h)
-            bills[name] = bills.get(name, 0.0) + usd
-    return [line for name, usd in bills.items() for line in lines.moving(name, usd)]
+            share = serving.api_frac * prepared.weight_h
+            bills[name] = bills.get(name, 0.0) + float(offer.usd_per_h @ share)
+            parts[name] = parts.get(name, 0.0) + part_of(prepared, serving.case, share)
+    return [line for name, usd in bills.items() for line in lines.moving(name, usd, parts[name])]
+
+
+def part_of(prepared: Prepared, case: Case, weight_h: Floats) -> float:
+    """Share of all requests that a case has in weighted hours."""
+    requests = case.stream.usage.requests if case.part is None else case.stream.usage.requests * case.part
+    whole = sum(float(one.stream.usage.requests @ prepared.weight_h) for one in prepared.cases)
+    return float(requests @ weight_h) / whole if whole else 0.0
 
 
 def _powered(

@@ -3,13 +3,12 @@
 A stream's tokens are cheapest at its cheapest offer, but each provider brings a review of its terms, each
 kind its people, each new model its launch. Choosing which to use at all is a facility-location problem:
 
-minimise   sum_sk c_sk x_sk + sum_p r_p u_p + d v + sum_o g_o l_o + sum_m e_m z_m
-subject to sum_k x_sk = 1,  x_sk <= u_p(k),  x_sk <= v (hosted k),  x_sk <= l_o(k) (new k),
-           x_sk <= z_m(k) (closed k),  u, v, l, z in {0, 1}
+minimise   sum_sk c_sk x_sk + sum_p r_p u_p + d v + sum_o g_o l_o
+subject to sum_k x_sk = 1,  x_sk <= u_p(k),  x_sk <= v (hosted k),  x_sk <= l_o(k) (new k),  u, v, l in {0, 1}
 
-with c a month of a stream's tokens, r a provider's review, d what hosted weights take in people beyond
-an API, g the launch of something new, and e the risk that a closed model ends. It is small, and HiGHS
-proves its optimum.
+with c a month of a stream's tokens and its part of the risk that a closed model ends, r a provider's
+review, d what hosted weights take in people beyond an API, and g the launch of something new. It is small,
+and HiGHS proves its optimum.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ import numpy as np
 from isocost.fleet import Fleet
 from isocost.keep.standing import usd
 from isocost.plan.make.build import drafted
-from isocost.plan.make.draft import Draft, Serving, regions_of
+from isocost.plan.make.draft import Draft, Serving, part_of, regions_of
 from isocost.plan.market.offers import Case, Offer
 from isocost.plan.market.prepare import Prepared
 from isocost.plan.solve.milp import INF, Columns, Rows, minimise
@@ -121,17 +120,18 @@ def _solved(
     }
     hosted = columns.add(people["hosted"] - people["api"], 1.0, True)
     launch = {kind: columns.add(usd(lines.launch(kind)), 1.0, True) for kind in ("api", "hosted")}
-    # A model's bill moves its risk a little: the solver sees the risk of one that costs next to nothing.
-    closed = sorted({api.subject for api in offered if api.option == "api"})
-    moving = {s: columns.add(usd(lines.moving(s.removeprefix("api/"), 0.0)), 1.0, True) for s in closed}
     x: list[list[int]] = []
-    for offers in choices:
+    for case, offers in zip(cases, choices, strict=True):
         mine = []
+        part = part_of(prepared, case, prepared.weight_h)
         for offer in offers:
-            column = columns.add(offer.usd_per_month(prepared.weight_h), 1.0)
+            month = offer.usd_per_month(prepared.weight_h)
+            if offer.api.option == "api":
+                month += usd(lines.moving(offer.api.subject.removeprefix("api/"), month, part))
+            column = columns.add(month, 1.0)
             mine.append(column)
             needs = [provider[offer.api.provider]]
-            needs += [hosted] if offer.api.option == "hosted" else [moving[offer.api.subject]]
+            needs += [hosted] if offer.api.option == "hosted" else []
             needs += [launch[offer.api.option]] if _fresh(offer, there) else []
             for need in needs:
                 rows.add([(column, 1.0), (need, -1.0)], -INF, 0.0)

@@ -1,0 +1,215 @@
+"""Accounts, unit costs, margins and energy of a plan, for a terminal: in brief, and every account of them."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+
+from rich.console import RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from isocost.plan.result import Account, PlanResult, UnitCost
+from isocost.units import money, percent
+
+OPTIONS: Mapping[str, str] = {
+    "today": "today",
+    "api": "API",
+    "hosted": "hosted",
+    "selfhost": "self-hosted",
+    "slm": "small model",
+    "mix": "the plan",
+}
+"""Options of the table of single deployments, as its first column names them."""
+PILLARS = (("development", "development"), ("deployment", "deployment"), ("sustainability", "upkeep"))
+"""Pillar id and the word that heads its column."""
+INDENT = 2
+LABEL = 10
+"""Columns of a label at the start of a line."""
+FEATURES = 4
+"""Features that the brief names."""
+UNSAID = "not stated"
+"""How the reason begins why an amount is not known."""
+SHORT = 30
+"""Columns of an account's name in the table."""
+
+
+def brief(result: PlanResult, width: int) -> list[RenderableType]:
+    """A few lines under the table of pillars: an answer, who causes it, energy, and what is not counted."""
+    said: list[RenderableType] = []
+    if result.unit_costs is not None and result.verdict != "infeasible":
+        said += _units(result, width)
+    energy = _energy(result)
+    if energy:
+        said.append(_line("energy", energy, width))
+    if result.accounts:
+        said.append(_line("accounts", _counted(result.accounts), width))
+    if result.margins:
+        said += ["", Padding(_margins(result), (0, 0, 0, INDENT), expand=False)]
+    return ["", *said] if said else []
+
+
+def _units(result: PlanResult, width: int) -> list[RenderableType]:
+    costs = result.unit_costs
+    assert costs is not None
+    moved = result.verdict == "switch"
+    now = f", {small(costs.today_usd)} today" if moved else ""
+    head = f"an answer costs {small(costs.plan_usd)}{' under the plan' if moved else ''}{now}"
+    if costs.revenue_usd is not None:
+        head += f" and brings {small(costs.revenue_usd)}"
+    parts = [_of(one) for one in costs.features[:FEATURES] if one.name]
+    if len(parts) > 1:
+        rest = len([one for one in costs.features if one.name]) - len(parts)
+        head += f"; {', '.join(parts)}{f' and {rest} more' if rest > 0 else ''}"
+    said: list[RenderableType] = [_line("unit cost", f"{head}.", width)]
+    if costs.customers_count > 1:
+        mean = costs.plan_usd * costs.requests_per_month / costs.customers_count
+        first = costs.customers[0]
+        most = f"{first.name or 'nobody named'} {money(first.plan_usd)}"
+        text = (
+            f"{costs.customers_count:,}, at {money(mean)} a month on average; the dearest tenth cause "
+            f"{percent(costs.top_tenth_frac)} of it, the dearest is {most}."
+        )
+        said.append(_line("customers", text, width))
+    return said
+
+
+def _of(one: UnitCost) -> str:
+    each = small(one.plan_usd / one.requests_per_month)
+    if one.revenue_usd is None:
+        return f"{one.name} {each}"
+    margin = percent(1.0 - one.plan_usd / one.revenue_usd) if one.revenue_usd > 0 else "no"
+    return f"{one.name} {each} ({margin} margin)"
+
+
+def _margins(result: PlanResult) -> Table:
+    table = _table()
+    table.add_column("price plan")
+    for head in ("customers", "brings", "today", "margin", "the plan", "margin", "at a loss"):
+        table.add_column(head, justify="right", no_wrap=True)
+    for one in result.margins:
+        loss = f"{one.plan_at_a_loss:,}"
+        if one.today_at_a_loss != one.plan_at_a_loss:
+            loss = f"{one.today_at_a_loss:,} > {loss}"
+        table.add_row(
+            one.name, f"{one.customers:,}", money(one.revenue_usd), money(one.today_usd),
+            _frac(one.today_margin_frac), money(one.plan_usd), _frac(one.plan_margin_frac), loss,
+        )  # fmt: skip
+    return table
+
+
+def _frac(value: float) -> str:
+    return percent(value) if value == value else "-"
+
+
+def _energy(result: PlanResult) -> str:
+    """Energy and carbon of the plan and of the best own replicas, with the boundary."""
+    shown = []
+    boundaries: list[str] = []
+    for one, energy in zip(result.options, result.energies, strict=False):
+        if energy is None or one.option not in ("today", "selfhost", "slm", "mix"):
+            continue
+        if one.option == "today" and result.verdict == "stay":
+            continue
+        kg = energy.kg_co2e_per_month
+        shown.append(
+            f"{OPTIONS[one.option]} {_amount(energy.kwh_per_month.mid)} kWh, {_amount(kg.mid)} kg CO2e "
+            f"({_amount(kg.low)} to {_amount(kg.high)})"
+        )
+        boundaries.append(energy.boundary)
+    said = "; ".join(dict.fromkeys(boundaries))
+    return f"a month: {'; '.join(shown)}. Counted: {said}." if shown else ""
+
+
+def _amount(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def _counted(accounts: Sequence[Account]) -> str:
+    """How many accounts have an amount in some option, are nil in all, or are not known."""
+    booked = sum(any(one.usd_per_month) for one in accounts)
+    unknown = [one for one in accounts if not any(one.usd_per_month) and _is_unknown(one)]
+    nil = len(accounts) - booked - len(unknown)
+    said = f"{booked} of {len(accounts)} have an amount, {nil} are nil"
+    if unknown:
+        names = ", ".join(_short(one) for one in unknown)
+        said += f", {len(unknown)} not known ({names}: --keep keep.toml states them)"
+    return f"{said}; --accounts shows each."
+
+
+def _is_unknown(one: Account) -> bool:
+    """Whether no option that has a deployment knows it."""
+    return any(
+        usd is None and why.startswith(UNSAID) for usd, why in zip(one.usd_per_month, one.why, strict=True)
+    )
+
+
+def every(result: PlanResult, width: int) -> list[RenderableType]:
+    """Each account by option with pillars as sums; nil is 0, what is not known a dash, with the reasons."""
+    table = _table()
+    table.add_column("account, $/month", max_width=SHORT)
+    for one in result.options:
+        table.add_column(OPTIONS[one.option], justify="right", no_wrap=True)
+    for pillar, word in PILLARS:
+        table.add_row(
+            Text(word, "bold"),
+            *(
+                Text(_usd(one.by_pillar.get(pillar, 0.0) if one.id else None), "bold")
+                for one in result.options
+            ),
+        )
+        for account in result.accounts:
+            if account.pillar == pillar:
+                table.add_row(f"  {_short(account)}", *(_usd(usd) for usd in account.usd_per_month))
+    totals = (one.usd_per_month.mid if one.id else None for one in result.options)
+    table.add_row(Text("all", "bold"), *(Text(_usd(usd), "bold") for usd in totals))
+    said: list[RenderableType] = [Padding(table, (0, 0, 0, INDENT), expand=False), ""]
+    reasons: dict[str, dict[str, list[str]]] = {}
+    for account in result.accounts:
+        for one, why in zip(result.options, account.why, strict=True):
+            if why and one.id:
+                reasons.setdefault(why, {}).setdefault(_short(account), []).append(OPTIONS[one.option])
+    everyone = [OPTIONS[one.option] for one in result.options if one.id]
+    for why, accounts in reasons.items():
+        names = [
+            name if options == everyone else f"{name} ({', '.join(options)})"
+            for name, options in accounts.items()
+        ]
+        said.append(_line("-" if why.startswith(UNSAID) else "0", f"{', '.join(names)}: {why}.", width))
+    return said
+
+
+def _short(account: Account) -> str:
+    """An account in a word or two: its name in the chart."""
+    return account.id.replace("-", " ").replace("api", "API")
+
+
+def _usd(usd: float | None) -> str:
+    if usd is None:
+        return "-"
+    return "<1" if 0 < usd < 0.5 else f"{usd:,.0f}"
+
+
+def small(usd: float) -> str:
+    """A unit cost: dollars and cents, or two digits of less than ten cents.
+
+    >>> small(0.0342), small(12.5)
+    ('$0.034', '$12.50')
+    """
+    return f"${usd:,.2f}" if usd >= 0.1 else f"${usd:.2g}"
+
+
+def _table() -> Table:
+    return Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
+
+
+def _line(label: str, text: str, width: int) -> Text:
+    lines = textwrap.wrap(
+        text,
+        max(20, width),
+        initial_indent=f"  {label:<{LABEL}}",
+        subsequent_indent=" " * (LABEL + 2),
+        break_on_hyphens=False,
+    )
+    return Text("\n".join(lines))
