@@ -21,6 +21,8 @@ _TAIL_SD = 8.0
 _TAIL = 1e-9
 _OUTSIDE = 1e-3
 """Probability that the share of discordant questions is outside the range that is looked at; added to p."""
+_CLOSE = 1e-4
+"""How near a confidence bound is searched."""
 _STEPS = (0.1, 0.02, 0.005)
 """Widths of the grid over that share, in the arc length of its likelihood; finer only if it matters."""
 
@@ -47,15 +49,34 @@ def loss_p(n: int, wins: int, losses: int, max_loss: float, alpha: float = 0.05)
         return 0.0
     if max_loss <= -1.0:
         return 1.0
+    return _upper_p(n, wins, losses, max_loss, alpha, alpha / 4)
+
+
+def _upper_p(n: int, wins: int, losses: int, max_loss: float, alpha: float, enough: float) -> float:
+    """The p-value, its grid refined until it is above ``alpha`` or not above ``enough``."""
     upper = 1.0
     for step in _STEPS:
         shares, slack = _grid(n, wins + losses, max_loss, step)
         best = min(1.0, float(_rejects(n, wins, losses, max_loss, shares).max()) + _TAIL)
         bound = math.sin(min(math.pi / 2, math.asin(math.sqrt(best)) + slack)) ** 2 + _OUTSIDE
         upper = min(upper, bound)
-        if best > alpha or upper <= alpha / 4:
+        if best > alpha or upper <= enough:
             break
     return min(1.0, upper)
+
+
+def is_proven(n: int, wins: int, losses: int, max_loss: float, alpha: float = 0.05) -> bool:
+    """Whether :func:`loss_p` is at most ``alpha``, without the work that a sharper p-value takes.
+
+    >>> is_proven(300, 0, 0, 0.01), is_proven(310, 0, 0, 0.01)
+    (False, True)
+    """
+    if max_loss >= 1.0:
+        return True
+    # Below this the statistic is under a 90 % point of any share: no exact test at 5 % would say otherwise.
+    if alpha <= 0.05 and wins - losses + n * max_loss <= 1.2 * math.sqrt(max(1, wins + losses)):
+        return False
+    return _upper_p(n, wins, losses, max_loss, alpha, alpha) <= alpha
 
 
 def loss_lower(n: int, wins: int, losses: int, alpha: float = 0.05) -> float:
@@ -65,12 +86,13 @@ def loss_lower(n: int, wins: int, losses: int, alpha: float = 0.05) -> float:
     -0.0101
     """
     low, high = -1.0, (wins - losses) / n
-    for _ in range(14):
+    # A few standard errors below what was seen is nearly always proven: a narrow bracket is searched faster.
+    near = high - (4.0 * math.sqrt(wins + losses + 1) + 8.0) / n
+    if near > low and is_proven(n, wins, losses, -near, alpha):
+        low = near
+    while high - low > _CLOSE:
         mid = (low + high) / 2
-        if loss_p(n, wins, losses, -mid, alpha) <= alpha:
-            low = mid
-        else:
-            high = mid
+        low, high = (mid, high) if is_proven(n, wins, losses, -mid, alpha) else (low, mid)
     return low
 
 

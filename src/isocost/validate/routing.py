@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from isocost.catalog import Catalog
 from isocost.policy.agree import Part
-from isocost.policy.bounds import loss_p
+from isocost.policy.bounds import betting_p, is_proven
 from isocost.policy.difficulty import Corpus, corpus, fit, gained
 from isocost.policy.fit import (
     Candidate,
@@ -296,15 +296,10 @@ def _users(data: _Set, shares: tuple[int, int], users: int) -> dict[str, npt.NDA
 
 
 def _passes(gap: Floats) -> bool:
-    """Whether B certifies differences; far from the bar that is plain without the exact test."""
-    wins, losses = int((gap > 0).sum()), int((gap < 0).sum())
+    """Whether B certifies differences."""
     alpha = 1.0 - CONFIDENCE
     if np.isin(gap, (-1.0, 0.0, 1.0)).all():
-        if wins - losses + len(gap) * MAX_LOSS <= 1.2 * max(1, wins + losses) ** 0.5:
-            return False
-        return loss_p(len(gap), wins, losses, MAX_LOSS, alpha) <= alpha
-    from isocost.policy.bounds import betting_p
-
+        return is_proven(len(gap), int((gap > 0).sum()), int((gap < 0).sum()), MAX_LOSS, alpha)
     return betting_p(gap, MAX_LOSS) <= alpha
 
 
