@@ -40,7 +40,11 @@ class TraceNote(msgspec.Struct, frozen=True):
 
 
 class Line(msgspec.Struct, frozen=True):
-    """One row of the verdict's table: a deployment, its cost, latency, evidence and share."""
+    """One row of the verdict's table: a deployment, its cost, latency, evidence and share.
+
+    ``cached_frac`` of its input is read from a prompt cache, ``cache_bound_frac`` what Belady's rule, which
+    knows the future, would read in the same memory; ``None``: no cache counts, or the log has no prefixes.
+    """
 
     id: str
     label: str
@@ -52,6 +56,8 @@ class Line(msgspec.Struct, frozen=True):
     latency_evidence: str
     quality: str
     same_model: bool
+    cached_frac: float | None = None
+    cache_bound_frac: float | None = None
 
 
 class Limit(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from isocost.plan.result import Limit, OptionLine, PlanResult, Rate
+from isocost.plan.result import Limit, Line, OptionLine, PlanResult, Rate
 from isocost.report.accounts import OPTIONS, PILLARS, brief
 from isocost.units import count, money, money_range, percent
 
@@ -123,7 +123,7 @@ def _lines(result: PlanResult, width: int) -> Table:
         share = percent(line.share_frac) if line.share_frac > 0 else "-"
         drawn = "#" * max(1, round(bar * line.share_frac / most)) if line.share_frac > 0 else ""
         table.add_row(
-            Padding(Text(line.label, overflow="fold"), (0, 0, 0, INDENT)),
+            Padding(Text(line.label + _reads(line), overflow="fold"), (0, 0, 0, INDENT)),
             _usd(line.usd_per_month, cents),
             _seconds(line.ttft_p95_s),
             line.quality or "-",
@@ -131,6 +131,15 @@ def _lines(result: PlanResult, width: int) -> Table:
             Text(drawn, "cyan"),
         )
     return table
+
+
+def _reads(line: Line) -> str:
+    """What a deployment counts on a prompt cache to read, beside the most that any could read."""
+    if line.cached_frac is None:
+        return ""
+    bound = line.cache_bound_frac
+    best = "bound not known" if bound is None else f"Belady bound {percent(bound)}"
+    return f"\n(cache reads {percent(line.cached_frac)}; {best})"
 
 
 def _unproven(result: PlanResult, width: int) -> list[RenderableType]:

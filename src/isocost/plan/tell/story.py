@@ -202,13 +202,19 @@ def lines(built: Built) -> list[Line]:
         cost, frac = usd.get(name, 0.0), share / whole
         kind = cast(Option, option)
         said = _told_of(built, name)
-        found.append(Line(name, said, kind, cost, frac, users[name], ttft, latency, quality, same))
+        use = built.replayed.caches.get(name)
+        reads = (None, None) if use is None else (use.read_frac, _known(use.bound_frac))
+        found.append(Line(name, said, kind, cost, frac, users[name], ttft, latency, quality, same, *reads))
     found.sort(key=lambda line: (line.option != "cache", not line.same_model, -line.usd_per_month))
     rest = built.ledger.where(option="people").total_usd
     accounts = built.ledger.where(option="people").usd_by("account")
     words = ", ".join(sorted(accounts, key=lambda name: -accounts[name])[:4]).replace("-", " ")
     found.append(Line("people", words, "people", rest, 0.0, [], None, "", "", True))
     return found
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else value
 
 
 def named(deployment: str) -> str:
