@@ -16,11 +16,11 @@ from isocost.catalog import Catalog
 from isocost.errors import BadInput
 from isocost.plan.asked.limits import Have, HeldGpus, Limits
 from isocost.plan.market.prepare import Request
+from isocost.plan.market.terms import Term, signed_for, terms_of
 from isocost.plan.path import PathAsk, PathResult, horizon_months, make_path
 from isocost.plan.path.ask import quarters
 from isocost.plan.path.run import when
-from isocost.plan.path.steps import Signed, Stage, cost_path, envelope, least_path
-from isocost.plan.path.terms import Term
+from isocost.plan.path.steps import Signed, Stage, allotted, cost_path, envelope, least_path
 from isocost.plan.path.ways import Part, Priced, Way
 from isocost.plan.run import Outcome, make_plan
 from isocost.report.path import render
@@ -173,6 +173,37 @@ def test_dearer_prices_to_come_change_the_path_and_not_today(outcome: Outcome) -
     first = make_path(outcome.built, outcome.stays, PathAsk(3, 0.0, "flat"))
     assert first.steps[0].usd_per_month == pytest.approx(flat.steps[0].usd_per_month, rel=0.25)
     assert first.usd < flat.usd
+
+
+def test_a_month_signs_no_longer_than_it_may(outcome: Outcome) -> None:
+    at = outcome.built.prepared.at
+    for option in outcome.built.options:
+        terms = terms_of(at, option)
+        assert all(0.0 < term.price_ratio < 1.0 for term in terms)
+        assert signed_for(at, option, 0) is None
+        year, three = signed_for(at, option, 12), signed_for(at, option, 36)
+        assert year is None or year.months <= 12
+        if year is not None:
+            assert three is not None
+            assert three.price_ratio <= year.price_ratio
+        unsaid = signed_for(at, option, None)
+        assert unsaid is None or unsaid.quoted
+
+
+def test_two_kinds_divide_what_is_committed() -> None:
+    """Against every division: kinds of one accelerator share what is there."""
+    rng = np.random.Generator(np.random.PCG64(3))
+    for _ in range(50):
+        months = [np.sort(rng.uniform(0, 100, rng.integers(1, 6)))[::-1] for _ in range(2)]
+        gpus, there = [int(g) for g in rng.integers(1, 4, 2)], int(rng.integers(0, 12))
+        found = allotted(months, gpus, there)
+        assert sum(n * g for n, g in zip(found, gpus, strict=True)) <= there
+        every = [
+            months[0][a] + months[1][b]
+            for a, b in itertools.product(range(len(months[0])), range(len(months[1])))
+            if a * gpus[0] + b * gpus[1] <= there
+        ]
+        assert months[0][found[0]] + months[1][found[1]] == pytest.approx(min(every))
 
 
 @pytest.mark.parametrize("width", [80, 120])

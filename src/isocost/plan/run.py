@@ -277,6 +277,25 @@ def _notes(built: Built) -> list[str]:
         own = next((o for o in case.offers if case.today is not None and o.api.id == case.today.id), None)
         if own is not None and own.why_not:
             notes.append(f"{case.stream.workload}: today's {own.api.id} breaks a limit: {own.why_not}.")
+    whole = {case.stream.id: case.stream.usage.requests for case in prepared.cases}
+    for serving in built.draft.servings:
+        case = serving.case
+        if case.served is not None:
+            mean = whole[case.stream.id] / max(float(whole[case.stream.id].mean()), 1e-300)
+            moved = float(abs(case.served - mean).sum()) / 2.0 / len(mean)
+            wait = (case.ask.wait_s or 0.0) / 3600
+            notes.append(
+                f"{case.stream.workload}: {moved:.0%} of it is put off into hours with idle replicas, "
+                f"each request by {wait:g} h at most."
+            )
+    for schedule in built.draft.fleet.pools:
+        option = next(o for o in built.draft.pools if o.pool.id == schedule.deployment)
+        if schedule.reserved and option.signed is not None:
+            gpus, usd = schedule.reserved * option.pool.gpus, option.rents["reserved_1y"].usd_per_gpu_h
+            owed = gpus * usd * float(prepared.weight_h.sum()) * option.signed.months
+            said = f"Signs {gpus}x {option.pool.gpu} for {option.signed.words} at ${usd:.2f} per GPU-hour"
+            how = "" if option.signed.quoted else ", at the usual discount: nobody's quote"
+            notes.append(f"{said}, {money(owed)} in all{how}. --horizon says whether that pays to its end.")
     for case in built.kept:
         notes.append(f"{case.stream.workload}: {case.stream.model!r} is not in the catalog: left alone.")
     if today.cache_supposed:

@@ -51,13 +51,18 @@ class Slo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``slo.toml``: ``[default]``, ``[workload.NAME]`` and limits on the whole plan."""
+    """``slo.toml``: ``[default]``, ``[workload.NAME]`` and limits on the whole plan.
+
+    ``commit_months_most``: how long a plan for a month may sign accelerators for, 0 for not at all; left out,
+    a quoted year at most.
+    """
 
     default: Slo = Slo()
     workload: dict[str, Slo] = {}
     budget_usd_per_month: float | None = None
     carbon_kg_per_month: float | None = None
     confidence: float | None = None
+    commit_months_most: int | None = None
 
     def of(self, workload: str) -> Slo:
         """The limits of one workload, its own over the default's."""
@@ -132,6 +137,9 @@ def check(limits: Limits, where: str) -> None:
     carbon = limits.carbon_kg_per_month
     if carbon is not None and not 0 < carbon < math.inf:
         raise BadLimits(f"carbon_kg_per_month = {carbon:g}", where=where, fix="Give kilograms above 0")
+    months = limits.commit_months_most
+    if months is not None and months < 0:
+        raise BadLimits(f"commit_months_most = {months}", where=where, fix="Give months, 0 or more")
     tables = {"[default]": limits.default} | {f"[workload.{w}]": slo for w, slo in limits.workload.items()}
     for table, slo in tables.items():
         _check_slo(slo, f"{where} {table}")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from isocost.catalog import CatalogAt
+from isocost.deployment import Rent, rent
 from isocost.errors import Infeasible
 from isocost.fleet import Fleet
 from isocost.keep.standing import usd
@@ -30,6 +31,7 @@ from isocost.plan.market.offers import Case, Offer
 from isocost.plan.market.pools import PoolOption, covering, limit, pool_options
 from isocost.plan.market.prepare import Prepared
 from isocost.plan.market.quotas import within_quotas
+from isocost.plan.market.terms import signed_for
 from isocost.plan.solve.milp import INF
 from isocost.plan.solve.mix import solve
 from isocost.plan.solve.one_pool import whole_pool
@@ -101,9 +103,12 @@ def build(prepared: Prepared) -> Built:
     held: dict[str, int] = {}
     for lot in prepared.request.have.on(prepared.request.on).gpus:
         held[lot.gpu] = held.get(lot.gpu, 0) + lot.count
-    found = pool_options(
-        prepared.at, prepared.market, planned, prepared.weight_h, keep=POOLS_TABULATED, held=held
-    )
+    found = [
+        _on_term(prepared, option)
+        for option in pool_options(
+            prepared.at, prepared.market, planned, prepared.weight_h, keep=POOLS_TABULATED, held=held
+        )
+    ]
     tables = {
         option.pool.id: table
         for option in found
@@ -127,6 +132,19 @@ def build(prepared: Prepared) -> Built:
     return Built(
         prepared, planned, kept, options, tables, draft, ledger, solution, problem, replayed, misses, attempt
     )
+
+
+def _on_term(prepared: Prepared, option: PoolOption) -> PoolOption:
+    """The option with the commitment that may be signed for it as its reserved rent."""
+    term = signed_for(prepared.at, option, prepared.request.limits.commit_months_most)
+    rents = {name: quote for name, quote in option.rents.items() if name != "reserved_1y"}
+    if term is not None:
+        usd = option.pool.usd_per_gpu_h * term.price_ratio
+        quote = rent(prepared.at, option.pool.gpu, term.name, option.pool.gpus) if term.quoted else None
+        hourly = rents["on_demand"]
+        middle = usd * hourly.median_usd_per_gpu_h / hourly.usd_per_gpu_h
+        rents["reserved_1y"] = quote or Rent(usd, hourly.fact, middle)
+    return replace(option, rents=rents, signed=term)
 
 
 def _solved(

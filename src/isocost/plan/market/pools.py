@@ -23,6 +23,7 @@ from isocost.errors import DoesNotFit, UnknownFact
 from isocost.perf import Candidates, StepTerms, candidates
 from isocost.plan.asked.streams import Floats
 from isocost.plan.market.offers import Case, Market, planned
+from isocost.plan.market.terms import Term
 from isocost.replay.run import Ratio
 from isocost.size.calibrated import condition
 from isocost.size.speed import Speed, loaded, speed_of
@@ -62,6 +63,8 @@ class PoolOption:
     native: bool = True
     speed_frac: tuple[float, float] = (1.0, 1.0)
     measured: str = ""
+    signed: Term | None = None
+    """The commitment that the rent ``reserved_1y`` stands for."""
 
     @property
     def usd_per_h(self) -> float:

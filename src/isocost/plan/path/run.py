@@ -14,12 +14,12 @@ from isocost.plan.asked.streams import WEEK_H
 from isocost.plan.make.build import Built
 from isocost.plan.make.draft import DAYS, Draft, month_ledger
 from isocost.plan.market.quotas import METERS
+from isocost.plan.market.terms import Term
 from isocost.plan.path.ask import PathAsk, Quarter, quarters
 from isocost.plan.path.result import Cell, PathResult, Rival, Signing, Step
 from isocost.plan.path.steps import Chosen, Stage, least_path, there_is
 from isocost.plan.path.study import COUNT, RENTAL, WORDS, Futures, Study, follows, futures
 from isocost.plan.path.sure import costed, month_groups, solved_at
-from isocost.plan.path.terms import Term
 from isocost.plan.path.ways import Part, Way, at_volume, launch_usd, pool_draft, priced, ways_of
 from isocost.plan.result import Band, Worth
 from isocost.plan.solve.one_pool import one_pool

@@ -21,8 +21,8 @@ from itertools import pairwise
 import numpy as np
 
 from isocost.errors import Infeasible
+from isocost.plan.market.terms import Term
 from isocost.plan.path.ask import Quarter
-from isocost.plan.path.terms import Term
 from isocost.plan.path.ways import Priced, Way
 from isocost.plan.solve.milp import INF, Columns, Rows, minimise
 from isocost.plan.solve.problem import Floats

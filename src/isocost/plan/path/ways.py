@@ -14,7 +14,7 @@ from isocost.plan.make.build import Built, drafted, problem_of
 from isocost.plan.make.draft import Draft, Serving, api_meters, schedules
 from isocost.plan.make.parts import api_alone, api_parts
 from isocost.plan.market.pools import PoolOption
-from isocost.plan.path.terms import Term, terms_of
+from isocost.plan.market.terms import Term, terms_of
 from isocost.plan.solve.one_pool import by_committed, one_pool
 from isocost.plan.solve.problem import Floats, Problem, Solution
 
