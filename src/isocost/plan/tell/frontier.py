@@ -6,7 +6,7 @@ busiest day on replicas of one's own, else from a dated fact: that was not seen 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, cast
 
@@ -24,6 +24,8 @@ from isocost.units import percent
 MODELS_MOST = 24
 """Points beside those on a frontier: the cheapest of the rest."""
 NS_PER_DAY = 86_400 * 10**9
+LOSS = "proven loss"
+"""What is said of a model that is shown to be worse: it is no hope."""
 SPOKEN = ("quality", "TTFT")
 """How reasons begin that a point is drawn in spite of: what it lacks is what the frontier shows."""
 
@@ -52,8 +54,8 @@ class Point:
     why_not: str
 
 
-def frontier(built: Built, totals: Totals) -> list[FrontierPoint]:
-    """Today, the plan, single APIs and single pools, by cost, quality and latency."""
+def frontier(built: Built, totals: Totals, keep: Collection[str] = ()) -> list[FrontierPoint]:
+    """Today, the plan, single APIs and single pools by cost, quality and latency; ``keep``: ids that stay."""
     found = [*_apis(built), *_pools(built)]
     points = [_today(built, totals), _plan(built, totals)]
     main = _main_model(built)
@@ -70,7 +72,7 @@ def frontier(built: Built, totals: Totals) -> list[FrontierPoint]:
                 why_not=one.why_not,
             )
         )  # fmt: skip
-    return _thinned(_judged(points))
+    return _thinned(_judged(points), keep)
 
 
 def _main_model(built: Built) -> str:
@@ -276,15 +278,17 @@ def _judged(points: list[FrontierPoint]) -> list[FrontierPoint]:
     return found
 
 
-def _thinned(points: list[FrontierPoint]) -> list[FrontierPoint]:
+def _thinned(points: list[FrontierPoint], keep: Collection[str]) -> list[FrontierPoint]:
     """What is on a frontier or proven; of the rest the cheapest of which anything is known."""
 
     def kept(point: FrontierPoint) -> bool:
         on = not point.dominated or (not point.slow and point.ttft_p95_s is not None)
-        return on or point.proven or (not point.halting and point.tpot_p95_s is not None)
+        on = on or (not point.halting and point.tpot_p95_s is not None)
+        return on or point.proven or point.id in keep
 
     def known(point: FrontierPoint) -> bool:
-        return any(x is not None for x in (point.quality_diff_points, point.ttft_p95_s, point.tpot_p95_s))
+        figures = (point.quality_diff_points, point.ttft_p95_s, point.tpot_p95_s)
+        return LOSS not in point.why_not and any(x is not None for x in figures)
 
     first = [point for point in points if kept(point)]
     left = (point for point in points if not kept(point) and known(point))
