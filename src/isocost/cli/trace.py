@@ -117,7 +117,10 @@ def _show(seen: Profile) -> None:
     parts = [
         f"{percent(value)} of {what}"
         for value, what in (
-            (reuse.prefix_frac, "input tokens are prefix blocks seen before"),
+            (
+                reuse.prefix_frac,
+                "input tokens are prefix blocks seen before, which no cache exceeds (Belady's bound)",
+            ),
             (reuse.repeat_frac, "prompts are repeats"),
             (reuse.cached_frac, "input tokens were billed as cached"),
         )
