@@ -10,6 +10,7 @@ from isocost.cli.catalog import load
 from isocost.cli.output import columns, show, show_json, working
 from isocost.cli.plan import Log, Reading, Terms, request_for
 from isocost.cli.root import Facts, Json, app
+from isocost.cli.trace import opened
 
 AS_IT_IS, NO_TERMS = Reading(), Terms()
 
@@ -28,7 +29,10 @@ def levers(
     from isocost.plan.levers import price_levers
     from isocost.plan.run import make_plan, totals_of
     from isocost.plan.shadow import shadow_prices
+    from isocost.prompts.make import make
+    from isocost.prompts.worth import worths
     from isocost.report.levers import render
+    from isocost.report.prompts import render_worths
 
     request = request_for(load(facts), log, reading, terms)
     with working("planning"):
@@ -37,7 +41,15 @@ def levers(
         found = price_levers(outcome.built, outcome.stays, totals_of(outcome))
     with working("pricing limits"):
         limits = shadow_prices(outcome.built)
+    trace = request.trace
+    if log is not None and log.suffix != ".toml":
+        trace = opened(log, reading.map_, reading.workload_by, reading.format_, prompts=True)
+    waits = {one: request.limits.of(one).wait_s for one in trace.names.get("workload", ())}
+    with working("comparing prompts"):
+        seen = worths(make(trace, request.catalog, request.on, now=request.now, declared_s=waits))
     if json:
-        return show_json({"levers": found, "limits": limits})
+        return show_json({"levers": found, "limits": limits, "prompts": seen})
     show(render(found, columns(), limits))
+    if seen:
+        show("", render_worths(seen, columns()))
     return None

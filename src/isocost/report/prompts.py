@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from isocost.prompts.result import Band, Filled, Found, Lives, Prompts, Searched, Simple, Trim, Waiting
+from isocost.prompts.worth import Worth
 from isocost.units import money, money_range, percent
 
 INDENT = 2
@@ -44,6 +45,20 @@ def render(found: Prompts, width: int = 100) -> Group:
     )
     parts += ["", _line(text, width)]
     return Group(*parts)
+
+
+def render_worths(found: Sequence[Worth], width: int = 100) -> Group:
+    """What the prompts of a log say each lever is worth."""
+    text = "on this log's own prompts, each alone:"
+    table = _table(("lever", False), ("saves a month", False))
+    for one in found:
+        table.add_row(f"{one.label} ({one.ids}){' *' if one.note else ''}", _band(one.saves))
+    more = "Where and how: isocost prompts."
+    notes = sorted({one.note for one in found if one.note})
+    said = f"{more} * {_capital('; '.join(notes))}." if notes else more
+    return Group(
+        _line(text, width, "bold"), Padding(table, (0, 0, 0, INDENT + 2)), _line(said, width, indent=4)
+    )
 
 
 def _headline(found: Prompts) -> str:
