@@ -65,7 +65,7 @@ class Terms:
 
 @dataclass(frozen=True)
 class Written:
-    """What is written, and where."""
+    """What is written, where, and what is shown beside the plan."""
 
     to: Annotated[
         Path, Parameter(help="The folder for plan.toml, ledger.parquet and report.html.", show_default=True)
@@ -78,6 +78,9 @@ class Written:
         bool, Parameter(help="Show every account by option, and why it is nil.", negative="")
     ] = False
     png: Annotated[Path | None, Parameter(help="A folder for the report's charts as pictures.")] = None
+    frontier: Annotated[
+        bool, Parameter(help="Show cost against quality and latency, point by point.", negative="")
+    ] = False
 
 
 @dataclass(frozen=True)
@@ -190,6 +193,10 @@ def plan(
         from isocost.report.accounts import every
 
         show("", *every(outcome.result, columns()))
+    if written.frontier:
+        from isocost.report.frontier import render as frontier_text
+
+        show(frontier_text(outcome.result, columns()))
     if path is not None:
         from isocost.report.path import render as ahead_text
 

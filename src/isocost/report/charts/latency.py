@@ -101,15 +101,17 @@ def _known(p: FrontierPoint) -> bool:
     return bool(p.ttft_p95_s or p.tpot_p95_s)
 
 
-def short_s(value: float | None) -> str:
+def short_s(value: float | None, digits: int = 2) -> str:
     """A latency in seconds, or in milliseconds below a tenth.
 
-    >>> short_s(0.0231), short_s(0.79), short_s(None)
-    ('23.1 ms', '0.79 s', '—')
+    >>> short_s(0.0231), short_s(0.778), short_s(123.4), short_s(0.175, 3), short_s(None)
+    ('23 ms', '0.78 s', '123 s', '0.175 s', '—')
     """
     if value is None or not math.isfinite(value):
         return words.DASH
-    return f"{value:.3g} s" if value >= 0.1 else f"{value * 1000:.3g} ms"
+    if value >= 10:
+        return f"{value:.0f} s"
+    return f"{value:.{digits}g} s" if value >= 0.1 else f"{value * 1000:.{digits}g} ms"
 
 
 def _shown(value: float | None, bound: bool) -> str:
@@ -203,7 +205,7 @@ def _panel(
 
 def _said(result: PlanResult, plane: Plane, limit: Limit) -> str:
     who = [x.workload for x in result.limits if x.name == plane.limit and x.target == limit.target]
-    return f"limit of {words.listed(list(dict.fromkeys(who)), 2)}, {short_s(limit.target)}"
+    return f"limit of {words.listed(list(dict.fromkeys(who)), 2)}, {short_s(limit.target, 3)}"
 
 
 def _row(p: FrontierPoint, plane: Plane) -> Spec:
