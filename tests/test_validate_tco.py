@@ -64,7 +64,7 @@ def test_published_figures(data_dir: Path) -> None:
 def test_a_file_without_the_columns_is_refused(tmp_path: Path) -> None:
     """The missing column is named."""
     file = tmp_path / "x.csv"
-    file.write_text("case_id,kind\n", encoding="utf-8")
+    file.write_text("case_id,kind\na,b\n", encoding="utf-8")
     with pytest.raises(BadInput, match="inputs"):
         validate_tco(file)
     with pytest.raises(BadInput, match="cannot read"):

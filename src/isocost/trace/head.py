@@ -78,7 +78,7 @@ def look(path: Path) -> Head:
     if path.is_dir():
         raise BadTrace("a folder, not a file", where=str(path), fix="Name one log file in it")
     if path.stat().st_size == 0:
-        raise BadTrace("the file is empty", where=str(path), fix="Give a log with at least one row")
+        raise BadTrace("the file is empty", where=str(path), fix="Give one with at least one row")
     with path.open("rb") as file:
         magic = file.read(4)
     if magic == b"PAR1":
@@ -103,7 +103,7 @@ def look(path: Path) -> Head:
     if any("\0" in line for line in lines):
         raise BadTrace("not a text file (it holds zero bytes)", where=str(path), fix=_AS_UTF8)
     if not lines:
-        raise BadTrace("the file is empty", where=str(path), fix="Give a log with at least one row")
+        raise BadTrace("the file is empty", where=str(path), fix="Give one with at least one row")
     first = lines[0].lstrip()
     if first.startswith("{"):
         return _one_object(path, lines[0]) or _json_lines(path, lines)
@@ -175,7 +175,7 @@ def _csv(path: Path, lines: list[str]) -> Head:
             "the first line holds numbers, not column names", where=f"{path}:1", fix="Add a header line"
         )
     if not rows:
-        raise BadTrace("a header and no rows", where=str(path), fix="Give a log with at least one row")
+        raise BadTrace("a header and no rows", where=str(path), fix="Give one with at least one row")
     sample = tuple(dict(zip(names, row, strict=False)) for row in rows)
     return Head(path, "csv", dict.fromkeys(names, "VARCHAR"), sample, separator)
 

@@ -7,7 +7,6 @@ answer is that there is no price, or only a lower bound, where ours says just th
 
 from __future__ import annotations
 
-import csv
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -18,6 +17,7 @@ from isocost.bill import Status, Usage, price
 from isocost.catalog import Catalog
 from isocost.catalog.names import resolve
 from isocost.errors import BadInput, UnknownFact
+from isocost.validate.table import rows_of
 
 COLUMNS = (
     "id", "provider", "model", "at", "tier", "region", "input_uncached", "cache_read", "cache_write_5m",
@@ -29,6 +29,12 @@ inside the output; ``at`` is an ISO moment; ``expected_usd`` the right bill: an 
 where some of the usage has no price, or ``unpriced`` where none of it has one."""
 
 UNPRICED = "unpriced"
+
+_WANTED = {
+    "at": "not a moment; write 2026-11-10T15:00:00Z",
+    "expected_usd": "neither an amount, >= and an amount, nor 'unpriced'",
+}
+"""What a cell that is no count ought to be."""
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -94,23 +100,20 @@ def bills(catalog: Catalog, file: Path) -> Result:
     Raises:
         BadInput: the file lacks a column or holds a value that cannot be read.
     """
-    with file.open(encoding="utf-8-sig", newline="") as lines:
-        reader = csv.DictReader(lines)
-        missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-        if missing:
-            raise BadInput(
-                f"no column {missing[0]!r}", where=str(file), fix=f"The columns are {','.join(COLUMNS)}"
-            )
-        return Result(tuple(_case(catalog, row, f"{file}:{reader.line_num}") for row in reader))
+    return Result(tuple(_case(catalog, row, where) for row, where in rows_of(file, COLUMNS)))
 
 
 def _case(catalog: Catalog, row: dict[str, str], where: str) -> Case:
+    name = "at"
     try:
-        at = datetime.fromisoformat(row["at"])
-        expected, amount = _expected(row["expected_usd"])
-        count = {name: int(row[name] or 0) for name in COLUMNS[6:16]}
-    except (ValueError, InvalidOperation) as wrong:
-        raise BadInput(str(wrong), where=where) from None
+        at = datetime.fromisoformat(row[name].strip())
+        name = "expected_usd"
+        expected, amount = _expected(row[name].strip())
+        count: dict[str, int] = {}
+        for name in COLUMNS[6:16]:
+            count[name] = int(row[name].strip() or 0)
+    except (ValueError, InvalidOperation):
+        raise BadInput(f"{name} is {row[name]!r}, {_WANTED.get(name, 'not a count')}", where=where) from None
     usage = Usage(
         input_tok=sum(count[name] for name in COLUMNS[6:10]) + count["audio_in"] + count["audio_cached"],
         cached_tok=count["cache_read"] + count["audio_cached"],

@@ -9,7 +9,6 @@ our hit tokens are the same to the token.
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from isocost.errors import BadInput
 from isocost.replay.prefix import Blocks, belady, blocks, fifo, lru
+from isocost.validate.table import rows_of
 
 COLUMNS = ("trace", "window", "policy", "capacity_blocks", "hit_tokens", "total_tokens", "warmup_requests")
 POLICIES: Mapping[str, Callable[[Blocks, int], NDArray[np.int64]]] = {
@@ -105,20 +105,9 @@ def _blocks(prompt: NDArray[np.int64], ids: list[NDArray[np.int64]], block_tok: 
 
 def _rows(file: Path) -> list[dict[str, str]]:
     """The file's rows, with their columns and integers checked."""
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as lines:
-            reader = csv.DictReader(lines)
-            rows = list(reader)
-            named = reader.fieldnames or ()
-    except (OSError, ValueError) as wrong:
-        raise BadInput(f"cannot read it: {wrong}", where=str(file), fix="Give a CSV file") from None
-    missing = [name for name in COLUMNS if name not in named]
-    if missing:
-        raise BadInput(
-            f"no column {missing[0]!r}", where=str(file), fix=f"The columns are {','.join(COLUMNS)}"
-        )
-    for line, row in enumerate(rows, 2):
+    rows = rows_of(file, COLUMNS)
+    for row, where in rows:
         for name in COLUMNS[3:]:
-            if not (row[name] or "").isdecimal():
-                raise BadInput(f"{name} is {row[name]!r}, not a count", where=f"{file}:{line}")
-    return rows
+            if not row[name].strip().isdecimal():
+                raise BadInput(f"{name} is {row[name]!r}, not a count", where=where)
+    return [row for row, _ in rows]

@@ -13,7 +13,6 @@ inputs (``EXACT``), or one that reproduces at least ``SURE_ROWS`` other rows of 
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import re
@@ -40,6 +39,7 @@ from isocost.finance import (
     usd_per_mtok,
 )
 from isocost.validate.static import static_fleet_usd_per_h
+from isocost.validate.table import rows_of
 from isocost.validate.theory import Frontier, frontier
 
 COLUMNS = ("case_id", "kind", "inputs", "metric", "published", "unit", "tolerance", "ref")
@@ -390,17 +390,7 @@ def _input_share(mix: str) -> float:
 
 def _rows(file: Path) -> tuple[list[_Row], Counter[str]]:
     """Rows that hold a figure to be reached, and how many do not, by rule."""
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as wrong:
-        raise BadInput(f"cannot read it: {wrong}", where=str(file), fix="Give a CSV file in UTF-8") from None
-    reader = csv.DictReader(text.splitlines())
-    missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-    if missing:
-        raise BadInput(
-            f"no column {missing[0]!r}", where=str(file), fix=f"The columns are {','.join(COLUMNS)}"
-        )
-    read = [(row, f"{file}:{reader.line_num}") for row in reader]
+    read = rows_of(file, COLUMNS)
     own = [_inputs(row["inputs"], where) for row, where in read]
     given = _inherited(
         [(row["case_id"], row["ref"], inputs) for (row, _), inputs in zip(read, own, strict=True)]

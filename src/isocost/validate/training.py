@@ -10,7 +10,6 @@ value lies inside its central 90 %.
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections import Counter
@@ -29,6 +28,7 @@ from isocost.develop.published import ANY
 from isocost.develop.published_programme import disclosed, programme
 from isocost.errors import BadInput, IsocostError, UnknownFact
 from isocost.validate.kinds import Share, share_of
+from isocost.validate.table import rows_of
 from isocost.validate.training_rows import Case, answer, chip_id
 
 TENTH_PERCENT = 0.001
@@ -41,6 +41,7 @@ ROUNDED_ENDS = 0.05
 COLUMNS = ("case_id", "kind", "inputs", "metric", "published", "unit", "provenance")
 CLAIM = "a claim under test, without a published value"
 RECALLED = "recalled, and not found at a source"
+NO_FIGURE = "no published figure"
 
 
 class Answer(NamedTuple):
@@ -114,6 +115,9 @@ def validate_training(file: Path, catalog: Catalog | None = None) -> TrainingRep
             left_out[CLAIM] += 1
             verdicts[case.ident] = verdict(held, case, _number(row["ci_low"]), _number(row["ci_high"]))
             continue
+        if math.isnan(value):
+            left_out[NO_FIGURE] += 1
+            continue
         found, why = _tried(held, case)
         if found is None and row["provenance"] == "recalled":
             left_out[RECALLED] += 1
@@ -133,19 +137,8 @@ def read_rows(file: Path) -> list[dict[str, str]]:
     Raises:
         BadInput: the file is absent or lacks a column.
     """
-    if not file.is_file():
-        raise BadInput("no such file", where=str(file), fix="Check the path")
-    with file.open(encoding="utf-8-sig", newline="") as opened:
-        reader = csv.DictReader(opened)
-        missing = sorted(set(COLUMNS) - set(reader.fieldnames or ()))
-        if missing:
-            raise BadInput(
-                f"no column {', '.join(missing)}", where=str(file), fix=f"It needs {', '.join(COLUMNS)}"
-            )
-        extra = ("ci_low", "ci_high", "tolerance")
-        return [
-            {**dict.fromkeys(extra, ""), **{key: value or "" for key, value in row.items()}} for row in reader
-        ]
+    extra = ("ci_low", "ci_high", "tolerance")
+    return [{**dict.fromkeys(extra, ""), **row} for row, _ in rows_of(file, COLUMNS)]
 
 
 def case_of(row: Mapping[str, str], file: Path) -> Case:
