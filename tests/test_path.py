@@ -19,6 +19,7 @@ from isocost.plan.market.prepare import Request
 from isocost.plan.market.terms import Term, signed_for, terms_of
 from isocost.plan.path import PathAsk, PathResult, horizon_months, make_path
 from isocost.plan.path.ask import quarters
+from isocost.plan.path.limits import over_budget
 from isocost.plan.path.run import when
 from isocost.plan.path.steps import Signed, Stage, allotted, cost_path, envelope, least_path
 from isocost.plan.path.ways import Part, Priced, Way
@@ -204,6 +205,28 @@ def test_two_kinds_divide_what_is_committed() -> None:
             if a * gpus[0] + b * gpus[1] <= there
         ]
         assert months[0][found[0]] + months[1][found[1]] == pytest.approx(min(every))
+
+
+def test_a_budget_that_growth_breaks_says_what_fits(path: PathResult) -> None:
+    ask, multiples = PathAsk(24, 0.25, "flat"), [1.25 ** (3 * q + 1.5) for q in range(8)]
+    assert over_budget(path.steps, multiples, ask, None) is None
+    dearest = max(step.usd_per_month for step in path.steps)
+    assert over_budget(path.steps, multiples, ask, dearest) is None
+    error = over_budget(path.steps, multiples, ask, path.steps[1].usd_per_month)
+    assert error is not None
+    assert path.steps[2].label in error.what
+    raised = float(error.ways_out[0][0].split(" of ")[1].split()[0])
+    assert over_budget(path.steps, multiples, ask, raised) is None
+    assert "a horizon of 6 months" in error.ways_out[1][0]
+
+
+def test_what_the_same_quality_may_come_to_cost(outcome: Outcome, path: PathResult) -> None:
+    assert path.falling is None  # prices stay
+    moving = make_path(outcome.built, outcome.stays, PathAsk(12, 0.0, "forecast"))
+    assert moving.falling is not None
+    assert 0.0 < moving.falling.ratio < 1.0
+    assert moving.falling.band.low <= moving.falling.usd <= moving.falling.band.high
+    assert 0.0 <= moving.falling.path_wins_frac <= 1.0
 
 
 @pytest.mark.parametrize("width", [80, 120])

@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from isocost.plan.path.result import PathResult, Step
+from isocost.plan.path.result import Falling, PathResult, Step
 from isocost.units import count, money, money_range, percent
 
 INDENT = 2
@@ -43,6 +43,8 @@ def render(path: PathResult, width: int = 100) -> Group:
         parts.append(Padding(_rivals(path, letters, width), (0, 0, 0, INDENT)))
         said = "if wrong: what having chosen it costs above hindsight, in the mean of scenarios"
         parts.append(_line(f"{said}.{_expected(path)}", width))
+        if path.falling is not None:
+            parts.append(_line(_falling(path.falling, path.months, letters), width))
     if path.cells:
         title = "who is cheapest at a steady volume, launch included (share of scenarios)"
         parts += ["", _line(title, width, "bold"), Padding(_cells(path, letters), (0, 0, 0, INDENT))]
@@ -61,6 +63,18 @@ def render(path: PathResult, width: int = 100) -> Group:
     parts.append("")
     parts += [_line(note, width) for note in notes]
     return Group(*parts)
+
+
+def _falling(one: Falling, months: int, letters: Mapping[str, str]) -> str:
+    """What the same quality would cost, were it always bought where it is cheapest."""
+    yearly = max(one.ratio, 1e-9) ** (-12.0 / months)
+    band = money_range(one.band.low, one.band.high)
+    return (
+        f"Were {letters.get(one.way, one.way)}'s quality always bought from the cheapest model that has it, "
+        f"each proven first, as such prices have fallen ({yearly:.1f}x a year, the median), APIs alone would "
+        f"cost {money(one.usd)} ({band}): the path is cheaper in {percent(one.path_wins_frac)} of scenarios. "
+        "Own replicas would gain from such models too; a long commitment bets on one."
+    )
 
 
 def _expected(path: PathResult) -> str:

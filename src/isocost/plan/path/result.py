@@ -72,6 +72,19 @@ class Cell(msgspec.Struct, frozen=True):
     odds: dict[str, float] = {}
 
 
+class Falling(msgspec.Struct, frozen=True):
+    """APIs alone, were today's quality always bought where it is cheapest: what the path would lose to.
+
+    ``ratio`` of that price at the horizon's end to today's, the median; ``path_wins_frac`` of the scenarios.
+    """
+
+    way: str
+    ratio: float
+    usd: float
+    band: Band
+    path_wins_frac: float
+
+
 class PathResult(msgspec.Struct, frozen=True):
     """A path over a horizon. Dollars are discounted to today unless they are a month's.
 
@@ -98,3 +111,4 @@ class PathResult(msgspec.Struct, frozen=True):
     cells: list[Cell]
     worths: list[Worth]
     notes: list[str]
+    falling: Falling | None = None

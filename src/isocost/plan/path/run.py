@@ -9,17 +9,20 @@ from datetime import date
 import numpy as np
 
 from isocost import risk
+from isocost.errors import Infeasible
 from isocost.finance import rate_per_month
+from isocost.forecast.prices import paths
 from isocost.plan.asked.streams import WEEK_H
 from isocost.plan.make.build import Built
 from isocost.plan.make.draft import DAYS, Draft, month_ledger
 from isocost.plan.market.quotas import METERS
 from isocost.plan.market.terms import Term
 from isocost.plan.path.ask import PathAsk, Quarter, quarters
-from isocost.plan.path.result import Cell, PathResult, Rival, Signing, Step
+from isocost.plan.path.limits import over_budget, too_much_carbon
+from isocost.plan.path.result import Cell, Falling, PathResult, Rival, Signing, Step
 from isocost.plan.path.steps import Chosen, Stage, least_path, there_is
 from isocost.plan.path.study import COUNT, RENTAL, WORDS, Futures, Study, follows, futures
-from isocost.plan.path.sure import costed, month_groups, solved_at
+from isocost.plan.path.sure import costed, month_groups, moving_on, solved_at
 from isocost.plan.path.ways import Part, Way, at_volume, launch_usd, pool_draft, priced, ways_of
 from isocost.plan.result import Band, Worth
 from isocost.plan.solve.one_pool import one_pool
@@ -43,8 +46,12 @@ def make_path(built: Built, stays: Draft, ask: PathAsk) -> PathResult:
     Raises:
         Infeasible: in some quarter no way serves within the limits.
     """
-    study = _study(built, stays, ask)
-    best = least_path(study.ways, study.stages, study.launches, study.hours, study.rate)
+    most_kg = built.prepared.request.limits.carbon_kg_per_month
+    study = _study(built, stays, ask, most_kg)
+    try:
+        best = least_path(study.ways, study.stages, study.launches, study.hours, study.rate)
+    except Infeasible as error:
+        raise _why(built, stays, ask, most_kg, error) from None
     drivers = _drivers(study)
     ratios = _ratios(drivers, study.ahead)
     study = replace(study, ratios=ratios)
@@ -59,6 +66,9 @@ def make_path(built: Built, stays: Draft, ask: PathAsk) -> PathResult:
     solutions = [solved_at(study, study.ways[w], q, best.committed[q]) for q, w in enumerate(best.ways)]
     rivals = _rivals(alone, choice, kept)
     steps = [_step(study, best, q, solutions[q]) for q in range(len(study.stages))]
+    budget = built.prepared.request.limits.budget_usd_per_month
+    if (over := over_budget(steps, study.multiples, ask, budget)) is not None:
+        raise over
     return PathResult(
         title=built.prepared.request.trace.title,
         priced_on=built.prepared.request.on.isoformat(),
@@ -77,11 +87,39 @@ def make_path(built: Built, stays: Draft, ask: PathAsk) -> PathResult:
         rivals=rivals,
         cells=_cells(study, drivers),
         worths=_worths(study, choice),
+        falling=_falling(study, alone, usd),
         notes=[*_notes(study), *_rate_notes(study, best, solutions)],
     )
 
 
-def _study(built: Built, stays: Draft, ask: PathAsk) -> Study:
+def _why(built: Built, stays: Draft, ask: PathAsk, most_kg: float | None, error: Infeasible) -> Infeasible:
+    """The error with what conflicts, where a limit on emissions does."""
+    if most_kg is None:
+        return error
+    free = _study(built, stays, ask, None)
+    try:
+        best = least_path(free.ways, free.stages, free.launches, free.hours, free.rate)
+    except Infeasible:
+        return error
+    needed = max(stage.priced[w].kg for stage, w in zip(free.stages, best.ways, strict=True))
+    return too_much_carbon(error, most_kg, needed, best.usd, ask.months)
+
+
+def _falling(study: Study, alone: Sequence[tuple[Way, Chosen]], path_usd: Floats) -> Falling | None:
+    """The cheapest way of APIs alone at prices of a fixed quality, which fall as new models come."""
+    way = next((way for way, _ in alone if not way.parts), None)
+    if way is None or not study.ahead.paths:
+        return None
+    falls = paths(study.built.prepared.at, "capability", study.ask.months, COUNT)
+    usd = moving_on(study, way, falls)
+    middle = float(np.median(usd))
+    return Falling(
+        way.name, float(np.median(falls[:, study.ask.months])), middle, _band(usd, middle),
+        float((path_usd < usd).mean()),
+    )  # fmt: skip
+
+
+def _study(built: Built, stays: Draft, ask: PathAsk, most_kg: float | None) -> Study:
     at, on = built.prepared.at, built.prepared.request.on
     hours = at.number("finance/any", "hours_per_month")
     rate = rate_per_month(at.number("finance/any", "discount_rate_per_year"))
@@ -105,6 +143,7 @@ def _study(built: Built, stays: Draft, ask: PathAsk) -> Study:
             for w, way in enumerate(ways)
             if (found := priced(built, way, multiple, ahead.middle(follows(way), middle), gpu_ratio))
             is not None
+            and (most_kg is None or found.kg <= most_kg)
         }
         stages.append(Stage(quarter, discounted, (1.0 + rate) ** -quarter.first, gpu_ratio, held, months))
     launches = {kind: usd for way in ways for kind, usd in launch_usd(way, built).items()}

@@ -82,6 +82,20 @@ def _add(groups: Groups, charges: Iterable[Charge]) -> None:
         groups[names] = groups.get(names, 0.0) + charge.amount_fusd / FEMTO_PER_USD
 
 
+def moving_on(study: Study, way: Way, falls: Floats) -> Floats:
+    """A way of APIs alone in every scenario, tokens at prices that fall as ``falls``: (COUNT, months + 1)."""
+    total = np.zeros(COUNT)
+    for q, stage in enumerate(study.stages):
+        at = min(falls.shape[1] - 1, round(stage.quarter.middle))
+        for names, usd in month_groups(study.built, way, study.multiples[q], (), ()).items():
+            factor = np.full(COUNT, usd * stage.months)
+            for name in names:
+                if name in study.ratios:
+                    factor = factor * study.ratios[name]
+            total += factor * (falls[:, at] if follows(way) in names else 1.0)
+    return total
+
+
 def costed(study: Study, chosen: Chosen) -> Floats:
     """Discounted dollars of a path in every scenario, (COUNT,): quantities times drawn prices, by quarter."""
     ahead, ratios = study.ahead, study.ratios

@@ -16,7 +16,7 @@ from isocost.plan.make.parts import api_alone, api_parts
 from isocost.plan.market.pools import PoolOption
 from isocost.plan.market.terms import Term, terms_of
 from isocost.plan.solve.one_pool import by_committed, one_pool
-from isocost.plan.solve.problem import Floats, Problem, Solution
+from isocost.plan.solve.problem import Floats, Problem, Solution, emitted_kg
 
 MANY = 2
 """APIs that a way is named by; of more, the first and their number."""
@@ -64,11 +64,13 @@ class Priced:
     """A way in a quarter: its month beside what committed replicas cost, by how many of those there are.
 
     ``parts[i][c]``: the i-th kind of replica and its streams with c of them committed, free of charge;
-    ``base_usd`` is all else: standing costs, and the APIs of a way without replicas.
+    ``base_usd`` is all else: standing costs, and the APIs of a way without replicas. ``kg``: what the
+    replicas emit in the month.
     """
 
     parts: tuple[Floats, ...]
     base_usd: float
+    kg: float = 0.0
 
     def least_usd(self) -> float:
         """The month with as many committed replicas as help."""
@@ -266,7 +268,8 @@ def priced(built: Built, way: Way, multiple: float, api_ratio: float, gpu_ratio:
         for problem, one in zip(problems, solutions, strict=True)
         if one is not None
     )
-    return Priced(tuple(usd), standing_usd(draft.fleet.standing) - care)
+    kg = sum(emitted_kg(problem, one) for problem, one in zip(problems, solutions, strict=True) if one)
+    return Priced(tuple(usd), standing_usd(draft.fleet.standing) - care, kg)
 
 
 def scaled_volume(built: Built, multiple: float) -> Built:
