@@ -18,6 +18,8 @@ from isocost.errors import BadInput, Infeasible
 from isocost.units import money, money_range, tokens
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from isocost.catalog import CatalogAt
     from isocost.size.answer import Wanted
     from isocost.size.queue import Need
@@ -103,11 +105,11 @@ def size(
     Parameters
     ----------
     model
-        An open model (llama-3.3-70b, a Hugging Face name), or the path of a config.json.
+        An open model (llama-3.3-70b, a Hugging Face name), or the path of a config.json or of an adapter.
     """
     from isocost.size.answer import size as sized
     from isocost.size.calibrated import with_calibration
-    from isocost.size.config import with_config
+    from isocost.size.config import adapter_of, with_config
     from isocost.size.queue import Need
 
     if load_.isl is None or load_.osl is None:
@@ -118,6 +120,10 @@ def size(
     if choice.calibration is not None:
         catalog = with_calibration(catalog, choice.calibration)
     name, own = model, Path(model)
+    adapter = adapter_of(own)
+    if adapter is not None:
+        name = adapter.base
+        own = Path(name)
     if own.is_dir():
         own /= "config.json"
     if own.suffix == ".json":
@@ -136,13 +142,14 @@ def size(
         limits = limits_of(at, need)
     _can_be(at, limits, choice)
     ask, wanted = _asked(at, choice)
+    wanted = wanted._replace(adapter=adapter)
     with working("laying out replicas"):
         found = sized(at, name, need, limits, ask, wanted)
     if json:
         return show_json(found)
     if not found.rows:
         raise Infeasible(found.why_none, fix="Allow more time, or other accelerators with --gpu")
-    _show(found)
+    _show(found, dict(wanted.have))
     return None
 
 
@@ -177,6 +184,12 @@ def _asked(at: CatalogAt, choice: Choice) -> tuple[Ask, Wanted]:
     from isocost.size.setups import CACHES, COUNTS, ENGINES, Ask
 
     have = tuple((gpu_id_of(at, name), count) for name, count in _pairs(choice.have))
+    for name in _list(choice.gpu):
+        if at.catalog.subjects(f"api/{name.lower()}/"):
+            raise BadInput(
+                f"{name} sells answers, not accelerators", where="--gpu",
+                fix=f"See what it asks: isocost catalog list api/{name.lower()}/",
+            )  # fmt: skip
     kinds = tuple(dict.fromkeys(gpu_id_of(at, name) for name in _list(choice.gpu)))
     if not kinds:
         rented = {fact.subject.split("/")[2] for fact in at.each("rental/", "usd_per_gpu_h")}
@@ -218,12 +231,12 @@ def _pairs(text: str | None) -> list[tuple[str, int]]:
     return found
 
 
-def _show(found: Sizing) -> None:
+def _show(found: Sizing, have: Mapping[str, int]) -> None:
     need, best = found.need, found.rows[0]
-    band = money_range(best.usd_per_month.low, best.usd_per_month.high)
+    held = have.get(best.gpu, 0)
     show(
-        Text(f"{_counted(best)}: {money(best.usd_per_month.value)} a month", "bold"),
-        f"  80% band {band}; ${best.usd_per_mtok.value:.2f} a million tokens, in and out together",
+        Text(f"{_counted(best)}: {_spent(best, held)}", "bold"),
+        *_bands(best),
         *_load(found, need),
         "",
         _table(found.rows),
@@ -237,6 +250,26 @@ def _show(found: Sizing) -> None:
     show_as_is(f"  {best.command}")
     show("  then measure it, and 'isocost calibrate bench.json' narrows the band:")
     show_as_is(f"  {best.bench}")
+
+
+def _spent(row: Sized, held: int) -> str:
+    """What a month costs, in words; ``held`` accelerators of the kind are there already."""
+    used = row.gpus * (row.replicas + row.prefill_replicas)
+    if row.usd_per_month is None:
+        return "nobody is known to rent them"
+    if held and row.usd_per_month.value == 0.0:
+        return f"no rent, on {used} of the {held} {row.gpu} that you have"
+    beside = f" beside the {held} {row.gpu} that you have" if held else ""
+    return f"{money(row.usd_per_month.value)} a month{beside}"
+
+
+def _bands(row: Sized) -> list[str]:
+    usd, mtok = row.usd_per_month, row.usd_per_mtok
+    if usd is None or mtok is None or usd.high == 0.0:
+        return []
+    band = f"80% band {money_range(usd.low, usd.high)}"
+    each = f"; ${mtok.value:.2f} a million tokens, in and out together" if mtok.value else ""
+    return [f"  {band}{each}"]
 
 
 def _load(found: Sizing, need: Need) -> list[str]:
@@ -307,8 +340,9 @@ def _table(rows: tuple[Sized, ...]) -> Table:
         cells += [] if narrow else [f"{row.rate_each_per_s:.2f}"]
         cells += [f"{row.ttft_p95_s.value:.2f} s", f"{row.tpot_p95_s.value * 1000:.0f} ms"]
         cells += [f"{row.j_per_tok.value:.2f}" if row.j_per_tok else "-"] if wide else []
-        usd = row.usd_per_month
-        cells += [f"{usd.value:,.0f}", f"{money(usd.low)}-{money(usd.high)}", f"{row.usd_per_mtok.value:.2f}"]
+        usd, mtok = row.usd_per_month, row.usd_per_mtok
+        cells += [f"{usd.value:,.0f}", f"{money(usd.low)}-{money(usd.high)}"] if usd else ["-", "-"]
+        cells += [f"{mtok.value:.2f}" if mtok else "-"]
         table.add_row(*cells, *([] if narrow else [_stands(row)]))
     return table
 

@@ -12,12 +12,13 @@ from isocost.catalog import CatalogAt
 from isocost.catalog.evidence import may_quantise
 from isocost.deployment import Rent, rent
 from isocost.errors import BadInput, DoesNotFit, UnknownFact
-from isocost.perf import StepTerms, model_id_of
+from isocost.perf import StepTerms, closed_form, model_id_of
 from isocost.perf.arch import Floats
 from isocost.perf.energy import site_of, wall_j_per_tok
 from isocost.perf.memory import cache_bytes_per_tok
 from isocost.size.calibrated import Own, condition, outside
-from isocost.size.commands import bench_command, serve_command
+from isocost.size.commands import bench_command, checkpoint, serve_command, served_name
+from isocost.size.config import Adapter
 from isocost.size.memory import SUBJECT, Engine, Memory, cache_log, layers_of, memory_of
 from isocost.size.nearest import Point, nearest, points_of
 from isocost.size.queue import (
@@ -40,12 +41,14 @@ MOST_REPLICAS = 4000
 MOST_GROWN = 14
 """Times that replicas are added, a fourteenth more each time."""
 MOST_REPLAYED = 60
+ROUND_TOK = 1024
+"""The longest request is a multiple of it."""
 Replay = Callable[[Step, int], Carried | None]
 
 
 class Wanted(NamedTuple):
     """How the load is served: what a step holds (``None``: the engine's usual), drafts, prefill apart,
-    rent's term, accelerators held, and how many answers."""
+    rent's term, accelerators held, how many answers, and an adapter that is served on the model."""
 
     max_num_seqs: int | None = None
     max_num_batched_tokens: int | None = None
@@ -54,9 +57,12 @@ class Wanted(NamedTuple):
     term: str = "on_demand"
     have: tuple[tuple[str, int], ...] = ()
     top: int = 8
+    adapter: Adapter | None = None
 
 
 USUAL = Wanted()
+OF_THE_MAIN_BUILD = ("NVIDIA", "AMD")
+"""Makers whose accelerators the engines themselves support."""
 MINE = ("your own measurements of another set-up", "your own measurements")
 THEIRS = ("measured requests of another set-up", "measured requests of this set-up")
 
@@ -96,6 +102,9 @@ def size(
     case = _case(at, model_id_of(at, model), need, limits_s, ask, wanted)
     prices = np.array([math.inf if quote is None else quote.usd_per_gpu_h for quote in case.quotes])
     held = dict(wanted.have)
+    if not held and not np.isfinite(prices).any():
+        # Nobody rents what is asked for: the fewest accelerators are the best.
+        prices = np.ones(len(prices))
     gpus = case.every.setup.gpus
     with np.errstate(divide="ignore", invalid="ignore"):
         count = np.where(case.rate > 0, np.ceil(need.rate_per_s / case.rate), np.inf)
@@ -205,8 +214,8 @@ def _best(
     found: dict[tuple[object, ...], Sized] = {}
     replayed = 0
     for i in order:
-        by_cost = sorted(row.usd_per_month.value for row in found.values())
         hours = case.at.number("finance/any", "hours_per_month")
+        by_cost = sorted(_worth(row, hours) for row in found.values())
         if len(by_cost) >= case.wanted.top and cost[i] * hours > by_cost[case.wanted.top - 1]:
             break
         if replayed >= MOST_REPLAYED:
@@ -217,17 +226,24 @@ def _best(
             int(case.every.precision[i]),
             int(case.every.engine[i]),
         )
-        if key in found and cost[i] * hours >= found[key].usd_per_month.value:
+        if key in found and cost[i] * hours >= _worth(found[key], hours):
             continue
         replayed += 1
         row = _sized(case, i, held)
-        if row is not None and (key not in found or row.usd_per_month.value < found[key].usd_per_month.value):
+        if row is not None and (key not in found or _worth(row, hours) < _worth(found[key], hours)):
             found[key] = row
     rows = sorted(
         found.values(),
-        key=lambda row: (row.usd_per_month.value, row.gpus * row.replicas, row.name, row.engine),
+        key=lambda row: (_worth(row, 1.0), row.gpus * row.replicas, row.name, row.engine),
     )
     return rows[: case.wanted.top], replayed
+
+
+def _worth(row: Sized, hours: float) -> float:
+    """What rows are ordered by: dollars a month, or accelerator-hours where no rent is known."""
+    if row.usd_per_month is not None:
+        return row.usd_per_month.value
+    return row.gpus * (row.replicas + row.prefill_replicas) * hours
 
 
 def _sized(case: _Case, i: int, held: Mapping[str, int]) -> Sized | None:
@@ -307,6 +323,7 @@ def _row(case: _Case, i: int, replicas: int, before: int, seen: Carried, held: M
     gpu, gpus = every.gpu_ids[every.gpu_type[i]], int(every.setup.gpus[i])
     all_replicas = replicas + before
     hours = at.number("finance/any", "hours_per_month")
+    is_priced = quote is not None or all_replicas * gpus <= held.get(gpu, 0)
     price = 0.0 if quote is None else quote.usd_per_gpu_h
     own = case.speed.own[i]
 
@@ -342,16 +359,20 @@ def _row(case: _Case, i: int, replicas: int, before: int, seen: Carried, held: M
         attained_frac=seen.attained_frac, ttft_p50_s=seen.ttft_p50_s,
         ttft_p95_s=_band(seen.ttft_p95_s, bands["ttft"]), ttft_p99_s=seen.ttft_p99_s,
         tpot_p50_s=seen.tpot_p50_s, tpot_p95_s=_band(seen.tpot_p95_s, bands["tpot"]),
-        memory=memory, cache=cache, usd_per_gpu_h=price, usd_per_month=spent,
-        usd_per_mtok=Band(spent.value / mtok, spent.low / mtok, spent.high / mtok),
+        memory=memory, cache=cache, usd_per_gpu_h=price if is_priced else None,
+        usd_per_month=spent if is_priced else None,
+        usd_per_mtok=Band(spent.value / mtok, spent.low / mtok, spent.high / mtok) if is_priced else None,
         j_per_tok=joule, wall_j_per_tok=wall,
         nearest=nearest(
-            case.points, case.model, float(every.arch.params_active[i]), gpu, layout, max(running, 1.0)
+            case.points, case.model, (float(every.arch.params_active[i]), bool(every.arch.experts[i] > 0)),
+            (gpu, float(every.gpu.memory_bytes_per_s[i])), layout, max(running, 1.0),
         ),
         measured=_mine(case, own, running),
         quote="" if quote is None else quote.fact.id,
-        command=serve_command(at, case.model, every, i, case.engine, cache.longest_tok, case.wanted.draft),
-        bench=bench_command(at, case.model, need, all_replicas),
+        command=serve_command(
+            at, case.model, every, i, case.engine, cache.longest_tok, case.wanted.draft, case.wanted.adapter
+        ),
+        bench=bench_command(checkpoint(at, case.model, every, i), need, all_replicas, case.wanted.adapter),
     )  # fmt: skip
 
 
@@ -427,7 +448,8 @@ def _longest(case: _Case, i: int) -> float:
     per_tok = cache_bytes_per_tok(
         case.every.arch, case.every.setup, float(case.need.input_tok + case.need.output_tok)
     )
-    return max(0.9 * float(case.memory.cache[i] / per_tok[i]), case.need.input_tok + case.need.output_tok)
+    held = 0.9 * float(case.memory.cache[i] / per_tok[i])
+    return max(held // ROUND_TOK * ROUND_TOK, case.need.input_tok + case.need.output_tok)
 
 
 def _quality(case: _Case, i: int) -> str:
@@ -455,18 +477,56 @@ def _notes(case: _Case, rows: Sequence[Sized]) -> list[str]:
     said = [
         f"p95 by replay of {spread} arrivals of equal requests; a log's own bursts and lengths are in a plan."
     ]
+    if case.wanted.adapter is not None:
+        said.append(
+            f"An adapter of rank {case.wanted.adapter.rank} on {case.model}: what it adds to a step and to "
+            "memory, a few per cent, is not in the figures. Merged into the weights it adds nothing."
+        )
     narrow = dict.fromkeys(row.quality for row in rows if row.quality)
     said += [f"Narrower than published: {one} of the score." for one in narrow]
+    made = f"./{served_name(case.at, case.model).rpartition('/')[2]}-"
+    if rows and not rows[0].native and made in rows[0].command:
+        said.append(
+            f"Weights in {rows[0].weights} are a checkpoint of their own: no engine makes them as it loads. "
+            "Take a published one, or quantise first."
+        )
     unquoted = sorted(
         {case.every.gpu_ids[case.every.gpu_type[i]] for i, quote in enumerate(case.quotes) if quote is None}
         - set(dict(case.wanted.have))
     )
-    if unquoted:
+    term = case.wanted.term.replace("_", " ")
+    if rows and all(row.usd_per_month is None for row in rows):
         said.append(
-            f"No {case.wanted.term.replace('_', ' ')} rent is known for {', '.join(unquoted)}: left out."
+            f"No {term} rent is known for {', '.join(unquoted)}: the fewest accelerators come first. Say "
+            "what you hold with --have, or put a rent of your own into --facts."
         )
-    said.append("Rent only, no spare replica: people, idle nights and the rest are in a plan.")
-    return said
+    else:
+        if unquoted:
+            said.append(f"No {term} rent is known for {', '.join(unquoted)}: left out.")
+        said.append("Rent only, no spare replica: people, idle nights and the rest are in a plan.")
+    return said + _unmeasured(case, rows)
+
+
+def _unmeasured(case: _Case, rows: Sequence[Sized]) -> list[str]:
+    """That the speed of a maker's accelerators is assumed where no stack of today was measured on them."""
+    makers: dict[str, None] = {}
+    for row in rows:
+        maker = case.at.text(f"gpu/{row.gpu}", "vendor")
+        spread = case.at.find("perf/interval", "tpot_ratio", f"vendor={maker}")
+        if spread is not None and spread.kind == "assumed" and not row.measured:
+            makers[maker] = None
+    said = [
+        f"Engines run on accelerators of {maker} by a build of their own, whose options may differ."
+        for maker in dict.fromkeys(case.at.text(f"gpu/{row.gpu}", "vendor") for row in rows[:1])
+        if maker not in OF_THE_MAIN_BUILD
+    ]
+    if not makers:
+        return said
+    return [
+        *said,
+        f"No engine of today was measured on accelerators of {' and '.join(makers)}: their speed and its "
+        "wide band are assumed. Measure one replica before you rent many.",
+    ]
 
 
 def _why_none(case: _Case, order: Sequence[int], rows: Sequence[Sized]) -> str:
@@ -474,7 +534,19 @@ def _why_none(case: _Case, order: Sequence[int], rows: Sequence[Sized]) -> str:
         return ""
     ttft, tpot = case.limits_s
     if not (case.rate > 0).any():
-        return f"no set-up keeps TTFT p95 {ttft:g} s and TPOT p95 {tpot:g} s, even when idle"
+        idle = closed_form(case.terms, float(case.need.input_tok), float(case.need.output_tok), 0.0)
+        first, gap = int(idle.ttft_s.argmin()), int(idle.tpot_s.argmin())
+        return (
+            f"no set-up keeps TTFT p95 {ttft:g} s and TPOT p95 {tpot:g} s, even when idle: the first token "
+            f"takes {idle.ttft_s[first]:.2g} s at least ({case.every.name(first)}), the next "
+            f"{idle.tpot_s[gap] * 1e3:.2g} ms ({case.every.name(gap)})"
+        )
+    most = float(case.rate.max())
+    if case.need.rate_per_s > MOST_REPLICAS * most:
+        return (
+            f"{case.need.rate_per_s:,.0f} requests/s need more than {MOST_REPLICAS:,} replicas of every "
+            f"set-up (the largest carries {most:.1f} a second)"
+        )
     if not order:
         return "no set-up that keeps the limits has a known rent"
     return f"no number of replicas tried keeps TTFT p95 {ttft:g} s and TPOT p95 {tpot:g} s in replay"

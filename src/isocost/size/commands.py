@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 
 import numpy as np
 
 from isocost.catalog import CatalogAt
+from isocost.size.config import Adapter
 from isocost.size.memory import Engine
 from isocost.size.queue import Draft, Need
 from isocost.size.setups import Setups
 
+ON_LOADING = "fp8"
+"""The format that engines make of wider weights as they load them; others are checkpoints of their own."""
 BENCHMARK_S = 120.0
 FEWEST, MOST = 120, 2000
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""Greatest ranks of adapters that vLLM makes room for."""
 
 
 def served_name(catalog_at: CatalogAt, model: str) -> str:
     """The Hugging Face name, else the id."""
     named = catalog_at.find(f"model/{model}", "hf_id")
     return str(named.value) if named is not None else model
+
+
+def checkpoint(catalog_at: CatalogAt, model: str, found: Setups, i: int) -> str:
+    """What the server loads: the published weights, else a folder that holds them in the format of set-up
+    ``i``, which no engine makes on loading."""
+    name = served_name(catalog_at, model)
+    weights, engine = found.precisions[found.precision[i]].experts, found.engines[found.engine[i]]
+    if found.is_native[i] or (weights == ON_LOADING and engine != "trtllm"):
+        return name
+    return f"./{name.rstrip('/').rpartition('/')[2]}-{weights}"
 
 
 def serve_command(
@@ -29,13 +45,14 @@ def serve_command(
     engine: Engine,
     longest_tok: int,
     draft: Draft | None,
+    adapter: Adapter | None = None,
 ) -> str:
     """The server of one replica, with every option that the figures stand on."""
-    setup, name = found.setup, shlex.quote(served_name(catalog_at, model))
+    setup, name = found.setup, shlex.quote(checkpoint(catalog_at, model, found, i))
     tp, pp, dp = (int(np.asarray(one)[i]) for one in (setup.tp, setup.pp, setup.dp))
     cache = found.precisions[found.precision[i]].cache
-    quantised = not found.is_native[i]
     weights = found.precisions[found.precision[i]].experts
+    quantised = not found.is_native[i] and weights == ON_LOADING
     used = f"{found.constants.memory_usable_frac:.2f}"
     which = found.engines[found.engine[i]]
     if which == "sglang":
@@ -64,21 +81,29 @@ def serve_command(
     for option, count in (("tensor", tp), ("pipeline", pp), ("data", dp)):
         parts += [f"--{option}-parallel-size {count}"] if count > 1 else []
     parts += ["--enable-expert-parallel"] if dp > 1 else []
-    parts += [f"--quantization {'fp8' if weights == 'fp8' else weights}"] if quantised else []
+    parts += [f"--quantization {weights}"] if quantised else []
     parts += ["--kv-cache-dtype fp8"] if cache == "fp8" else []
     parts += [f"--max-model-len {longest_tok}", f"--max-num-seqs {engine.max_num_seqs}"]
     parts += [f"--max-num-batched-tokens {engine.max_num_batched_tokens}", f"--gpu-memory-utilization {used}"]
     if draft is not None:
-        parts.append(f'--speculative-config \'{{"method": "mtp", "num_speculative_tokens": {draft.depth}}}\'')
+        own = catalog_at.find(f"model/{model}", "draft_layers") is not None
+        by = {"method": "mtp"} if own else {"method": "eagle3", "model": "DRAFT_MODEL"}
+        guess = json.dumps(by | {"num_speculative_tokens": draft.depth})
+        parts.append(f"--speculative-config {shlex.quote(guess)}")
+    if adapter is not None:
+        rank = next((most for most in RANKS if most >= adapter.rank), adapter.rank)
+        parts.append(f"--enable-lora --max-lora-rank {rank}")
+        parts.append(f"--lora-modules tuned={shlex.quote(adapter.folder)}")
     return " ".join(parts)
 
 
-def bench_command(catalog_at: CatalogAt, model: str, need: Need, replicas: int) -> str:
-    """A benchmark of one replica at its share of the load, two minutes long."""
+def bench_command(name: str, need: Need, replicas: int, adapter: Adapter | None = None) -> str:
+    """A benchmark of one replica that serves ``name``, at its share of the load, two minutes long."""
     rate = need.rate_per_s / replicas
     count = int(min(max(rate * BENCHMARK_S, FEWEST), MOST))
     parts = [
-        f"vllm bench serve --model {shlex.quote(served_name(catalog_at, model))} --dataset-name random",
+        f"vllm bench serve --model {shlex.quote(name)}{' --lora-modules tuned' if adapter else ''}",
+        "--dataset-name random",
         f"--random-input-len {need.input_tok} --random-output-len {need.output_tok} --ignore-eos",
         f"--num-prompts {count} --request-rate {rate:.4g}",
     ]

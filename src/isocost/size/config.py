@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from isocost.catalog import Catalog, Fact
 from isocost.errors import BadInput
@@ -61,6 +61,8 @@ def with_config(catalog: Catalog, path: Path) -> tuple[Catalog, str]:
     config = _read(path)
     called = str(config.get("_name_or_path") or path.resolve().parent.name or "config")
     model = called.rstrip("/").rpartition("/")[2].lower()
+    # What lies beside the config is what is served, whatever it was tuned from.
+    served = str(path.parent) if path.is_absolute() else f"./{path.parent}".removesuffix("/.")
     try:
         plain = normal(config)
     except BadInput as wrong:
@@ -73,7 +75,7 @@ def with_config(catalog: Catalog, path: Path) -> tuple[Catalog, str]:
             "config.json", "", day, "published", "", str(path),
         )  # fmt: skip
 
-    facts = [fact("hf_id", called, "")]
+    facts = [fact("hf_id", served, "")]
     try:
         shape = shape_of_config(plain) | recurrent(plain)
         if plain.get("model_type") in UNGATED:
@@ -88,10 +90,41 @@ def with_config(catalog: Catalog, path: Path) -> tuple[Catalog, str]:
     facts.append(fact("weight_dtype", dense, ""))
     if experts != dense:
         facts.append(fact("expert_dtype", experts, ""))
+    drafts = plain.get("num_nextn_predict_layers") or plain.get("mtp_num_hidden_layers")
+    if isinstance(drafts, int) and drafts > 0:
+        facts.append(fact("draft_layers", float(drafts), "count"))
     if plain.get("max_position_embeddings"):
         facts.append(fact("context_tok", float(plain["max_position_embeddings"]), "tok"))
     facts.append(fact("family", str(config.get("model_type") or "own"), ""))
     return Catalog(facts, catalog.sources, catalog.attributes, catalog.basis, catalog.rows), model
+
+
+class Adapter(NamedTuple):
+    """Low-rank weights beside a base model: whose, of which rank, and the folder that they lie in."""
+
+    base: str
+    rank: int
+    folder: str
+
+
+def adapter_of(path: Path) -> Adapter | None:
+    """The adapter that a folder or an ``adapter_config.json`` holds; ``None`` where it holds none.
+
+    Raises:
+        BadInput: an adapter that does not say what it was tuned from, or of which rank it is.
+    """
+    file = path / "adapter_config.json" if path.is_dir() else path
+    if file.name != "adapter_config.json" or not file.is_file() or (file.parent / "config.json").is_file():
+        return None
+    config = _read(file)
+    base, rank = config.get("base_model_name_or_path"), config.get("r")
+    if not isinstance(base, str) or not isinstance(rank, int) or rank < 1:
+        raise BadInput(
+            "an adapter without 'base_model_name_or_path' and its rank 'r'", where=str(file),
+            fix="Name the base model instead: isocost size meta-llama/Llama-3.1-8B-Instruct",
+        )  # fmt: skip
+    folder = file.parent
+    return Adapter(base, rank, str(folder) if folder.is_absolute() else f"./{folder}".removesuffix("/."))
 
 
 def normal(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -44,7 +44,8 @@ class Sized(msgspec.Struct, frozen=True):
     ``rate_each_per_s`` is what one replica carries within the limits in the mean, ``goodput_per_s`` the
     requests a second of the whole load that keep both limits. ``prefill_replicas`` is above 0 where
     prefill runs apart: ``replicas`` then counts those that decode. Energy is of an output token at the
-    accelerators, and at the building's meter. ``quote`` is the fact of the rent.
+    accelerators, and at the building's meter. ``quote`` is the fact of the rent; where nobody is known to
+    rent the accelerator and it is not held, the dollars are ``None``.
     """
 
     name: str
@@ -70,9 +71,9 @@ class Sized(msgspec.Struct, frozen=True):
     tpot_p95_s: Band
     memory: MemoryGb
     cache: CacheSize
-    usd_per_gpu_h: float
-    usd_per_month: Band
-    usd_per_mtok: Band
+    usd_per_gpu_h: float | None
+    usd_per_month: Band | None
+    usd_per_mtok: Band | None
     j_per_tok: Band | None
     wall_j_per_tok: float | None
     nearest: Nearest

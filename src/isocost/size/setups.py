@@ -115,7 +115,9 @@ def setups(catalog_at: CatalogAt, model: str, ask: Ask) -> Setups:
         seen: list[Precision] = []
         for named in ask.precisions:
             found = precision_of(catalog_at, model, named)._replace(cache=cache)
-            if found in seen:
+            # The weights of a checkpoint that is quantised already are not quantised again in part.
+            again = found.experts == native.experts and found.dense != native.dense
+            if found in seen or (again and native.experts != native.dense):
                 continue
             seen.append(found)
             table.append(found)
@@ -126,20 +128,36 @@ def setups(catalog_at: CatalogAt, model: str, ask: Ask) -> Setups:
                 for way in _layouts(ask, heads, arch, spreads, float(gpus.link_gpus[g])):
                     rows.append((g, len(table) - 1, *way, is_native))
     if not rows:
-        raise DoesNotFit(
-            "no layout divides the model's heads", where=model, fix="Allow other counts with --count"
-        )
+        raise _no_layout(model, ask, heads, gpus)
     n, m = len(rows), len(ask.engines)
     engine = np.repeat(np.arange(m), n)
     kind, level, tp, pp, dp, published = np.tile(np.array(rows, dtype=np.intp), (m, 1)).T
     archs, gpu = take_arch(arch, np.zeros(n * m, dtype=np.intp)), take_gpu(gpus, kind)
     formats = [table[i] for i in level]
     setup = setup_of(catalog_at, gpu, formats, tp=tp, pp=pp, dp=dp, ep=np.where(dp > 1, tp * dp, 1))
-    named = [stack_of(catalog_at, one) for one in ask.engines]
-    stacks = [named[i] for i in engine]
+    by_engine = [stack_of(catalog_at, one) for one in ask.engines]
+    stacks = [by_engine[i] for i in engine]
     k = constants_for(catalog_at, [ask.gpus[i] for i in kind], formats, archs, setup, stacks)
     return Setups(
         ask.gpus, ask.engines, tuple(table), kind, engine, level, published.astype(bool), archs, gpu, setup, k
+    )
+
+
+def _no_layout(model: str, ask: Ask, heads: float, gpus: Gpu) -> DoesNotFit:
+    """Why nothing can be laid out: counts beyond a host, heads that do not divide, units that lack."""
+    least, link = min(ask.counts), int(gpus.link_gpus.max())
+    if least > link * ask.pp:
+        return DoesNotFit(
+            f"{least} accelerators are more than one fast link joins ({link})", where=model,
+            fix=f"Span hosts with a pipeline: --count {least} --pp {-(-least // link)}",
+        )  # fmt: skip
+    if all(heads % count for count in ask.counts):
+        return DoesNotFit(
+            f"{least} accelerators do not divide {heads:.0f} heads", where=model,
+            fix="Allow other counts: --count 1,2,4,8",
+        )  # fmt: skip
+    return DoesNotFit(
+        "no accelerator asked for multiplies that format", where=model, fix="Type --precision native"
     )
 
 
