@@ -128,7 +128,7 @@ def claims() -> str:
     from isocost.catalog import Catalog
     from isocost.claims import World, judged
     from isocost.claims.registry import IDS, PLANNED
-    from isocost.cli.claims import decided, headline
+    from isocost.claims.words import decided, headline
 
     page = DOCS / "claims.md"
     old = page.read_text(encoding="utf-8") if page.exists() else ""
@@ -162,7 +162,8 @@ CLAIMS_START = """# Claims of the literature
 with a number (Q) and 22 rules of decision (D). What was claimed is data (`facts/claims.csv`, in our own
 words); what is found is computed from the catalog, from published disclosures and from planned workloads,
 and so is the verdict: change a fact, and it changes. `isocost claims Q2` shows the evidence of one with
-its intervals, boundary and sources, `--json` all of it.
+its intervals, boundary and sources, `--html claims.html` writes all of them as one offline page,
+`--json` as data.
 
 The rules that turn figures into a verdict are few ([finding.py](../src/isocost/claims/finding.py)):
 

@@ -1,7 +1,8 @@
 """Claims of the literature, each put to the test against the catalog, the ground truth and the planner.
 
 ``registry`` knows every claim; ``finding`` has the rules that turn figures into a verdict; ``world`` is
-what they are tested on. What was claimed is facts of ``claim/*``; what is found is computed.
+what they are tested on; ``words`` says them. What was claimed is facts of ``claim/*``; what is found is
+computed.
 """
 
 from isocost.claims.finding import VERDICTS, Claim, Figure, Finding

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,22 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from isocost.cli.catalog import load
-from isocost.cli.output import columns, grid, show, show_json, working, wrapped
+from isocost.cli.output import columns, grid, show, show_json, staged, working, wrapped
 from isocost.cli.root import Facts, Json, app
 from isocost.errors import BadInput
-from isocost.units import count, money, money_range, percent
 
 if TYPE_CHECKING:
     from isocost.catalog import Catalog
-    from isocost.claims import Figure, Finding
+    from isocost.claims import Finding
 
-HEADS: Mapping[str, str] = {
-    "holds": "hold",
-    "holds when": "hold when …",
-    "fails": "fail",
-    "not settled": "not settled",
-}
-"""Verdicts in the headline."""
 WIDE = 110
 """Columns from which claim and finding stand side by side."""
 MOST_SOURCES = 8
@@ -38,6 +29,9 @@ def claims(
     *ids: Annotated[str, Parameter(help="Claims to show in full: Q2 D10. None: every one, a row each.")],
     outcomes: Annotated[
         Path | None, Parameter(help="Graded answers of several models to one's own questions, for Q6.")
+    ] = None,
+    html: Annotated[
+        Path | None, Parameter(help="A file for the claims as one offline page, with evidence and sources.")
     ] = None,
     on: Annotated[str | None, Parameter(name="--date", help="Facts of another day, YYYY-MM-DD.")] = None,
     facts: Facts = None,
@@ -63,52 +57,29 @@ def claims(
     for one in wanted:
         with working(f"testing {one}"):
             found.append(judged(world, one))
+    if html is not None:
+        from isocost.report.claims import page
+
+        with staged(html.parent) as stage:
+            (stage / html.name).write_text(page(found, catalog, world.on), encoding="utf-8")
     if json:
-        return show_json({"counts": _counts(found), "claims": found})
+        from isocost.claims.words import counts
+
+        return show_json({"counts": counts(found), "claims": found})
     if not ids:
-        return _show_table(found)
-    for i, finding in enumerate(found):
+        _show_table(found)
+    for i, finding in enumerate(found if ids else ()):
         if i:
             show("")
         _show_finding(catalog, finding)
+    if html is not None:
+        show("", f"  Wrote: {html}")
     return None
 
 
-def headline(found: Sequence[Finding]) -> str:
-    """How many claims there are, by verdict."""
-    parts = [f"{number} {HEADS[verdict]}" for verdict, number in _counts(found).items() if number]
-    return f"{len(found)} claims of the literature: {', '.join(parts)}."
-
-
-def decided(finding: Finding) -> str:
-    """The number that decides, and the condition under which the claim holds."""
-    text = f"{finding.decides[:1].upper()}{finding.decides[1:]}."
-    if finding.when:
-        lead = "Needs" if finding.verdict == "not settled" else "Holds when"
-        text += f" {lead}: {finding.when}."
-    return text
-
-
-def amount(figure: Figure) -> str:
-    """A figure's value as a person reads it."""
-    return _said(figure.value, figure.unit)
-
-
-def spread(figure: Figure) -> str:
-    """Its central 80 %; blank where none is known."""
-    if figure.low is None or figure.high is None or figure.low == figure.high:
-        return ""
-    if figure.unit.startswith("USD"):
-        return money_range(figure.low, figure.high)
-    return f"{_said(figure.low, figure.unit)} to {_said(figure.high, figure.unit)}"
-
-
-def _counts(found: Sequence[Finding]) -> dict[str, int]:
-    seen = Counter[str](one.verdict for one in found)
-    return {verdict: seen[verdict] for verdict in HEADS}
-
-
 def _show_table(found: Sequence[Finding]) -> None:
+    from isocost.claims.words import decided, headline
+
     show(wrapped(headline(found), indent=0), "")
     wide = columns() >= WIDE
     heads = [("", "l"), ("verdict", "l"), ("claim", "w")]
@@ -130,13 +101,15 @@ def _show_table(found: Sequence[Finding]) -> None:
 
 
 def _show_finding(catalog: Catalog, finding: Finding) -> None:
+    from isocost.claims.words import amount, spread, stated
+
     claim = finding.claim
     where = f" ({claim.article})" if claim.article else ""
     show(wrapped(f"{claim.id}{where}: {claim.text}", indent=0))
     condition = f": {finding.when}" if finding.when and finding.verdict == "holds when" else ""
     show(wrapped(f"{finding.verdict[:1].upper()}{finding.verdict[1:]}{condition}.", indent=0), "")
     if finding.claimed:
-        show(wrapped("; ".join(_stated(one) for one in finding.claimed), "claimed: "), "")
+        show(wrapped("; ".join(stated(one) for one in finding.claimed), "claimed: "), "")
     table = grid(("evidence", "w"), ("found", "r"), ("80% band", "r"))
     for figure in finding.figures:
         table.add_row(figure.name, amount(figure), spread(figure) or "-")
@@ -157,34 +130,6 @@ def _show_finding(catalog: Catalog, finding: Finding) -> None:
         show(wrapped("isocost why NAME, or isocost catalog show, of:", "facts: "))
         for one in shown:
             show(f"    {one}")
-
-
-def _stated(figure: Figure) -> str:
-    """A claimed number, or range, which may be open at an end."""
-    lead = f"{figure.name}: " if figure.name else ""
-    if figure.high is None:
-        return f"{lead}{amount(figure)} or more"
-    if figure.low is None:
-        return f"{lead}under {_said(figure.high, figure.unit)}"
-    return lead + (spread(figure) or amount(figure))
-
-
-def _said(value: float, unit: str) -> str:
-    if value != value:
-        return "never"
-    if unit.startswith("USD"):
-        rest = unit.removeprefix("USD")
-        return money(value) + {"/month": "/mo", "/year": "/year", "/Mtok": "/Mtok", "/h": "/h"}.get(
-            rest, rest
-        )
-    if unit == "x":
-        return f"{value:,.1f}x" if value < 100 else f"{value:,.0f}x"
-    if unit == "share":
-        return percent(value)
-    if unit == "requests/month":
-        return f"{count(value)}/mo"
-    number = f"{value:,.3g}" if abs(value) < 1e3 else count(value)
-    return f"{number} {unit}".strip()
 
 
 def _day(text: str | None) -> date:

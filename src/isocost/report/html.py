@@ -70,9 +70,9 @@ def render(result: PlanResult, path: PathResult | None = None) -> str:
     svgs = {name: Markup(_svg(name, chart)) for name, chart in drawn.items()}
     specs = {name: chart.spec for name, chart in drawn.items()}
     library = _inline(_library()) if drawn else ""
-    own = _inline(_asset("report.js"))
+    own = _inline(asset("report.js"))
     scripts = [Markup(text) for text in (library, own) if text]
-    page = _environment().get_template("report.html.j2")
+    page = environment().get_template("report.html.j2")
     return page.render(
         result=result,
         charts=drawn,
@@ -80,7 +80,7 @@ def render(result: PlanResult, path: PathResult | None = None) -> str:
         svgs=svgs,
         specs=Markup(_json(specs)),
         sliders=Markup(_json(sliders(result))),
-        style=Markup(palette.css() + "\n" + _asset("report.css")),
+        style=Markup(palette.css() + "\n" + asset("report.css")),
         hatches=Markup(palette.hatches(None)),
         scripts=scripts,
         policy=_policy([str(text) for text in scripts]),
@@ -146,17 +146,18 @@ def _with_hatches(svg: str, defs: str) -> str:
     return svg[:start] + defs + svg[start:]
 
 
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """Templates that escape what they are given, and refuse a name that is not."""
+    found = Environment(
         loader=PackageLoader("isocost.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["ticks"] = _ticks
-    environment.filters["breaks"] = _breaks
-    return environment
+    found.filters["ticks"] = _ticks
+    found.filters["breaks"] = _breaks
+    return found
 
 
 def _ticks(text: str) -> Markup:
@@ -169,7 +170,8 @@ def _breaks(text: str) -> Markup:
     return Markup(_AFTER_MARK.sub(r"\1<wbr>", str(escape(text))))
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """The text of a file beside the templates."""
     return (Path(__file__).parent / "assets" / name).read_text(encoding="utf-8")
 
 
