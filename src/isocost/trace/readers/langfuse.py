@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from isocost.trace.head import Head
 from isocost.trace.ingest import Scan
 from isocost.trace.readers import Reader, names
-from isocost.trace.readers.nested import field, rows, rows_source
+from isocost.trace.readers.nested import field, get, rows, rows_source
 from isocost.trace.schema import Finding
 from isocost.trace.sql import utc_ns
 
@@ -35,15 +35,19 @@ def scan(head: Head, _mapping: Mapping[str, str]) -> Scan:
     usage = (
         f"TRY_CAST(TRY_CAST({field(head, 'usageDetails', 'usage_details')} AS JSON) AS MAP(VARCHAR, DOUBLE))"
     )
-    cost = f"TRY_CAST(TRY_CAST({field(head, 'costDetails', 'cost_details')} AS JSON) AS MAP(VARCHAR, DOUBLE))"
+    # A key of an object is found in the one pass that is made for all of them; a text is parsed once more.
+    cost = f"TRY_CAST({field(head, 'costDetails', 'cost_details')} AS JSON)->>'$.total'"
+    if head.kind not in ("csv", "parquet"):
+        cost = f"{get('costDetails', 'total')}, {get('cost_details', 'total')}, {cost}"
     paid = field(head, "calculatedTotalCost", "totalCost", "total_cost")
     inner = "{file}" if head.kind in ("csv", "parquet") else rows_source(head)
     source = (
         f"(SELECT *, {_sum('input')} AS ins, {_sum('output')} AS outs, coalesce(used['input'], 0) + "
         "coalesce(used['output'], 0) = used['total'] AND ins + outs > used['total'] AS nested FROM ("
-        f"SELECT *, {usage} AS used, {cost} AS costs, "
+        "SELECT *, [lower(k) for k in map_keys(used)] AS types, map_values(used) AS counts FROM ("
+        f"SELECT *, {usage} AS used, "
         f"coalesce(upper({field(head, 'type')}), 'GENERATION') AS kind "
-        f"FROM {inner}) WHERE kind IN ('GENERATION', 'EMBEDDING'))"
+        f"FROM {inner}) WHERE kind IN ('GENERATION', 'EMBEDDING')))"
     )
     start, first, end = (
         utc_ns(field(head, one, names.plain(one))) for one in ("startTime", "completionStartTime", "endTime")
@@ -69,7 +73,7 @@ def scan(head: Head, _mapping: Mapping[str, str]) -> Scan:
         "tenant": names.text(field(head, "userId", "user_id")),
         "session": names.text(field(head, "sessionId", "session_id")),
         "request_id": names.text(field(head, "id")),
-        "billed_usd": f"coalesce(costs['total'], TRY_CAST({paid} AS DOUBLE))",
+        "billed_usd": f"coalesce(TRY_CAST(coalesce({cost}) AS DOUBLE), TRY_CAST({paid} AS DOUBLE))",
         "ttft_s": f"({first} - {start}) / 1e9",
         "e2e_s": f"CASE WHEN ({failed}) = 0 THEN ({end} - {start}) / 1e9 END",
         "failed": failed,
@@ -77,8 +81,8 @@ def scan(head: Head, _mapping: Mapping[str, str]) -> Scan:
     doubts = {
         "nested_usage": ("nested", "observations count usage types inside input and output, not beside them"),
         "unnamed_usage": (
-            "len([e.key for e in map_entries(used) if NOT contains(lower(e.key), 'input') AND NOT "
-            "contains(lower(e.key), 'output') AND lower(e.key) <> 'total' AND e.value > 0]) > 0",
+            "list_max(list_where(counts, [NOT contains(k, 'input') AND NOT contains(k, 'output') AND "
+            "k <> 'total' for k in types])) > 0",
             "observations have usage types that name neither input nor output: not counted",
         ),
     }
@@ -94,13 +98,13 @@ def scan(head: Head, _mapping: Mapping[str, str]) -> Scan:
 
 def _sum(side: str, *words: str, without: str = "") -> str:
     """SQL: tokens of the usage types of one side, of those only that hold one of ``words``; NULL: no such."""
-    tests = [f"contains(lower(e.key), '{side}')"]
+    tests = [f"contains(k, '{side}')"]
     if words:
-        held = " OR ".join(f"contains(lower(e.key), '{word}')" for word in words)
+        held = " OR ".join(f"contains(k, '{word}')" for word in words)
         tests.append(f"({held})")
     if without:
-        tests.append(f"NOT contains(lower(e.key), '{without}')")
-    return f"list_sum([e.value for e in map_entries(used) if {' AND '.join(tests)}])"
+        tests.append(f"NOT contains(k, '{without}')")
+    return f"list_sum(list_where(counts, [{' AND '.join(tests)} for k in types]))"
 
 
 def by(head: Head) -> Mapping[str, str]:

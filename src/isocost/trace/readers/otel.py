@@ -157,7 +157,8 @@ _SPAN = (
     '{"startTimeUnixNano": "VARCHAR", "endTimeUnixNano": "VARCHAR", "status": {"code": "VARCHAR"}, '
     f'"attributes": {_ATTRIBUTES}}}'
 )
-_SHAPE = f'[{{"resource": {{"attributes": {_ATTRIBUTES}}}, "scopeSpans": [{{"spans": [{_SPAN}]}}]}}]'
+_RESOURCE = f'{{"resource": {{"attributes": {_ATTRIBUTES}}}, "scopeSpans": [{{"spans": [{_SPAN}]}}]}}'
+_SHAPE = f'{{"resourceSpans": [{_RESOURCE}]}}'
 """What is read of an export: one pass over its text, instead of one for each attribute of each span."""
 
 
@@ -169,7 +170,7 @@ def _otlp_source() -> str:
         return f"[coalesce({kinds}) for a in {of}]"
 
     shape = literal(_SHAPE)
-    resources = f"(SELECT unnest(from_json(json->'$.resourceSpans', {shape})) AS res FROM {{file}})"
+    resources = f"(SELECT unnest(from_json(json, {shape}).resourceSpans) AS res FROM {{file}})"
     held = "coalesce(res.resource.attributes, [])"
     scopes = f"(SELECT unnest(res.scopeSpans) AS scope, {held} AS held FROM {resources})"
     spans = f"(SELECT unnest(scope.spans) AS span, held FROM {scopes})"
