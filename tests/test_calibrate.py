@@ -17,14 +17,17 @@ from isocost.catalog.catalog import FACTS_DIR
 from isocost.cli import main
 from isocost.cli.catalog import newest
 from isocost.errors import BadInput
-from isocost.perf.predict import load_of, quantities
+from isocost.perf.anchor import kinship_of
+from isocost.perf.predict import groups_of, load_of, quantities, spread_of
 from isocost.replay.queue import BatchLimits, Terms, serve
 from isocost.size.answer import Wanted, size
-from isocost.size.calibrated import own_of, with_calibration
+from isocost.size.calibrated import Anchor, own_of, with_calibration
 from isocost.size.queue import Need, arrivals_ps
 from isocost.size.setups import Ask, one_setup
+from isocost.size.speed import ratio_at, speed_of
 from isocost.validate.benchmarks import Run, read_runs
-from isocost.validate.calibrate import Place, _posterior, calibrate, write
+from isocost.validate.calibrate import Place, Ratio, _posterior, calibrate, write
+from isocost.validate.perf import points_of, predict, read_rows
 
 VLLM = {
     "date": "20261123-034000", "backend": "vllm", "model_id": "meta-llama/Llama-3.3-70B-Instruct",
@@ -257,3 +260,81 @@ def test_real_requests_are_predicted_after_two_thirds_of_them(
     assert all(error.after < 0.03 for error in fitted.errors.values())
     for one in fitted.percentiles:
         assert one.after_s == pytest.approx(one.measured_s, rel=0.03)
+
+
+def test_one_run_says_most_of_loads_like_its_own(at: CatalogAt, tmp_path: Path) -> None:
+    (run,) = read(tmp_path, json.dumps({**VLLM, "model_id": "meta-llama/Llama-3.1-8B-Instruct"}))
+    ask = Ask(("h100-sxm",), (1,), ("vllm",), ("native",), ("bf16",))
+    found = calibrate(
+        at,
+        Place("llama-3.1-8b", "h100-sxm", "vllm", one_setup(at, "llama-3.1-8b", ask, (1, 1, 1)),
+              BatchLimits(8192, 256, 400_000)),
+        [run],
+    )  # fmt: skip
+
+    def wide(one: Ratio) -> float:
+        return math.log(one.high / one.low)
+
+    for name, other, before in (
+        ("tpot", found.tpot, found.tpot_before),
+        ("ttft", found.ttft, found.ttft_before),
+    ):
+        assert wide(found.near[name]) < 0.5 * wide(before)
+        assert wide(found.near[name]) < wide(other) < wide(before)
+    write(found, tmp_path / "mine", "bench.json", "2026-11-23")
+    mine = with_calibration(Catalog.load(), tmp_path / "mine").at(at.on)
+    own = own_of(mine, "llama-3.1-8b", "h100-sxm", "engine=vllm;gpus=1;weights=bf16")
+    assert own is not None
+    assert [round(one.concurrency, 1) for one in own.anchors["tpot"]] == [round(run.concurrency, 1)]
+    speed = speed_of(mine, [("llama-3.1-8b", "h100-sxm", "engine=vllm;gpus=1;weights=bf16")])
+    here, far = (speed.near(np.array([n]), 2000.0, 300.0) for n in (run.concurrency, 30 * run.concurrency))
+    for quantity in ("tpot", "ttft", "throughput"):
+        low, high = here.frac(quantity, 0)
+        assert far.frac(quantity, 0)[0] < low < 1 < high < far.frac(quantity, 0)[1]
+    assert here.own[0] is not None
+    assert here.own[0].tpot is not None
+    assert here.own[0].tpot[0] == pytest.approx(found.near["tpot"].value, rel=1e-3)
+    # Facts of one's own go before the shipped ones in the same way.
+    laid = Catalog.load(FACTS_DIR, tmp_path / "mine").at(at.on)
+    assert own_of(laid, "llama-3.1-8b", "h100-sxm", "engine=vllm;gpus=1;weights=bf16") == own
+
+
+def test_a_maker_that_is_hardly_known_is_believed_less_than_a_run(at: CatalogAt) -> None:
+    prior = spread_of(at, ["tpot"], groups_of(at, ["mi300x"], ["closed"]))
+    said = ratio_at(
+        [Anchor(32.0, 1000.0, 200.0, 2.5)], (64.0, 1000.0, 200.0), prior, 0, kinship_of(at, "tpot")
+    )
+    assert 2.2 < said[0] < 2.5
+    assert said[2] / said[1] < math.exp(float(prior.high[0] - prior.low[0]))
+
+
+def test_one_measured_run_predicts_the_other_loads_of_its_setup(data_dir: Path, at: CatalogAt) -> None:
+    """Silicon rows, each family answered by constants that had not seen it: of the loads of one set-up (the
+    same lengths and engine version) the middle one is given, the others are predicted."""
+    rows = read_rows(data_dir / "perf" / "silicon.parquet")
+    version = {row["config_id"]: row["engine_version"] for row in rows}
+    points, _, _ = points_of(at, rows)
+    ratio = points.measured / predict(points)
+    members: dict[tuple[object, ...], dict[tuple[float, ...], float]] = {}
+    for i in np.flatnonzero(np.isin(points.quantity, ("tpot", "step"))).tolist():
+        where = tuple(float(field[i]) for field in (*points.setup[:4], points.setup.ep))
+        load = tuple(float(field[i]) for field in points.load[:3])
+        labels = (points.labels[name][i] for name in ("model", "gpu", "stack"))
+        key = (*labels, where, load[1:], version[points.labels["config_id"][i]])
+        members.setdefault(key, {})[load] = float(ratio[i])
+    prior = spread_of(at, ["tpot"], groups_of(at, ["h100-sxm"], ["closed"]))
+    kin, before, after, inside = kinship_of(at, "tpot"), [], [], []
+    for group in (one for one in members.values() if len(one) >= 3):
+        loads = sorted(group)
+        middle = loads[len(loads) // 2]
+        for load in (one for one in loads if one != middle):
+            given = [Anchor(*middle, group[middle])]
+            value, low, high = ratio_at(given, load, prior, 0, kin)
+            before.append(abs(1.0 / group[load] - 1.0))
+            after.append(abs(value / group[load] - 1.0))
+            inside.append(low <= group[load] <= high)
+    assert len(after) > 1000
+    assert np.mean(after) <= 0.085
+    assert np.median(after) <= 0.056
+    assert np.mean(after) < 0.65 * np.mean(before)
+    assert 0.72 <= np.mean(inside) <= 0.86

@@ -141,8 +141,9 @@ def test_size_says_what_a_calibration_of_its_own_changed(
 def test_the_load_that_is_carried_keeps_the_limits_and_relays_the_line(at: CatalogAt) -> None:
     every = setups(at, MODEL, Ask(("h100-sxm",)))
     speed = speed_of(at, [(MODEL, "h100-sxm", "engine=vllm;gpus=1;weights=fp8")] * every.size)
-    rate, terms = loaded(lambda n: speed.moved(every.terms(2000.0, 300.0, n)), (2000.0, 300.0), (2.0, 0.05))
-    tighter, _ = loaded(lambda n: speed.moved(every.terms(2000.0, 300.0, n)), (2000.0, 300.0), (1.0, 0.03))
+    lengths = (2000.0, 300.0)
+    rate, terms, _ = loaded(lambda n: every.terms(*lengths, n), speed, lengths, (2.0, 0.05))
+    tighter, _, _ = loaded(lambda n: every.terms(*lengths, n), speed, lengths, (1.0, 0.03))
     assert (rate > 0).any()
     assert (tighter <= rate + 1e-9).all()
     assert np.isfinite(terms.base_s).all()

@@ -148,7 +148,7 @@ def _place(catalog: Catalog, runs: Sequence[Run], server: Server) -> tuple[Catal
 
 
 def _show(found: Calibrated, place: Place, out: Path | None) -> None:
-    changed = found.tpot.value / found.tpot_before.value - 1.0
+    changed = found.near["tpot"].value / found.tpot_before.value - 1.0
     way = "longer" if changed > 0 else "less"
     pace = "as long as predicted" if abs(changed) < 0.01 else f"{abs(changed):.0%} {way} than predicted"
     show(
@@ -159,16 +159,18 @@ def _show(found: Calibrated, place: Place, out: Path | None) -> None:
     )
     table = grid(
         ("  measured over predicted", "l"),
-        ("before", "r"),
+        ("", "r"),
         ("80% band", "r"),
-        ("now", "r"),
-        ("80% band", "r"),
+        ("either way", "r"),
     )
-    for name, before, now in (
-        ("TPOT", found.tpot_before, found.tpot),
-        ("TTFT", found.ttft_before, found.ttft),
+    for name, before, near, now in (
+        ("TPOT", found.tpot_before, found.near["tpot"], found.tpot),
+        ("TTFT", found.ttft_before, found.near["ttft"], found.ttft),
     ):
-        table.add_row(f"  {name}", f"{before.value:.2f}", _band(before), f"{now.value:.2f}", _band(now))
+        for when, ratio in (("before", before), ("now, at such loads", near), ("now, at other loads", now)):
+            first = f"  {name}, {when}" if when == "before" else f"  {' ' * len(name)}  {when}"
+            half = math.sqrt(ratio.high / ratio.low) - 1.0
+            table.add_row(first, f"{ratio.value:.2f}", _band(ratio), f"{half:.0%}")
     show(table, "")
     table = grid(("  error on what was not fitted", "l"), ("before", "r"), ("now", "r"), ("compared", "r"))
     for name, error in found.errors.items():

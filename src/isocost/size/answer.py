@@ -153,8 +153,7 @@ def _case(
         ))
         for i, kind in enumerate(kinds)
     ]  # fmt: skip
-    speed = speed_of(at, where)
-    terms, rate = _rates(every, capacity, need, limits_s, engine, wanted, speed)
+    terms, rate, speed = _rates(every, capacity, need, limits_s, engine, wanted, speed_of(at, where))
     rents: dict[tuple[str, int], Rent | None] = {}
     for i, kind in enumerate(kinds):
         key = (kind, int(every.setup.gpus[i]))
@@ -175,15 +174,12 @@ def _rates(
     engine: Engine,
     wanted: Wanted,
     speed: Speed,
-) -> tuple[StepTerms, Floats]:
-    """The line of each set-up's step where it is used, and what a replica carries in the mean."""
+) -> tuple[StepTerms, Floats, Speed]:
+    """The line of each set-up's step where it is used, what a replica carries in the mean, and the speed."""
     isl, osl, tokens, draft = float(need.input_tok), float(need.output_tok), 1.0, wanted.draft
     if draft is not None:
         tokens = sum(draft.accept_frac**j for j in range(draft.depth + 1))
     room = np.minimum(capacity, engine.max_num_seqs * every.setup.dp * (isl + osl))
-
-    def lay(running: Floats | None) -> StepTerms:
-        return speed.moved(every.terms(isl, osl, running))
 
     def used(terms: StepTerms) -> StepTerms:
         base, seq = terms.base_s, terms.seq_s
@@ -193,8 +189,8 @@ def _rates(
         return terms._replace(base_s=base, seq_s=seq, prefill_s_per_tok=fresh, kv_capacity_tok=room)
 
     lengths, limits = (isl, max(osl / tokens, 1.0)), (limits_s[0], limits_s[1] * tokens)
-    rate, terms = loaded(lay, lengths, limits, used)
-    return terms, rate
+    rate, terms, near = loaded(lambda running: every.terms(isl, osl, running), speed, lengths, limits, used)
+    return terms, rate, near
 
 
 def _step(case: _Case, i: int) -> Step:

@@ -1,9 +1,10 @@
 """What measurements of one's own say of a set-up: facts ``calibration/MODEL/ACCELERATOR``.
 
 ``isocost calibrate`` writes them. ``tpot_ratio`` and ``ttft_ratio`` are measured over predicted with their
-central 80 %; where requests were measured one by one there are also the four terms of a step, which replace
-the physics for that very set-up. Another layout or format of the same model on the same accelerator takes
-the ratio with a wider interval; another accelerator takes nothing.
+central 80 %; with a load in ``when`` they are of one run, and say more the nearer a load is to that of the
+run (:mod:`isocost.perf.anchor`). Where requests were measured one by one there are also the terms of a step,
+which replace the physics for that very set-up. Another layout or format of the same model on the same
+accelerator takes the ratio with a wider interval; another accelerator takes nothing.
 """
 
 from __future__ import annotations
@@ -26,10 +27,20 @@ MEASURED = ("concurrency", "isl", "osl")
 """Where a set-up was measured: a calibration does not hold far outside."""
 
 
+class Anchor(NamedTuple):
+    """One run: requests in flight, tokens of prompt and answer, and measured over predicted."""
+
+    concurrency: float
+    isl: float
+    osl: float
+    ratio: float
+
+
 class Own(NamedTuple):
     """A ratio of one's own by metric (value, low, high), terms of a step where they were fitted, whether it
-    is of this very set-up, between which loads (``concurrency``, ``isl``, ``osl``) it was measured, and
-    whether by oneself: a few logs of requests that others published are among the shipped facts."""
+    is of this very set-up, between which loads (``concurrency``, ``isl``, ``osl``) it was measured,
+    whether by oneself (a few logs of requests that others published are among the shipped facts), and the
+    runs of this very set-up by metric."""
 
     tpot: tuple[float, float, float] | None
     ttft: tuple[float, float, float] | None
@@ -37,6 +48,7 @@ class Own(NamedTuple):
     is_exact: bool
     held: Mapping[str, tuple[float, float]]
     is_own: bool
+    anchors: Mapping[str, tuple[Anchor, ...]] = {}
 
 
 def condition(engine: str, gpus: int, weights: str) -> str:
@@ -56,11 +68,13 @@ def own_of(catalog_at: CatalogAt, model: str, gpu: str, when: str) -> Own | None
     """
     subject = f"calibration/{model}/{gpu}"
     ratios = {name: catalog_at.find(subject, name, when) for name in RATIOS}
+    anchors = {name.removesuffix("_ratio"): _anchors(catalog_at, subject, name, when) for name in RATIOS}
     is_exact = any(ratios.values())
     wider = 0.0
     if not is_exact:
         for name in RATIOS:
-            ratios[name] = next(iter(catalog_at.each(subject, name)), None)
+            every = (fact for fact in catalog_at.each(subject, name) if "concurrency=" not in fact.when)
+            ratios[name] = next(iter(every), None)
         if not any(ratios.values()):
             return None
         wider = 1.28 * catalog_at.number("calibration/any", "borrowed_log_sd")
@@ -75,7 +89,31 @@ def own_of(catalog_at: CatalogAt, model: str, gpu: str, when: str) -> Own | None
             held[name] = (fact.low, fact.high)
     is_own = any(fact.source == SOURCE for fact in ratios.values() if fact is not None)
     tpot, ttft = (_band(ratios[name], wider) for name in RATIOS)
-    return Own(tpot, ttft, step, is_exact, held, is_own)
+    return Own(tpot, ttft, step, is_exact, held, is_own, anchors)
+
+
+def run_condition(when: str, concurrency: float, isl: float, osl: float) -> str:
+    """The ``when`` of one run of a set-up.
+
+    >>> run_condition("engine=vllm;gpus=2;weights=fp8", 12.34567, 2000.0, 300.0)
+    'concurrency=12.346;engine=vllm;gpus=2;isl=2000;osl=300;weights=fp8'
+    """
+    load = {"concurrency": concurrency, "isl": isl, "osl": osl}
+    parts = dict(part.partition("=")[::2] for part in when.split(";"))
+    parts |= {name: f"{value:.5g}" for name, value in load.items()}
+    return ";".join(f"{name}={parts[name]}" for name in sorted(parts))
+
+
+def _anchors(catalog_at: CatalogAt, subject: str, name: str, when: str) -> tuple[Anchor, ...]:
+    """The runs of a set-up: those whose ``when`` says its engine, count and format, and a load."""
+    wanted = set(when.split(";"))
+    found = []
+    for fact in catalog_at.each(subject, name):
+        parts = dict(part.partition("=")[::2] for part in fact.when.split(";"))
+        if "concurrency" in parts and wanted <= set(fact.when.split(";")):
+            concurrency, isl, osl = (float(parts[one]) for one in MEASURED)
+            found.append(Anchor(concurrency, isl, osl, float(fact.value)))
+    return tuple(found)
 
 
 def outside(own: Own, load: Mapping[str, float], slack: float) -> list[str]:

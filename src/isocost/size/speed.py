@@ -15,9 +15,11 @@ import numpy as np
 
 from isocost.catalog import CatalogAt
 from isocost.perf import StepTerms, closed_form, goodput
+from isocost.perf.anchor import Anchors, Kinship, anchored, kinship_of
 from isocost.perf.arch import Floats
-from isocost.perf.predict import Spread, groups_of, spread_of
-from isocost.size.calibrated import RATIOS, TERMS, Own, own_of
+from isocost.perf.predict import Spread, groups_of, load_of, spread_of
+from isocost.risk.scenarios import Z_CENTRAL
+from isocost.size.calibrated import RATIOS, TERMS, Anchor, Own, own_of
 
 QUANTITIES = ("tpot", "ttft", "throughput")
 DECODE = ("base_s", "seq_s", "kv_s_per_tok")
@@ -30,11 +32,27 @@ FEWEST, MOST = 2.0, 4096.0
 
 
 class Speed(NamedTuple):
-    """How ``n`` set-ups differ from the physics: what was measured of each, and by quantity how others'
-    measurements lie about predictions (logarithms, ``(n,)``)."""
+    """How ``n`` set-ups differ from the physics: what was measured of each, by quantity how others'
+    measurements lie about predictions (logarithms, ``(n,)``), and how alike the errors of one set-up are."""
 
     own: tuple[Own | None, ...]
     spreads: Mapping[str, Spread]
+    kin: Mapping[str, Kinship] = {}
+
+    def near(self, running: Floats, isl: float, osl: float) -> Speed:
+        """The same at a load: runs of one's own say more of loads that are near theirs."""
+        own = list(self.own)
+        for i, one in enumerate(own):
+            if one is None or not one.is_exact or one.step is not None or not any(one.anchors.values()):
+                continue
+            load = (float(running[i]), isl, osl)
+            said = {
+                name: ratio_at(runs, load, self.spreads[name], i, self.kin[name])
+                for name, runs in one.anchors.items()
+                if runs
+            }
+            own[i] = one._replace(tpot=said.get("tpot", one.tpot), ttft=said.get("ttft", one.ttft))
+        return self._replace(own=tuple(own))
 
     def moved(self, terms: StepTerms) -> StepTerms:
         """The terms of the same set-ups as measurements have them; those fitted to requests replace all."""
@@ -75,7 +93,26 @@ class Speed(NamedTuple):
         """The set-ups at ``index``."""
         at = np.asarray(index, dtype=np.intp)
         spreads = {name: Spread(*(part[at] for part in one)) for name, one in self.spreads.items()}
-        return Speed(tuple(self.own[i] for i in at), spreads)
+        return Speed(tuple(self.own[i] for i in at), spreads, self.kin)
+
+
+def ratio_at(
+    runs: Sequence[Anchor], load: tuple[float, float, float], spread: Spread, i: int, kin: Kinship
+) -> tuple[float, float, float]:
+    """Measured over predicted at a load (requests in flight, prompt, answer), with its central 80 %.
+
+    ``spread`` is what others' measurements say of set-up ``i`` without any run. Where that is wider than the
+    errors of one set-up are, the rest is what its maker's accelerators have in common.
+    """
+    table = np.array(runs, dtype=np.float64)
+    prior = Spread(*(part[[i]] for part in spread))
+    sd = float((prior.high - prior.low)[0]) / (2.0 * Z_CENTRAL)
+    kin = kin._replace(common=max(kin.common, sd**2 - kin.local - kin.noise))
+    there = load_of(table[:, 0], table[:, 1], table[:, 2])
+    anchors = Anchors(there, np.ones(len(table)), table[:, 3])
+    here = load_of(np.array([load[0]]), np.array([load[1]]), np.array([load[2]]))
+    found = anchored(np.ones(1), prior, here, anchors, kin)
+    return float(found.median[0]), float(found.low[0]), float(found.high[0])
 
 
 def speed_of(catalog_at: CatalogAt, where: Sequence[tuple[str, str, str]]) -> Speed:
@@ -99,22 +136,26 @@ def speed_of(catalog_at: CatalogAt, where: Sequence[tuple[str, str, str]]) -> Sp
         for key in dict.fromkeys(where)
         if f"calibration/{key[0]}/{key[1]}" in measured
     }
-    return Speed(tuple(known.get(key) for key in where), spreads)
+    has_runs = any(own is not None and any(own.anchors.values()) for own in known.values())
+    kin = {name: kinship_of(catalog_at, name) for name in ("tpot", "ttft")} if has_runs else {}
+    return Speed(tuple(known.get(key) for key in where), spreads, kin)
 
 
 def loaded(
     lay: Callable[[Floats | None], StepTerms],
+    speed: Speed,
     lengths_tok: tuple[float, float],
     limits_s: tuple[float, float],
     used: Callable[[StepTerms], StepTerms] = lambda terms: terms,
-) -> tuple[Floats, StepTerms]:
-    """Requests a second that each set-up carries within limits in the mean, and its terms where they run.
+) -> tuple[Floats, StepTerms, Speed]:
+    """Requests a second that each set-up carries within limits in the mean, its terms and its speed there.
 
-    ``lay`` gives the terms for so many running sequences (``None``: as many as fit), ``used`` what a load
-    makes of them (drafts, cached prompts, a smaller room); the terms returned are those of ``lay``.
-    ``lengths_tok`` are a request's prompt and answer, ``limits_s`` those on TTFT and TPOT.
+    ``lay`` gives the physics' terms for so many running sequences (``None``: as many as fit), ``used`` what a
+    load makes of them once moved (drafts, cached prompts, a smaller room); the terms returned are moved, but
+    not used. ``lengths_tok`` are a request's prompt and answer, ``limits_s`` those on TTFT and TPOT.
     """
-    terms = lay(None)
+    terms = speed.moved(lay(None))
+    here = speed
     for again in range(RELAYS + 1):
         as_used = used(terms)
         rate = goodput(as_used, *lengths_tok, *limits_s)
@@ -122,5 +163,7 @@ def loaded(
             break
         running = closed_form(as_used, *lengths_tok, rate).running
         running = np.where(np.isfinite(running), running, terms.batch_high)
-        terms = lay(np.clip(running, FEWEST, MOST))
-    return rate, terms
+        running = np.clip(running, FEWEST, MOST)
+        here = speed.near(running, *lengths_tok)
+        terms = here.moved(lay(running))
+    return rate, terms, here

@@ -26,8 +26,9 @@ from isocost.errors import BadInput
 from isocost.perf.anchor import Anchors, Kinship, anchored, kinship_of
 from isocost.perf.predict import Load, Spread, groups_of, load_of, quantities, spread_of
 from isocost.replay.queue import BatchLimits, Terms, serve
-from isocost.size.calibrated import TERMS, condition
+from isocost.size.calibrated import RATIOS, TERMS, Anchor, condition, run_condition
 from isocost.size.setups import Setups
+from isocost.size.speed import ratio_at
 from isocost.validate.benchmarks import Requests, Run
 
 F64 = NDArray[np.float64]
@@ -89,7 +90,11 @@ class Percentile(msgspec.Struct, frozen=True):
 
 
 class Calibrated(msgspec.Struct, frozen=True):
-    """What was fitted, how well it does on what it has not seen, and where it holds."""
+    """What was fitted, how well it does on what it has not seen, and where it holds.
+
+    ``tpot`` and ``ttft`` are for any load of the set-up, ``near`` for the loads of the runs; ``anchors`` are
+    the runs: requests in flight, tokens of prompt and answer, measured over predicted TPOT and TTFT.
+    """
 
     subject: str
     when: str
@@ -105,6 +110,8 @@ class Calibrated(msgspec.Struct, frozen=True):
     concurrency: tuple[float, float]
     isl: tuple[float, float]
     osl: tuple[float, float]
+    near: dict[str, Ratio] = {}
+    anchors: tuple[tuple[float, float, float, float, float], ...] = ()
 
 
 def calibrate(at: CatalogAt, place: Place, runs: Sequence[Run]) -> Calibrated:
@@ -129,14 +136,20 @@ def calibrate(at: CatalogAt, place: Place, runs: Sequence[Run]) -> Calibrated:
     many = place.found.select(np.zeros(len(known), dtype=np.intp))
     said = quantities(many.arch, many.gpu, many.setup, many.constants, load)
     group = groups_of(at, [place.gpu], ["closed"])
-    ratios, before, errors = {}, {}, {}
+    ratios, before, errors, near, runs_of = {}, {}, {}, {}, {}
+    middle_of = (float(np.exp(np.log(load.concurrency).mean())), float(isl.mean()), float(osl.mean()))
     for name, measured in (("tpot", [run.tpot_s for run in known]), ("ttft", [run.ttft_s for run in known])):
         logs = np.log(np.array(measured) / said[name])
         prior = spread_of(at, [name], group)
         middle = float(prior.middle[0])
         kin = kinship_of(at, name)
-        near = math.sqrt(kin.local + kin.noise)
-        ratios[name] = _posterior(logs, middle, math.sqrt(kin.common), near)
+        within = math.sqrt(kin.local + kin.noise)
+        sd = float((prior.high - prior.low)[0]) / (2.0 * SIGMA_80)
+        between = math.sqrt(max(kin.common, sd**2 - within**2))
+        ratios[name] = _posterior(logs, middle, between, within)
+        runs_of[name] = np.exp(logs)
+        own = [Anchor(*one) for one in zip(load.concurrency, isl, osl, runs_of[name], strict=True)]
+        near[name] = Ratio(*ratio_at(own, middle_of, prior, 0, kin))
         before[name] = Ratio(*(math.exp(float(one[0])) for one in prior))
         errors[name] = _errors(Anchors(load, said[name], np.array(measured)), prior, kin)
     terms: dict[str, float] = {}
@@ -152,7 +165,7 @@ def calibrate(at: CatalogAt, place: Place, runs: Sequence[Run]) -> Calibrated:
             for name, by in moved.items():
                 kin = kinship_of(at, name)
                 loose = math.hypot(math.sqrt(kin.local + kin.noise) / 2, ours[f"{name} by request"].after)
-                ratios[name] = _ratio(by, loose)
+                ratios[name] = near[name] = _ratio(by, loose)
         else:
             errors |= ours
     prompts = detailed.input_tok if detailed is not None else isl
@@ -164,7 +177,13 @@ def calibrate(at: CatalogAt, place: Place, runs: Sequence[Run]) -> Calibrated:
         len(known), count, ratios["tpot"], ratios["ttft"], before["tpot"], before["ttft"], terms, errors,
         seen,
         (min(many_at_once), max(many_at_once)), (float(prompts.min()), float(prompts.max())),
-        (float(answers.min()), float(answers.max())),
+        (float(answers.min()), float(answers.max())), near,
+        tuple(
+            (float(c), float(i), float(o), float(a), float(b))
+            for c, i, o, a, b in zip(
+                load.concurrency, isl, osl, runs_of["tpot"], runs_of["ttft"], strict=True
+            )
+        ) if not terms or len(known) > 1 else (),
     )  # fmt: skip
 
 
@@ -338,6 +357,10 @@ def rows_of(found: Calibrated, source: str, day: str) -> list[dict[str, str]]:
         row("isl", sum(found.isl) / 2, "tok", *found.isl),
         row("osl", sum(found.osl) / 2, "tok", *found.osl),
     ]
+    for run in found.anchors:
+        when = run_condition(found.when, *run[:3])
+        for attribute, value in zip(RATIOS, run[3:], strict=True):
+            out.append(row(attribute, value, "1", note="of one run") | {"when": when})
     return out + [row(name, value, "s") for name, value in found.terms_s.items()]
 
 

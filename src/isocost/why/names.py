@@ -253,7 +253,7 @@ def _loaded(pool: _Pool) -> tuple[float, StepTerms]:
     when = condition("vllm", int(one.gpus[0]), one.precisions[one.precision[0]].experts)
     speed = speed_of(pool.at, [(pool.model, pool.gpu, when)])
     isl, osl = float(asked.input_tok), float(asked.output_tok)
-    rate, terms = loaded(lambda running: speed.moved(one.terms(isl, osl, running)), (isl, osl), pool.limits_s)
+    rate, terms, _ = loaded(lambda running: one.terms(isl, osl, running), speed, (isl, osl), pool.limits_s)
     return float(rate[0]), terms
 
 

@@ -131,9 +131,8 @@ def pool_options(
     except DoesNotFit:
         return ()
     every = every.select(np.flatnonzero(every.is_native | _may_narrow(at, market, every)))
-    speed = _speed(at, every)
-    rate, terms = loaded(
-        lambda running: speed.moved(every.terms(mix.isl, mix.osl, running)),
+    rate, terms, speed = loaded(
+        lambda running: every.terms(mix.isl, mix.osl, running), _speed(at, every),
         (mix.isl, mix.osl), (mix.ttft_limit_s, mix.tpot_limit_s),
     )  # fmt: skip
     usd_per_h = np.array(
