@@ -52,9 +52,19 @@ def shadow_prices(built: Built) -> list[ShadowPrice]:
     if carbon is not None:
         more = msgspec.structs.replace(request.limits, carbon_kg_per_month=carbon * MORE_CARBON)
         ways.append(("carbon_kg_per_month", "a tenth more", "the last tenth of the carbon limit costs", more))
+    if any(case.slo.regions for case in built.planned):
+        anywhere = _each(request.limits, lambda _: {"regions": ()})
+        ways.append(("regions", "anywhere", "answering from these regions alone costs", anywhere))
+    if any(case.slo.place == "own" for case in built.planned):
+        open_to_all = _each(request.limits, lambda _: {"place": "any"})
+        ways.append(("place", "anywhere", "keeping every token on own replicas costs", open_to_all))
+    asked = [(limit, step, words, replace(request, limits=limits)) for limit, step, words, limits in ways]
+    if request.have.rate_limits:
+        free = replace(request, have=msgspec.structs.replace(request.have, rate_limits=()))
+        asked.append(("rate_limits", "none stated", "the account's rate limits cost", free))
     found = []
-    for limit, step, words, limits in ways:
-        usd = _saved(built, replace(request, limits=limits))
+    for limit, step, words, looser_request in asked:
+        usd = _saved(built, looser_request)
         if usd is not None:
             said = f"{words} {money(usd)} a month" if usd >= 0.5 else f"{words} nothing here"
             found.append(ShadowPrice(limit, step, usd, said))
