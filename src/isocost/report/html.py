@@ -11,7 +11,9 @@ import base64
 import hashlib
 import json
 import math
+import os
 import re
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -176,11 +178,33 @@ def asset(name: str) -> str:
 
 
 def _library() -> str:
-    """Vega, Vega-Lite and Vega-Embed in one script; vl-convert bundles it once a process."""
+    """Vega, Vega-Lite and Vega-Embed in one script.
+
+    Bundling takes longer than all charts together and gives the same bytes for one version, so the script
+    is kept in the user's cache folder; where that cannot be written, it is bundled each time.
+    """
     import vl_convert
 
+    kept = _cache() / f"vega-lite-{VEGALITE}-{version('vl-convert-python')}.js"
+    try:
+        return kept.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        pass
     bundle: str = vl_convert.javascript_bundle(vl_version=VEGALITE)  # type: ignore[call-arg]
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        part = kept.with_suffix(f".{os.getpid()}.part")
+        part.write_text(bundle, encoding="utf-8")
+        part.replace(kept)
+    except OSError:
+        pass
     return bundle
+
+
+def _cache() -> Path:
+    """The folder for what can be made again: ``$XDG_CACHE_HOME/isocost``, else the system's own."""
+    named = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
+    return (Path(named) if named else Path.home() / ".cache") / "isocost"
 
 
 def _inline(script: str) -> str:

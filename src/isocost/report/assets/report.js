@@ -131,7 +131,7 @@
     if (!data || !form || !views.breakeven) return;
     form.hidden = false;
     for (const id of ["in-volume", "in-api", "in-gpu"]) document.getElementById(id).addEventListener("input", recompute);
-    document.getElementById("reset").addEventListener("click", () => { form.reset(); recompute(); });
+    document.getElementById("back").addEventListener("click", () => { form.reset(); recompute(); });
     form.addEventListener("submit", (event) => event.preventDefault());
     recompute();
   }

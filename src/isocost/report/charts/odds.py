@@ -150,9 +150,7 @@ def heat(every: list[list[Cell]], heads: list[str], colours: dict[str, str], her
             "field": "label",
             "type": "nominal",
             "scale": {"domain": shown, "range": [colours[name] for name in shown]},
-            "legend": {"symbolType": "square", "columns": min(2, legend_columns(shown)), "symbolOpacity": 1}
-            if k == 0
-            else None,
+            "legend": {"symbolType": "square", "columns": min(2, legend_columns(shown)), "symbolOpacity": 1},
         }
         panels.append(
             {
