@@ -9,6 +9,7 @@ any order is put in one order. Nothing here knows words; ``isocost.prompts.namin
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -65,13 +66,16 @@ class Mended(NamedTuple):
 
     def parting(self, one: Break, row: int) -> int:
         """Where a prompt parts, as the first byte of the piece in the prompt as it was sent."""
+        first, last = int(self.pieces.offsets[row]), int(self.pieces.offsets[row + 1]) - 1
+        return self.byte(row, min(first + one.depth, last))
+
+    def byte(self, row: int, piece: int) -> int:
+        """The first byte of a piece in the prompt as it was sent."""
         first = int(self.pieces.offsets[row])
-        at = min(first + one.depth, int(self.pieces.offsets[row + 1]) - 1)
-        place = int(self.origin[at]) - first
-        whole = np.empty(int(self.pieces.offsets[row + 1]) - first, np.int64)
         mine = slice(first, int(self.pieces.offsets[row + 1]))
+        whole = np.empty(mine.stop - first, np.int64)
         whole[self.origin[mine] - first] = self.pieces.size[mine]
-        return int(whole[:place].sum())
+        return int(whole[: int(self.origin[piece]) - first].sum())
 
 
 class Chained(NamedTuple):
@@ -117,11 +121,23 @@ def losses(held: Chained) -> Losses:
     return Losses(depth.astype(np.int64), read.astype(np.int64), lost.astype(np.int64))
 
 
-def breaks(found: Pieces, tok: I32) -> tuple[list[Break], list[Mended]]:
+class Edges(NamedTuple):
+    """Bytes at both ends of what varies that do not: the begin of its first piece, the end of its last."""
+
+    head: int
+    tail: int
+
+
+Look = Callable[[Mended, Break], Edges]
+"""Reads the words of some prompts that part at a break: where exactly they differ."""
+
+
+def breaks(found: Pieces, tok: I32, look: Look | None = None) -> tuple[list[Break], list[Mended]]:
     """The breaks of one stream, in the order in which they are best mended.
 
     The second are the prompts as they are, then after each break was mended: one more than breaks. Breaks
-    are looked for in the first prompts, of ``MOST_PIECES`` pieces, and mended in all.
+    are looked for in the first prompts, of ``MOST_PIECES`` pieces, and mended in all. With ``look`` pieces
+    are parted where what varies begins and ends; without, whole pieces are moved.
     """
     n = max(LEAST_PROMPTS, int(np.searchsorted(found.offsets, MOST_PIECES, "right")) - 1)
     states = [Mended(found, tok, np.arange(len(found.ids)))]
@@ -131,6 +147,8 @@ def breaks(found: Pieces, tok: I32) -> tuple[list[Break], list[Mended]]:
         best = _best(_first(states[-1], n), tried)
         if best is None:
             break
+        if look is not None and best.way == "move":
+            states[-1], best = parted(states[-1], best, look(states[-1], best))
         states.append(mended(states[-1], best))
         before, after = (losses(chained(one)) for one in states[-2:])
         gained = int(after.read_tok.sum() - before.read_tok.sum())
@@ -138,6 +156,66 @@ def breaks(found: Pieces, tok: I32) -> tuple[list[Break], list[Mended]]:
         rows = np.flatnonzero(through & (before.lost_tok > 0))
         seen.append(best._replace(rows=rows, lost_tok=int(before.lost_tok[rows].sum()), gained_tok=gained))
     return seen, states
+
+
+def anchors(state: Mended, one: Break) -> I64:
+    """The piece with which each prompt that parts at a break goes on: its index, -1 where there is none."""
+    held = chained(state)
+    behind = _behind(held, one.stem, one.depth)
+    found = np.flatnonzero(behind & (state.pieces.ids == one.anchor))[::-1]
+    at = np.full(len(state.pieces.offsets) - 1, -1, np.int64)
+    at[held.row[found]] = found
+    return at
+
+
+def parted(state: Mended, one: Break, edges: Edges) -> tuple[Mended, Break]:
+    """The prompts with what stands before the anchor as three pieces: what is shared, what varies, and what
+    is shared again; prompts too short for that stay as they are. The break is then around what varies.
+    """
+    old, m = state.pieces, len(state.tok)
+    last = anchors(state, one) - 1
+    first = old.offsets[:-1] + one.depth
+    upto = np.concatenate(([0], np.cumsum(old.size, dtype=np.int64)))
+    tok_upto = np.concatenate(([0], np.cumsum(state.tok, dtype=np.int64)))
+    some = np.flatnonzero(last >= first)
+    some = some[upto[last[some] + 1] - upto[first[some]] > edges.head + edges.tail]
+    if not len(some) or not edges.head + edges.tail:
+        return state, one
+    first, last = first[some], last[some]
+    counts = np.ones(m, np.int64)
+    inside = np.zeros(m + 1, np.int64)
+    np.add.at(inside, first, 1)
+    np.add.at(inside, last + 1, -1)
+    counts[np.cumsum(inside)[:m] > 0] = 0
+    counts[first] = 3
+    ids, size, tok = old.ids.copy(), old.size.astype(np.int64), state.tok.astype(np.int64)
+    size[first], tok[first] = upto[last + 1] - upto[first], tok_upto[last + 1] - tok_upto[first]
+    # What varies is named by all its pieces and their order; the sums wrap around.
+    place = (np.arange(m) - np.repeat(old.offsets[:-1], np.diff(old.offsets))).astype(np.uint64)
+    mixed = np.concatenate((np.zeros(1, np.uint64), np.cumsum(old.ids.astype(np.uint64) * (place * 2 + 1))))
+    ids[first] = ((mixed[last + 1] - mixed[first]) >> np.uint64(2)).astype(np.int64)
+    whole = np.repeat(np.arange(m), counts)
+    step = np.arange(len(whole)) - np.repeat(np.cumsum(counts) - counts, counts)
+    three = counts[whole] == 3
+    head, tail = three & (step == 0), three & (step == 2)
+    # Tokens go by bytes; what rounding leaves stays with what varies.
+    per = tok / np.maximum(1, size)
+    head_tok, tail_tok = (per * edges.head).astype(np.int64), (per * edges.tail).astype(np.int64)
+
+    def split(of_head: I64, of_tail: I64, all_: I64) -> I64:
+        rest = np.where(three, (all_ - of_head - of_tail)[whole], all_[whole])
+        return np.asarray(np.where(head, of_head[whole], np.where(tail, of_tail[whole], rest)), np.int64)
+
+    sizes = split(np.full(m, edges.head), np.full(m, edges.tail), size)
+    new_ids = np.where(head, one.anchor ^ 1, np.where(tail, one.anchor ^ 2, ids[whole]))
+    of_origin = np.empty(m, np.int64)
+    of_origin[state.origin] = counts
+    origin = (np.cumsum(of_origin) - of_origin)[state.origin[whole]] + step
+    offsets = np.concatenate(([0], np.cumsum(counts)))[old.offsets]
+    toks = split(head_tok, tail_tok, tok)
+    new = Mended(Pieces(offsets, new_ids, sizes.astype(np.int32)), toks.astype(np.int32), origin)
+    stem = int(chained(new).keys[offsets[some[0]] + one.depth])
+    return new, one._replace(stem=stem, depth=one.depth + 1, anchor=one.anchor ^ 2)
 
 
 def _first(state: Mended, n: int) -> Mended:

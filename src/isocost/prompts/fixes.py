@@ -9,8 +9,8 @@ import numpy as np
 
 from isocost.catalog.names import Offering
 from isocost.deployment import least_cached_tok
-from isocost.prompts.breaks import Break, Mended, breaks
-from isocost.prompts.naming import Span, span
+from isocost.prompts.breaks import Break, Edges, Mended, anchors, breaks
+from isocost.prompts.naming import Span, common_bytes, span
 from isocost.prompts.pieces import I64
 from isocost.prompts.price import Floats, Prices, per_month
 from isocost.prompts.result import Band, Found
@@ -20,8 +20,9 @@ from isocost.prompts.words import Words, words
 from isocost.replay.prefix import Blocks
 from isocost.replay.reuse import kept
 
-SAMPLED = 40
-"""Prompts of a break whose words are looked at."""
+SAMPLED = 120
+"""Prompts of a stream whose words are looked at."""
+LEAST_SEEN = 4
 LEAST_USD = 0.005
 
 
@@ -58,18 +59,22 @@ def fixes(sent: Sent, prices: Prices) -> Told:
     if sent.pieces is None or sent.tok is None:
         return Told([], None)
     ways = cache_ways(sent.catalog.at(sent.on))
-    asked: list[tuple[str, Offering | None, I64, Step]] = []
-    for workload, code, rows in sent.streams():
-        found, states = breaks(*taken(sent.pieces, sent.tok, rows))
+    asked: list[tuple[str, Offering | None, I64, Step, Span | None]] = []
+    streams = sent.streams()
+    seen = _sampled(sent, streams)
+    for workload, code, rows in streams:
+        mine = seen.get((workload, code), {})
+        found, states = breaks(*taken(sent.pieces, sent.tok, rows), _Looker(mine).look if mine else None)
         offering = sent.offerings[code] if code >= 0 else None
         for i, broken in enumerate(found):
-            asked.append((workload, offering, rows, Step(i + 1, broken, states[i], states[i + 1])))
-    texts = _texts(sent, [rows[_some(step.broken.rows)] for _, _, rows, step in asked])
+            step = Step(i + 1, broken, states[i], states[i + 1])
+            places = [
+                (mine[row], states[i].parting(broken, row)) for row in broken.rows.tolist() if row in mine
+            ]
+            asked.append((workload, offering, rows, step, span(places)))
     told, saved, known = [], np.zeros(len(sent.table)), False
-    for (workload, offering, rows, step), lot in zip(asked, texts, strict=True):
-        parting = [step.before.parting(step.broken, int(row)) for row in _some(step.broken.rows)]
-        seen = span(list(zip(lot, parting, strict=True))) if lot else None
-        one, usd = _told(sent, prices, ways, (workload, offering, rows, step), seen)
+    for workload, offering, rows, step, named in asked:
+        one, usd = _told(sent, prices, ways, (workload, offering, rows, step), named)
         told.append(one)
         if usd is not None:
             saved[rows] += usd
@@ -82,19 +87,43 @@ def fixes(sent: Sent, prices: Prices) -> Told:
     return Told(told, Band(*per_month(sent, every, saved)) if known else None)
 
 
-def _some(rows: I64) -> I64:
-    return (
-        rows[np.linspace(0, len(rows) - 1, min(SAMPLED, len(rows))).astype(np.int64)] if len(rows) else rows
-    )
+class _Looker(NamedTuple):
+    """The words of some prompts of a stream, by their place in it."""
+
+    seen: dict[int, Words]
+
+    def look(self, state: Mended, one: Break) -> Edges:
+        """Where what varies at a break begins and ends, to the byte."""
+        at = anchors(state, one)
+        offsets = state.pieces.offsets
+        spans = []
+        for row, words_ in self.seen.items():
+            if at[row] > offsets[row] + one.depth:
+                begins, ends = state.parting(one, row), state.byte(row, int(at[row]))
+                if begins < ends:
+                    spans.append(words_.data[begins:ends])
+        if len(spans) < LEAST_SEEN:
+            return Edges(0, 0)
+        shortest = min(map(len, spans)) - 1
+        head = min(common_bytes(spans), shortest)
+        return Edges(head, min(common_bytes([one[::-1] for one in spans]), shortest - head))
 
 
-def _texts(sent: Sent, wanted: Sequence[I64]) -> list[list[Words]]:
-    """The prompts of rows of the table, lot by lot, read from the log once."""
-    if sent.trace.texts is None or not wanted:
-        return [[] for _ in wanted]
-    need = {int(sent.row[row]) for rows in wanted for row in rows}
-    held = {at: words(text) for at, text in _numbered(sent.trace.texts()) if at in need}
-    return [[held[int(sent.row[row])] for row in rows] for rows in wanted]
+def _sampled(sent: Sent, streams: Sequence[tuple[str, int, I64]]) -> dict[tuple[str, int], dict[int, Words]]:
+    """The words of some requests of each stream, by their place in it; the log is read once."""
+    if sent.trace.texts is None:
+        return {}
+    wanted: dict[int, tuple[tuple[str, int], int]] = {}
+    for workload, code, rows in streams:
+        places = np.linspace(0, len(rows) - 1, min(SAMPLED, len(rows))).astype(np.int64)
+        for place in places.tolist():
+            wanted[int(sent.row[rows[place]])] = (workload, code), place
+    found: dict[tuple[str, int], dict[int, Words]] = {}
+    for at, text in _numbered(sent.trace.texts()):
+        if at in wanted:
+            stream, place = wanted[at]
+            found.setdefault(stream, {})[place] = words(text)
+    return found
 
 
 def _numbered(lots: Iterator[list[str]]) -> Iterator[tuple[int, str]]:

@@ -18,6 +18,7 @@ from isocost.prompts.searched import searched, studies
 from isocost.prompts.sent import Kind, Sent, read
 from isocost.prompts.wait import filled, waiting
 from isocost.trace.schema import Trace
+from isocost.units import money, percent
 
 VIEWS = ("prefixes", "caches", "waiting", "retrieval", "lengths", "rules")
 """What may be asked for, in the order in which it is told."""
@@ -83,12 +84,21 @@ def make(
         searched=searched(sent, prices, streams) if "retrieval" in asked else [],
         studies=studies(at) if "retrieval" in asked else [],
         simple=simple(sent, prices) if "rules" in asked else [],
-        notes=_notes(sent),
+        notes=_notes(sent, prices),
     )
 
 
-def _notes(sent: Sent) -> list[str]:
+def _notes(sent: Sent, prices: Prices) -> list[str]:
     found = []
+    if sent.table.cached_tok is not None:
+        whole, output = sent.table.input_tok.astype(np.int64), sent.table.output_tok.astype(np.int64)
+        read = float(sent.table.cached_tok.sum(dtype=np.int64)) / float(whole.sum())
+        paid = prices.logged(np.arange(len(whole)))
+        saved = float(np.nansum(prices.rates().bill(whole, output) - paid)) * sent.months
+        found.append(
+            f"as logged, {percent(read)} of the input was read from a cache, which saves {money(saved)} "
+            "a month against none"
+        )
     if sent.unknown:
         found.append(f"no price is known of {', '.join(sent.unknown[:4])}: the total says at least")
     if sent.days < 7:

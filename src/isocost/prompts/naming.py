@@ -56,7 +56,7 @@ def span(prompts: Sequence[tuple[Words, int]]) -> Span | None:
     held = [(one, at) for one, at in prompts if len(one.data) > at]
     if len(held) < 2:
         return None
-    stem = _stem([one.data[at:] for one, at in held])
+    stem = common_bytes([one.data[at:] for one, at in held])
     held = [(one, at + stem) for one, at in held]
     tails = [one.data[at:] for one, at in held]
     anchor = _anchor(tails)
@@ -104,7 +104,7 @@ def kind_of(text: str) -> str:
     return found[0]
 
 
-def _stem(texts: Sequence[bytes]) -> int:
+def common_bytes(texts: Sequence[bytes]) -> int:
     """Bytes with which all texts begin."""
     low, high = min(texts), max(texts)
     n = min(len(low), len(high))

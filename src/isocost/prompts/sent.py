@@ -14,7 +14,7 @@ from isocost.errors import BadTrace, UnknownModel
 from isocost.plan.asked.streams import DEMAND
 from isocost.prompts.pieces import I32, I64, Pieces, as_blocks, joined, pieces
 from isocost.prompts.words import words
-from isocost.replay.prefix import Blocks, blocks_of
+from isocost.replay.prefix import Blocks, blocks, blocks_of
 from isocost.trace.kernels import compiled, gather
 from isocost.trace.schema import NS_PER_S, Chunk, Trace
 from isocost.units import DAYS_PER_MONTH
@@ -85,8 +85,6 @@ class Sent(NamedTuple):
 
 def prefixes(found: Pieces, tok: I32) -> Blocks:
     """Pieces as blocks of prefixes with the tokens that each has."""
-    from isocost.replay.prefix import blocks
-
     n = len(found.offsets) - 1
     chained = blocks(found.offsets, found.ids, np.zeros(n, np.int64), None)
     return Blocks(chained.offsets, chained.nodes, tok, chained.n_nodes)
@@ -121,7 +119,8 @@ def read(trace: Trace, catalog: Catalog, on: date, now: str = "") -> Sent:
     if not len(row):
         raise BadTrace("no request that would be made again", where=trace.title)
     lots = _cut(trace)
-    table = whole.take(row)
+    table = whole if len(row) == len(whole) else whole.take(row)
+    del whole
     offerings, unknown, serves = _serves(catalog, on, trace, table, now)
     kind: Kind = "none"
     held: Pieces | None = None
@@ -137,7 +136,7 @@ def read(trace: Trace, catalog: Catalog, on: date, now: str = "") -> Sent:
         held = Pieces(table.block_offsets, table.block_ids.astype(np.int64), size)
         tok = as_blocks(held, prompt).tok
     elif trace.block_tok:
-        found = blocks_of(table, np.arange(len(table)), prompt, trace.block_tok)
+        found = _blocks(table, prompt, trace.block_tok)
         kind = "none" if found is None else "prefixes"
     span = int(table.arrival_ns[-1] - table.arrival_ns[0])
     span_ns = span * len(table) / max(1, len(table) - 1)
@@ -146,6 +145,13 @@ def read(trace: Trace, catalog: Catalog, on: date, now: str = "") -> Sent:
     return Sent(
         trace, catalog, on, table, row, offerings, unknown, serves, kind, held, tok, found, days, months
     )
+
+
+def _blocks(table: Chunk, prompt: I64, block_tok: int) -> Blocks | None:
+    """All prompts of a table as blocks; numbered blocks are not copied."""
+    if table.block_ids is None or table.block_offsets is None or table.block_ids.dtype != np.int32:
+        return blocks_of(table, np.arange(len(table)), prompt, block_tok)
+    return blocks(table.block_offsets, table.block_ids, prompt, block_tok, numbered=True)
 
 
 def _cut(trace: Trace) -> Pieces | None:

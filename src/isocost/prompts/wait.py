@@ -23,6 +23,8 @@ DEADLINES_H = (1.0, 6.0, 24.0)
 BINS_AN_H = 12
 """Own replicas are followed in steps of five minutes."""
 HOUR_NS = 3600 * NS_PER_S
+_OFTEN, _NEVER = 0.2, 0.01
+"""Shares of requests from which a session is a talk, and below which answers are never streamed."""
 LEAST_HOURS = 3
 """A schedule is seen only where requests come in at least so many hours."""
 
@@ -31,12 +33,14 @@ class Signs(NamedTuple):
     """What a workload's requests show of who waits for them.
 
     ``regular_frac`` of them come in the busiest five minutes of the hour; ``followed_frac`` of those with a
-    session have a later one soon (``None``: no sessions); ``hours`` in which any came.
+    session have a later one soon (``None``: no sessions); ``streamed_frac`` have a time to the first token
+    before the end (``None``: the log knows of none); ``hours`` in which any came.
     """
 
     regular_frac: float
     followed_frac: float | None
     hours: int
+    streamed_frac: float | None = None
 
 
 def signs(sent: Sent, rows: I64, follow_up_s: float) -> Signs:
@@ -53,7 +57,9 @@ def signs(sent: Sent, rows: I64, follow_up_s: float) -> Signs:
         gap = np.diff(when[order])
         again = (of[order][1:] == of[order][:-1]) & (gap <= follow_up_s * NS_PER_S)
         followed = float(again.sum()) / int(mine.sum())
-    return Signs(busiest, followed, hours)
+    first = sent.table.ttft_s
+    streamed = None if first is None else float(np.isfinite(first[rows]).mean())
+    return Signs(busiest, followed, hours, streamed)
 
 
 def judged(found: Signs, declared_s: float | None, regular_frac: float) -> tuple[str, str]:
@@ -64,12 +70,12 @@ def judged(found: Signs, declared_s: float | None, regular_frac: float) -> tuple
     """
     if declared_s is not None:
         return "declared", f"its answers may take {declared_s / 3600:g} h"
-    if found.followed_frac is not None and found.followed_frac >= 0.2:
+    if found.followed_frac is not None and found.followed_frac >= _OFTEN:
         return "unlikely", f"{found.followed_frac:.0%} of requests are followed up in their session at once"
     if found.hours >= LEAST_HOURS and found.regular_frac >= regular_frac:
         return "likely", f"{found.regular_frac:.0%} of requests come in the same five minutes of the hour"
-    if found.followed_frac is not None and found.followed_frac < 0.02:
-        return "likely", "no session asks again soon after an answer"
+    if found.streamed_frac is not None and found.streamed_frac < _NEVER:
+        return "likely", "its answers are never streamed, and no session asks again at once"
     return "unknown", 'nothing in the log says who waits: declare it in slo.toml (wait = "24h")'
 
 

@@ -181,8 +181,11 @@ def _waiting(waits: Sequence[Waiting], filled: Sequence[Filled], width: int) -> 
     yield Padding(table, (0, 0, 0, INDENT))
     if flexible:
         yield _line("* a flexible tier: cheaper and slower, and no time is promised.", width, indent=4)
+    alike: dict[str, list[str]] = {}
     for one in waits[:MOST_ROWS]:
-        yield _line(f"{one.workload or 'all'}: {one.because}.", width, indent=4)
+        alike.setdefault(one.because, []).append(one.workload or "all")
+    for because, names in alike.items():
+        yield _line(f"{', '.join(names)}: {because}.", width, indent=4)
     if not filled:
         return
     late = f"{max(one.missed for one in filled):,} of {filled[0].deferred:,} late in a replay by deadlines"
@@ -228,17 +231,24 @@ def _lengths(trims: Sequence[Trim], width: int) -> Iterator[RenderableType]:
     if not trims:
         return
     yield _line("limits on lengths: tokens of a cap, and what it saves a month", width, "bold")
-    table = _table(("workload", False), ("cap on", False), ("cuts 1%", True), ("cuts 10%", True),
-                   ("knee", True), ("cuts", True), ("saves there", False))  # fmt: skip
-    for one in sorted(trims, key=lambda one: -one.knee_saves.usd)[: 2 * MOST_ROWS]:
+    shares = (0.01, 0.1) if width >= WIDE else (0.1,)
+    heads = [("workload", False), ("cap on", False), *((f"cuts {percent(share)}", True) for share in shares)]
+    table = _table(*heads, ("knee", True), ("cuts", True), ("saves there", False))
+    ranked = sorted(trims, key=lambda one: -one.knee_saves.usd)[:MOST_ROWS]
+    for one in ranked:
         cells = []
-        for share in (0.01, 0.1):
+        for share in shares:
             cap = min(one.caps, key=lambda cap, share=share: abs(cap.cut_frac - share))  # type: ignore[misc]
             cells.append(f"{cap.cap_tok:,}: {money(cap.saves_usd)}")
         at = one.caps[one.knee]
         cells += [f"{at.cap_tok:,}", percent(at.cut_frac), _band(one.knee_saves)]
-        table.add_row(one.workload or one.model, one.side, *cells)
+        many = len({trim.model for trim in trims if trim.workload == one.workload}) > 1
+        name = f"{one.workload} on {one.model.rpartition('/')[2]}" if many and width >= WIDE else one.workload
+        table.add_row(name or one.model, one.side, *cells)
     yield Padding(table, (0, 0, 0, INDENT))
+    if len(trims) > len(ranked):
+        more = f"and {len(trims) - len(ranked)} more that save less (--json has them all)"
+        yield _line(more, width, indent=4)
     yield _line(
         "Knee: a stricter cap saves less than its part for each request cut. What is lost by cutting is not "
         "known: grade requests that the cap would cut, whole and cut (isocost measure).", width,
@@ -251,7 +261,8 @@ def _rules(simple: Sequence[Simple], width: int) -> Iterator[RenderableType]:
     yield _line("rules or a classifier first", width, "bold")
     table = _table(("workload", False), ("repeats", True), ("templated", True), ("answers short", True),
                    ("their $", True), ("half answered", True))  # fmt: skip
-    for one in simple[:MOST_ROWS]:
+    ranked = sorted(simple, key=lambda one: -one.short_usd)[:MOST_ROWS]
+    for one in ranked:
         half = next((usd for share, usd in one.ladder if share == 0.5), None)
         seen = ("-" if x is None else percent(x) for x in (one.repeat_frac, one.alike_frac))
         worth = "-" if half is None else money(half, sign=True)
@@ -283,8 +294,9 @@ def _line(text: str, width: int, style: str = "", indent: int = INDENT) -> Text:
 
 
 def _table(*heads: tuple[str, bool]) -> Table:
+    """A table of headings, each with whether it is of numbers; of words, only the last column wraps."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for i, (head, right) in enumerate(heads):
-        whole = right or (i == 0 and head != "")
-        table.add_column(head, justify="right" if right else "left", no_wrap=whole, overflow="fold")
+        wraps = not right and (i == len(heads) - 1 or (i == 1 and heads[0][0] == ""))
+        table.add_column(head, justify="right" if right else "left", no_wrap=not wraps, overflow="fold")
     return table
