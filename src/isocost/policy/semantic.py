@@ -1,11 +1,11 @@
 """A semantic cache that is off until it is certified: who asked nearly the same, and is it the same?
 
-One index holds the questions of one scope (:func:`isocost.policy.keys.scope_key`). A question's nearest
-cached one is found by rare words and letter groups; then a verifier decides whether its answer may be given.
-It refuses outright where numbers differ or directions are swapped (*from A to B*), whatever the score; else
-it scores what the two share and what they do not (words, names, a negation), and how their neighbourhood
-looks, with weights fitted on graded pairs (:mod:`isocost.policy.semantic_fit`). Plain Python without
-arrays, so that it can run live.
+One index holds the questions of one scope (:func:`isocost.policy.keys.scope_key`). The cached questions that
+are most alike are found by rare words and letter groups; then a verifier decides whether the answer of one of
+them may be given. It refuses outright where numbers differ or directions are swapped (*from A to B*),
+whatever the score; else it scores what the two share and what they do not (words, names, a negation), how the
+others look, and whether both belong to the same groups, with weights fitted on graded pairs
+(:mod:`isocost.policy.semantic_fit`). Plain Python without arrays, so that it can run live.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
+from operator import mul
 from typing import NamedTuple
 
 import msgspec
@@ -27,6 +28,8 @@ NEIGHBOURS = 8
 RAREST = 24
 """Rare parts of a question by which candidates are found."""
 CANDIDATES = 40
+MOST_READ = 4000
+"""Places of rare parts that are read for one question: the time does not grow with the cache."""
 LETTERS = 4
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*", re.UNICODE)
 _NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
@@ -88,7 +91,8 @@ def contradicts(one: Question, two: Question) -> str:
 class Weights(msgspec.Struct, frozen=True):
     """A fitted verifier: how rare each part is, centre and spread of features, weights, the threshold.
 
-    ``threshold`` is ``inf`` until a certificate has set it: the cache is then off.
+    ``groups`` says of a part how far it speaks for each group of questions that were graded to have one
+    answer. ``threshold`` is ``inf`` until a certificate has set it: the cache is then off.
     """
 
     rarity: Mapping[str, float]
@@ -98,11 +102,12 @@ class Weights(msgspec.Struct, frozen=True):
     feature: tuple[float, ...]
     hashed: tuple[float, ...]
     bias: float
+    groups: Mapping[str, tuple[float, ...]] = {}
     threshold: float = math.inf
 
 
 class Nearest(NamedTuple):
-    """The nearest cached question: its number, and what the verifier looks at."""
+    """A cached question that is alike: its number, and what the verifier looks at."""
 
     entry: int
     features: tuple[float, ...]
@@ -133,76 +138,83 @@ def rarity_of(questions: Iterable[Question]) -> tuple[dict[str, float], float]:
 class Index:
     """The cached questions of one scope."""
 
-    def __init__(self, rarity: Mapping[str, float], rarest: float) -> None:
+    def __init__(
+        self, rarity: Mapping[str, float], rarest: float, groups: Mapping[str, Sequence[float]] | None = None
+    ) -> None:
         self._rarity, self._rarest = rarity, rarest
+        self._groups = groups or {}
         self.questions: list[Question] = []
         self.answers: list[str] = []
         self._vectors: list[dict[str, float]] = []
+        self._members: list[Member] = []
         self._by_part: dict[str, list[tuple[int, float]]] = defaultdict(list)
 
     def add(self, question: Question, answer: str) -> None:
         """Keep a question with its answer."""
-        vector = self._vector(question)
+        vector = self.vector(question)
         for part, weight in vector.items():
             self._by_part[part].append((len(self.questions), weight))
         self.questions.append(question)
         self.answers.append(answer)
         self._vectors.append(vector)
+        self._members.append(member(vector, self._groups))
 
-    def nearest(self, question: Question) -> Nearest | None:
-        """The most alike cached question with its features; ``None`` where nothing is alike."""
-        vector = self._vector(question)
-        rare = sorted(vector, key=lambda part: (-self._rare(part), part))[:RAREST]
-        partial: dict[int, float] = defaultdict(float)
-        for part in rare:
-            weight = vector[part]
-            for entry, held in self._by_part.get(part, ()):
-                partial[entry] += weight * held
-        if not partial:
-            return None
-        close = _highest(partial)
-        alike = sorted(((self._alike(vector, entry), -entry) for entry in close), reverse=True)[:NEIGHBOURS]
-        likeness = [one for one, _ in alike]
-        entries = [-negative for _, negative in alike]
-        best = self.questions[entries[0]]
-        return Nearest(
-            entries[0],
-            self._features(question, best, [self.questions[entry] for entry in entries[1:]], likeness),
-            hashed(question, best),
-            contradicts(question, best),
-        )
+    def regroup(self, groups: Mapping[str, Sequence[float]]) -> None:
+        """Read groups that were fitted later."""
+        self._groups = groups
+        self._members = [member(vector, groups) for vector in self._vectors]
 
-    def _rare(self, part: str) -> float:
-        return self._rarity.get(part, self._rarest)
+    def alike(self, question: Question) -> list[tuple[float, int]]:
+        """Cached questions that are most alike, at most ``CANDIDATES``, as (likeness, number)."""
+        return self._alike(self.vector(question))
 
-    def _vector(self, question: Question) -> dict[str, float]:
+    def near(self, question: Question) -> tuple[Nearest, ...]:
+        """The most alike cached questions with their features, at most ``NEIGHBOURS``."""
+        vector = self.vector(question)
+        found = self._alike(vector)[:NEIGHBOURS]
+        mine = member(vector, self._groups)
+        shared = [self._shared(question, self.questions[entry]) for _, entry in found]
+        mean = sum(likeness for likeness, _ in found) / NEIGHBOURS
+        common = sum(one[0] for one in shared) / NEIGHBOURS
+        out = []
+        for k, (likeness, entry) in enumerate(found):
+            other = found[0][0] if k else found[1][0] if len(found) > 1 else 0.0
+            held = self.questions[entry]
+            features = (
+                likeness, other, mean, likeness - other, *shared[k], common, *_apart(question, held),
+                *together(mine, self._members[entry]),
+            )  # fmt: skip
+            out.append(Nearest(entry, features, hashed(question, held), contradicts(question, held)))
+        return tuple(out)
+
+    def vector(self, question: Question) -> dict[str, float]:
+        """Weights of the parts of a question, of length 1 together."""
         counts = Counter(question.parts)
         vector = {part: (1.0 + math.log(many)) * self._rare(part) for part, many in counts.items()}
         length = math.sqrt(sum(weight * weight for weight in vector.values())) or 1.0
         return {part: weight / length for part, weight in vector.items()}
 
-    def _alike(self, vector: Mapping[str, float], entry: int) -> float:
-        other = self._vectors[entry]
-        return sum([weight * other[part] for part, weight in vector.items() if part in other])
+    def _rare(self, part: str) -> float:
+        return self._rarity.get(part, self._rarest)
 
-    def _features(
-        self, asked: Question, best: Question, others: Sequence[Question], likeness: Sequence[float]
-    ) -> tuple[float, ...]:
-        """Likeness of the best and of the rest, what is shared and what is not, what neighbours say."""
-        top = likeness[0]
-        second = likeness[1] if len(likeness) > 1 else 0.0
-        mean = sum(likeness[:5]) / 5.0
-        agree = [self._shared(other, best)[0] for other in others]
-        near = [self._shared(asked, other)[0] for other in others]
-        weight = sum(likeness[1:]) or 1.0
-        return (
-            top, second, mean, top - second, *self._shared(asked, best),
-            sum(agree[:4]) / 4.0, sum(agree) / (NEIGHBOURS - 1), max(agree, default=0.0), sum(near[:4]) / 4.0,
-            sum(a * b for a, b in zip(agree, likeness[1:], strict=True)) / weight,
-            float(len(asked.stems)), float(abs(len(asked.stems) - len(best.stems))),
-            float(asked.negations != best.negations), float(len(asked.names ^ best.names)),
-            float(bool(asked.names & best.names)),
-        )  # fmt: skip
+    def _alike(self, vector: Mapping[str, float]) -> list[tuple[float, int]]:
+        rare = sorted(vector, key=lambda part: (-self._rare(part), part))[:RAREST]
+        partial: dict[int, float] = defaultdict(float)
+        read = 0
+        for part in rare:
+            held = self._by_part.get(part, ())
+            read += len(held)
+            if partial and read > MOST_READ:
+                break
+            weight = vector[part]
+            for entry, other in held:
+                partial[entry] += weight * other
+        found = []
+        for entry in _highest(partial) if partial else ():
+            there = self._vectors[entry]
+            alike = sum([weight * there[part] for part, weight in vector.items() if part in there])
+            found.append((alike, entry))
+        return sorted(found, key=lambda one: (-one[0], one[1]))
 
     def _shared(self, one: Question, two: Question) -> tuple[float, ...]:
         """Share of rarity in common; share of each that the other lacks; the rarest word each has alone."""
@@ -218,6 +230,44 @@ class Index:
             max(mine, default=0.0),
             max(theirs, default=0.0),
         )
+
+
+def _apart(asked: Question, held: Question) -> tuple[float, ...]:
+    """Lengths, a negation and names, of the two beside each other."""
+    return (
+        float(len(asked.stems)), float(abs(len(asked.stems) - len(held.stems))),
+        float(asked.negations != held.negations), float(len(asked.names ^ held.names)),
+        float(bool(asked.names & held.names)),
+    )  # fmt: skip
+
+
+class Member(NamedTuple):
+    """How far a question belongs to each group, of length 1 together; to the first most, and how clearly."""
+
+    towards: tuple[float, ...]
+    most: float
+    clear: float
+
+
+def member(vector: Mapping[str, float], groups: Mapping[str, Sequence[float]]) -> Member:
+    """Of a question's parts what they say of its groups; nothing where nothing was grouped."""
+    rows = [[weight * one for one in groups[part]] for part, weight in vector.items() if part in groups]
+    return member_of([sum(column) for column in zip(*rows, strict=True)])
+
+
+def member_of(towards: Sequence[float]) -> Member:
+    """The sum for each group, put to length 1."""
+    if not towards:
+        return Member((), 0.0, 0.0)
+    first, second = heapq.nlargest(2, (*towards, 0.0))
+    length = math.sqrt(sum(map(mul, towards, towards))) or 1.0
+    return Member(tuple([one / length for one in towards]), first, first - second)
+
+
+def together(asked: Member, held: Member) -> tuple[float, ...]:
+    """Whether two questions belong to the same groups, and how far that is known of each."""
+    both = sum(map(mul, asked.towards, held.towards))
+    return (both, asked.most, asked.clear, held.most, held.clear)
 
 
 def _highest(likeness: Mapping[int, float]) -> list[int]:
@@ -244,19 +294,29 @@ def score(weights: Weights, nearest: Nearest) -> float:
     return total + sum(weights.hashed[column] for column in nearest.hashed)
 
 
+def best(weights: Weights, near: Sequence[Nearest]) -> tuple[Nearest | None, float]:
+    """The candidate of the highest score that nothing speaks against, and its score."""
+    top: Nearest | None = None
+    high = -math.inf
+    for one in near:
+        if not one.against and (found := score(weights, one)) > high:
+            top, high = one, found
+    return top, high
+
+
 def look(weights: Weights, index: Index, text: str) -> Found:
     """The cached answer of a question, where the verifier lets it through. Off without a certificate."""
     if math.isinf(weights.threshold):
         return Found(None, -math.inf, "not certified")
-    nearest = index.nearest(taken_apart(text))
-    if nearest is None:
+    near = index.near(taken_apart(text))
+    if not near:
         return Found(None, -math.inf, "nothing alike")
-    if nearest.against:
-        return Found(None, -math.inf, nearest.against)
-    found = score(weights, nearest)
+    one, found = best(weights, near)
+    if one is None:
+        return Found(None, -math.inf, near[0].against)
     if found < weights.threshold:
         return Found(None, found, "not alike enough")
-    return Found(index.answers[nearest.entry], found, "")
+    return Found(index.answers[one.entry], found, "")
 
 
 def _stem(word: str) -> str:

@@ -1,8 +1,8 @@
 """Hold routing against graded outcomes: what is saved at full quality, what can be certified, and whether
 it holds.
 
-Questions are split at random, many times: A to choose, B to certify, C to report. Every attempt of a
-cascade is paid. What C says is counted (``looks``), since each look at held-out answers is a chance to be
+Questions are split at random, many times: A to choose, B to certify, C, a fifth, to report. Every attempt
+of a cascade is paid. What C says is counted (``looks``), since each look at held-out answers is a chance to be
 fooled.
 """
 
@@ -26,7 +26,6 @@ from isocost.policy.fit import (
     all_candidates,
     candidates,
     certify,
-    doubt_of,
     estimate,
     label_rows,
     on,
@@ -44,8 +43,11 @@ USERS = 1000
 _FITS = 25
 _MOST_A = 1100
 _MOST_B = 6000
-_MOST_FULL = 5000
+_MOST_FULL = 8000
 _LAST = 3
+_FOLDS = 5
+_STEP_BACK = 0.85
+"""Share of the most that can be saved which is enough where quality comes first."""
 
 
 class RoutingReport(msgspec.Struct, frozen=True):
@@ -121,10 +123,10 @@ def validate_routing(
     shares = _shares(len(outcomes))
     kept, looks = [], 0
     for seed in range(splits):
-        kept.append(_split(data, np.random.default_rng(seed), shares))
+        kept.append(_split(data, seed, shares))
         looks += 1
     strict_shares = (min(700, shares[0]), min(LABELS - 700, shares[1]))
-    strict = [_split(data, np.random.default_rng(1000 + s), strict_shares, full=False) for s in range(splits)]
+    strict = [_split(data, 1000 + s, strict_shares, full=False) for s in range(splits)]
     looks += splits
     told = _users(data, shares, users)
     apgr, more = _ranked(data, everything)
@@ -184,12 +186,15 @@ def _words(data: _Set, rows: Ints) -> Corpus | None:
     return None if data.words is None else rows_of(data.words, rows)
 
 
-def _split(
-    data: _Set, rng: np.random.Generator, shares: tuple[int, int], full: bool = True
-) -> dict[str, float]:
-    """One nested split: what was certified on B, and what it and the full-quality policy do on C."""
-    order = rng.permutation(len(data.outcomes))
-    a, b, c = order[: shares[0]], order[shares[0] : sum(shares)], order[sum(shares) :]
+def _split(data: _Set, seed: int, shares: tuple[int, int], full: bool = True) -> dict[str, float]:
+    """One nested split: what was certified on B, and what it and the full-quality policy do on C.
+
+    Five splits in a row report on each question once.
+    """
+    folds = np.array_split(np.random.default_rng(seed // _FOLDS).permutation(len(data.outcomes)), _FOLDS)
+    c = folds.pop(seed % _FOLDS)
+    known = np.random.default_rng(seed).permutation(np.concatenate(folds))
+    a, b = known[: shares[0]], known[shares[0] : sum(shares)]
     part_a, part_c = _part(data, a, a), _part(data, c, a)
     found = () if data.outcomes.one_class else candidates(part_a, len(b), MAX_LOSS, _words(data, a))
     labels_a = label_rows(part_a, range(len(data.outcomes.models)))
@@ -204,7 +209,7 @@ def _split(
         on_c = estimate(on(proof.chosen.policy, data.words, c), part_c)
         out.update(certified=1.0, saving=on_c.saving_frac, difference=on_c.difference)
     if full:
-        out.update(_full(data, np.concatenate([a, b])[:_MOST_FULL], c))
+        out.update(_full(data, known[:_MOST_FULL], c))
     return out
 
 
@@ -235,32 +240,33 @@ def _full(data: _Set, known: Ints, c: Ints) -> dict[str, float]:
 
 
 def _steady(found: Sequence[Candidate]) -> Candidate | None:
-    """The policy that saves most before the first of its kind that seems to lose something.
+    """Of the kind that saves most before one of its trade-offs seems to lose, the best of those that save
+    nearly as much.
 
     Of a kind whose trade-offs do well together, and not the luckiest of all policies: that one's estimate is
-    the most flattered.
+    the most flattered. A step back from the edge, because beyond it quality falls.
     """
     kinds: dict[tuple[int, ...], list[Candidate]] = {}
     for one in found:
         if one.expected.saving_frac > 0:
             kinds.setdefault(one.group, []).append(one)
-    ends: list[tuple[float, Candidate]] = []
+    ends: list[tuple[float, list[Candidate]]] = []
     for kind in kinds.values():
         kept: list[Candidate] = []
         for one in sorted(kind, key=lambda each: each.expected.saving_frac):
-            if one.expected.difference < _margin(one):
+            if one.expected.difference < 0.0:
                 break
             kept.append(one)
         if kept:
             last = kept[-_LAST:]
-            ends.append((sum(one.expected.saving_frac for one in last) / len(last), kept[-1]))
-    return max(ends, key=lambda pair: pair[0])[1] if ends else None
-
-
-def _margin(one: Candidate) -> float:
-    """What an estimated difference must exceed: the doubt of having been picked as the best of many."""
-    seen = one.expected
-    return float(doubt_of(one.name) * (max(seen.discordant_frac, 1e-4) / max(1, seen.questions)) ** 0.5)
+            ends.append((sum(one.expected.saving_frac for one in last) / len(last), kept))
+    if not ends:
+        return None
+    kept = max(ends, key=lambda pair: pair[0])[1]
+    least = _STEP_BACK * kept[-1].expected.saving_frac
+    return max(
+        (one for one in kept if one.expected.saving_frac >= least), key=lambda one: one.expected.difference
+    )
 
 
 def _users(data: _Set, shares: tuple[int, int], users: int) -> dict[str, npt.NDArray[np.bool_]]:

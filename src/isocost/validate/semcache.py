@@ -1,31 +1,31 @@
 """A semantic cache on questions whose answers are known to be the same or not.
 
 Two kinds of file. ``text, label``: questions of which equal labels have one answer; they come in a random
-order, each is looked up among all before it, and the label only grades what was found. ``text_a, text_b,
-label``: pairs, where 1 means one answer; the cache holds the first of each. Requests are split in order: 40 %
-fit the verifier on at most ``LABELS`` graded pairs, 30 % certify the threshold at ``MOST_WRONG`` wrong hits a
-request with ``CONFIDENCE``, 30 % report. A request of the last part passes where it got no wrong answer.
+order, each is looked up among all before it, and the labels only grade pairs that were asked for. ``text_a,
+text_b, label``: pairs, where 1 means one answer; the cache holds the first of each. Requests are split in
+order: 40 % fit the verifier on at most ``LABELS`` graded pairs, 30 % certify the threshold at ``MOST_WRONG``
+wrong hits a request with ``CONFIDENCE``, 30 % report. A request of the last part passes where it got no wrong
+answer.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
 from isocost.errors import BadInput
-from isocost.policy.semantic import Index, Nearest, Weights, rarity_of, score, taken_apart
-from isocost.policy.semantic_fit import certify, fit
+from isocost.policy.semantic import Index, Nearest, Weights, best, rarity_of, taken_apart
+from isocost.policy.semantic_fit import certify, fit, graded_pairs, grouped, grow
 
 LABELS = 3000
 MOST_WRONG = 0.01
 CONFIDENCE = 0.95
 FITS, CERTIFIES = 0.4, 0.7
-FIRST = 0.1
-"""Share of the fitting part that only fills the cache: nothing near is in it yet."""
 SEED = 20_261_123
 REPORTS = "counted for fitting or certifying"
 
@@ -59,26 +59,22 @@ def validate_semcache(path: Path | str) -> SemcacheReport:
     Raises:
         BadInput: the file cannot be read, or has neither set of columns, or too few questions.
     """
-    near, same, rarity = _questions(Path(path))
+    weights, near, grade, fitted = _fitted(Path(path))
     n = len(near)
     fits, certifies = int(FITS * n), int(CERTIFIES * n)
-    rng = np.random.Generator(np.random.PCG64(SEED))
-    graded = [
-        int(i)
-        for i in rng.permutation(np.arange(int(FIRST * fits), fits))
-        if near[i] is not None and not near[i].against
-    ][:LABELS]
-    weights = fit([one for i in graded if (one := near[i]) is not None], [same[i] for i in graded], *rarity)
     weights, certificate = certify(
         weights,
         near[fits:certifies],
-        lambda i: same[fits + i],
+        lambda i, entry: grade(fits + i, entry),
         most_wrong_frac=MOST_WRONG,
         confidence=CONFIDENCE,
-        labels_used=len(graded),
+        labels_used=fitted,
     )
-    scores = np.array([_score(weights, one) for one in near[certifies:]])
-    right = np.array(same[certifies:])
+    found = [best(weights, one) for one in near[certifies:]]
+    scores = np.array([one for _, one in found])
+    right = np.array(
+        [one is not None and grade(certifies + i, one.entry) for i, (one, _) in enumerate(found)]
+    )
     hit = scores >= weights.threshold
     wrong = hit & ~right
     order = np.argsort(-scores, kind="stable")
@@ -98,7 +94,7 @@ def validate_semcache(path: Path | str) -> SemcacheReport:
         hindsight_hit_frac=float(within.sum() / len(right)),
         certified_wrong_frac=certificate.upper_frac,
         labels=certificate.labels,
-        refused=dict(Counter(one.against for one in near[certifies:] if one is not None and one.against)),
+        refused=dict(Counter(one[0].against for one in near[certifies:] if one and one[0].against)),
         notes=(
             f"{hit.mean():.1%} of requests hit and {wrong.mean():.2%} got a wrong answer, with "
             f"{certificate.labels:,} graded pairs; at most {MOST_WRONG:.0%} is certified at {CONFIDENCE:.0%}",
@@ -106,12 +102,50 @@ def validate_semcache(path: Path | str) -> SemcacheReport:
     )
 
 
-def _score(weights: Weights, near: Nearest | None) -> float:
-    return -math.inf if near is None or near.against else score(weights, near)
+def _fitted(file: Path) -> tuple[Weights, list[tuple[Nearest, ...]], Callable[[int, int], bool], int]:
+    """A verifier, each request's candidates, who grades them, and how many pairs were graded to fit."""
+    names, rows = _rows(file)
+    fits = int(FITS * len(rows))
+    label = names.index("label")
+    if "text" not in names:
+        same = [str(row[label]) in ("1", "1.0", "true", "True") for row in rows]
+        asked, held = (
+            [taken_apart(str(row[names.index(name)])) for row in rows] for name in ("text_b", "text_a")
+        )
+        rarity = rarity_of(question for both in (asked, held) for question in both[:fits])
+        near = []
+        for question, other in zip(asked, held, strict=True):
+            index = Index(*rarity)
+            index.add(other, "")
+            near.append(index.near(question))
+        picked = [i for i in range(fits) if near[i] and not near[i][0].against][:LABELS]
+        weights = fit([near[i][0] for i in picked], [same[i] for i in picked], *rarity)
+        return weights, near, lambda i, _: same[i], len(picked)
+    asked = [taken_apart(str(row[names.index("text")])) for row in rows]
+    labels = [row[label] for row in rows]
+    rarity = rarity_of(asked[:fits])
+    index, alike, near = Index(*rarity), [], []
+    for question in asked[:fits]:
+        alike.append(index.alike(question))
+        near.append(index.near(question))
+        index.add(question, "")
+
+    def grade(i: int, entry: int) -> bool:
+        return bool(labels[i] == labels[entry])
+
+    grown = grow(alike, grade, LABELS)
+    groups, members = grouped([index.vector(question) for question in asked[:fits]], grown)
+    pairs, same = graded_pairs(near, grown, members)
+    weights = fit(pairs, same, *rarity, groups)
+    index.regroup(groups)
+    for question in asked[fits:]:
+        near.append(index.near(question))
+        index.add(question, "")
+    return weights, near, grade, grown.labels
 
 
-def _questions(file: Path) -> tuple[list[Nearest | None], list[bool], tuple[dict[str, float], float]]:
-    """Each request's nearest earlier question, whether its answer would do, and how rare words are."""
+def _rows(file: Path) -> tuple[list[str], list[tuple[object, ...]]]:
+    """Names of the columns and the rows, in a random order."""
     import duckdb
 
     if not file.exists():
@@ -123,31 +157,9 @@ def _questions(file: Path) -> tuple[list[Nearest | None], list[bool], tuple[dict
         rows = table.fetchall()
     except duckdb.Error as wrong:
         raise BadInput(f"cannot read it: {str(wrong).splitlines()[0]}", where=str(file)) from None
-    pairs = "text_a" in names and "text_b" in names
-    if "label" not in names or not (pairs or "text" in names):
+    if "label" not in names or not ("text" in names or {"text_a", "text_b"} <= set(names)):
         raise BadInput(
             f"columns {', '.join(names)}", where=str(file), fix="Give text,label or text_a,text_b,label"
         )
     rng = np.random.Generator(np.random.PCG64(SEED))
-    rows = [rows[i] for i in rng.permutation(len(rows))]
-    label = names.index("label")
-    if pairs:
-        one, two = names.index("text_a"), names.index("text_b")
-        asked = [taken_apart(str(row[two])) for row in rows]
-        held = [taken_apart(str(row[one])) for row in rows]
-        rarity = rarity_of(question for both in (asked, held) for question in both[: int(FITS * len(rows))])
-        found: list[Nearest | None] = []
-        for question, other in zip(asked, held, strict=True):
-            index = Index(*rarity)
-            index.add(other, "")
-            found.append(index.nearest(question))
-        return found, [str(row[label]) in ("1", "1.0", "true", "True") for row in rows], rarity
-    asked = [taken_apart(str(row[names.index("text")])) for row in rows]
-    rarity = rarity_of(asked[: int(FITS * len(rows))])
-    index, found, same = Index(*rarity), [], []
-    for i, question in enumerate(asked):
-        near = index.nearest(question)
-        found.append(near)
-        same.append(near is not None and rows[near.entry][label] == rows[i][label])
-        index.add(question, "")
-    return found, same, rarity
+    return names, [rows[i] for i in rng.permutation(len(rows))]
