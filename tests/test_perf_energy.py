@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from datetime import date
 from pathlib import Path
 
@@ -136,3 +137,18 @@ def test_what_the_table_says_of_models_left_out_is_said(tmp_path: Path) -> None:
         assert f"{whole:.1%}" in said
         assert f"{without:.1%}" in said
         assert 0.75 <= AT.number("coarse/roofline", "left_out_covered", f"metric={metric}") <= 0.85
+
+
+def test_a_table_in_any_case_and_form_is_the_same_table(tmp_path: Path) -> None:
+    plain = validate_energy(table(tmp_path / "plain.csv", {}, {"num_gpus": 2}))
+    text = (tmp_path / "plain.csv").read_text()
+    head, rest = text.split("\n", 1)
+    (tmp_path / "loud.csv").write_text(head.upper() + "\n" + rest)
+    rows = [{**ROW, **change} for change in ({}, {"num_gpus": 2})]
+    (tmp_path / "lines.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    for name in ("loud.csv", "lines.jsonl"):
+        found = validate_energy(tmp_path / name)
+        assert (found.rows, found.mape, found.failed) == (plain.rows, plain.mape, plain.failed)
+    (tmp_path / "head.csv").write_text(head + "\n")
+    with pytest.raises(BadInput):
+        validate_energy(tmp_path / "head.csv")

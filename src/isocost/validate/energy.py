@@ -37,6 +37,7 @@ from isocost.perf.energy import Power, power_frac, power_of
 from isocost.perf.hardware import gpu_id_of, gpu_of
 from isocost.validate.kinds import Share, shares_by
 from isocost.validate.peers import Peer, peers_of
+from isocost.validate.table import rows_of
 
 COLUMNS = (
     "dataset", "task", "model_id", "total_params_b", "active_params_b", "precision", "gpu", "num_gpus",
@@ -174,28 +175,18 @@ def read_runs(file: Path) -> list[dict[str, Any]]:
     """The rows of a file as dicts of :data:`COLUMNS`; numbers as floats or ``None``.
 
     Raises:
-        BadInput: the file is absent or lacks a column.
+        BadInput: the file is absent, no table, or lacks a column.
     """
-    import duckdb
 
-    if not file.is_file():
-        raise BadInput("no such file", where=str(file), fix="Check the path")
-    reader = "read_parquet" if file.suffix == ".parquet" else "read_csv_auto"
-    with duckdb.connect() as db:
-        found = {
-            name
-            for name, *_ in db.execute(f"select * from {reader}(?) limit 0", [str(file)]).description or []
-        }
-        missing = [name for name in COLUMNS if name not in found]
-        if missing:
-            raise BadInput(
-                f"no column {', '.join(missing)}", where=str(file), fix=f"It needs {', '.join(COLUMNS)}"
-            )
-        parts = [
-            f"cast({name} as varchar)" if name in TEXTS else f"try_cast({name} as double)" for name in COLUMNS
-        ]
-        rows = db.execute(f"select {', '.join(parts)} from {reader}(?)", [str(file)]).fetchall()
-    return [dict(zip(COLUMNS, row, strict=True)) for row in rows]
+    def cell(name: str, text: str) -> str | float | None:
+        if name in TEXTS:
+            return text or None
+        try:
+            return float(text)
+        except ValueError:
+            return None
+
+    return [{name: cell(name, row[name]) for name in COLUMNS} for row, _ in rows_of(file, COLUMNS)]
 
 
 def runs_of(at: CatalogAt, rows: Sequence[Mapping[str, Any]]) -> tuple[Runs, Counter[str]]:
@@ -226,7 +217,8 @@ def runs_of(at: CatalogAt, rows: Sequence[Mapping[str, Any]]) -> tuple[Runs, Cou
         assert gpu_id is not None
         kept.append((row, gpu_id, *shapes[key]))
     if not kept:
-        raise BadInput(f"no row that the energy model answers ({dict(left_out)})")
+        why = "; ".join(f"{rule}: {count}" for rule, count in left_out.items()) or "the table has no row"
+        raise BadInput(f"no row to compare ({why})", fix=f"It needs {', '.join(COLUMNS)}")
     return _arrays(at, kept), left_out
 
 
