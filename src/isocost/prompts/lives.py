@@ -97,7 +97,13 @@ class _Stream(NamedTuple):
         name = best.id if best is not None and pays else "none"
         reread = _reread(prompts, arrival, whole, place, total)
         breakeven, rereads = _breakeven(self.sent, self.today, costs)
-        logged = self.sent.table.cached_tok
+        logged, billed_usd = self.sent.table.cached_tok, None
+        saves = best.saves if best is not None and pays else None
+        if logged is not None:
+            billed_usd = float(np.nansum(self.prices.logged(self.rows))) * self.sent.months
+            less = plain_usd - billed_usd
+            if saves is not None:
+                saves = Band(saves.usd - less, saves.low_usd - less, saves.high_usd - less)
         costs.sort(key=lambda one: (not one.own, 9.9 if one.input_frac is None else one.input_frac))
         return Lives(
             workload=self.workload,
@@ -105,6 +111,7 @@ class _Stream(NamedTuple):
             requests=len(self.rows),
             input_tok=total,
             logged_read_frac=None if logged is None else float(logged[self.rows].sum(dtype=np.int64)) / total,
+            logged_usd_per_month=billed_usd,
             endless_read_frac=1.0 - reread.never,
             plain_usd_per_month=plain_usd if np.isfinite(plain).all() else None,
             reread=reread,
@@ -112,6 +119,7 @@ class _Stream(NamedTuple):
             best=name,
             breakeven=breakeven,
             rereads=rereads,
+            saves=saves,
             says=_says(name, costs, reread, breakeven, rereads),
         )
 

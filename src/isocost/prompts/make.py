@@ -101,7 +101,9 @@ def _notes(sent: Sent, prices: Prices) -> list[str]:
         )
     if sent.unknown:
         found.append(f"no price is known of {', '.join(sent.unknown[:4])}: the total says at least")
-    if sent.days < 7:
+    if not sent.months:
+        found.append("all requests come at one instant: what a month costs is not known")
+    elif sent.days < 7:
         span = f"{sent.days:.1f} days" if sent.days >= 2 else f"{sent.days * 24:.1f} hours"
         found.append(f"{span} stand for a month, as if every day were like these")
     return found

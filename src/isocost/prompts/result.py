@@ -75,7 +75,9 @@ class Lives(msgspec.Struct, frozen=True):
     """Caches on one stream: today's bill, each way, the best, and when the long life pays.
 
     ``breakeven`` is how often what is written must be read again between 5 and 60 minutes later for an hour's
-    life to pay; ``rereads`` how often it is. ``logged_read_frac`` as the log was billed.
+    life to pay; ``rereads`` how often it is. ``logged_read_frac`` and ``logged_usd_per_month`` are as the
+    log was billed, ``None`` where it does not say what was read from a cache. ``saves`` is what the best way
+    saves next to that, or next to no cache.
     """
 
     workload: str
@@ -83,6 +85,7 @@ class Lives(msgspec.Struct, frozen=True):
     requests: int
     input_tok: int
     logged_read_frac: float | None
+    logged_usd_per_month: float | None
     endless_read_frac: float
     plain_usd_per_month: float | None
     reread: Reread
@@ -90,6 +93,7 @@ class Lives(msgspec.Struct, frozen=True):
     best: str
     breakeven: float | None
     rereads: float | None
+    saves: Band | None
     says: str
 
 

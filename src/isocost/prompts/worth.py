@@ -24,9 +24,7 @@ def worths(found: Prompts) -> list[Worth]:
 
     Each is worth that alone: what two levers save together is less than their sum.
     """
-    cached = [
-        way.saves for one in found.lives for way in one.ways if way.id == one.best and way.saves is not None
-    ]
+    cached = [one.saves for one in found.lives if one.saves is not None and one.saves.usd > 0]
     batch = [one.waits[-1].saves for one in found.waiting if one.may in ("declared", "likely")]
     caps = {side: [one.knee_saves for one in found.trims if one.side == side] for side in ("input", "output")}
     search = [one.saves for one in found.searched if one.saves.usd > 0]

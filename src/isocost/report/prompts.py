@@ -25,11 +25,10 @@ def render(found: Prompts, width: int = 100) -> Group:
     parts: list[RenderableType] = [_line(_headline(found), width, "bold", 0)]
     span = f"{found.days:.1f} days" if found.days >= 2 else f"{found.days * 24:.1f} hours"
     least = "at least " if found.at_least else ""
-    parts.append(_line(
-        f"{found.requests:,} requests in {span}, {least}{money(found.usd_per_month)} a month as logged. "
-        f"Prices of {found.priced_on}.",
-        width,
-    ))  # fmt: skip
+    many = f"{found.requests:,} request{'s' if found.requests != 1 else ''}"
+    usd = money(found.usd_per_month)
+    text = f"{many} in {span}, {least}{usd} a month as logged. Prices of {found.priced_on}."
+    parts.append(_line(text, width))
     for section in (
         _prefixes(found, width), _caches(found.lives, width), _waiting(found.waiting, found.filled, width),
         _retrieval(found, width), _lengths(found.trims, width), _rules(found.simple, width),
@@ -68,9 +67,9 @@ def _headline(found: Prompts) -> str:
         kinds = list(dict.fromkeys(one.kind for one in found.found if one.saves.usd > 0))
         what = " and ".join(kinds[:2]) + (" …" if len(kinds) > 2 else "")
         choices.append((found.found_saves.usd, f"mending what breaks prefixes ({what})"))
-    best = [way.saves for one in found.lives for way in one.ways if way.id == one.best and way.saves]
+    best = [one.saves.usd for one in found.lives if one.saves is not None and one.saves.usd > 0]
     if best:
-        choices.append((sum(one.usd for one in best), "a prompt cache, the cheapest way for each workload,"))
+        choices.append((sum(best), "the cheapest prompt cache for each workload"))
     late = [one.waits[-1].saves for one in found.waiting if one.may in ("declared", "likely")]
     if worth := sum(one.usd for one in late if one is not None):
         choices.append((worth, "a batch for what may wait a day"))
@@ -121,12 +120,15 @@ def _advice(one: Found) -> str:
 def _caches(lives: Sequence[Lives], width: int) -> Iterator[RenderableType]:
     if not lives:
         return
-    yield _line("lives of caches: share of input by when the same beginning was last sent", width, "bold")
-    table = _table(("workload", False), ("< 5 min", True), ("5-60 min", True), ("later", True), ("new", True),
-                   ("no cache", True), ("cheapest", False), ("$/month", True))  # fmt: skip
+    yield _line("lives of caches: share of input by when its beginning was last sent, $/month", width, "bold")
+    known = any(one.logged_usd_per_month is not None for one in lives)
+    ages = (("< 5 min", True), ("5-60 min", True), ("later", True), ("new", True))
+    now = ("logged" if known else "no cache", True)
+    table = _table(("workload", False), *ages, now, ("cheapest", False), ("then", True))
     for one in lives[:MOST_ROWS]:
         best = next((way for way in one.ways if way.id == one.best), None)
         again, plain = one.reread, one.plain_usd_per_month
+        plain = plain if one.logged_usd_per_month is None else one.logged_usd_per_month
         shares = (again.within_5m, again.within_1h, again.later, again.never)
         table.add_row(
             one.workload or one.model, *map(percent, shares), "-" if plain is None else money(plain),
