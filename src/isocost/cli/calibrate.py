@@ -190,16 +190,13 @@ def _show(found: Calibrated, place: Place, out: Path | None) -> None:
         show("", table)
     if any(math.isnan(error.after) for error in found.errors.values()) and found.runs < 2:
         show(wrapped("One run leaves nothing to compare with: a second one, at another load, would."))
-    low, high = found.concurrency
     show(
         "",
         wrapped(
-            f"Holds for this model, accelerator, engine and formats, at {low:.0f} to {high:.0f} requests in "
-            "flight, "
-            f"prompts of {found.isl[0]:,.0f} to {found.isl[1]:,.0f} and answers of {found.osl[0]:,.0f} to "
-            f"{found.osl[1]:,.0f} tokens. Another layout or format of the model on the same accelerator "
-            "borrows "
-            "the ratio with a wider band; another accelerator or model takes nothing of it."
+            f"Holds for this model, accelerator, engine and formats, at {_span(found.concurrency)} requests "
+            f"in flight, prompts of {_span(found.isl)} and answers of {_span(found.osl)} tokens. Another "
+            "layout or format of the model on the same accelerator borrows the ratio with a wider band; "
+            "another accelerator or model takes nothing of it."
         ),
     )
     if out is None:
@@ -209,7 +206,13 @@ def _show(found: Calibrated, place: Place, out: Path | None) -> None:
             "",
             f"  Wrote {out}. Next:",
             f"  isocost size {place.model} --calibration {out} --rate 5 --isl 2000 --osl 300",
+            f"  isocost plan LOG --facts {out}",
         )
+
+
+def _span(ends: tuple[float, float]) -> str:
+    low, high = (f"{end:,.0f}" for end in ends)
+    return low if low == high else f"{low} to {high}"
 
 
 def _band(one: Ratio) -> str:
