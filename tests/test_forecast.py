@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from datetime import date
 
 import numpy as np
@@ -12,9 +13,9 @@ from hypothesis import strategies as st
 
 from isocost.catalog import Catalog
 from isocost.catalog.catalog import CatalogAt
-from isocost.errors import BadInput
+from isocost.errors import BadInput, MissingExtra
 from isocost.forecast import backtest as scored
-from isocost.forecast.demand import demand
+from isocost.forecast.demand import demand, demand_by_statsforecast
 from isocost.forecast.histories import LISTS, Fall, Move, Window, falls, moves, windows
 from isocost.forecast.prices import (
     SERIES,
@@ -175,6 +176,41 @@ def test_demand_of_a_short_log_is_refused() -> None:
         demand(np.ones(13), 7)
     with pytest.raises(BadInput, match="without demand"):
         demand(np.concatenate([np.ones(7), np.zeros(7), np.ones(7)]), 7)
+
+
+@pytest.mark.parametrize("weeks", [2, 3, 4, 8])
+@pytest.mark.parametrize(
+    ("week_sd", "day_sd", "growth"), [(0.1, 0.1, 0.01), (0.02, 0.05, 0.0), (0.2, 0.1, 0.05)]
+)
+def test_four_in_five_days_come_within_their_bands(
+    weeks: int, week_sd: float, day_sd: float, growth: float
+) -> None:
+    """Of levels that wander from week to week and days that differ by chance, however short the log."""
+    rng = np.random.default_rng(1)
+    share = np.array([1.1, 1.15, 1.1, 1.1, 1.0, 0.5, 0.45])
+    inside = []
+    for _ in range(150):
+        level = np.repeat(np.cumsum(rng.normal(growth, week_sd, weeks + 4)), 7)
+        days = 1000.0 * np.exp(level + rng.normal(0.0, day_sd, len(level))) * np.tile(share, weeks + 4)
+        found, true = demand(days[: 7 * weeks], 28), days[7 * weeks :]
+        inside.append(((true >= found.low) & (true <= found.high)).mean())
+    assert 0.74 <= np.mean(inside) <= 0.97
+
+
+def test_another_forecaster_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "statsforecast.models", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'isocost\[forecast\]'"):
+        demand_by_statsforecast(np.ones(21), 7)
+
+
+def test_another_forecaster_agrees_where_weeks_repeat() -> None:
+    pytest.importorskip("statsforecast")
+    rng = np.random.default_rng(2)
+    past = np.tile([1.2, 1.1, 1.0, 1.0, 0.9, 0.4, 0.3], 8) * 1000.0 * np.exp(rng.normal(0.0, 0.02, 56))
+    theirs, ours = demand_by_statsforecast(past, 14), demand(past, 14)
+    assert np.allclose(theirs.mid, ours.mid, rtol=0.15)
+    assert (theirs.low <= theirs.mid).all()
+    assert (theirs.mid <= theirs.high).all()
 
 
 def test_bands_hold_about_what_they_say() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -36,6 +36,12 @@ def forecast(
     /,
     *,
     months: Annotated[int, Parameter(help="How far ahead, up to 60.")] = 36,
+    method: Annotated[
+        Literal["naive", "ets"],
+        Parameter(
+            help="Of demand: last weeks with drift, or statsforecast's (pip install 'isocost[forecast]')."
+        ),
+    ] = "naive",
     mapping: Map = None,
     reader: Format = None,
     facts: Facts = None,
@@ -60,7 +66,7 @@ def forecast(
         bands[series] = band(ratios)
         still[series] = float((ratios[:, min(12, months)] == 1.0).mean())
     scores, pooled = backtest(at), pooled_falls(at)
-    coming = _demand(log, mapping, reader) if log else None
+    coming = _demand(log, mapping, reader, method) if log else None
     marks = sorted({min(mark, months) for mark in SHOWN} | {months})
     if json:
         return show_json(
@@ -113,11 +119,11 @@ def _ratio(value: float) -> str:
     return f"{value:.2f}" if value >= 0.005 else "<0.01"
 
 
-def _demand(log: Path, mapping: str | None, reader: str | None) -> Demand:
+def _demand(log: Path, mapping: str | None, reader: str | None, method: str) -> Demand:
     """The requests of a log's whole days, forecast."""
     import numpy as np
 
-    from isocost.forecast.demand import demand
+    from isocost.forecast.demand import demand, demand_by_statsforecast
 
     with working(f"reading {log.name}"):
         trace = opened(log, mapping, None, reader)
@@ -129,7 +135,7 @@ def _demand(log: Path, mapping: str | None, reader: str | None) -> Demand:
     first, last = min(days), max(days)
     # The first and the last day of a log are seldom whole.
     whole = np.array([days.get(day, 0) for day in range(first + 1, last)], dtype=np.float64)
-    return demand(whole, DAYS_SHOWN)
+    return (demand_by_statsforecast if method == "ets" else demand)(whole, DAYS_SHOWN)
 
 
 def _show_scores(scores: list[Score]) -> None:

@@ -1,20 +1,23 @@
 """Demand to come from days gone by: the weekday's share, the trend of whole weeks, and how far both missed.
 
-A seasonal-naive forecast with drift: the last weeks' level times the weekday's share, growing as whole
-weeks grew. Its band comes from its own misses one week ahead on the same log, and widens with the root of
-the weeks. Less than two whole weeks hold neither a trend nor a miss, and are refused.
+A seasonal-naive forecast with drift: the last week's level times the weekday's share, growing as whole
+weeks grew. Three things are not known, and widen the band: how a week moves from the one before (it adds up
+week by week), how fast weeks grow (it adds up with the square), and how a day differs from its weekday's
+share. All are read off the log itself; few weeks say little of them, which is what Student's t is for. Less
+than two whole weeks hold neither a trend nor a miss, and are refused.
 """
 
 from __future__ import annotations
 
+import importlib
 import math
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from isocost.errors import BadInput
-from isocost.risk.scenarios import Z_CENTRAL
+from isocost.errors import BadInput, MissingExtra
+from isocost.risk.scenarios import CENTRAL, Z_CENTRAL
 
 Floats = NDArray[np.float64]
 WEEK_DAYS = 7
@@ -50,17 +53,75 @@ def demand(per_day: Floats, days: int) -> Demand:
     if (table.sum(axis=1) <= 0).any():
         raise BadInput("a week without demand", where="forecast", fix="Begin after the gap")
     growth = _growth(table)
-    misses = [
-        math.log(table[i].sum() / (table[i - 1].sum() * math.exp(_growth(table[:i]))))
-        for i in range(1, weeks)
-    ]
-    miss = math.sqrt(sum(one * one for one in misses) / len(misses))
+    totals = table.sum(axis=1)
+    steps = np.diff(np.log(totals))
+    free = max(1, len(steps) - 1)
     recent = table[-LEVEL_WEEKS:]
     share = recent.sum(axis=0) / recent.sum()
     ahead = np.arange(days) // WEEK_DAYS + 1
-    mid = table[-1].sum() * np.exp(growth * ahead) * share[np.arange(days) % WEEK_DAYS]
-    wide = np.exp(Z_CENTRAL * miss * np.sqrt(ahead))
+    weekday = np.arange(days) % WEEK_DAYS
+    mid = totals[-1] * np.exp(growth * ahead) * share[weekday]
+    day2 = _day_variance(recent, share)
+    # A week's own total is off by the noise of its days, which steps from week to week hold twice; as both
+    # are estimates, at least half of what the steps show is taken for steps.
+    seen2 = float(((steps - growth) ** 2).sum()) / free
+    step2 = max(seen2 / 2.0, seen2 - 2.0 * day2 / WEEK_DAYS)
+    level2 = step2 * (ahead + ahead**2 / len(steps)) + day2 / WEEK_DAYS
+    noise2 = day2 * (1.0 + 1.0 / len(recent))
+    day_free = (len(recent) - 1) * (WEEK_DAYS - 1)
+    wide = np.exp(np.sqrt(_t_central(free) ** 2 * level2 + _t_central(day_free) ** 2 * noise2))
     return Demand(mid / wide, mid, mid * wide, growth, weeks)
+
+
+def _day_variance(table: Floats, share: Floats) -> float:
+    """Variance of a day about its weekday's share of its week, relative to that."""
+    expected = table.sum(axis=1, keepdims=True) * share
+    there = np.broadcast_to(share > 0, table.shape)
+    off = table[there] / expected[there] - 1.0
+    return float((off**2).sum()) / max(1, (len(table) - 1) * (WEEK_DAYS - 1))
+
+
+def _t_central(free: int) -> float:
+    """Half the width of the central 80 % of Student's t, in its scale: Hill's series, exact for one degree.
+
+    >>> round(_t_central(1), 3), round(_t_central(4), 3), round(_t_central(10**6), 3)
+    (3.078, 1.533, 1.282)
+    """
+    if free == 1:
+        return math.tan(0.4 * math.pi)
+    z = Z_CENTRAL
+    series = (
+        z,
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+    )
+    return math.fsum(part / float(free) ** power for power, part in enumerate(series))
+
+
+def demand_by_statsforecast(per_day: Floats, days: int) -> Demand:
+    """The same question put to statsforecast's exponential smoothing (AutoETS, weeks of seven days).
+
+    Raises:
+        MissingExtra: statsforecast is not installed.
+        BadInput: as :func:`demand`.
+    """
+    ours = demand(per_day, days)
+    try:
+        models = importlib.import_module("statsforecast.models")
+    except ImportError:
+        raise MissingExtra(
+            "statsforecast is not installed",
+            where="--method ets",
+            fix="Type: pip install 'isocost[forecast]'",
+        ) from None
+    past = np.asarray(per_day, dtype=np.float64)
+    level = round(100 * CENTRAL)
+    found = models.AutoETS(season_length=WEEK_DAYS).forecast(y=past, h=days, level=[level])
+    low, mid, high = (np.maximum(found[name], 0.0) for name in (f"lo-{level}", "mean", f"hi-{level}"))
+    later, first = float(mid[WEEK_DAYS : 2 * WEEK_DAYS].sum()), float(mid[:WEEK_DAYS].sum())
+    growth = math.log(later / first) if days >= 2 * WEEK_DAYS and later > 0 else 0.0
+    return Demand(low, mid, high, growth, ours.weeks)
 
 
 def _growth(table: Floats) -> float:
