@@ -14,7 +14,7 @@ from isocost.plan.market.prepare import Prepared
 from isocost.plan.market.quotas import METERS, MINUTE_NS, Load, loads, within_quotas
 from isocost.plan.result import Rate
 from isocost.plan.tell.story import named
-from isocost.units import count, money, percent
+from isocost.units import count, percent
 
 FULL_FRAC = 0.95
 """Share of a limit from which an API counts as full."""
@@ -147,7 +147,7 @@ def _said(load: Load, most_frac: float) -> Infeasible:
     where = "have.toml [[rate_limits]]" if load.most.stated else "the highest published tier"
     unit = f"{METERS[meter]} a minute"
     if load.tier is not None:
-        paid = "" if load.tier.from_usd is None else f", open once {money(load.tier.from_usd)} are paid"
+        paid = "" if load.tier.from_usd is None else f", open once ${load.tier.from_usd:,.0f} are paid"
         carries = f"carries {count(load.tier.most[meter])} {unit}{paid}"
         way = (f"tier {load.tier.tier} of {name}", carries)
     else:

@@ -21,8 +21,8 @@ SURE_LEAST = 0.005
 EVERY = 2
 """Of the volumes of the map, one in so many is printed."""
 CLOSE_FRAC = 0.02
-NAME_LEAST, OTHERS = 24, 55
-"""Columns of a way's name at least, and of all beside it."""
+NAME_LEAST = 18
+"""Columns of a way's name at least."""
 
 
 def render(path: PathResult, width: int = 100) -> Group:
@@ -181,17 +181,23 @@ def _rivals(path: PathResult, letters: Mapping[str, str], width: int) -> Table:
         ("", False), ("way", False), ("cost", True), ("mean", True), ("80% band", True), ("cheapest", True),
         ("if wrong", True),
     )  # fmt: skip
+    rows = []
     for one in path.rivals[:RIVALS_MOST]:
         known = one.usd is not None and one.band is not None
-        table.add_row(
-            letters[one.way],
-            _broken(one.way, max(NAME_LEAST, width - OTHERS)),
-            money(one.usd) if known and one.usd is not None else "-",
-            money(one.mean_usd),
-            money_range(one.band.low, one.band.high) if one.band is not None else "-",
-            percent(one.cheapest_frac) if one.cheapest_frac >= SURE_LEAST else "under 1%",
-            money(one.regret_usd),
+        rows.append(
+            (
+                money(one.usd) if known and one.usd is not None else "-",
+                money(one.mean_usd),
+                money_range(one.band.low, one.band.high) if one.band is not None else "-",
+                percent(one.cheapest_frac) if one.cheapest_frac >= SURE_LEAST else "under 1%",
+                money(one.regret_usd),
+            )
         )
+    heads = [str(column.header) for column in table.columns[2:]]
+    others = sum(2 + max(len(head), *(len(row[i]) for row in rows)) for i, head in enumerate(heads))
+    room = max(NAME_LEAST, width - INDENT - len("A  ") - others)
+    for one, row in zip(path.rivals, rows, strict=False):
+        table.add_row(letters[one.way], _broken(one.way, room), *row)
     return table
 
 

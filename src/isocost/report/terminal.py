@@ -184,7 +184,7 @@ def rate_words(rates: Sequence[Rate]) -> list[str]:
         elif rate.status == "stated":
             said.append(f"{asked}, of the {limit} that your account has")
         elif rate.status == "within":
-            paid = "" if rate.tier_from_usd is None else f", open from {money(rate.tier_from_usd)} paid"
+            paid = "" if rate.tier_from_usd is None else f", open from ${rate.tier_from_usd:,.0f} paid"
             tier = rate.tier if rate.tier.isalpha() else f"tier {rate.tier}"
             said.append(f"{asked}: {tier} needed ({limit}{paid})")
         else:

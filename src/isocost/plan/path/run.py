@@ -419,7 +419,11 @@ def _headline(study: Study, best: Chosen, rivals: list[Rival]) -> str:
         q = switches[0]
         text += f"; switch to {study.ways[best.ways[q]].name} in {study.stages[q].quarter.label}"
     elif best.signed:
-        text += f"; sign {len(best.signed)} commitment{'s' if len(best.signed) > 1 else ''}"
+        first = best.signed[0]
+        label = study.stages[first.step].quarter.label
+        text += f"; sign {first.count}x {first.gpu} for {first.term.words} in {label}"
+        if len(best.signed) > 1:
+            text += f", the first of {len(best.signed)} commitments"
     else:
         text += "; sign nothing, switch nothing on the way" if best.ways[0] == best.ways[-1] else ""
     return text + "."
