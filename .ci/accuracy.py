@@ -9,7 +9,7 @@ from pathlib import Path
 from isocost.catalog import Catalog
 from isocost.validate.perf import validate_perf
 
-FILES = ("silicon", "inferencex_community", "mlenergy", "trtllm", "argonne", "splitwise")
+FILES = ("silicon", "inferencex_community", "mlenergy", "trtllm", "argonne", "splitwise", "published_points")
 PAGE = Path(__file__).parents[1] / "docs" / "accuracy.md"
 BEGIN, END = "<!-- table: begin -->\n", "<!-- table: end -->\n"
 

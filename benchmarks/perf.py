@@ -25,7 +25,8 @@ import numpy as np
 from isocost.catalog import Catalog, CatalogAt
 from isocost.perf import candidates, closed_form, goodput
 from isocost.perf.predict import load_of, quantities
-from isocost.validate.perf import points_of, predict, read_rows
+from isocost.validate.perf import points_of, predict
+from isocost.validate.stated import read_rows
 
 ISL, OSL, ROWS = 1500.0, 300.0, 200_000
 LEAST_PER_S = 1e6

@@ -20,7 +20,8 @@ from scipy.optimize import minimize
 from isocost.catalog import Catalog
 from isocost.perf.anchor import Anchors, Kinship, anchored
 from isocost.perf.predict import Load, Spread
-from isocost.validate.perf import points_of, predict, read_rows
+from isocost.validate.perf import points_of, predict, select
+from isocost.validate.stated import read_rows
 
 FILES = ("silicon", "mlenergy", "trtllm")
 QUANTITIES = {"tpot": ("tpot", "step"), "ttft": ("ttft",), "throughput": ("throughput",)}
@@ -38,10 +39,13 @@ def groups(paths: Iterable[Path], quantities: tuple[str, ...], by_length: bool) 
         rows = read_rows(path)
         version = {row["config_id"]: row["engine_version"] for row in rows}
         points, _, _ = points_of(at, rows)
+        points = select(points, np.flatnonzero(points.told.prefill_replicas == 0))
         ratio = np.log(points.measured / predict(points))
         members: dict[tuple[object, ...], dict[tuple[float, ...], int]] = defaultdict(dict)
         for i in np.flatnonzero(np.isin(points.quantity, quantities)).tolist():
-            where = tuple(float(field[i]) for field in (*points.setup[:4], points.setup.ep))
+            where = tuple(
+                float(field[i]) for field in (*points.setup[:4], points.setup.ep, points.told.drafts_tok)
+            )
             key: tuple[object, ...] = (*(points.labels[n][i] for n in ("model", "gpu", "stack")), where)
             load = tuple(float(field[i]) for field in points.load[:3])
             if by_length:

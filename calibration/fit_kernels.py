@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from datetime import date
@@ -52,6 +53,7 @@ DTYPES = {
     "int4_wo": "int4",
 }
 MOST_ROWS = 5000
+LEAST_ROWS = 300
 LARGEST_STEP_TOK = 32768
 NARROWEST_SHARD = 96
 """Inner width of an expert below which a table times launches."""
@@ -61,6 +63,12 @@ WORST_FIT = 0.32
 """Median error beyond which one engine's curve is left out for that of all engines."""
 LEAST_REDUCE_EFF = 0.2
 """Below this share of the link a table times one machine whose accelerators meet across its processors."""
+LEAST_WEIGHTS = 2e6
+"""Elements of the smallest matrix that a served model spends time on: smaller ones time launches."""
+LEAST_READ_S = 1e-6
+"""A cache that the data sheet reads in less times launches."""
+GROUPS = (4, 8, 16)
+"""Heads of a query that share a head of the cache, in the models that are served."""
 Sample = dict[str, np.ndarray]
 
 
@@ -86,6 +94,8 @@ PRODUCT = (
     Guess("dense_flop_eff", 0.6, 0.1, 1.0),
     Guess("dense_start_s", 4e-6, 1e-6, 3e-5),
     Guess("dense_blend", 2.0, 1.0, 6.0),
+    Guess("dense_row_moves", 3.0, 0.1, 30.0),
+    Guess("dense_tile_elements", 3e5, 1e3, 5e6),
 )
 EXPERTS = (
     Guess("expert_memory_eff", 0.8, 0.2, 1.0),
@@ -176,24 +186,37 @@ def device_of(at: CatalogAt, gpu_id: str) -> Device:
 
 
 def products(rows: pd.DataFrame, device: Device) -> Iterator[tuple[str, Fitted]]:
-    """Matrix products by format, over all engines: the best engine at each shape."""
-    rows = rows[(rows.n >= 256) & (rows.k >= 256) & (rows.m <= 16384)]
-    rows = rows.assign(dtype=rows.gemm_dtype.map(DTYPES))
+    """Matrix products by format and engine, then of all engines: the best at each shape."""
+    rows = rows[(rows.n >= 256) & (rows.k >= 256) & (rows.m <= 16384) & (rows.n * rows.k >= LEAST_WEIGHTS)]
+    rows = rows.assign(dtype=rows.gemm_dtype.map({**DTYPES, "fp8": "fp8-tensor"}))
     # These two were timed with the launches of an interpreter around them.
     rows = rows[~((rows.engine == "vllm") & (rows.dtype == "fp8"))]
-    for dtype in ("bf16", "fp8", "fp4"):
-        part = rows[rows.dtype == dtype]
-        if not len(part):
+    engines = ("", *sorted(rows.engine.unique()))
+    for dtype, engine in itertools.product(("bf16", "fp8", "fp8-tensor", "fp4"), engines):
+        part = rows[(rows.dtype == dtype) & ((rows.engine == engine) | (engine == ""))]
+        if len(part) < LEAST_ROWS:
             continue
         shape, seconds = sample(part, ["m", "n", "k"])
         m, n, k = shape["m"], shape["n"], shape["k"]
         moved = (n * k + m * k) * device.width[dtype] + m * n * 2.0
         flop = 2.0 * m * n * k
 
-        def model(p: np.ndarray, moved=moved, flop=flop, dtype=dtype) -> np.ndarray:  # type: ignore[no-untyped-def]
-            return p[2] + either(moved / (device.memory * p[0]), flop / (device.flops[dtype] * p[1]), p[3])
+        def model(  # type: ignore[no-untyped-def]
+            p: np.ndarray, m=m, k=k, moved=moved, flop=flop, dtype=dtype
+        ) -> np.ndarray:
+            # Rows are narrowed first, and no product takes less than one round of the units.
+            rows_s = m * k * p[4] / device.memory
+            whole = (flop + 2.0 * k * p[5]) / (device.flops[dtype] * p[1])
+            return np.asarray(p[2] + rows_s + either(moved / (device.memory * p[0]), whole, p[3]))
 
-        yield f"dtype={dtype}", fit(model, seconds, PRODUCT, 0.3)
+        found = fit(model, seconds, PRODUCT, 0.3)
+        if not engine or found.median <= WORST_FIT:
+            yield named(dtype, engine), found
+
+
+def named(dtype: str, engine: str, kind: str = "") -> str:
+    """The condition of a curve."""
+    return f"{kind}dtype={dtype}" + (f";engine={engine}" if engine else "")
 
 
 def experts(rows: pd.DataFrame, device: Device) -> Iterator[tuple[str, Fitted]]:
@@ -207,11 +230,11 @@ def experts(rows: pd.DataFrame, device: Device) -> Iterator[tuple[str, Fitted]]:
             part = of_dtype if not engine else of_dtype[of_dtype.engine == engine]
             if engine:
                 part = part[part.version == min(part.version.unique(), key=_release)]
-            if len(part) < 300:
+            if len(part) < LEAST_ROWS:
                 continue
             found = _experts(part, device, str(dtype), "min" if engine else "median")
             if not engine or found.median <= WORST_FIT:
-                yield f"dtype={dtype}" + (f";engine={engine}" if engine else ""), found
+                yield named(str(dtype), engine), found
 
 
 def _release(version: str) -> list[int]:
@@ -238,14 +261,22 @@ def _experts(part: pd.DataFrame, device: Device, dtype: str, best: str) -> Fitte
 
 
 def decode(rows: pd.DataFrame, device: Device, latent: bool) -> Iterator[tuple[str, Fitted]]:
-    """Attention of one new token of each sequence over its cache, by format of the cache."""
+    """Attention of one new token of each sequence over its cache, by format and engine, then of all."""
     keys = ["batch_size", "isl", "step", "num_heads"]
     if not latent:
         rows = rows[(rows.window_size.fillna(0) == 0) & (rows.head_dim == 128)]
         keys.append("num_key_value_heads")
-    for name, dtype in (("bfloat16", "bf16"), ("fp8", "fp8")):
-        part = rows[rows.kv_cache_dtype == name]
-        if len(part) < 300:
+        kept = rows.num_key_value_heads.where(rows.num_key_value_heads > 0, rows.num_heads)
+        rows = rows[(rows.num_heads / kept).isin(GROUPS)]
+        kept = kept[rows.index]
+    else:
+        kept = 288.0 / 128.0
+    engines = ("", *sorted(rows.engine.unique()))
+    for (name, dtype), engine in itertools.product((("bfloat16", "bf16"), ("fp8", "fp8")), engines):
+        bytes_each = 256.0 * kept * (1.0 if dtype == "fp8" else 2.0)
+        is_long = rows.batch_size * (rows.isl + rows.step) * bytes_each >= LEAST_READ_S * device.memory
+        part = rows[is_long & (rows.kv_cache_dtype == name) & ((rows.engine == engine) | (engine == ""))]
+        if len(part) < LEAST_ROWS:
             continue
         shape, seconds = sample(part, keys)
         pairs = shape["batch_size"] * (shape["isl"] + shape["step"])
@@ -253,16 +284,18 @@ def decode(rows: pd.DataFrame, device: Device, latent: bool) -> Iterator[tuple[s
         if latent:
             moved, flop = pairs * 576 * width, 2.0 * pairs * shape["num_heads"] * (512 + 576)
         else:
-            kept = np.where(
+            heads = np.where(
                 shape["num_key_value_heads"] == 0, shape["num_heads"], shape["num_key_value_heads"]
             )
-            moved, flop = pairs * 2 * kept * 128 * width, 4.0 * pairs * shape["num_heads"] * 128
+            moved, flop = pairs * 2 * heads * 128 * width, 4.0 * pairs * shape["num_heads"] * 128
 
         def model(p: np.ndarray, moved=moved, flop=flop) -> np.ndarray:  # type: ignore[no-untyped-def]
             return p[2] + either(moved / (device.memory * p[0]), flop / (device.flops["bf16"] * p[1]), p[3])
 
         kind = "attention=latent;" if latent else ""
-        yield f"{kind}dtype={dtype}", fit(model, seconds, LATENT_DECODE if latent else DECODE, 0.3)
+        found = fit(model, seconds, LATENT_DECODE if latent else DECODE, 0.3)
+        if not engine or found.median <= WORST_FIT:
+            yield named(dtype, engine, kind), found
 
 
 def prompts(rows: pd.DataFrame, device: Device, latent: bool) -> Iterator[tuple[str, Fitted]]:
@@ -355,7 +388,7 @@ def main() -> None:
     groups = defaultdict(list)
     for gpu_id in each:
         groups[at.text(f"gpu/{gpu_id}", "generation")].append(gpu_id)
-    units = {"start_s": "s", "each_s": "s", "reduce_s": "s", "pad_rows": "count"}
+    units = {"start_s": "s", "each_s": "s", "reduce_s": "s", "pad_rows": "count", "tile_elements": "count"}
 
     def row(subject: str, name: str, when: str, numbers: tuple[str, str, str], note: str) -> list[str]:
         unit = next((unit for end, unit in units.items() if name.endswith(end)), "1")

@@ -27,7 +27,8 @@ from scipy.optimize import least_squares
 from isocost.catalog import Catalog, CatalogAt
 from isocost.perf.constants import GENERIC, MADE, PLAIN, Constants, Reader, Term, cases_of
 from isocost.perf.predict import quantities
-from isocost.validate.perf import Points, points_of, read_rows, select
+from isocost.validate.perf import Points, Told, points_of, predict, select
+from isocost.validate.stated import read_rows
 
 FITTED_FILES = ("silicon", "mlenergy", "trtllm", "inferencex_community")
 OTHER_FILES = ("argonne", "splitwise")
@@ -49,32 +50,34 @@ class Share(NamedTuple):
 
 
 SHARES = {
-    "memory_share": Share(0.95, 0.1, "step", True),
-    "dense_flop_share": Share(0.9, 0.15, "step"),
-    "expert_memory_share": Share(0.9, 0.15, "step", True),
-    "expert_flop_share": Share(1.0, 0.25, "step", True),
+    "memory_share": Share(0.95, 0.05, "step", True),
+    "dense_flop_share": Share(0.95, 0.05, "step"),
+    "expert_memory_share": Share(0.9, 0.4, "step", True),
+    "expert_flop_share": Share(1.0, 0.5, "step", True),
     "expert_row_share": Share(0.8, 0.3, "step"),
     "expert_each_share": Share(0.7, 0.4, "step"),
     "touch_share": Share(0.85, 0.12, "step"),
-    "cache_share": Share(0.95, 0.15, "step"),
-    "prompt_flop_share": Share(0.9, 0.2, "step"),
+    "cache_share": Share(0.85, 0.05, "step"),
+    "prompt_flop_share": Share(0.9, 0.1, "step"),
     "reduce_share": Share(1.3, 0.3, "step"),
     "link_share": Share(0.9, 0.2, "step"),
     "start_share": Share(0.7, 0.4, "step", True),
     "activation_moves": Share(10.0, 0.5, "step"),
     "spread_s": Share(2e-5, 0.5, "step"),
     "layer_s": Share(8e-6, 0.7, "step", True),
-    "moe_layer_s": Share(1e-5, 0.7, "step", True),
+    "moe_layer_s": Share(2.5e-5, 1.0, "step", True),
     "step_s": Share(5e-4, 0.7, "step", True),
     "sequence_s": Share(8e-6, 0.7, "step", True),
     "sparse_layer_s": Share(3e-5, 0.7, "step"),
-    "state_layer_s": Share(1e-5, 0.7, "step"),
+    "state_layer_s": Share(2e-5, 0.7, "step"),
     "quantise_s": Share(2e-6, 0.7, "step"),
     "slow_expert_layer_s": Share(1e-4, 0.7, "step"),
     "prompt_share": Share(0.8, 0.15, "step", True),
+    "draft_kept_frac": Share(0.7, 0.2, "step"),
     "preempted_frac": Share(0.3, 0.5, "step"),
     "first_token_s": Share(0.02, 0.7, "first", True),
     "eager_layer_s": Share(5e-4, 0.7, "first", True),
+    "eager_moe_layer_s": Share(5e-4, 0.7, "first", True),
     "queue_share": Share(0.12, 0.5, "first", True),
     "prompt_alone_share": Share(1.0, 0.2, "first", True),
 }
@@ -135,6 +138,9 @@ class Problem:
             share[constant] = share[constant] * np.isin(self.stack, stacks)
         fields = []
         for field in Constants._fields:
+            if field == "memory_usable_frac":
+                fields.append(self.points.constants.memory_usable_frac)
+                continue
             if field in PLAIN or field == "spread_eff":
                 fields.append(self.fixed[field])
                 continue
@@ -147,8 +153,8 @@ class Problem:
 
     def predicted(self, x: np.ndarray) -> dict[str, np.ndarray]:
         """The pace (a time of a token, or one over throughput), first token and whole answer of each."""
-        p = self.points
-        every = quantities(p.arch, p.gpu, p.setup, self.constants(x), p.load)
+        p, k = self.points, self.constants(x)
+        every = quantities(p.arch, p.gpu, p.setup, k, p.load, p.told.options(k))
         pace = np.where(self.kind == "saturated", every["step"], every["tpot"])
         pace = np.where(self.kind == "offline", 1.0 / every["throughput"], pace)
         return {"pace": pace, "ttft": every["ttft"], "e2e": every["e2e"]}
@@ -162,6 +168,7 @@ def _configs(at: CatalogAt, source: str, path: Path) -> tuple[Points, dict[str, 
     if source != "trtllm":
         rows = [row for row in rows if row["metric"] != "output_throughput"]
     points, _, _ = points_of(at, rows)
+    points = select(points, np.flatnonzero(points.told.prefill_replicas == 0))
     measured: dict[str, dict[str, float]] = {}
     first: dict[str, int] = {}
     for i, (config, quantity) in enumerate(zip(points.labels["config_id"], points.quantity, strict=True)):
@@ -186,6 +193,9 @@ def _configs(at: CatalogAt, source: str, path: Path) -> tuple[Points, dict[str, 
 
 
 def _joined(parts: list[Points]) -> Points:
+    def fields_of(rows: list[tuple[object, ...]]) -> list[np.ndarray]:
+        return [np.concatenate(values) for values in zip(*rows, strict=True)]  # type: ignore[arg-type]
+
     def fields(one: tuple[object, ...]) -> list[np.ndarray]:
         return [np.concatenate(values) for values in zip(*one, strict=True)]  # type: ignore[arg-type]
 
@@ -194,12 +204,15 @@ def _joined(parts: list[Points]) -> Points:
         type(first.arch)(*fields(tuple(p.arch for p in parts))),
         type(first.gpu)(*fields(tuple(p.gpu for p in parts))),
         type(first.setup)(*fields(tuple(p.setup for p in parts))),
-        first.constants,
+        first.constants._replace(
+            memory_usable_frac=np.concatenate([p.constants.memory_usable_frac for p in parts])
+        ),
         type(first.load)(*fields(tuple(p.load for p in parts))),
         np.concatenate([p.quantity for p in parts]),
         np.concatenate([p.measured for p in parts]),
         {key: [one for p in parts for one in p.labels[key]] for key in first.labels},
         [one for p in parts for one in p.precisions],
+        Told(*fields_of([p.told[:5] for p in parts]), first.told.prefill, first.constants, first.gpu),
     )
 
 
@@ -301,6 +314,7 @@ def held_out(problem: Problem, trained: np.ndarray) -> tuple[dict[str, np.ndarra
 
 
 TENTHS = (0.1, 0.5, 0.9)
+LEAST_OF_GROUP = 8
 MIN_FAMILIES = 3
 """Fewer do not say how families differ."""
 
@@ -436,13 +450,13 @@ def spread_rows(ratios: dict[str, Ratios]) -> list[list[str]]:
         for group in ("", *np.unique(found.group)):
             here = np.ones(len(found.group), bool) if not group else found.group == group
             here &= (found.group == "load=closed") if not group else True
-            if here.sum() < 8:
+            if here.sum() < LEAST_OF_GROUP:
                 continue
             low, middle, high = tenths(found, here)
             wider = widening(found, here)
             low, high = middle * (low / middle) ** wider, middle * (high / middle) ** wider
             # What was fitted needs no further correction.
-            middle = middle if "static" in str(group) else 1.0
+            middle = middle if "static" in str(group) or "apart" in str(group) else 1.0
             rest = _rest("ratio", f"{low:.4g}", f"{high:.4g}", note)
             out.append(["perf/interval", f"{name}_ratio", str(group), f"{middle:.4g}", *rest])
     return out
@@ -475,6 +489,22 @@ def write(folder: Path, problem: Problem, folds: dict[str, np.ndarray], ratios: 
         writer.writerows(rows)
 
 
+def write_apart(folder: Path, path: Path) -> None:
+    """Add the intervals of pools that prefill apart, which no constant was fitted to, to ``perf.csv``."""
+    at = Catalog.load(folder).at(date.today())
+    points, _, _ = points_of(at, read_rows(path))
+    points = select(points, np.flatnonzero(points.told.prefill_replicas > 0))
+    value, family = points.measured / predict(points), np.array(points.labels["family"])
+    ratios = {
+        name: Ratios(value[here], family[here], np.full(here.sum(), "load=apart"))
+        for name, here in ((name, points.quantity == name) for name in ("tpot", "ttft"))
+    }
+    rows = [row for row in spread_rows(ratios) if row[2]]
+    rows += [[row[0], "e2e_ratio", *row[2:]] for row in rows if row[1] == "tpot_ratio"]
+    with (folder / "perf.csv").open("a", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+
+
 def in_words(problem: Problem, x: np.ndarray) -> str:
     """One set of constants as ``name=value`` and ``name@stack=value``."""
     found = []
@@ -501,6 +531,7 @@ def main() -> None:
         coverage(name, found)
     if args.write:
         write(args.write, problem, folds, ratios)
+        write_apart(args.write, args.data / "perf" / "silicon.parquet")
 
 
 if __name__ == "__main__":

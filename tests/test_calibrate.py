@@ -27,7 +27,8 @@ from isocost.size.setups import Ask, one_setup
 from isocost.size.speed import ratio_at, speed_of
 from isocost.validate.benchmarks import Run, read_runs
 from isocost.validate.calibrate import Place, Ratio, _posterior, calibrate, write
-from isocost.validate.perf import points_of, predict, read_rows
+from isocost.validate.perf import points_of, predict, select
+from isocost.validate.stated import read_rows
 
 VLLM = {
     "date": "20261123-034000", "backend": "vllm", "model_id": "meta-llama/Llama-3.3-70B-Instruct",
@@ -163,7 +164,7 @@ def test_terms_are_found_again_from_requests(tmp_path: Path, at: CatalogAt, plac
     for name in ("tpot", "ttft", "e2e"):
         error = found.errors[f"{name} by request"]
         # The first token jumps by whole steps at this load.
-        assert error.after < (0.1 if name == "ttft" else 0.05)
+        assert error.after < (0.15 if name == "ttft" else 0.05)
         assert error.after < error.before
     assert found.tpot.value == pytest.approx(1.5, rel=0.12)
     assert found.tpot.high / found.tpot.low < found.tpot_before.high / found.tpot_before.low
@@ -314,10 +315,13 @@ def test_one_measured_run_predicts_the_other_loads_of_its_setup(data_dir: Path, 
     rows = read_rows(data_dir / "perf" / "silicon.parquet")
     version = {row["config_id"]: row["engine_version"] for row in rows}
     points, _, _ = points_of(at, rows)
+    points = select(points, np.flatnonzero(points.told.prefill_replicas == 0))
     ratio = points.measured / predict(points)
     members: dict[tuple[object, ...], dict[tuple[float, ...], float]] = {}
     for i in np.flatnonzero(np.isin(points.quantity, ("tpot", "step"))).tolist():
-        where = tuple(float(field[i]) for field in (*points.setup[:4], points.setup.ep))
+        where = tuple(
+            float(field[i]) for field in (*points.setup[:4], points.setup.ep, points.told.drafts_tok)
+        )
         load = tuple(float(field[i]) for field in points.load[:3])
         labels = (points.labels[name][i] for name in ("model", "gpu", "stack"))
         key = (*labels, where, load[1:], version[points.labels["config_id"][i]])

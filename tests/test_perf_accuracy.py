@@ -16,9 +16,12 @@ from isocost.catalog import Catalog
 from isocost.errors import BadInput
 from isocost.perf import candidates
 from isocost.perf.anchor import Anchors, anchored, kinship_of
+from isocost.perf.memory import cache_capacity_tok
 from isocost.perf.named import like_name, scaled, size_of_name
+from isocost.perf.pools import Side, two_pools
 from isocost.perf.predict import QUANTITIES, groups_of, load_of, quantities, spread_of, within
-from isocost.perf.steady import Options
+from isocost.perf.roofline import prefill_s
+from isocost.perf.steady import Options, kept_tok
 
 ROOT = Path(__file__).parents[1]
 AT = Catalog.load().at(date(2026, 11, 23))
@@ -30,7 +33,7 @@ NEAR = 0.006
 def _rows(text: str) -> dict[tuple[str, str], list[float]]:
     found = {}
     for name, metric, *cells in re.findall(
-        r"^\| (\w+) \| ([\w ]+) \| ([\d,]+) \| ([\d.]+)% \| ([\d.]+)% \| (\d+)% \|$", text, re.MULTILINE
+        r"^\| (\w+) \| ([\w ,()]+) \| ([\d,]+) \| ([\d.]+)% \| ([\d.]+)% \| (\d+)% \|$", text, re.MULTILINE
     ):
         found[name, metric] = [float(cell.replace(",", "")) for cell in cells]
     return found
@@ -99,7 +102,48 @@ def test_what_an_engine_is_told_changes_what_it_should() -> None:
     assert (apart["tpot"] <= plain["tpot"]).all()
     narrow = SETUPS.setup._replace(cache_bytes=0.5 * SETUPS.setup.cache_bytes)
     found = quantities(SETUPS.arch, SETUPS.gpu, narrow, SETUPS.constants, load)
-    assert (found["tpot"] < plain["tpot"] * (1 + 1e-9)).all()
+    assert (found["e2e"] < plain["e2e"]).all()
+
+
+@given(st.floats(4, 2048), st.floats(64, 16_384), st.floats(16, 4096), st.integers(0, 3), st.integers(1, 8))
+@settings(max_examples=40, deadline=None)
+def test_pools_keep_little_s_law_and_their_limits(
+    many: float, isl: float, osl: float, drafts: int, replicas: int
+) -> None:
+    ones = np.ones(SETUPS.size)
+    k, told = SETUPS.constants, Options(drafts_tok=drafts, accepted_tok=kept_tok(drafts, 0.6))
+    side = Side(SETUPS.gpu, SETUPS.setup, k, replicas * ones)
+    loop = two_pools(SETUPS.arch, side, side, many * ones, isl, osl, told)
+    rate, life = loop.output_tok_per_s / osl, loop.ttft_s + max(osl - 1, 1) * loop.tpot_s
+    # Everyone who is inside is somewhere; none decode faster than the cache holds or prompts come.
+    assert (rate * life >= many * (1 - 1e-6)).all()
+    alone = prefill_s(SETUPS.arch, SETUPS.gpu, SETUPS.setup, k, isl) * k.prompt_alone_share
+    assert (rate * alone <= replicas * SETUPS.setup.dp * SETUPS.setup.pp * (1 + 1e-6)).all()
+    room = cache_capacity_tok(SETUPS.arch, SETUPS.gpu, SETUPS.setup, k, isl + 0.5 * osl)
+    assert (
+        loop.running * (isl + 0.5 * osl) <= replicas * np.maximum(room, isl + 0.5 * osl) * (1 + 1e-9)
+    ).all()
+    more = two_pools(SETUPS.arch, side, side, 2 * many * ones, isl, osl, told)
+    assert (more.tpot_s >= loop.tpot_s * (1 - 1e-6)).all()
+    assert (more.output_tok_per_s >= loop.output_tok_per_s * (1 - 1e-6)).all()
+    # Bytes of weights that every token needs are read once a step, whatever is drafted.
+    dense = (SETUPS.arch.attention_params + SETUPS.arch.dense_params) * SETUPS.setup.dense_bytes
+    given_tok = 1.0 + kept_tok(drafts, 0.6)
+    least = dense / SETUPS.setup.tp / SETUPS.gpu.memory_bytes_per_s
+    assert (loop.tpot_s * given_tok >= least).all()
+
+
+def test_drafts_and_polls_cost_what_they_should() -> None:
+    load = load_of(np.full(SETUPS.size, 8.0), 1000, 300)
+    whole = (SETUPS.arch, SETUPS.gpu, SETUPS.setup, SETUPS.constants, load)
+    plain, polled = quantities(*whole), quantities(*whole, Options(poll_steps=31))
+    assert polled["ttft"] == pytest.approx(plain["ttft"] + 15 * plain["step"])
+    assert polled["tpot"] == pytest.approx(plain["tpot"])
+    offline = load._replace(kind=np.full(SETUPS.size, "offline"))
+    short = quantities(*whole[:4], offline, Options(requests=16.0))["throughput"]
+    endless = quantities(*whole[:4], offline)["throughput"]
+    assert (short < endless).all()
+    assert (short > 0.5 * endless).all()
 
 
 def test_a_whole_prefix_in_the_cache_leaves_the_step_alone() -> None:

@@ -13,7 +13,9 @@ from isocost.catalog import Catalog, CatalogAt
 from isocost.errors import BadInput
 from isocost.perf.constants import constants_for
 from isocost.perf.predict import quantities
-from isocost.validate.perf import COLUMNS, answer, layout_of, points_of, predict, read_rows, validate_perf
+from isocost.validate.perf import answer, points_of, predict, validate_perf
+from isocost.validate.runs import Key, Layout, Wanted, drafts_of, poll_steps_of, polls_of, pools_of, runs_of
+from isocost.validate.stated import COLUMNS, layout_of, read_rows
 
 ROW = {
     "model": "meta-llama/Llama-3.3-70B-Instruct",
@@ -57,22 +59,20 @@ def test_rows_are_left_out_only_by_a_named_rule(tmp_path: Path, at: CatalogAt) -
         {"model": "nobody/Nothing"},
         {"gpu": "ABACUS"},
         {"metric": "power", "unit": "W"},
-        {"load_kind": "closed-loop disagg"},
-        {"tp": ""},
-        {"tp": 16, "n_gpu": 16},
+        {"tp": "", "n_gpu": ""},
+        {"precision": "ternary"},
         {"engine": "llama.cpp"},
         {"concurrency_or_batch": ""},
     )
     report = validate_perf(path, at)
-    assert report.rows == 9
+    assert report.rows == 8
     assert report.answered == 1
     assert report.left_out == {
         "unknown model": 1,
         "unknown accelerator": 1,
         "metric not modelled": 1,
-        "prefill and decode on separate replicas": 1,
         "layout not stated": 1,
-        "more than 8 accelerators a replica": 1,
+        "precision not modelled": 1,
         "engine that does not batch continuously": 1,
         "load not stated": 1,
     }
@@ -106,6 +106,69 @@ def test_no_row_is_left_out_for_what_it_measured(tmp_path: Path, at: CatalogAt) 
     report = validate_perf(_write(tmp_path / "speed.csv", *pair, {"config_id": "two"}), at)
     assert not report.left_out
     assert report.answered == 3
+
+
+def test_pools_that_prefill_apart_are_answered_for_themselves(tmp_path: Path, at: CatalogAt) -> None:
+    listed = {
+        "model": "deepseek-ai/DeepSeek-R1", "gpu": "GB200", "precision": "fp4", "engine": "trtllm", "tp": "",
+        "engine_version": "0.8.1.post2", "n_gpu": "", "load_kind": "closed-loop disagg", "osl": 1024,
+        "concurrency_or_batch": 615,
+    }  # fmt: skip
+    changes = (
+        listed,
+        {**listed, "metric": "ttft_mean"},
+        {"tp": 64, "n_gpu": 64},
+        {"load_kind": "disagg", "tp": ""},
+    )
+    rows = read_rows(_write(tmp_path / "speed.csv", *changes))
+    points, left_out, unanswered = points_of(at, rows)
+    assert not left_out
+    assert not unanswered
+    assert (points.told.prefill_replicas > 0).all()
+    # The benchmark's own list says how wide the pools were; what no list holds is on whole nodes of eight.
+    assert points.setup.gpus.tolist()[0] > 8
+    assert points.setup.gpus.tolist()[2:] == [8, 8]
+    assert points.told.decode_replicas.tolist()[2:] == [7, 1]
+    assert set(points.labels["metric"]) == {"tpot_mean, prefill apart", "ttft_mean, prefill apart"}
+    said = predict(points)
+    assert np.isfinite(said).all()
+    assert (said > 0).all()
+
+
+def test_listed_runs_say_what_was_drafted(at: CatalogAt) -> None:
+    runs = runs_of(at)
+    key = Key("deepseek-v3", "b200", "trtllm", "fp8", 1024, 1024)
+    layout = Layout(1, 8, 1, 1)
+    assert drafts_of(runs[key], Wanted("1.2.0rc6.post3", 16, layout, None)) == 3
+    assert drafts_of(runs[key], Wanted("1.2.0rc6.post2", 64, layout, None)) == 0
+    assert drafts_of((), Wanted("1.2.0rc6.post3", 16, layout, None)) == 0
+    pools = pools_of(
+        runs[key._replace(gpu_id="gb200", weights="fp4")], Wanted("0.8.1.post2", 615, None, None)
+    )
+    assert pools
+    assert all(run.prefill is not None for run in pools)
+    assert polls_of(at)["deepseek-v3", "b200", "sglang", "fp8"]
+    assert poll_steps_of(polls_of(at)["deepseek-v3", "b200", "sglang", "fp8"], 64) == 30
+
+
+def test_the_pace_of_one_pool_is_read_from_the_words_of_its_load(tmp_path: Path, at: CatalogAt) -> None:
+    bare = {"tp": "", "isl": "", "osl": "", "concurrency_or_batch": "", "unit": "tok/s", "n_gpu": 32}
+    model = {**bare, "model": "DeepSeek-V3/R1", "gpu": "H800", "value": 5000}
+    rows = read_rows(
+        _write(
+            tmp_path / "speed.csv",
+            {**model, "metric": "prefill_tok_per_gpu", "load_kind": "prefill 4K, 16K tok/GPU"},
+            {**model, "metric": "decode_tok_per_gpu", "load_kind": "decode 4K ctx bs128/GPU EP128"},
+            {**model, "metric": "output_throughput_per_node(8gpu)", "load_kind": "decode EP144 online"},
+        )
+    )
+    points, left_out, _ = points_of(at, rows)
+    assert not left_out
+    assert points.load.isl.tolist()[:2] == [4096, 4096]
+    assert points.load.concurrency.tolist()[1] == 128 * 128
+    assert points.measured.tolist() == [5000, 5000, 625]
+    said = predict(points)
+    assert said[0] > said[1] > 0
 
 
 def test_layouts_are_read_back_as_the_engine_ran_them() -> None:

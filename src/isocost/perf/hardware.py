@@ -63,6 +63,12 @@ def take(gpu: Gpu, index: NDArray[np.intp]) -> Gpu:
     return Gpu(*(field[index] for field in gpu))
 
 
+def joined(gpu: Gpu, gpus: Floats, network_bytes_per_s: float) -> Gpu:
+    """Accelerators of which ``gpus`` work as one, ``(n,)``: a network joins groups beyond the fast link."""
+    slow = np.minimum(gpu.link_bytes_per_s, network_bytes_per_s)
+    return gpu._replace(link_bytes_per_s=np.where(gpus > gpu.link_gpus, slow, gpu.link_bytes_per_s))
+
+
 def _row(catalog_at: CatalogAt, gpu_id: str) -> tuple[float, ...]:
     subject = f"gpu/{gpu_id}"
     wide = catalog_at.number(subject, "peak_flop_per_s", "dtype=bf16")

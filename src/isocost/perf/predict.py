@@ -20,8 +20,9 @@ from isocost.perf.arch import Arch, Floats
 from isocost.perf.constants import Constants
 from isocost.perf.hardware import Gpu
 from isocost.perf.memory import cache_capacity_tok
+from isocost.perf.roofline import step_s
 from isocost.perf.setup import Setup
-from isocost.perf.steady import PLAIN, ClosedLoop, Options, closed_loop
+from isocost.perf.steady import PLAIN, ClosedLoop, Options, closed_loop, eager_s
 
 KINDS = ("closed", "saturated", "offline", "static")
 QUANTITIES = ("tpot", "step", "ttft", "e2e", "throughput", "total_throughput")
@@ -88,7 +89,7 @@ def quantities(
     mean = isl + 0.5 * osl
     room = np.maximum(cache_capacity_tok(arch, gpu, setup, k, mean) / mean, 1.0)
     turns = np.maximum(load.concurrency / room, 1.0)
-    before = k.first_token_s + arch.layers * k.eager_layer_s + loop.decode_step_s
+    before = k.first_token_s + eager_s(arch, k) + loop.decode_step_s
     static_first = before + per_rank * loop.prompt_s
     ttft = np.where(is_static, static_first, loop.ttft_s)
     tpot = np.where(is_static, loop.decode_step_s * turns, loop.tpot_s)
@@ -96,13 +97,41 @@ def quantities(
     # Offline, prompts and answers of a full cache overlap: nothing waits but for the work itself.
     prompts = np.maximum(loop.running / setup.dp, 1.0) * k.prompt_share * loop.prompt_s
     work = osl * loop.decode_step_s + prompts
+    tail = _tail_s(arch, gpu, setup, k, loop.running, mean, osl) * loop.running / np.asarray(options.requests)
     rate = np.where(is_static, load.concurrency * osl / e2e, loop.output_tok_per_s)
-    rate = np.where(is_offline, loop.running * osl / work, rate)
+    rate = np.where(is_offline, loop.running * osl / (work + tail), rate)
     return {
         "tpot": tpot,
         "step": _median_step_s(setup, loop, osl),
         "ttft": ttft,
         "e2e": e2e,
+        "throughput": rate,
+        "total_throughput": rate * (isl + osl) / osl,
+    }
+
+
+def _tail_s(
+    arch: Arch, gpu: Gpu, setup: Setup, k: Constants, running: Floats, mean: Floats, osl: Floats
+) -> Floats:
+    """Time that a run of many requests loses at its end, when the last of them decode in a thinning batch.
+
+    A batch that thins evenly takes as many steps as a full one, for half of its tokens: it loses half of what
+    a step takes whatever its batch.
+    """
+    full = step_s(arch, gpu, setup, k, batch=running, context_tok=mean)
+    half = step_s(arch, gpu, setup, k, batch=0.5 * running, context_tok=mean)
+    return np.asarray(0.5 * osl * np.maximum(2.0 * half - full, 0.0))
+
+
+def quantities_of(loop: ClosedLoop, load: Load) -> dict[str, Floats]:
+    """Every quantity of :data:`QUANTITIES` of a closed loop that is solved already."""
+    isl, osl = load.isl, np.maximum(load.osl, 1.0)
+    rate = loop.output_tok_per_s
+    return {
+        "tpot": loop.tpot_s,
+        "step": loop.decode_step_s,
+        "ttft": loop.ttft_s,
+        "e2e": loop.ttft_s + np.maximum(osl - 1.0, 0.0) * loop.tpot_s,
         "throughput": rate,
         "total_throughput": rate * (isl + osl) / osl,
     }

@@ -46,11 +46,14 @@ def linear_s(
 
     ``sampled`` tokens pass the output head. Dense weights are sharded by ``tp``, routed experts by
     ``tp * dp``; experts are read if any token of the replica visits them, and each that is visited is
-    padded to whole tiles of rows. A visit moves the token's hidden state there and back.
+    padded to whole tiles of rows. Rows that enter a product are narrowed first, and a product takes no less
+    than one round of the accelerator's units. A visit moves the token's hidden state there and back.
     """
     tokens = np.asarray(tokens, dtype=np.float64)
     bandwidth = gpu.memory_bytes_per_s
     dense = (arch.attention_params + arch.dense_params) / setup.tp
+    # Half of the products are cut along the rows that enter them.
+    entering = arch.products * arch.hidden_size * 0.5 * (1.0 + 1.0 / setup.tp)
     head = arch.head_params / setup.tp
     everyone = tokens * setup.dp
     shard = arch.expert_params / (setup.tp * setup.dp)
@@ -61,9 +64,12 @@ def linear_s(
     return (
         either_s(
             dense * setup.dense_bytes / (bandwidth * k.dense_memory_eff),
-            2.0 * tokens * dense / (setup.dense_flop_per_s * k.dense_flop_eff),
+            2.0
+            * (tokens * dense + k.dense_tile_elements * entering)
+            / (setup.dense_flop_per_s * k.dense_flop_eff),
             k.dense_blend,
         )
+        + tokens * entering * k.dense_row_moves / bandwidth
         + either_s(
             shard * touched * setup.expert_bytes / (bandwidth * k.expert_memory_eff),
             2.0 * rows * one_expert / (setup.expert_flop_per_s * k.expert_flop_eff),

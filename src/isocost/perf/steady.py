@@ -129,7 +129,8 @@ class Options(NamedTuple):
     ``most_sequences`` run at once; ``prefix_hit_frac`` of a prompt is found in a prefix cache;
     ``drafts_tok`` tokens a step are drafted for each sequence, of which ``accepted_tok`` are kept in the
     mean; with ``is_disaggregated`` prompts are filled on replicas of their own and their cache is sent
-    over the link. Tokens of prompts in a step and formats are constants and set-up.
+    over the link; new requests are looked for every ``poll_steps`` steps; an offline run offers ``requests``
+    in all. Tokens of prompts in a step and formats are constants and set-up.
     """
 
     most_sequences: ArrayLike = np.inf
@@ -137,6 +138,8 @@ class Options(NamedTuple):
     drafts_tok: ArrayLike = 0.0
     accepted_tok: ArrayLike = 0.0
     is_disaggregated: ArrayLike = False
+    poll_steps: ArrayLike = 1.0
+    requests: ArrayLike = np.inf
 
 
 PLAIN = Options()
@@ -173,25 +176,64 @@ def closed_loop(
     filled = isl * (1.0 - found)
     given = 1.0 + np.asarray(options.accepted_tok, dtype=np.float64)
     decode = {"batch": running, "context_tok": mean, "drafts_tok": options.drafts_tok}
-    step = step_s(arch, gpu, setup, k, **decode)
+    checked = step_s(arch, gpu, setup, k, **decode)
+    step = checked * drafting(arch, options)
     # What is filled also attends to what was found.
     seen = prefill_attention_s(arch, setup, k, filled, isl * found)
     beyond = seen - prefill_attention_s(arch, setup, k, filled, 0.0)
-    shared = step_s(arch, gpu, setup, k, prefill_tok=filled, **decode) - step + beyond
+    shared = step_s(arch, gpu, setup, k, prefill_tok=filled, **decode) - checked + beyond
     alone = (prefill_s(arch, gpu, setup, k, filled) + beyond) * k.prompt_alone_share
     others = np.where(apart, 0.0, (per_rank - 1.0) * shared)
     tpot = step / given + k.prompt_share * others / osl
-    eager = arch.layers * k.eager_layer_s
+    eager = eager_s(arch, k)
     # Prompts that are taken together share the host's time for the layers.
     together = eager * np.minimum(filled / k.prompt_batch_tok, 1.0)
     queue = k.queue_share * (others + np.where(apart, 0.0, (per_rank - 1.0) * together))
     sent = np.where(apart, isl * cache_bytes_per_tok(arch, setup, isl) / gpu.link_bytes_per_s, 0.0)
-    first = k.first_token_s + eager + alone + step + queue + sent
+    # A request comes half way between two looks for new ones, in the mean.
+    poll = 0.5 * (np.asarray(options.poll_steps, dtype=np.float64) + 1.0) * step
+    first = k.first_token_s + eager + alone + poll + queue + sent
     life = np.where(apart, 0.0, first) + np.maximum(osl - 1.0, 0.0) * tpot
     waiting = (wanted - running) / np.maximum(running, 1.0) * life
     preempted = k.preempted_frac * (seated - running) / np.maximum(running, 1.0) * life
     rate = running / np.maximum(life, tpot)
     return ClosedLoop(first + waiting - preempted, tpot + preempted / osl, step, shared, running, rate * osl)
+
+
+def eager_s(arch: Arch, k: Constants) -> Floats:
+    """The host's time for a prompt, whose kernels it starts one by one: of layers, more where experts are."""
+    return np.asarray(arch.layers * k.eager_layer_s + arch.moe_layers * k.eager_moe_layer_s)
+
+
+def drafting(arch: Arch, options: Options) -> Floats:
+    """How many times longer a step takes that also drafts: each drafted token passes a layer of its own."""
+    return np.asarray(1.0 + np.asarray(options.drafts_tok, dtype=np.float64) / arch.layers)
+
+
+def drafted_step_s(
+    arch: Arch,
+    gpu: Gpu,
+    setup: Setup,
+    k: Constants,
+    batch: ArrayLike,
+    context_tok: ArrayLike,
+    options: Options,
+) -> Floats:
+    """Time of a step that verifies what was drafted for ``batch`` sequences, and drafts again."""
+    step = step_s(arch, gpu, setup, k, batch=batch, context_tok=context_tok, drafts_tok=options.drafts_tok)
+    return step * drafting(arch, options)
+
+
+def kept_tok(drafts_tok: ArrayLike, kept_frac: ArrayLike) -> Floats:
+    """Drafted tokens kept in the mean, if each is kept as often as ``kept_frac`` while those before it were.
+
+    >>> float(kept_tok(1, 0.85)), round(float(kept_tok(3, 0.85)), 3)
+    (0.85, 2.187)
+    >>> float(kept_tok(0, 0.85))
+    0.0
+    """
+    share = np.asarray(kept_frac, dtype=np.float64)
+    return np.asarray(share * (1.0 - share ** np.asarray(drafts_tok)) / (1.0 - share))
 
 
 def _ttft_s(base: Floats, prompt: Floats, work: Floats, rate: Floats) -> Floats:

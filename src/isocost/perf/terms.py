@@ -105,7 +105,7 @@ def step_terms(
         capacity,
         weight_bytes(arch, setup),
         setup.gpus,
-        base * 0.0 + k.first_token_s + arch.layers * k.eager_layer_s,
+        base * 0.0 + k.first_token_s + arch.layers * k.eager_layer_s + arch.moe_layers * k.eager_moe_layer_s,
         low,
         high,
         setup.dp,

@@ -7,6 +7,7 @@ only by a named rule; a row that the model should answer and cannot is unanswere
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -22,44 +23,73 @@ from isocost.perf.arch import Arch, Floats, arch_of, model_id_of
 from isocost.perf.arch import take as take_arch
 from isocost.perf.constants import Constants, constants_for, stack_of
 from isocost.perf.constants import take as take_constants
-from isocost.perf.hardware import Gpu, gpu_id_of, gpu_of
+from isocost.perf.hardware import Gpu, gpu_id_of, gpu_of, joined
 from isocost.perf.hardware import take as take_gpu
-from isocost.perf.memory import weight_bytes
-from isocost.perf.named import Like, like_name, scaled
-from isocost.perf.predict import Load, Prediction, groups_of, quantities, spread_of, within
+from isocost.perf.memory import cache_bytes_per_tok, weight_bytes
+from isocost.perf.named import Like, like_name, scaled, size_of_name
+from isocost.perf.pools import Side, two_pools
+from isocost.perf.predict import Load, Prediction, groups_of, quantities, quantities_of, spread_of, within
+from isocost.perf.roofline import decode_step_s, prefill_s
 from isocost.perf.setup import Precision, Setup, native_precision, precision_of, setup_of
 from isocost.perf.setup import take as take_setup
+from isocost.perf.steady import Options, kept_tok
 from isocost.validate.kinds import Share, share_of, shares_by
+from isocost.validate.runs import (
+    Key,
+    Layout,
+    Wanted,
+    drafts_of,
+    poll_steps_of,
+    polls_of,
+    pools_of,
+    runs_of,
+    scripted,
+)
+from isocost.validate.stated import (
+    LARGEST_REPLICA,
+    METRICS,
+    RATES,
+    SECONDS,
+    in_full,
+    is_apart,
+    is_drawn,
+    kind_of_load,
+    layout_of,
+    precision_kind,
+    read_rows,
+    rule_of,
+)  # fmt: skip
 
 T = TypeVar("T")
-COLUMNS = (
-    *("model", "gpu", "n_gpu", "tp", "pp", "ep", "dp", "precision", "engine", "engine_version", "isl", "osl"),
-    *("concurrency_or_batch", "load_kind", "metric", "value", "unit", "config_id"),
-)
-OPTIONAL = frozenset({"ep", "engine_version"})
 PASS_FRAC = 0.25
-LARGEST_REPLICA = 8
-METRICS: Mapping[str, str] = {
-    "tpot_mean": "tpot",
-    "tpot_p50": "tpot",
-    "itl_p50": "step",
-    "ttft_mean": "ttft",
-    "ttft_p50": "ttft",
-    "TTFT Latency": "ttft",
-    "e2e_mean": "e2e",
-    "e2e_latency": "e2e",
-    "output_throughput": "throughput",
-    "total_throughput": "total_throughput",
-}
-ENGINES_LEFT_OUT = frozenset({"llama.cpp"})
-SECONDS: Mapping[str, float] = {"ms": 1e-3, "s": 1.0, "tok/s": 1.0}
-PRECISIONS: Mapping[str, str] = {
-    **dict.fromkeys(("bf16", "bfloat16", "fp16", "fp16/bf16"), "bf16"),
-    **dict.fromkeys(("fp4", "mxfp4", "nvfp4"), "fp4"),
-    **dict.fromkeys(("fp8", "fp8_block", "fp8-block", "int8", "w8a8"), "fp8"),
-    **dict.fromkeys(("int4", "w4a16", "awq", "gptq", "int4_wo"), "int4"),
-}
-UNIT_TOK = 1024
+APART = ", prefill apart"
+"""What is added to a metric of pools that prefill apart, so that they are counted for themselves."""
+
+
+class Told(NamedTuple):
+    """What engines were told beside their layout, ``(n,)`` each: see :class:`isocost.perf.steady.Options`.
+
+    ``prefill_replicas`` is 0 where a replica does both; elsewhere ``prefill`` and its constants are those of
+    the replicas that prefill, and ``decode_replicas`` of the set-up share the load.
+    """
+
+    drafts_tok: Floats
+    poll_steps: Floats
+    requests: Floats
+    prefill_replicas: Floats
+    decode_replicas: Floats
+    prefill: Setup
+    prefill_constants: Constants
+    prefill_gpu: Gpu
+
+    def options(self, k: Constants) -> Options:
+        """As an engine's options; drafts are kept as often as the constants say."""
+        return Options(
+            drafts_tok=self.drafts_tok,
+            accepted_tok=kept_tok(self.drafts_tok, k.draft_kept_frac),
+            poll_steps=self.poll_steps,
+            requests=self.requests,
+        )
 
 
 class Points(NamedTuple):
@@ -74,6 +104,7 @@ class Points(NamedTuple):
     measured: Floats
     labels: Mapping[str, Sequence[str]]
     precisions: Sequence[Precision]
+    told: Told
 
 
 class PerfReport(msgspec.Struct, frozen=True):
@@ -131,12 +162,38 @@ def validate_perf(path: Path | str, catalog_at: CatalogAt | None = None) -> Perf
 def answer(catalog_at: CatalogAt, points: Points) -> Prediction:
     """What the model says of each point with its interval, in the unit of ``measured``."""
     groups = groups_of(catalog_at, points.labels["gpu"], points.load.kind.tolist())
-    return within(predict(points), spread_of(catalog_at, points.quantity.tolist(), groups))
+    named = ["throughput" if one in RATES else str(one) for one in points.quantity]
+    return within(predict(points), spread_of(catalog_at, named, groups))
 
 
 def predict(points: Points) -> Floats:
     """What the physics says of each point, in the unit of ``measured`` (seconds or tokens a second)."""
-    every = quantities(points.arch, points.gpu, points.setup, points.constants, points.load)
+    told = points.told
+    whole = (
+        points.arch,
+        points.gpu,
+        points.setup,
+        points.constants,
+        points.load,
+        told.options(points.constants),
+    )
+    every = quantities(*whole)
+    apart = np.flatnonzero(told.prefill_replicas > 0)
+    if len(apart):
+        some = select(points, apart)
+        pools = (
+            Side(
+                some.told.prefill_gpu,
+                some.told.prefill,
+                some.told.prefill_constants,
+                some.told.prefill_replicas,
+            ),
+            Side(some.gpu, some.setup, some.constants, some.told.decode_replicas),
+        )
+        loop = two_pools(some.arch, *pools, *some.load[:3], some.told.options(some.constants))
+        for name, values in quantities_of(loop, some.load).items():
+            every[name][apart] = values
+    every.update(_paces(points))
     out = np.empty(len(points.measured))
     for name, values in every.items():
         here = points.quantity == name
@@ -144,60 +201,16 @@ def predict(points: Points) -> Floats:
     return out
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a measured file as dicts of :data:`COLUMNS`, numbers as floats or ``None``.
-
-    Raises:
-        BadInput: the file is absent or lacks a column.
-    """
-    import duckdb
-
-    if not path.is_file():
-        raise BadInput("no such file", where=str(path))
-    reader = "read_parquet" if path.suffix == ".parquet" else "read_csv_auto"
-    with duckdb.connect() as connection:
-        found = connection.execute(f"select * from {reader}(?) limit 0", [str(path)]).description or []
-        held = {column[0] for column in found}
-        missing = sorted(set(COLUMNS) - OPTIONAL - held)
-        if missing:
-            raise BadInput(f"no column {', '.join(missing)}", where=str(path))
-        numbers = {"n_gpu", "tp", "pp", "ep", "dp", "isl", "osl", "concurrency_or_batch", "value"}
-        parts = [
-            f"null as {name}"
-            if name not in held
-            else f"try_cast({name} as double) as {name}"
-            if name in numbers
-            else f"cast({name} as varchar) as {name}"
-            for name in COLUMNS
-        ]
-        rows = connection.execute(f"select {', '.join(parts)} from {reader}(?)", [str(path)]).fetchall()
-    return [dict(zip(COLUMNS, row, strict=True)) for row in rows]
-
-
-def layout_of(row: Mapping[str, Any]) -> tuple[float, float, float, float]:
-    """``tp, pp, dp, ep`` of a row as the engine ran it.
-
-    Collections of results write a set-up that spreads experts over its ``n`` accelerators in three more
-    ways: tensor parallelism multiplied by the experts' (``tp = ep * ep``), copies of attention
-    multiplied by them (``dp = ep * ep``), and both (``tp = dp``, ``ep = tp * dp``). Each is read back.
-    """
-    tp, pp, dp, ep = (float(row[name] or 1.0) for name in ("tp", "pp", "dp", "ep"))
-    if ep > 1:
-        tp = ep if tp == ep * ep else tp
-        dp = ep if dp == ep * ep else dp
-        if tp == dp and ep == tp * dp:
-            ep, dp = tp, 1.0
-    return tp, pp, dp, ep
-
-
-def kind_of_load(row: Mapping[str, Any]) -> str:
-    """The kind of a row's load: one of :data:`isocost.perf.predict.KINDS`."""
-    kind = str(row["load_kind"]).lower()
-    if "static" in kind:
-        return "static"
-    if "max throughput" in kind or "inf rate" in kind or "offline" in kind:
-        return "offline"
-    return "saturated" if "saturated" in kind else "closed"
+def _paces(points: Points) -> dict[str, Floats]:
+    """Tokens a second an accelerator of one pool alone: prompts one by one on every rank, or a batch."""
+    whole = (points.arch, points.gpu, points.setup, points.constants)
+    isl, gpus = points.load.isl, points.setup.gpus
+    mean = isl + 0.5 * points.load.osl
+    batch = points.load.concurrency
+    return {
+        "prefill_rate": points.setup.dp * isl / prefill_s(*whole, isl) / gpus,
+        "decode_rate": batch / decode_step_s(*whole, batch, mean) / gpus,
+    }
 
 
 def points_of(
@@ -212,7 +225,8 @@ def points_of(
     left_out: Counter[str] = Counter()
     kept: list[tuple[Mapping[str, Any], Like, str]] = []
     for row in rows:
-        rule = _rule(row)
+        row = in_full(catalog_at, row)
+        rule = rule_of(row)
         model, gpu_id = find_model(str(row["model"])), find_gpu(str(row["gpu"]))
         if rule is None:
             rule = "unknown model" if model is None else "unknown accelerator" if gpu_id is None else None
@@ -228,33 +242,6 @@ def points_of(
     fit = weight_bytes(points.arch, points.setup) < points.gpu.memory_bytes
     unanswered = [points.labels["config_id"][i] for i in np.flatnonzero(~fit).tolist()]
     return select(points, np.flatnonzero(fit)), left_out, unanswered
-
-
-def _rule(row: Mapping[str, Any]) -> str | None:
-    kind = str(row["load_kind"])
-    if row["metric"] not in METRICS or row["unit"] not in SECONDS:
-        return "metric not modelled"
-    if "disagg" in kind:
-        return "prefill and decode on separate replicas"
-    if row["value"] is None or not row["value"] > 0:
-        return "no measured value"
-    if row["tp"] is None:
-        return "layout not stated"
-    if row["engine"] in ENGINES_LEFT_OUT:
-        return "engine that does not batch continuously"
-    if PRECISIONS.get(str(row["precision"]).lower()) is None:
-        return "precision not modelled"
-    tp, pp, dp, _ = layout_of(row)
-    if tp * pp * dp > LARGEST_REPLICA:
-        return "more than 8 accelerators a replica"
-    # A saturated engine's pace hardly depends on its prompts.
-    if row["isl"] is None and METRICS[row["metric"]] != "step" and kind_of_load(row) != "saturated":
-        return "input length not stated"
-    if row["osl"] is None or row["osl"] < 1:
-        return "output length not stated"
-    if row["concurrency_or_batch"] is None and kind_of_load(row) != "offline":
-        return "load not stated"
-    return None
 
 
 def _formats(catalog_at: CatalogAt, model_id: str, kind: str) -> Precision:
@@ -275,7 +262,10 @@ def _model(catalog_at: CatalogAt, name: str) -> Like | None:
     try:
         return Like(model_id_of(catalog_at, name), 1.0, True)
     except UnknownFact:
-        return like_name(catalog_at, name)
+        # Two names of one shape, as in DeepSeek-V3/R1.
+        first, _, other = name.partition("/")
+        known = like_name(catalog_at, name)
+        return _model(catalog_at, first) if known is None and other and size_of_name(first) is None else known
 
 
 def _points(catalog_at: CatalogAt, kept: Sequence[tuple[Mapping[str, Any], Like, str]]) -> Points:
@@ -295,49 +285,74 @@ def _points(catalog_at: CatalogAt, kept: Sequence[tuple[Mapping[str, Any], Like,
     def column(name: str, default: float) -> Floats:
         return np.array([default if row[name] is None else float(row[name]) for row, _, _ in kept])
 
-    formats: list[Precision] = []
-    stacks: list[str] = []
-    for (row, _, _), model_id in zip(kept, model_ids, strict=True):
-        kind = PRECISIONS[str(row["precision"]).lower()]
-        found = precision(f"{model_id} {kind}")
-        assert found is not None
-        name = stack(f"{row['engine']} {row['engine_version'] or ''}")
-        assert name is not None
-        stacks.append(name)
-        # TensorRT-LLM's benchmarks keep the cache in fp8 beside fp8 or fp4 weights; others default to bf16.
-        narrow = name.startswith("trtllm") and kind != "bf16"
-        found = found._replace(cache="fp8") if narrow else found
-        # Its own conversion of weights that are not published in fp8 has one scale a matrix.
-        if narrow and found.experts == "fp8" and native(model_id) != "fp8":
-            found = found._replace(experts="fp8-tensor")
-        formats.append(found)
     families = [
         catalog_at.text(f"model/{model.model_id}", "family") if model.is_known else "by size"
         for _, model, _ in kept
     ]
-    layouts = np.array([layout_of(row) for row, _, _ in kept]).T
-    tp, pp, dp, ep = layouts
-    setup = setup_of(catalog_at, gpu, formats, tp=tp, pp=pp, dp=dp, ep=ep)
-    # Weights that no such layout holds ran on more accelerators than the row says: on the fewest that do.
-    while (short := (weight_bytes(arch, setup) >= gpu.memory_bytes) & (tp * pp * dp < LARGEST_REPLICA)).any():
-        tp = np.where(short, 2.0 * tp, tp)
-        setup = setup_of(catalog_at, gpu, formats, tp=tp, pp=pp, dp=dp, ep=ep)
-    kinds = np.array([kind_of_load(row) for row, _, _ in kept])
+    caches = scripted(catalog_at, "cache_dtype")
+    is_mixture = _cached(lambda model_id: catalog_at.find(f"model/{model_id}", "experts") is not None)
+    formats: list[Precision] = []
+    stacks: list[str] = []
+    for (row, _, gpu_id), model_id, family in zip(kept, model_ids, families, strict=True):
+        kind = precision_kind(row["precision"]) or ""
+        found = precision(f"{model_id} {kind}")
+        assert found is not None
+        # Where pools are joined, the version is that of what joins them: the engine is of that day.
+        version = "" if is_apart(row) else row["engine_version"] or ""
+        name = stack(f"{row['engine']} {version}")
+        assert name is not None
+        stacks.append(name)
+        # TensorRT-LLM's benchmarks keep the cache in fp8 beside fp8 or fp4 weights; others default to bf16.
+        narrow = name.startswith("trtllm") and kind != "bf16"
+        script = (family, gpu_id, name.partition("-")[0], kind)
+        if is_drawn(row) and any(key[:3] == script[:3] for key in caches):
+            found = found._replace(cache=caches.get(script, "bf16"))
+        elif narrow:
+            found = found._replace(cache="fp8")
+        # Its own conversion of weights that are not published in fp8 has one scale a matrix.
+        if kind == "fp8" and native(model_id) != "fp8" and (narrow or not is_mixture(model_id)):
+            found = Precision(per_matrix(found.dense), per_matrix(found.experts), found.cache)
+        formats.append(found)
+    kinds = np.array(["apart" if is_apart(row) else kind_of_load(row) for row, _, _ in kept])
+    ran = _runs(catalog_at, kept, families, stacks)
+    setup = _held(
+        catalog_at, arch, gpu, formats, [one.decode for one in ran], np.array([one.pp for one in ran])
+    )
+    prefill = _held(catalog_at, arch, gpu, formats, [one.prefill or one.decode for one in ran])
     isl, osl = column("isl", unstated_tok), column("osl", 1.0)
-    # Lengths in whole units of 1,024 tokens name the longest that a benchmark draws.
-    longest = (kinds == "closed") & (isl % UNIT_TOK == 0) & (osl % UNIT_TOK == 0)
-    scale = np.where(longest, drawn, 1.0)
+    scale = np.where([is_drawn(row) for row, _, _ in kept], drawn, 1.0)
+    drafts = np.array([one.drafts_tok for one in ran])
+    offline = kinds == "offline"
+    requests = np.where(offline, [offline_requests(catalog_at, row) for row, _, _ in kept], np.inf)
+    many = np.minimum(column("concurrency_or_batch", most), requests)
+    freed = catalog_at.number("perf/benchmark", "tuned_memory_frac")
+
+    def roomy(k: Constants, layouts: Setup) -> Constants:
+        """Memory as benchmarks give it: most of what is free, offline or where a default holds no request."""
+        weights = weight_bytes(arch, layouts)
+        tight = gpu.memory_bytes * k.memory_usable_frac - k.reserve_bytes - weights
+        short = tight < cache_bytes_per_tok(arch, layouts, isl) * (isl + osl)
+        share = 1.0 - (1.0 - freed) * (1.0 - weights / gpu.memory_bytes)
+        return k._replace(memory_usable_frac=np.where(offline | short, share, k.memory_usable_frac))
+
+    def constants(layouts: Setup) -> Constants:
+        return constants_for(catalog_at, gpu_ids, formats, arch, layouts, stacks, families)
+
     seconds = np.array([SECONDS[str(row["unit"])] for row, _, _ in kept])
+    network = catalog_at.number("perf/stack", "network_bytes_per_s")
     return Points(
         arch,
-        gpu,
+        joined(gpu, setup.gpus, network),
         setup,
-        constants_for(catalog_at, gpu_ids, formats, arch, setup, stacks, families),
-        Load(column("concurrency_or_batch", most), isl * scale, osl * scale, kinds),
+        roomy(constants(setup), setup),
+        Load(many, isl * scale, osl * scale, kinds),
         np.array([METRICS[str(row["metric"])] for row, _, _ in kept]),
         column("value", np.nan) * seconds,
         {
-            "metric": [str(row["metric"]) for row, _, _ in kept],
+            "metric": [
+                f"{row['metric']}{APART if kind == 'apart' else ''}"
+                for (row, _, _), kind in zip(kept, kinds, strict=True)
+            ],
             "gpu": gpu_ids,
             "engine": [name.partition("-")[0] for name in stacks],
             "stack": stacks,
@@ -346,12 +361,104 @@ def _points(catalog_at: CatalogAt, kept: Sequence[tuple[Mapping[str, Any], Like,
             "config_id": [str(row["config_id"]) for row, _, _ in kept],
         },
         formats,
+        Told(
+            drafts,
+            np.array([one.poll_steps for one in ran]),
+            requests,
+            np.array([0.0 if one.prefill is None else float(one.prefill.replicas) for one in ran]),
+            np.array([float(one.decode.replicas) for one in ran]),
+            prefill,
+            roomy(constants(prefill), prefill),
+            joined(gpu, prefill.gpus, network),
+        ),
     )
+
+
+def offline_requests(catalog_at: CatalogAt, row: Mapping[str, Any]) -> float:
+    """How many requests an offline run offers in all: as its benchmark states, or as most do."""
+    lengths = f"isl={int(row['isl'] or 0)};osl={int(row['osl'] or 0)}"
+    found = catalog_at.find("perf/benchmark", "offline_requests", lengths)
+    return float(found.value) if found else catalog_at.number("perf/benchmark", "offline_requests")
+
+
+def per_matrix(dtype: str) -> str:
+    """The format that an engine's own conversion makes of weights: one scale a matrix."""
+    return "fp8-tensor" if dtype == "fp8" else dtype
+
+
+class Ran(NamedTuple):
+    """How one row's set-up was run: layouts of its pools (``prefill`` is ``None`` where one does both)."""
+
+    decode: Layout
+    prefill: Layout | None
+    pp: float
+    drafts_tok: float
+    poll_steps: float = 1.0
+
+
+def _runs(
+    catalog_at: CatalogAt, kept: Sequence[tuple[Mapping[str, Any], Like, str]], families: Sequence[str],
+    stacks: Sequence[str],
+) -> list[Ran]:  # fmt: skip
+    """How each row was run: as it says, and where it does not say, as its benchmark lists its runs.
+
+    Pools that no list holds are one replica that prefills beside those that decode, each on the fewest
+    accelerators that hold the weights.
+    """
+    listed, polls = runs_of(catalog_at), polls_of(catalog_at)
+    whole = scripted(catalog_at, "whole_experts")
+    since = catalog_at.number("perf/benchmark", "copies_since_version")
+
+    def copies(stack: str, version: str, model_id: str) -> bool:
+        """Whether offline runs copy attention, which the tables do not state."""
+        number = re.match(r"~?(\d+(?:\.\d+)?)", version)
+        is_new = stack.startswith("trtllm") and (number is None or float(number[1]) >= since)
+        return is_new and catalog_at.find(f"model/{model_id}", "experts") is not None
+
+    found = []
+    for (row, model, gpu_id), family, stack in zip(kept, families, stacks, strict=True):
+        tp, pp, dp, ep = layout_of(row)
+        lengths = (int(row["isl"] or 0), int(row["osl"] or 0))
+        key = Key(family, gpu_id, stack.partition("-")[0], precision_kind(row["precision"]) or "", *lengths)
+        load, version = float(row["concurrency_or_batch"] or 1.0), str(row["engine_version"] or "")
+        if not is_apart(row):
+            layout = Layout(1, int(tp), int(dp), int(ep))
+            if kind_of_load(row) == "offline" and tp > 1 and copies(stack, version, model.model_id):
+                layout = Layout(1, 1, int(tp * dp), int(tp * dp))
+            wanted = Wanted(version, load, layout, None)
+            if is_drawn(row) and key[:4] in whole:
+                layout = layout._replace(ep=int(tp * dp))
+            drafts = float(drafts_of(listed.get(key, ()), wanted))
+            found.append(Ran(layout, None, pp, drafts, poll_steps_of(polls.get(key[:4], ()), load)))
+            continue
+        gpus = None if row["tp"] is None else int(tp * dp * pp)
+        pools = pools_of(listed.get(key, ()), Wanted(version, load, None, gpus))
+        if pools:
+            one = pools[0]
+            found.append(Ran(one.decode, one.prefill, 1.0, float(one.drafts_tok)))
+        else:
+            each = LARGEST_REPLICA
+            more = max((gpus or 2 * each) // each - 1, 1)
+            found.append(Ran(Layout(more, each, 1, 1), Layout(1, each, 1, 1), 1.0, 0.0))
+    return found
+
+
+def _held(
+    catalog_at: CatalogAt, arch: Arch, gpu: Gpu, formats: Sequence[Precision], layouts: Sequence[Layout],
+    pp: Floats | float = 1.0,
+) -> Setup:  # fmt: skip
+    """Layouts as set-ups. Weights that one cannot hold ran on more accelerators: on the fewest that do."""
+    _, tp, dp, ep = np.array(layouts, dtype=np.float64).T
+    setup = setup_of(catalog_at, gpu, formats, tp=tp, pp=pp, dp=dp, ep=ep)
+    while (short := (weight_bytes(arch, setup) >= gpu.memory_bytes) & (setup.gpus < LARGEST_REPLICA)).any():
+        tp = np.where(short, 2.0 * tp, tp)
+        setup = setup_of(catalog_at, gpu, formats, tp=tp, pp=pp, dp=dp, ep=ep)
+    return setup
 
 
 def select(points: Points, index: NDArray[np.intp]) -> Points:
     """The points at ``index``, which may repeat."""
-    load = points.load
+    load, told = points.load, points.told
     return Points(
         take_arch(points.arch, index),
         take_gpu(points.gpu, index),
@@ -362,6 +469,16 @@ def select(points: Points, index: NDArray[np.intp]) -> Points:
         points.measured[index],
         {name: [labels[i] for i in index] for name, labels in points.labels.items()},
         [points.precisions[i] for i in index],
+        Told(
+            told.drafts_tok[index],
+            told.poll_steps[index],
+            told.requests[index],
+            told.prefill_replicas[index],
+            told.decode_replicas[index],
+            take_setup(told.prefill, index),
+            take_constants(told.prefill_constants, index),
+            take_gpu(told.prefill_gpu, index),
+        ),
     )
 
 

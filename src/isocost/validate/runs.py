@@ -1,0 +1,164 @@
+"""What a public benchmark says of its own runs: layouts, pools and drafts that files of results leave out.
+
+InferenceX lists what it runs (facts ``measured/<model>/<accelerator>.runs``); its results, as they are passed
+on, name a model, an accelerator, an engine's version, lengths and the requests in flight, but not how many
+accelerators prefill, or whether tokens were drafted. A row of a file is looked up in that list.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from isocost.catalog import CatalogAt
+
+_LAYOUT = r"tp(\d+) ep(\d+)( dp)?"
+_POOLS = re.compile(rf"c([\d,]+) mtp(\d+) prefill (\d+) x {_LAYOUT} decode (\d+) x {_LAYOUT}")
+_ONE = re.compile(rf"c([\d,]+) mtp(\d+) {_LAYOUT}")
+
+
+class Layout(NamedTuple):
+    """How many replicas of which parallelism; copied attention counts as ``dp``."""
+
+    replicas: int
+    tp: int
+    dp: int
+    ep: int
+
+    @property
+    def gpus(self) -> int:
+        """Accelerators of all replicas."""
+        return self.replicas * self.tp * self.dp
+
+
+class Run(NamedTuple):
+    """A set-up at some concurrencies: ``drafts_tok`` a step, ``prefill`` apart from ``decode`` or not."""
+
+    version: str
+    loads: tuple[int, ...]
+    drafts_tok: int
+    prefill: Layout | None
+    decode: Layout
+
+
+class Key(NamedTuple):
+    """What the list is looked up by; ``family`` because names of one shape differ."""
+
+    family: str
+    gpu_id: str
+    engine: str
+    weights: str
+    isl: int
+    osl: int
+
+
+class Wanted(NamedTuple):
+    """What a row of results says of its run; ``None`` where it does not."""
+
+    version: str
+    load: float
+    layout: Layout | None
+    gpus: int | None
+
+
+def runs_of(catalog_at: CatalogAt) -> Mapping[Key, Sequence[Run]]:
+    """Every listed run by what a row of results states."""
+    found: dict[Key, list[Run]] = defaultdict(list)
+    for fact in catalog_at.each("measured/", "runs"):
+        _, model_id, gpu_id = fact.subject.split("/")
+        told = dict(part.split("=") for part in fact.when.split(";"))
+        family = catalog_at.text(f"model/{model_id}", "family")
+        key = Key(family, gpu_id, told["engine"], told["weights"], int(told["isl"]), int(told["osl"]))
+        for words in str(fact.value).split(" | "):
+            found[key].append(_run(told["version"], words))
+    return found
+
+
+def _run(version: str, words: str) -> Run:
+    """
+    >>> _run("1.0", "c4,8 mtp3 tp8 ep1").decode
+    Layout(replicas=1, tp=8, dp=1, ep=1)
+    >>> _run("1.0", "c64 mtp0 prefill 2 x tp4 ep4 dp decode 1 x tp16 ep16 dp").decode.gpus
+    16
+    """
+    apart, one = _POOLS.fullmatch(words), _ONE.fullmatch(words)
+    if apart:
+        loads, drafts, many, *first, more = apart.groups()[:7]
+        return Run(
+            version, _loads(loads), int(drafts), _layout(many, *first), _layout(more, *apart.groups()[7:])
+        )
+    assert one is not None, words
+    loads, drafts, *rest = one.groups()
+    return Run(version, _loads(loads), int(drafts), None, _layout("1", *rest))
+
+
+def _loads(words: str) -> tuple[int, ...]:
+    return tuple(int(one) for one in words.split(","))
+
+
+def _layout(replicas: str, tp: str, ep: str, spread: str | None) -> Layout:
+    ranks = int(tp) if spread else 1
+    return Layout(int(replicas), int(tp) // ranks, ranks, int(ep))
+
+
+def drafts_of(runs: Sequence[Run], wanted: Wanted) -> int:
+    """Tokens that a replica drafted a step: those of the listed runs that the row can be, if all drafted.
+
+    0 where the list holds a plain run at the same version, layout and load: it can have been that one.
+    """
+    same = [run for run in runs if run.prefill is None and run.decode == wanted.layout]
+    same = [run for run in same if int(wanted.load) in run.loads]
+    same = [run for run in same if run.version == wanted.version] or same
+    return min((run.drafts_tok for run in same), default=0)
+
+
+def pools_of(runs: Sequence[Run], wanted: Wanted) -> list[Run]:
+    """The listed runs with prefill apart that a row can be, nearest in load; empty where none is listed."""
+    apart = [run for run in runs if run.prefill is not None]
+    if wanted.gpus:
+        apart = [run for run in apart if _gpus(run) == wanted.gpus]
+    apart = [run for run in apart if run.version == wanted.version] or apart
+    if not apart:
+        return []
+    far = [min(abs(np.log(load / max(wanted.load, 1.0))) for load in run.loads) for run in apart]
+    return [run for run, one in zip(apart, far, strict=True) if one <= min(far) + 1e-9]
+
+
+def scripted(catalog_at: CatalogAt, attribute: str) -> Mapping[tuple[str, ...], str]:
+    """What scripts tell an engine (``cache_dtype``, ``whole_experts``), by the first four of a key."""
+    found: dict[tuple[str, ...], str] = {}
+    for fact in catalog_at.each("measured/", attribute):
+        _, model_id, gpu_id = fact.subject.split("/")
+        told = dict(part.split("=") for part in fact.when.split(";"))
+        family = catalog_at.text(f"model/{model_id}", "family")
+        found[family, gpu_id, told["engine"], told["weights"]] = str(fact.value)
+    return found
+
+
+def polls_of(catalog_at: CatalogAt) -> Mapping[tuple[str, ...], Sequence[tuple[float, float]]]:
+    """How often schedulers look for requests: (from which concurrency, steps) by the first four of a key."""
+    found: dict[tuple[str, ...], list[tuple[float, float]]] = defaultdict(list)
+    for fact in catalog_at.each("measured/", "poll_steps"):
+        _, model_id, gpu_id = fact.subject.split("/")
+        told = dict(part.split("=") for part in fact.when.split(";"))
+        family = catalog_at.text(f"model/{model_id}", "family")
+        key = (family, gpu_id, told["engine"], told["weights"])
+        found[key].append((float(told["from"]), float(fact.value)))
+    return found
+
+
+def poll_steps_of(polls: Sequence[tuple[float, float]], load: float) -> float:
+    """Steps between two looks for new requests at a concurrency; 1 where no script says otherwise.
+
+    >>> poll_steps_of([(1, 10), (16, 30)], 4), poll_steps_of([(1, 10), (16, 30)], 64), poll_steps_of((), 64)
+    (10, 30, 1.0)
+    """
+    return max(((start, steps) for start, steps in polls if load >= start), default=(0.0, 1.0))[1]
+
+
+def _gpus(run: Run) -> int:
+    return run.decode.gpus + (run.prefill.gpus if run.prefill else 0)

@@ -1,0 +1,191 @@
+"""What the rows of a file of measured serving speed state: layout, load, formats; which rows are left out.
+
+Collections differ in how they write the same things, and some leave out what their authors list elsewhere.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from isocost.catalog import CatalogAt
+from isocost.errors import BadInput
+
+COLUMNS = (
+    *("model", "gpu", "n_gpu", "tp", "pp", "ep", "dp", "precision", "engine", "engine_version", "isl", "osl"),
+    *("concurrency_or_batch", "load_kind", "metric", "value", "unit", "config_id"),
+)
+OPTIONAL = frozenset({"ep", "engine_version"})
+LARGEST_REPLICA = 8
+"""A larger group that a file calls one replica is two pools, one of which prefills."""
+METRICS: Mapping[str, str] = {
+    "tpot_mean": "tpot",
+    "tpot_p50": "tpot",
+    "itl_p50": "step",
+    "ttft_mean": "ttft",
+    "ttft_p50": "ttft",
+    "TTFT Latency": "ttft",
+    "e2e_mean": "e2e",
+    "e2e_latency": "e2e",
+    "output_throughput": "throughput",
+    "total_throughput": "total_throughput",
+    "prefill_tok_per_gpu": "prefill_rate",
+    "input_throughput_per_node(8gpu)": "prefill_rate",
+    "decode_tok_per_gpu": "decode_rate",
+    "output_throughput_per_node(8gpu)": "decode_rate",
+}
+RATES: Mapping[str, str] = {"prefill_rate": "prefill", "decode_rate": "decode"}
+"""Quantities that are the pace of one pool alone, an accelerator, and the kind of load that they are of."""
+ENGINES_LEFT_OUT = frozenset({"llama.cpp"})
+SECONDS: Mapping[str, float] = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "tok/s": 1.0}
+PRECISIONS: Mapping[str, str] = {
+    "fp4": r"fp4|w4a8_mx", "int4": r"int4|w4a|awq|gptq|4bit|q4", "fp8": r"fp8|int8|w8a|e4m3|8bit|q8",
+    "bf16": r"bf(loat)?16|fp16|f16|half|16bit",
+}  # fmt: skip
+"""What a file's names of formats mean; the first that is found counts."""
+UNIT_TOK = 1024
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a measured file as dicts of :data:`COLUMNS`, numbers as floats or ``None``.
+
+    Raises:
+        BadInput: the file is absent or lacks a column.
+    """
+    import duckdb
+
+    if not path.is_file():
+        raise BadInput("no such file", where=str(path))
+    reader = "read_parquet" if path.suffix == ".parquet" else "read_csv_auto"
+    with duckdb.connect() as connection:
+        found = connection.execute(f"select * from {reader}(?) limit 0", [str(path)]).description or []
+        held = {column[0] for column in found}
+        missing = sorted(set(COLUMNS) - OPTIONAL - held)
+        if missing:
+            raise BadInput(f"no column {', '.join(missing)}", where=str(path))
+        numbers = {"n_gpu", "tp", "pp", "ep", "dp", "isl", "osl", "concurrency_or_batch", "value"}
+        parts = [
+            f"null as {name}"
+            if name not in held
+            else f"try_cast({name} as double) as {name}"
+            if name in numbers
+            else f"cast({name} as varchar) as {name}"
+            for name in COLUMNS
+        ]
+        rows = connection.execute(f"select {', '.join(parts)} from {reader}(?)", [str(path)]).fetchall()
+    return [dict(zip(COLUMNS, row, strict=True)) for row in rows]
+
+
+def layout_of(row: Mapping[str, Any]) -> tuple[float, float, float, float]:
+    """``tp, pp, dp, ep`` of a row as the engine ran it.
+
+    Collections of results write a set-up that spreads experts over its ``n`` accelerators in three more
+    ways: tensor parallelism multiplied by the experts' (``tp = ep * ep``), copies of attention
+    multiplied by them (``dp = ep * ep``), and both (``tp = dp``, ``ep = tp * dp``). Each is read back.
+    """
+    tp, pp, dp, ep = (float(row[name] or 1.0) for name in ("tp", "pp", "dp", "ep"))
+    if row["tp"] is None and row.get("n_gpu"):
+        tp = float(row["n_gpu"]) / (pp * dp)
+    if ep > 1:
+        tp = ep if tp == ep * ep else tp
+        dp = ep if dp == ep * ep else dp
+        if tp == dp and ep == tp * dp:
+            ep, dp = tp, 1.0
+    return tp, pp, dp, ep
+
+
+def precision_kind(name: object) -> str | None:
+    """The format that a file means, of :data:`PRECISIONS`; ``None`` where it says none that is known.
+
+    >>> [precision_kind(name) for name in ("fp8_block", "MXFP4", "w4a16", "fp16/bf16", "ternary")]
+    ['fp8', 'fp4', 'int4', 'bf16', None]
+    """
+    said = str(name).lower()
+    return next((kind for kind, known in PRECISIONS.items() if re.search(known, said)), None)
+
+
+def is_drawn(row: Mapping[str, Any]) -> bool:
+    """Whether a row's benchmark draws its lengths: whole units of 1,024 tokens name the longest it draws."""
+    lengths = [float(row[name] or 1.0) for name in ("isl", "osl")]
+    return kind_of_load(row) in ("closed", "apart") and all(one % UNIT_TOK == 0 for one in lengths)
+
+
+def is_apart(row: Mapping[str, Any]) -> bool:
+    """Whether a row's prompts are filled by a pool of their own: it says so, or its replica is too large."""
+    if kind_of_load(row) not in ("closed", "apart"):
+        return False
+    tp, pp, dp, _ = layout_of(row)
+    return "disagg" in str(row["load_kind"]).lower() or tp * pp * dp > LARGEST_REPLICA
+
+
+def kind_of_load(row: Mapping[str, Any]) -> str:
+    """The kind of a row's load: of :data:`isocost.perf.predict.KINDS`, or pools apart, or one pool alone."""
+    quantity = METRICS.get(str(row["metric"]), "")
+    if quantity in RATES:
+        return RATES[quantity]
+    kind = str(row["load_kind"]).lower()
+    if "static" in kind:
+        return "static"
+    if "max throughput" in kind or "inf rate" in kind or "offline" in kind:
+        return "offline"
+    if "saturated" in kind:
+        return "saturated"
+    return "apart" if "disagg" in kind else "closed"
+
+
+def in_full(catalog_at: CatalogAt, row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A row with what it states in words: the pace of one pool is published with its load in the load's name.
+
+    Attention is copied on every accelerator and experts are spread over them, as pools are laid out.
+    """
+    quantity = METRICS.get(str(row["metric"]), "")
+    if quantity == "e2e" and "microbench" in str(row["load_kind"]) and row["osl"]:
+        # It states how long answers may be, and lets them end.
+        return {**row, "osl": min(row["osl"], catalog_at.number("perf/benchmark", "ended_answer_tok"))}
+    if quantity not in RATES:
+        return row
+    words = str(row["load_kind"])
+
+    def number(pattern: str, scale: float = 1.0) -> float | None:
+        found = re.search(pattern, words)
+        return float(found[1]) * scale if found else None
+
+    gpus = number(r"EP(\d+)") or row["n_gpu"] or 1.0
+    each = number(r"bs(\d+)") or catalog_at.number("perf/benchmark", "pool_batch")
+    prompt = row["isl"] or number(r"isl(\d+)") or number(r"(\d+)K(?! tok)", UNIT_TOK)
+    node = re.search(r"\((\d+)gpu\)", str(row["metric"]))
+    value = None if row["value"] is None else row["value"] / (float(node[1]) if node else 1.0)
+    stated = {
+        "tp": row["tp"] or 1.0,
+        "dp": row["dp"] or gpus,
+        "ep": row["ep"] or gpus,
+        "isl": prompt or catalog_at.number("perf/benchmark", "pool_prompt_tok"),
+        "osl": row["osl"] or number(r"osl(\d+)") or 2.0,
+        "concurrency_or_batch": row["concurrency_or_batch"] or each * gpus,
+        "value": value,
+    }
+    return {**row, **stated}
+
+
+def rule_of(row: Mapping[str, Any]) -> str | None:
+    """The name of the rule that leaves a row out, if one does."""
+    if row["metric"] not in METRICS or row["unit"] not in SECONDS:
+        return "metric not modelled"
+    if row["value"] is None or not row["value"] > 0:
+        return "no measured value"
+    if row["tp"] is None and row["n_gpu"] is None and not is_apart(row):
+        return "layout not stated"
+    if row["engine"] in ENGINES_LEFT_OUT:
+        return "engine that does not batch continuously"
+    if precision_kind(row["precision"]) is None:
+        return "precision not modelled"
+    # A saturated engine's pace hardly depends on its prompts.
+    if row["isl"] is None and METRICS[row["metric"]] != "step" and kind_of_load(row) != "saturated":
+        return "input length not stated"
+    if row["osl"] is None or row["osl"] < 1:
+        return "output length not stated"
+    if row["concurrency_or_batch"] is None and kind_of_load(row) != "offline":
+        return "load not stated"
+    return None
