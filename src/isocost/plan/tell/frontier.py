@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from isocost.deployment import Api
+from isocost.plan.asked.streams import WEEK_H
 from isocost.plan.make.build import PERCENTILE, Built, only_api, replay_draft
 from isocost.plan.make.singles import Single, pool_single, whole_offers
 from isocost.plan.market.offers import Case, Offer
@@ -39,6 +40,9 @@ class Speed(NamedTuple):
 
 
 UNKNOWN = Speed(None, "not known", True)
+TOO_MANY = Speed(None, "not replayed: too many replicas", True)
+CELLS_MOST = 50_000_000
+"""Replicas times prompt blocks up to which a point is replayed: a matter of memory, about 16 bytes each."""
 
 
 @dataclass(frozen=True)
@@ -241,6 +245,10 @@ def _replayed(built: Built, single: Single) -> tuple[Speed, Speed]:
         stream = replace(serving.case.stream, rows=mine)
         servings.append(replace(serving, case=replace(serving.case, stream=stream)))
     servings = [serving for serving in servings if len(serving.case.stream.rows)]
+    peak = max((p.replicas(h) for p in single.draft.fleet.pools for h in range(WEEK_H)), default=0)
+    blocks = _blocks(built, np.concatenate([s.case.stream.rows for s in servings]))
+    if peak * blocks > CELLS_MOST:
+        return TOO_MANY, TOO_MANY
     day = replay_draft(built.prepared, replace(single.draft, servings=tuple(servings)))
     waited = [s.case.stream.rows for s in servings if s.case.ask.wait_s is None]
     seen = day.percentile(np.sort(np.concatenate(waited)), PERCENTILE) if waited else {}
@@ -249,6 +257,12 @@ def _replayed(built: Built, single: Single) -> tuple[Speed, Speed]:
         for name in ("ttft", "tpot")
     )
     return ttft, tpot
+
+
+def _blocks(built: Built, rows: np.ndarray) -> int:
+    """Prompt blocks of some rows: what a replay keeps track of on every replica."""
+    offsets = built.prepared.table.block_offsets
+    return 0 if offsets is None else int((offsets[rows + 1] - offsets[rows]).sum())
 
 
 def _judged(points: list[FrontierPoint]) -> list[FrontierPoint]:
