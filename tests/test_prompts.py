@@ -162,6 +162,20 @@ def test_an_identifier_and_an_order_of_tools_are_told_apart(tmp_path: Path, cata
     assert [(one.kind, one.way) for one in found.found] == [("order of tools", "order")]
 
 
+def test_each_template_of_a_workload_is_mended_by_itself(tmp_path: Path, catalog: Catalog) -> None:
+    other = _text(random.Random(9), 900)
+
+    def mixed(row: Row, rng: random.Random, at: float) -> None:
+        if rng.random() < 0.5:
+            _stamped(row, rng, at)
+        else:
+            _uuid(row, rng, at)
+            row["messages"][0]["content"] = row["messages"][0]["content"].split("\n")[0] + "\n" + other
+
+    found = _made(open_trace(_log(tmp_path / "log.jsonl", mixed), prompts=True), catalog)
+    assert {one.kind for one in found.found} == {"timestamp", "identifier"}
+
+
 def test_two_breaks_are_mended_one_after_the_other(tmp_path: Path, catalog: Catalog) -> None:
     found = _made(open_trace(_log(tmp_path / "log.jsonl", _both), prompts=True), catalog)
     assert [(one.number, one.kind) for one in found.found] == [(1, "order of tools"), (2, "timestamp")]
@@ -297,6 +311,14 @@ def test_langfuse_and_spans_and_tables_have_words(tmp_path: Path, catalog: Catal
             f'{row["startTime"]},gpt-5.4,1500,20,"{row["input"][0]["content"]}"'.encode() for row in rows
         ),
     }  # fmt: skip
+    quoted = [msgspec.json.encode(row["input"]).decode().replace('"', '""') for row in rows]
+    logs["litellm.csv"] = (
+        b"request_id,spend,startTime,endTime,prompt_tokens,completion_tokens,model,messages\n"
+    )
+    logs["litellm.csv"] += "\n".join(
+        f'r{i},0.01,{row["startTime"]},{row["startTime"]},1500,20,gpt-5.4,"{said}"'
+        for i, (row, said) in enumerate(zip(rows, quoted, strict=True))
+    ).encode()
     for name, data in logs.items():
         (tmp_path / name).write_bytes(data)
         trace = open_trace(tmp_path / name, prompts=True)

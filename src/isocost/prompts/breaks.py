@@ -234,7 +234,7 @@ def _best(state: Mended, tried: set[tuple[int, int]]) -> Break | None:
     before = losses(held)
     best: Break | None = None
     for stem in _places(held, before, least):
-        for one in _ways(held, stem):
+        for one in _ways(held, stem, before.lost_tok > 0):
             if (one.stem, one.anchor) in tried:
                 continue
             after = losses(chained(mended(state, one, held)))
@@ -283,10 +283,10 @@ def _behind(held: Chained, stem: int, depth: int) -> Bools:
     return np.asarray(_through(held, stem, depth)[held.row] & (place >= depth), np.bool_)
 
 
-def _ways(held: Chained, stem: tuple[int, int]) -> list[Break]:
-    """The ways in which prompts that part behind a prefix may be mended."""
+def _ways(held: Chained, stem: tuple[int, int], losing: Bools) -> list[Break]:
+    """The ways to mend prompts that part behind a prefix; ``losing`` (n,) are those that lose by it."""
     key, depth = stem
-    at = np.flatnonzero(_behind(held, key, depth))
+    at = np.flatnonzero(_behind(held, key, depth) & losing[held.row])
     if not len(at):
         return []
     n = len(held.pieces.offsets)

@@ -167,7 +167,7 @@ def _told(
 
         ends = tuple(float((cost(before, i)[0] - cost(after, i)[0]).sum()) for i in (1, 2))
         played.append(_Played(way, cost(before, 0), cost(after, 0), (ends[0], ends[1])))
-    kind, part, way_said, mend = _said(broken, seen, sent)
+    kind, part, way_said, mend = _said(broken, seen)
     saved: Floats | None = None
     saves, read, cache = Band(0.0, 0.0, 0.0), (0.0, 0.0), ""
     why = "today's model, or a cache of its provider, is not known"
@@ -211,13 +211,11 @@ def _depth_tok(state: Mended, broken: Break) -> int:
     return int(state.tok[first : first + broken.depth].sum())
 
 
-def _said(broken: Break, seen: Span | None, sent: Sent) -> tuple[str, str, str, str]:
+def _said(broken: Break, seen: Span | None) -> tuple[str, str, str, str]:
     """Kind, part, way and what to do."""
     part = "" if seen is None else seen.part
     if broken.way == "order":
-        what = (
-            "tools" if part.startswith("tool") else "documents" if sent.kind != "words" or part else "parts"
-        )
+        what = "tools" if part.startswith("tool") else "passages"
         if part.startswith("tool"):
             part = "tools"
         return f"order of {what}", part, "order", f"put the {what} in one order, the commonest first"

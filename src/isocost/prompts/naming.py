@@ -35,7 +35,9 @@ KINDS: Mapping[str, str] = {
 }
 """Kinds of what may vary, in the order in which they are looked for."""
 _TOKEN = re.compile(rb"[\w:.,+@/-]")
-_SHOWN = 28
+_WORD = re.compile(r"\w[\w:.+@-]*")
+_SHARED = 0.8
+_SHOWN, _AROUND = 28, 48
 MOST_SPAN = 20_000
 
 
@@ -60,14 +62,14 @@ def span(prompts: Sequence[tuple[Words, int]]) -> Span | None:
     held = [(one, at + stem) for one, at in held]
     tails = [one.data[at:] for one, at in held]
     anchor = _anchor(tails)
-    kinds: Counter[str] = Counter()
-    places = []
+    spans, places = [], []
     for (one, at), tail in zip(held, tails, strict=True):
         ends = tail.find(anchor) if anchor else -1
         begins = _widened(one.data, at, at + (ends if ends >= 0 else min(len(tail), 80)))
-        kinds[kind_of(one.data[begins[0] : begins[1]].decode("utf-8", "replace"))] += 1
+        begins = _whole(one.data, *begins)
+        spans.append(one.data[begins[0] : begins[1]].decode("utf-8", "replace"))
         places.append((one, *begins, at))
-    kind = kinds.most_common(1)[0][0]
+    kind = _kind(spans)
     lengths = Counter((one.where(a), one.where(max(a, b - 1))[1]) for one, a, b, _ in places)
     (part, first), last = lengths.most_common(1)[0][0]
     one, a, b, at = next(place for place in places if place[0].where(place[1]) == (part, first))
@@ -75,6 +77,17 @@ def span(prompts: Sequence[tuple[Words, int]]) -> Span | None:
     return Span(
         kind, part, first, max(first, last), _shown(one.data[:a], True), _shown(one.data[b:until], False)
     )
+
+
+def _kind(spans: Sequence[str]) -> str:
+    """The kind of most of the spans; where they are text, of the words in them that are not in nearly all."""
+    kind = Counter(map(kind_of, spans)).most_common(1)[0][0]
+    if kind != "text":
+        return kind
+    held = Counter(word for text in spans for word in set(_WORD.findall(text)))
+    usual = {word for word, count in held.items() if count >= _SHARED * len(spans)}
+    rest = (" ".join(word for word in _WORD.findall(text) if word not in usual) for text in spans)
+    return Counter(map(kind_of, rest)).most_common(1)[0][0]
 
 
 def kind_of(text: str) -> str:
@@ -131,6 +144,18 @@ def _widened(data: bytes, begins: int, ends: int) -> tuple[int, int]:
         ends += 1
     while ends > begins + 1 and data[ends - 1 : ends] in (b".", b",", b":"):
         ends -= 1
+    return begins, ends
+
+
+def _whole(data: bytes, begins: int, ends: int) -> tuple[int, int]:
+    """A span drawn out to the whole of a time or identifier that it is a part of: of a date the hour."""
+    low, high = max(0, begins - _AROUND), min(len(data), ends + _AROUND)
+    text = data[low:high].decode("latin-1")
+    for kind in ("timestamp", "identifier"):
+        for found in re.finditer(KINDS[kind], text, re.IGNORECASE):
+            a, b = low + found.start(), low + found.end()
+            if a <= begins and ends <= b:
+                return a, b
     return begins, ends
 
 
