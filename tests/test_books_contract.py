@@ -210,7 +210,7 @@ def test_contracts_that_cannot_hold_are_refused(text: str, says: str) -> None:
 
 
 def test_rules_that_no_row_is_of_are_named() -> None:
-    past = '[[discount]]\nmodel = "m"\nuntil = 2025-01-01\npercent = 5\n'
+    past = '[[discount]]\nmodel = "m"\nprovider = "p"\nuntil = 2025-01-01\npercent = 5\n'
     text = f'[[discount]]\nprovider = "q"\npercent = 9\n{past}'
     assert under(text, ONE).doubts == ("no row of the log is of 'q': check the names in the contract",)
 

@@ -126,7 +126,7 @@ def test_two_traces_do_not_share_names(tmp_path: Path) -> None:
         ),
         (
             "log.csv",
-            b'time,input_tokens,output_tokens\n1760000000,"1,234",2\n',
+            b'time,input_tokens,output_tokens\n1760000000,"1,234",2\n1760000001,"1,234",2\n',
             r"in 'input_tokens' \(such as '1,234'\)\. Write counts in digits alone",
         ),
     ],
@@ -136,6 +136,15 @@ def test_files_that_are_no_log_say_what_they_are(tmp_path: Path, name: str, body
     log.write_bytes(body)
     with pytest.raises(BadTrace, match=says):
         open_trace(log)
+
+
+@pytest.mark.parametrize("model", ["", ",m"])
+def test_an_optional_value_that_is_no_number_does_not_cost_its_row(tmp_path: Path, model: str) -> None:
+    log = tmp_path / "log.csv"
+    lines = [f"{1760000000 + at},100,10,{'n/a' if at % 2 else 5}{model}" for at in range(6)]
+    log.write_text("\n".join([f"time,input_tokens,output_tokens,cached_tokens{model and ',model'}", *lines]))
+    found = open_trace(log).table()
+    assert (len(found), found.cached_tok.tolist()) == (6, [5, 0, 5, 0, 5, 0])
 
 
 @pytest.mark.parametrize(
