@@ -99,6 +99,12 @@ def _show(found: Review, plan: Path) -> None:
     for row in found.served:
         if said := _counts_on(row):
             show(wrapped(said, "  "))
+    if any(row.cached_frac is not None and row.cache_bound_frac is None for row in found.served):
+        show(
+            wrapped(
+                "What the best cache would read is not known: the log does not say what prompts share.", "  "
+            )
+        )
     show("", limit_rows(found.limits))
 
 
@@ -107,11 +113,11 @@ def _counts_on(row: Served) -> str:
     said = []
     if row.cached_frac is not None:
         read = f"{percent(row.cached_frac)} of its input read from a prompt cache"
-        bound = row.cache_bound_frac
-        best = "the log has no prefixes to say what the best cache would read"
-        if bound is not None:
-            best = f"the best possible (Belady, which knows the future) reads {percent(bound)}"
-        said.append(f"{read}; {best}")
+        if row.cache_bound_frac is not None:
+            read += (
+                f"; the best possible (Belady, which knows the future) reads {percent(row.cache_bound_frac)}"
+            )
+        said.append(read)
     if row.prefill_frac is not None and row.decode_frac is not None:
         work = f"{percent(row.prefill_frac)} of rented time on prompts, {percent(row.decode_frac)} on answers"
         said.append(work)

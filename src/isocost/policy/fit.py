@@ -26,7 +26,7 @@ _CHAINS = 4
 _FOLDS = 3
 _CHEAP = 3
 """Models asked before the strong one, at most."""
-CANDIDATES = 8
+CANDIDATES = 10
 """Policies that are taken to the certificate, beside strong-only: tried from the safest on, each at full
 level."""
 _LEAST_SAVING = 0.02
@@ -36,7 +36,7 @@ _DOUBT_ELSE = 1.5
 answers is doubted least: what it gains rests on agreement, not on a few hundred questions being like the
 next."""
 _AVERAGED = 4
-_CHANCES = (0.98, 0.93, 0.85, 0.7, 0.5, 0.3, 0.15, 0.05)
+_CHANCES = (0.999, 0.995, 0.98, 0.93, 0.85, 0.7, 0.5, 0.3, 0.15, 0.05)
 """How likely the certificate of each candidate should look, from the safest to the boldest."""
 
 
@@ -146,7 +146,7 @@ def strongest(part: Part) -> int:
 
 
 def candidates(part: Part, ahead: int, max_loss: float, read: Corpus | None = None) -> tuple[Candidate, ...]:
-    """Up to eight policies, from the safest to the boldest, that ``ahead`` questions are likely to certify.
+    """Up to ten policies, from the safest to the boldest, that ``ahead`` questions are likely to certify.
 
     Everything here looks at split A alone; what a policy will do is judged on folds that it was not fitted
     on.

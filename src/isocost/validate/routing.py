@@ -46,7 +46,7 @@ _MOST_B = 6000
 _MOST_FULL = 8000
 _LAST = 3
 _FOLDS = 5
-_STEP_BACK = 0.85
+_STEP_BACK = 0.95
 """Share of the most that can be saved which is enough where quality comes first."""
 
 

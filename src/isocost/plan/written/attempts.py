@@ -200,7 +200,7 @@ def _times(
     """
     table, k = world.table, len(rows)
     if api.tier == "batch":
-        wait = np.full(k, rule.defer.wait_s if rule.defer is not None else 86_400.0)
+        wait = np.full(k, _batch_wait_s(world.at, api, rule))
         if table.deadline_s is not None:
             asked = table.deadline_s[rows]
             wait = np.where(np.isnan(asked), wait, asked)
@@ -219,6 +219,14 @@ def _times(
         return unknown, unknown
     whole = float(first.value) + np.maximum(0, output_tok - 1) / float(speed.value)
     return np.full(k, float(first.value)), whole
+
+
+def _batch_wait_s(at: CatalogAt, api: Api, rule: Rule) -> float:
+    """How long a batch may take: as the rule says, else the provider, else batches in general."""
+    if rule.defer is not None:
+        return rule.defer.wait_s
+    said = at.find(f"provider/{api.provider}", "batch_turnaround_h")
+    return float(at.get("slo/batch", "batch_wait_s").value) if said is None else float(said.value) * 3600.0
 
 
 def _observed(world: World, api: Api) -> tuple[Floats, float]:
