@@ -10,10 +10,12 @@ from cyclopts import Parameter
 
 from isocost.cli.catalog import load, newest
 from isocost.cli.output import columns, show, show_json, working
-from isocost.cli.plan import EXAMPLE_NOW, Log
+from isocost.cli.plan import EXAMPLE_NOW, Log, Reading
 from isocost.cli.root import Facts, Json, app
-from isocost.cli.trace import Format, Map, WorkloadBy, opened
+from isocost.cli.trace import opened
 from isocost.errors import BadInput
+
+AS_IT_IS = Reading()
 
 
 @app.command(sort_key=2)
@@ -25,12 +27,9 @@ def prompts(
         str | None,
         Parameter(help="Only these: prefixes, caches, waiting, retrieval, lengths, rules (with commas)."),
     ] = None,
-    now: Annotated[str, Parameter(help="Today's model, where the log names none: openai/gpt-4o.")] = "",
+    reading: Annotated[Reading, Parameter(name="*")] = AS_IT_IS,
     slo: Annotated[Path | None, Parameter(help="How long answers may take (docs/limits.md: wait).")] = None,
     on: Annotated[date | None, Parameter(help="The date of prices (default: the newest).")] = None,
-    workload_by: WorkloadBy = None,
-    map_: Map = None,
-    format_: Format = None,
     facts: Facts = None,
     json: Json = False,
 ) -> None:
@@ -49,9 +48,9 @@ def prompts(
             raise BadInput(f"no view {one!r}", where="--view", fix=f"Views: {', '.join(VIEWS)}")
     catalog = load(facts)
     if log is None:
-        trace = example(now or EXAMPLE_NOW)
+        trace = example(reading.now or EXAMPLE_NOW)
     else:
-        trace = opened(log, map_, workload_by, format_, prompts=True)
+        trace = opened(log, reading.map_, reading.workload_by, reading.format_, prompts=True)
     workloads = tuple(trace.names.get("workload", ()))
     limits = read_limits(slo, workloads) if slo is not None else None
     waits = {} if limits is None else {one: limits.of(one).wait_s for one in workloads}
@@ -60,7 +59,7 @@ def prompts(
             trace,
             catalog,
             on or newest(catalog),
-            now=now if log is not None else "",
+            now=reading.now if log is not None else "",
             declared_s=waits,
             views=asked,
         )
