@@ -226,7 +226,7 @@ def _batch_wait_s(at: CatalogAt, api: Api, rule: Rule) -> float:
     if rule.defer is not None:
         return rule.defer.wait_s
     said = at.find(f"provider/{api.provider}", "batch_turnaround_h")
-    return float(at.get("slo/batch", "batch_wait_s").value) if said is None else float(said.value) * 3600.0
+    return at.number("slo/batch", "batch_wait_s") if said is None else float(said.value) * 3600.0
 
 
 def _observed(world: World, api: Api) -> tuple[Floats, float]:
