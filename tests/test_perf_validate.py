@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from datetime import date
 from pathlib import Path
 
@@ -207,6 +208,15 @@ def test_a_fitted_family_is_answered_by_constants_that_had_not_seen_it(tmp_path:
     assert predict(points) == pytest.approx(said, rel=0.3)
 
 
+def test_any_table_with_those_columns_is_read(tmp_path: Path, at: CatalogAt) -> None:
+    some = {name: value for name, value in ROW.items() if name not in ("ep", "dp", "pp", "engine_version")}
+    (tmp_path / "speed.jsonl").write_text(json.dumps({name.upper(): value for name, value in some.items()}))
+    report = validate_perf(tmp_path / "speed.jsonl", at)
+    assert report.answered == 1
+    bare = {"tp": "", "unit": "us", "value": 15_000, "precision": "FP8_BLOCK"}
+    assert validate_perf(_write(tmp_path / "speed.csv", bare), at).answered == 1
+
+
 def test_a_missing_file_or_column_is_one_clear_line(tmp_path: Path, at: CatalogAt) -> None:
     with pytest.raises(BadInput, match="no such file"):
         validate_perf(tmp_path / "absent.csv", at)
@@ -220,12 +230,15 @@ def test_a_missing_file_or_column_is_one_clear_line(tmp_path: Path, at: CatalogA
 # margin: a change that makes the model worse on any of them fails here.
 CEILINGS = {
     ("silicon", "tpot_mean"): 0.12,
-    ("silicon", "ttft_mean"): 0.35,
-    ("trtllm", "output_throughput"): 0.15,
-    ("mlenergy", "itl_p50"): 0.125,
+    ("silicon", "ttft_mean"): 0.30,
+    ("trtllm", "output_throughput"): 0.14,
+    ("mlenergy", "itl_p50"): 0.13,
     ("inferencex_community", "tpot_mean"): 0.09,
     ("argonne", "e2e_latency"): 0.20,
     ("splitwise", "tpot_mean"): 0.28,
+    ("splitwise", "e2e_mean"): 0.28,
+    ("silicon", "tpot_mean, prefill apart"): 0.20,
+    ("silicon", "ttft_mean, prefill apart"): 0.50,
 }
 
 

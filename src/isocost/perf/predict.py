@@ -97,7 +97,13 @@ def quantities(
     # Offline, prompts and answers of a full cache overlap: nothing waits but for the work itself.
     prompts = np.maximum(loop.running / setup.dp, 1.0) * k.prompt_share * loop.prompt_s
     work = osl * loop.decode_step_s + prompts
-    tail = _tail_s(arch, gpu, setup, k, loop.running, mean, osl) * loop.running / np.asarray(options.requests)
+    tail = (
+        0.0
+        if np.isinf(options.requests).all()
+        else _tail_s(arch, gpu, setup, k, loop.running, mean, osl)
+        * loop.running
+        / np.asarray(options.requests)
+    )
     rate = np.where(is_static, load.concurrency * osl / e2e, loop.output_tok_per_s)
     rate = np.where(is_offline, loop.running * osl / (work + tail), rate)
     return {

@@ -5,19 +5,21 @@ Collections differ in how they write the same things, and some leave out what th
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from isocost.catalog import CatalogAt
-from isocost.errors import BadInput
+from isocost.validate.table import rows_of
 
 COLUMNS = (
     *("model", "gpu", "n_gpu", "tp", "pp", "ep", "dp", "precision", "engine", "engine_version", "isl", "osl"),
     *("concurrency_or_batch", "load_kind", "metric", "value", "unit", "config_id"),
 )
-OPTIONAL = frozenset({"ep", "engine_version"})
+OPTIONAL = frozenset({"ep", "dp", "pp", "n_gpu", "engine_version"})
+NUMBERS = frozenset({"n_gpu", "tp", "pp", "ep", "dp", "isl", "osl", "concurrency_or_batch", "value"})
 LARGEST_REPLICA = 8
 """A larger group that a file calls one replica is two pools, one of which prefills."""
 METRICS: Mapping[str, str] = {
@@ -49,33 +51,30 @@ UNIT_TOK = 1024
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a measured file as dicts of :data:`COLUMNS`, numbers as floats or ``None``.
+    """The rows of a measured file as dicts of :data:`COLUMNS`, numbers as floats, else ``None``.
+
+    CSV, Parquet or JSON; names of columns in any case.
 
     Raises:
-        BadInput: the file is absent or lacks a column.
+        BadInput: the file is absent, no table, or lacks a column.
     """
-    import duckdb
+    found = rows_of(path, sorted(set(COLUMNS) - OPTIONAL))
+    return [
+        {name: (_number if name in NUMBERS else _text)(row.get(name, "")) for name in COLUMNS}
+        for row, _ in found
+    ]
 
-    if not path.is_file():
-        raise BadInput("no such file", where=str(path))
-    reader = "read_parquet" if path.suffix == ".parquet" else "read_csv_auto"
-    with duckdb.connect() as connection:
-        found = connection.execute(f"select * from {reader}(?) limit 0", [str(path)]).description or []
-        held = {column[0] for column in found}
-        missing = sorted(set(COLUMNS) - OPTIONAL - held)
-        if missing:
-            raise BadInput(f"no column {', '.join(missing)}", where=str(path))
-        numbers = {"n_gpu", "tp", "pp", "ep", "dp", "isl", "osl", "concurrency_or_batch", "value"}
-        parts = [
-            f"null as {name}"
-            if name not in held
-            else f"try_cast({name} as double) as {name}"
-            if name in numbers
-            else f"cast({name} as varchar) as {name}"
-            for name in COLUMNS
-        ]
-        rows = connection.execute(f"select {', '.join(parts)} from {reader}(?)", [str(path)]).fetchall()
-    return [dict(zip(COLUMNS, row, strict=True)) for row in rows]
+
+def _text(cell: str) -> str | None:
+    return cell.strip() or None
+
+
+def _number(cell: str) -> float | None:
+    try:
+        value = float(cell)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def layout_of(row: Mapping[str, Any]) -> tuple[float, float, float, float]:
