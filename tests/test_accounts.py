@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import re
+from contextlib import redirect_stdout
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -10,7 +13,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from golden import Golden
 from isocost.catalog import Catalog
+from isocost.cli import main
 from isocost.errors import BadInput
 from isocost.keep.ask import Ask, Knowledge, Law, Own
 from isocost.plan.asked.limits import Have, Limits
@@ -24,6 +29,7 @@ from isocost.value.ask import PricePlan, Value
 from isocost.value.planned import customers_of, priced
 
 LOG = Path(__file__).parents[1] / "examples" / "litellm_spendlogs.csv"
+OWN_MODEL = LOG.parent / "slm_vs_api.toml"
 DAY = date(2026, 11, 23)
 STATED = Ask(
     region="eu",
@@ -138,6 +144,46 @@ def test_all_of_it_fits_a_terminal(outcome: Outcome, width: int) -> None:
     assert "price plan" in text
     for one in result.accounts:
         assert one.id.replace("-", " ").replace("api", "API") in text
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What the plan of an own small model against an API says, from its pillars over the horizon on."""
+    folder, shown = tmp_path_factory.mktemp("own"), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(shown):
+        patch.setenv("COLUMNS", "100")
+        patch.setenv("NO_COLOR", "1")
+        words = ["plan", str(OWN_MODEL), "--on", DAY.isoformat(), "--no-report", "--to", str(folder)]
+        assert main(words) == 0
+    text = shown.getvalue()
+    return text[text.index("  all on one ") : text.index("  Wrote:")]
+
+
+def test_an_own_small_model_against_an_api(own: str, golden: Golden) -> None:
+    golden.check("slm_vs_api.txt", own[: own.index("  Over 36 months")])
+    assert "small model  self/qwen3-8b" in own
+    assert "switch to qwen3-8b" in own, "traffic grows until an own model pays"
+
+
+def test_the_page_shows_what_the_example_prints(own: str) -> None:
+    page = (OWN_MODEL.parents[1] / "docs" / "develop.md").read_text(encoding="utf-8")
+    block = page.split("<!-- slm_vs_api -->\n```text\n")[1].split("```")[0]
+    told, found = _rows(block), _rows(own[own.index("  the three pillars") :])
+    assert {"today", "hosted", "self-hosted", "small", "the"} <= set(told)
+    for name, amounts in told.items():
+        assert found[name] == pytest.approx(amounts, rel=0.1), f"{name}: the page is older than what it shows"
+
+
+def _rows(text: str) -> dict[str, list[float]]:
+    """Totals by option of the table over the horizon, to the thousand."""
+    scale = {"k": 1e3, "M": 1e6, "": 1.0}
+    found: dict[str, list[float]] = {}
+    for line in text.splitlines():
+        amounts = re.findall(r"\$([\d.,]+)([kM]?)", line)
+        if len(amounts) > 4:
+            totals = [float(number.replace(",", "")) * scale[unit] for number, unit in amounts[:4]]
+            found[line.split()[0]] = [round(usd, -3) for usd in totals]
+    return found
 
 
 def _shown(result: PlanResult, width: int) -> str:

@@ -164,6 +164,7 @@ def plan(
 
             with working("looking ahead"):
                 path = make_path(outcome.built, outcome.stays, asked)
+                outcome = _over_life(outcome, asked)
         if written.memo is not None:
             from isocost.report.signing import page
 
@@ -198,11 +199,23 @@ def plan(
 
         show(frontier_text(outcome.result, columns()))
     if path is not None:
+        from isocost.report.accounts import over_life
         from isocost.report.path import render as ahead_text
 
+        show(*over_life(outcome.result, columns()))
         show(ahead_text(path, columns()))
     show(f"  Wrote: {', '.join(names)}")
     return None
+
+
+def _over_life(outcome: Outcome, asked: PathAsk) -> Outcome:
+    """The plan with its ways over the horizon."""
+    from msgspec.structs import replace as changed
+
+    from isocost.plan.tell.life import life
+
+    found = life(outcome.built, outcome.stays, outcome.chosen, outcome.result, asked)
+    return replace(outcome, result=changed(outcome.result, life=found))
 
 
 def _valued(outcome: Outcome, file: Path) -> Outcome:

@@ -73,7 +73,9 @@ class Upkeep(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Made(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An own small model: how large, how it is made, on what (``None``: where it will run).
 
-    A plan takes ``params`` from the model that it would serve. ``tune`` is as in ``slm.toml``.
+    A plan takes ``params`` from the open weights that it would start from: ``base``, else the cheapest.
+    ``tune`` is as in ``slm.toml``. ``graded_points`` is what it gained over today's model on one's own
+    graded samples, in points, with its standard error: without it nothing speaks for the model.
     """
 
     way: Literal["lora", "full", "distil", "hosted"] = "lora"
@@ -81,6 +83,18 @@ class Made(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     params_active: float | None = None
     gpu: str | None = None
     tune: Tune = Tune()
+    base: str | None = None
+    graded_points: float | None = None
+    graded_error_points: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a grade without its error, and sizes that no model has."""
+        if (self.graded_points is None) != (self.graded_error_points is None):
+            raise ValueError("graded_points goes with graded_error_points, its standard error")
+        if self.graded_error_points is not None and not 0.0 < self.graded_error_points < 100.0:
+            raise ValueError(f"graded_error_points is {self.graded_error_points}: give points above 0")
+        if not 1e6 <= self.params <= 1e15:
+            raise ValueError(f"made.params is {self.params:g}: write 8e9 for 8 billion")
 
 
 class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

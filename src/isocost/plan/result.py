@@ -182,6 +182,32 @@ class PlanMargin(msgspec.Struct, frozen=True):
     plan_at_a_loss: int
 
 
+class LifeLine(msgspec.Struct, frozen=True):
+    """A way to serve over a horizon, discounted to today: by pillar, an answer, and when it is ahead.
+
+    ``ahead_months`` is when it has cost less than today, what it takes at once included; ``None``: not within
+    the horizon, or today itself.
+    """
+
+    option: Option
+    label: str
+    feasible: bool
+    by_pillar: dict[str, float]
+    usd: Band
+    usd_per_request: float
+    ahead_months: float | None
+
+
+class Life(msgspec.Struct, frozen=True):
+    """Ways to serve over a horizon, traffic growing and prices moving; development is paid once."""
+
+    months: int
+    growth_per_month: float
+    prices: str
+    requests: float
+    lines: list[LifeLine]
+
+
 class Unproven(msgspec.Struct, frozen=True):
     """A cheaper choice that the evidence does not yet allow, and what would settle it."""
 
@@ -439,5 +465,7 @@ class PlanResult(msgspec.Struct, frozen=True):
     energies: list[Energy | None] = []
     """Energy and carbon by option; ``None`` where nothing serves, or today's models are not known."""
     unit_costs: UnitCosts | None = None
+    life: Life | None = None
+    """The same ways over a horizon, where one was asked for."""
     margins: list[PlanMargin] = []
     """Price plans on the log's customers, all together last, where prices were given."""

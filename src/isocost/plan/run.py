@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 
@@ -34,6 +35,7 @@ class Outcome:
     ledger: Ledger
     built: Built
     stays: Draft
+    chosen: Mapping[str, Single]
 
 
 def make_plan(request: Request) -> Outcome:
@@ -49,7 +51,7 @@ def make_plan(request: Request) -> Outcome:
     drivers = story.drivers_of(built, (built.ledger, *(s.ledger for s in chosen.values() if s.ledger)))
     totals = story.Totals(today, built.ledger, drivers)
     result = _result(built, chosen, stays, totals, bound, _range(request, built))
-    return Outcome(result, dumps(plan_file(built, totals)), built.ledger, built, stays)
+    return Outcome(result, dumps(plan_file(built, totals)), built.ledger, built, stays, chosen)
 
 
 def totals_of(outcome: Outcome) -> story.Totals:

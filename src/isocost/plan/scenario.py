@@ -16,6 +16,7 @@ import numpy as np
 
 from isocost.catalog import Catalog, CatalogAt
 from isocost.errors import BadInput, BadLimits
+from isocost.keep.ask import Ask
 from isocost.plan.asked.limits import Have, Limits, check
 from isocost.plan.asked.streams import WEEK_H
 from isocost.plan.market.prepare import DEFAULT_SHAPE, Request, weekly_shape
@@ -29,13 +30,16 @@ DAYS_MOST, DAYS_LEAST = 14.0, 7.0
 BLOCK_TOK = 64
 """Tokens of a prefix block of generated requests."""
 SEED = 7
+MOST_SPREAD = 3.0
+"""Standard deviation of the logarithm of lengths beyond which nobody has seen any."""
 
 
 class Numbers(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"in_": "in"}):
     """One workload: ``requests`` with their period, tokens of a mean request.
 
     ``shared``: how much of the prompt all requests begin with; ``repeat``: share of requests that ask one of
-    ``prompts`` fixed ones; ``turns`` requests a session; ``wait``: how long an answer may take.
+    ``prompts`` fixed ones; ``turns`` requests a session; ``spread``: standard deviation of the logarithm of
+    lengths, the catalog's where it is not said; ``wait``: how long an answer may take.
     """
 
     name: str
@@ -46,6 +50,7 @@ class Numbers(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"
     repeat: str = "0%"
     prompts: int = 0
     turns: float = 1.0
+    spread: float | None = None
     wait: str | None = None
 
 
@@ -61,6 +66,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prices: Literal["flat", "forecast"] | None = None
     slo: Limits = Limits()
     have: Have = Have()
+    keep: Ask | None = None
 
     @property
     def workloads(self) -> tuple[str, ...]:
@@ -104,7 +110,7 @@ def request_of(scenario: Scenario, catalog: Catalog, on: date) -> Request:
             own[name] = msgspec.structs.replace(base, wait=base.wait or wait)
         limits = msgspec.structs.replace(limits, workload=own)
     trace = trace_of(scenario, catalog.at(on))
-    return Request(trace, catalog, on, limits, scenario.have, "", scenario.shape)
+    return Request(trace, catalog, on, limits, scenario.have, "", scenario.shape, keep=scenario.keep)
 
 
 def trace_of(scenario: Scenario, at: CatalogAt) -> Trace:
@@ -134,6 +140,10 @@ def _workload(one: Numbers, spread: Spread) -> Workload:
     length, common = tokens(str(one.in_)), tokens(str(one.shared)) if one.shared else 0
     if common >= length:
         raise BadInput(f"shared = {common} of {length} tokens in", where=one.name, fix="Share less than all")
+    if one.spread is not None:
+        if not 0.0 <= one.spread <= MOST_SPREAD:
+            raise BadInput(f"spread = {one.spread:g}", where=one.name, fix=f"Give 0 to {MOST_SPREAD:g}")
+        spread = msgspec.structs.replace(spread, input_sigma=one.spread, output_sigma=one.spread)
     return Workload(
         one.name, volume.low / DAYS_PER_MONTH, "given", float(length - common), float(tokens(str(one.out))),
         spread, system_tok=common, turns=one.turns, think_s=60.0 if one.turns > 1 else 0.0,

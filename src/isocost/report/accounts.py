@@ -10,8 +10,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from isocost.plan.result import Account, PlanResult, UnitCost
-from isocost.units import money, percent
+from isocost.plan.result import Account, Band, PlanResult, UnitCost
+from isocost.units import count, money, money_range, percent
 
 OPTIONS: Mapping[str, str] = {
     "today": "today",
@@ -25,12 +25,16 @@ OPTIONS: Mapping[str, str] = {
 PILLARS = (("development", "development"), ("deployment", "deployment"), ("sustainability", "upkeep"))
 """Pillar id and the word that heads its column."""
 INDENT = 2
-LABEL = 10
+LABEL = 11
 """Columns of a label at the start of a line."""
 FEATURES = 4
 """Features that the brief names."""
 UNSAID = "not stated"
 """How the reason begins why an amount is not known."""
+BANDS = 96
+"""Columns from which intervals are shown."""
+SELDOM = 0.005
+"""Share of scenarios below which nothing is said of them."""
 SHORT = 30
 """Columns of an account's name in the table."""
 
@@ -178,6 +182,54 @@ def every(result: PlanResult, width: int) -> list[RenderableType]:
         ]
         said.append(_line("-" if why.startswith(UNSAID) else "0", f"{', '.join(names)}: {why}.", width))
     return said
+
+
+def over_life(result: PlanResult, width: int) -> list[RenderableType]:
+    """The pillars of each way over a horizon, when each is ahead of today, and from which volume."""
+    life = result.life
+    if life is None:
+        return []
+    table = _table()
+    table.add_column("all on one", no_wrap=True)
+    for head in (f"{life.months} months", *(word for _, word in PILLARS), "an answer", "ahead"):
+        table.add_column(head, justify="right", no_wrap=True)
+    if width >= BANDS:
+        table.add_column("80% band", justify="right", no_wrap=True)
+    for one in life.lines:
+        same = abs(one.usd.mid - life.lines[0].usd.mid) < 0.5
+        ahead = "-" if same else _when(one.ahead_months)
+        cells = [money(one.usd.mid), *(money(one.by_pillar.get(pillar, 0.0)) for pillar, _ in PILLARS)]
+        cells += [small(one.usd_per_request), ahead]
+        if width >= BANDS:
+            cells.append(money_range(one.usd.low, one.usd.high))
+        table.add_row(OPTIONS[one.option], *cells, style="" if one.feasible else "dim")
+    head = (
+        f"the three pillars over {life.months} months: today's money, development paid once, ahead of today"
+    )
+    said: list[RenderableType] = ["", Text(f"  {head}"), Padding(table, (0, 0, 0, INDENT), expand=False)]
+    turns = result.sure.turns if result.sure is not None else []
+    for turn in turns:
+        volume, back = turn.requests_per_month, turn.payback_months
+        if turn.option not in ("mix", "selfhost", "slm") or volume is None:
+            continue
+        over = "today" if turn.option == "mix" else "the plan"
+        text = f"{OPTIONS[turn.option]} costs less than {over} from {_band(volume)} requests a month"
+        if back is not None:
+            text += f"; at today's volume what it takes is paid back in {_band(back)} months"
+        if turn.never_frac >= SELDOM:
+            text += f"; in {percent(turn.never_frac)} of scenarios at no volume that was looked at"
+        said.append(_line("break-even", f"{text}.", width))
+    return said
+
+
+def _when(months: float | None) -> str:
+    if months is None:
+        return "never"
+    return "at once" if months == 0 else f"month {months:.1f}"
+
+
+def _band(one: Band) -> str:
+    return f"{count(one.mid)} ({count(one.low)} to {count(one.high)})"
 
 
 def _short(account: Account) -> str:

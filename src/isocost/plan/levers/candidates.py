@@ -120,11 +120,7 @@ def _fusd(built: Built, draft: Draft) -> int:
 
 
 def _proven(built: Built) -> list[PoolOption]:
-    return [
-        option
-        for option in built.options
-        if option.pool.option != "slm" and any(not fit.why_not for fit in option.fits.values())
-    ]
+    return [option for option in built.options if any(not fit.why_not for fit in option.fits.values())]
 
 
 def _with_pool(built: Built, option: PoolOption) -> list[Candidate]:

@@ -115,8 +115,7 @@ def build(prepared: Prepared) -> Built:
         if (table := tabulate(option, planned, prepared.table, prepared.request.trace.block_tok, PERCENTILE))
     }
     options = tuple(option for option in found if option.pool.id in tables)
-    # An own small model is a fine-tuned one: nothing speaks for it before it is made and graded.
-    proven = [o for o in options if o.pool.option != "slm" and any(not f.why_not for f in o.fits.values())]
+    proven = [o for o in options if any(not f.why_not for f in o.fits.values())]
     usable = tuple(covering(proven, planned, POOLS_MOST))
     derate: dict[str, float] = {}
     for attempt in range(1, ROUNDS + 1):

@@ -129,12 +129,9 @@ def pool_single(built: Built, pool: PoolOption) -> Single | None:
     draft, proven = made
     fits = [pool.fits[case.stream.id] for case in built.planned]
     why_not = "" if proven else next(fit.why_not for fit in fits if fit.why_not)
-    option = pool.pool.option
-    if option == "slm" and not why_not:
-        why_not = "quality: a fine-tuned model is another model: grade it on your own samples"
     quality = min((fit.verdict for fit in fits), key=lambda v: v.passes).reason
     ledger = month_ledger(built.prepared, draft)
-    return Single(option, pool.pool.id, pool.pool.model, draft, ledger, why_not, quality)
+    return Single(pool.pool.option, pool.pool.id, pool.pool.model, draft, ledger, why_not, quality)
 
 
 def singles(built: Built) -> dict[str, Single]:

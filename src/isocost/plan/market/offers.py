@@ -34,6 +34,7 @@ from isocost.deployment import (
     unfit,
     unit_prices,
 )
+from isocost.keep.ask import Made
 from isocost.plan.asked.limits import Limits, Slo
 from isocost.plan.asked.streams import Floats, Rows, Stream, Usage, Week, billed, usage_of
 from isocost.replay.reuse import ReadWrite, provider_cache
@@ -187,6 +188,8 @@ class Market:
     week: Week
     trace: Trace
     table: Chunk
+    made: Made | None = None
+    """An own small model, as its maker states it."""
     _verdicts: dict[tuple[str, str, float], Verdict] = field(default_factory=dict)
     _ratios: dict[tuple[str, str], tuple[Interval, Interval]] = field(default_factory=dict)
     _usages: dict[tuple[str, int, str, float, float | None], Usage | None] = field(default_factory=dict)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import msgspec
 import numpy as np
@@ -20,6 +21,7 @@ from isocost.catalog import CatalogAt
 from isocost.catalog.evidence import Interval, Verdict, may_quantise
 from isocost.deployment import PS_PER_S, Pool, Rent, open_weights, rent, unfit
 from isocost.errors import DoesNotFit, UnknownFact
+from isocost.keep.ask import Made
 from isocost.perf import Candidates, StepTerms, candidates
 from isocost.plan.asked.streams import Floats
 from isocost.plan.market.offers import Case, Market, planned
@@ -146,8 +148,17 @@ def pool_options(
     mine = _on_held(every, rate, held or {})
     sunk = [_option(at, market, cases, (every, terms, speed), i, float(rate[i])) for i in mine]
     sunk = [o for o in sunk if any(not fit.why_not for fit in o.fits.values())][:HELD_MOST]
-    first = list({o.pool.id: o for o in (*sunk, *proven)}.values())
-    return (*covering(first, cases, keep), *_spread(other, keep))
+    first = _one_precision(list({o.pool.id: o for o in (*sunk, *proven)}.values()))
+    return (*covering(first, cases, keep), *_spread(other, keep, market.made))
+
+
+def _one_precision(options: list[PoolOption]) -> list[PoolOption]:
+    """An own model is made at one precision: of each, only the first one's is kept."""
+    chosen: dict[str, bool] = {}
+    for option in options:
+        if option.pool.option == "slm":
+            chosen.setdefault(option.pool.model, option.native)
+    return [o for o in options if o.pool.option != "slm" or o.native == chosen[o.pool.model]]
 
 
 def _speed(at: CatalogAt, every: Candidates) -> Speed:
@@ -163,8 +174,8 @@ def _speed(at: CatalogAt, every: Candidates) -> Speed:
 def covering(options: Sequence[PoolOption], cases: Sequence[Case], most: int) -> list[PoolOption]:
     """The first ``most`` options, and for each stream that none of these may serve the first that may.
 
-    Those that are added take the place of the last that is not needed. An own small model covers nothing: it
-    has to be made and graded first.
+    Those that are added take the place of the last that is not needed. An own small model covers nothing
+    before it is made and graded.
     """
     kept = list(options[:most])
     for case in cases:
@@ -179,7 +190,7 @@ def covering(options: Sequence[PoolOption], cases: Sequence[Case], most: int) ->
 
 
 def _serves(option: PoolOption, case: Case) -> bool:
-    return option.pool.option != "slm" and not option.fits[case.stream.id].why_not
+    return not option.fits[case.stream.id].why_not
 
 
 def _covered(kept: Sequence[PoolOption], without: PoolOption, cases: Sequence[Case]) -> bool:
@@ -224,14 +235,20 @@ def _on_held(every: Candidates, rate: Floats, held: Mapping[str, int]) -> list[i
     return list(best.values())
 
 
-def _spread(options: list[PoolOption], keep: int) -> list[PoolOption]:
-    """Of unproven pools the cheapest whose model is not shown to be worse, and the cheapest small one."""
+def _spread(options: list[PoolOption], keep: int, made: Made | None) -> list[PoolOption]:
+    """Of unproven pools the cheapest whose model is not shown to be worse, and a small one.
+
+    The small one is of the base that is stated; else the cheapest that a limit does not rule out.
+    """
+    every = [o for o in options if o.pool.option == "slm"]
+    if made is not None and made.base is not None:
+        every = [o for o in every if o.pool.model == made.base]
     # One that a limit rules out would never serve, however good it proved to be.
     able = [o for o in options if any(fit.why_not.startswith("quality") for fit in o.fits.values())]
     options = able or options
     close = [o for o in options if any(fit.verdict.n_benchmarks for fit in o.fits.values())]
     close.sort(key=lambda o: -max(f.verdict.difference for f in o.fits.values() if f.verdict.n_benchmarks))
-    small = [o for o in close if o.pool.option == "slm"] or [o for o in options if o.pool.option == "slm"]
+    small = [o for o in close if o in every] or [o for o in options if o in every] or every
     return list({o.pool.id: o for o in [*close[: max(1, keep // 2)], *small[:1]]}.values())
 
 
@@ -322,6 +339,29 @@ def _option(
     return PoolOption(pool, quotes, fits, rate, native, speed.frac("throughput", i), speed.says(i))
 
 
+def made_verdict(
+    made: Made | None, base: str, published: Verdict, margin: float, confidence: float
+) -> Verdict:
+    """Whether an own small model may replace today's: by its maker's own grades, and by nothing else.
+
+    What is published of its base says how near it begins, and is kept for the order of candidates.
+    """
+    mine = made is not None and made.graded_points is not None and made.base in (None, base)
+    if not mine:
+        reason = "a fine-tuned model is another model: grade it on your own samples"
+        return msgspec.structs.replace(published, passes=False, reason=reason)
+    assert made is not None
+    assert made.graded_points is not None
+    assert made.graded_error_points is not None
+    half = NormalDist().inv_cdf(confidence) * made.graded_error_points
+    lower, upper = made.graded_points - half, made.graded_points + half
+    reason = f"{made.graded_points:+.1f} +/- {half:.1f} pt, graded on your own samples"
+    return Verdict(
+        lower >= -100.0 * margin, reason, made.graded_points / 100, made.graded_error_points / 100,
+        lower / 100, upper / 100, 1, 0,
+    )  # fmt: skip
+
+
 def _ps(seconds: float) -> int:
     return round(float(seconds) * PS_PER_S)
 
@@ -336,12 +376,14 @@ def _fit(at: CatalogAt, market: Market, case: Case, pool: Pool, native: bool) ->
         needs=() if pool.model == today else case.ask.needs,
     )
     points = case.slo.quality_margin_points
-    verdict = market.verdict(pool.model, today, market.margin if points is None else points / 100)
+    margin = market.margin if points is None else points / 100
+    verdict = market.verdict(pool.model, today, margin)
+    if pool.option == "slm":
+        verdict = made_verdict(market.made, pool.model, verdict, margin, market.confidence)
     why_not = unfit(at, pool, asked)
     if not why_not and not verdict.passes:
         why_not = f"quality: {verdict.reason}"
     if not native:
-        margin = market.margin if points is None else points / 100
         kept = narrowed(at, pool.model, pool.precision, margin)
         if kept is None:
             why_not = why_not or f"quality: {pool.precision} is not shown to keep it within the margin"

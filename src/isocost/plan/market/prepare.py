@@ -10,7 +10,7 @@ import numpy as np
 
 from isocost.catalog import Catalog, CatalogAt
 from isocost.deployment import Api, apis
-from isocost.errors import BadLimits
+from isocost.errors import BadInput, BadLimits
 from isocost.keep.ask import Ask
 from isocost.keep.standing import Standings, Volume
 from isocost.plan.asked.limits import Have, Limits, Slo
@@ -100,6 +100,8 @@ def prepare(request: Request) -> Prepared:
             raise BadLimits(
                 f"no accelerator {lot.gpu!r}", where="have.toml [[gpus]]", fix=f"Near: {', '.join(near)}"
             )
+    if request.keep is not None and request.keep.made.base is not None:
+        _known_base(at, request.keep.made.base)
     table = request.trace.requests()
     shape = np.ones(WEEK_H) if request.shape == "flat" else weekly_shape(at, request.shape)
     week = week_of(table, shape, request.shape)
@@ -119,6 +121,7 @@ def prepare(request: Request) -> Prepared:
         week,
         request.trace,
         table,
+        request.keep.made if request.keep is not None else None,
     )
     cases = []
     for stream in streams:
@@ -147,6 +150,16 @@ def prepare(request: Request) -> Prepared:
         ttl_s,
         Standings(at, request.keep),
     )
+
+
+def _known_base(at: CatalogAt, base: str) -> None:
+    """Refuse a base of an own model that the catalog knows no weights of, or that is not small."""
+    small = at.number("planning/slm", "params_most")
+    sizes = {fact.subject.partition("/")[2]: float(fact.value) for fact in at.each("model/", "params_total")}
+    known = sorted(name for name, params in sizes.items() if params <= small)
+    if base not in known:
+        near = difflib.get_close_matches(base, known, n=3, cutoff=0.3) or known[:3]
+        raise BadInput(f"no small model {base!r}", where="made.base", fix=f"Near: {', '.join(near)}")
 
 
 def default_slo(at: CatalogAt, input_p95_tok: float) -> Slo:

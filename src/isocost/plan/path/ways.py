@@ -115,11 +115,7 @@ def ways_of(built: Built, stays: Draft, most: float) -> list[Way]:
 
 def _own(built: Built) -> list[PoolOption]:
     """Kinds of replica that some stream is proven on."""
-    return [
-        option
-        for option in built.options
-        if option.pool.option != "slm" and any(not fit.why_not for fit in option.fits.values())
-    ]
+    return [option for option in built.options if any(not fit.why_not for fit in option.fits.values())]
 
 
 def _way(built: Built, options: Sequence[PoolOption], divided: Sequence[Sequence[int]] | None) -> Way | None:

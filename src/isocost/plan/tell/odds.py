@@ -168,9 +168,12 @@ class _Ahead:
         return risk.surface(by_volume, self._drivers, self._paths, HORIZONS_MONTHS, self._rate, once)
 
     def turns(self) -> list[Turn]:
-        """Break-even of every other way with the plan (else with today), in volume and in time."""
-        over = next((way for way in self._ways if way.option == "mix"), None) or self._ways[0]
-        return [self._turn(way, over) for way in self._ways if way.option not in ("mix", "today")]
+        """Break-even of every other way with the plan (else with today), and of the plan with today."""
+        plan = next((way for way in self._ways if way.option == "mix"), None)
+        today = next((way for way in self._ways if way.option == "today"), None)
+        over = plan or self._ways[0]
+        found = [self._turn(way, over) for way in self._ways if way.option not in ("mix", "today")]
+        return [*found, self._turn(plan, today)] if plan is not None and today is not None else found
 
     def _turn(self, way: Contender, over: Contender) -> Turn:
         count = risk.SCENARIOS_OF_A_CELL
