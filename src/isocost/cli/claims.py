@@ -12,7 +12,6 @@ from cyclopts import Parameter
 from isocost.cli.catalog import load
 from isocost.cli.output import columns, grid, show, show_json, staged, working, wrapped
 from isocost.cli.root import Facts, Json, app
-from isocost.errors import BadInput
 
 if TYPE_CHECKING:
     from isocost.catalog import Catalog
@@ -33,7 +32,7 @@ def claims(
     html: Annotated[
         Path | None, Parameter(help="A file for the claims as one offline page, with evidence and sources.")
     ] = None,
-    on: Annotated[str | None, Parameter(name="--date", help="Facts of another day, YYYY-MM-DD.")] = None,
+    on: Annotated[date | None, Parameter(name="--date", help="Facts of another day, YYYY-MM-DD.")] = None,
     facts: Facts = None,
     json: Json = False,
 ) -> None:
@@ -51,7 +50,7 @@ def claims(
 
         with working(f"routing on {outcomes.name}"):
             savings[outcomes.name] = validate_routing(outcomes, catalog).certified_saving_frac
-    world = World(catalog, _day(on), savings)
+    world = World(catalog, on or date.today(), savings)
     wanted = list(dict.fromkeys(one.upper() for one in ids)) or list(IDS)
     found = []
     for one in wanted:
@@ -130,12 +129,3 @@ def _show_finding(catalog: Catalog, finding: Finding) -> None:
         show(wrapped("isocost why NAME, or isocost catalog show, of:", "facts: "))
         for one in shown:
             show(f"    {one}")
-
-
-def _day(text: str | None) -> date:
-    if text is None:
-        return date.today()
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise BadInput(f"{text!r} is not a date", fix="Write YYYY-MM-DD") from None

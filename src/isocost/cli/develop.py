@@ -35,7 +35,7 @@ develop = app.command(
 
 Size = Annotated[str | None, Parameter(help="Parameters: 8e9, 8B.")]
 Gpu = Annotated[str | None, Parameter(help="Accelerator: h100-sxm, b200 …")]
-On = Annotated[str | None, Parameter(name="--date", help="Facts of another day, YYYY-MM-DD.")]
+On = Annotated[date | None, Parameter(name="--date", help="Facts of another day, YYYY-MM-DD.")]
 ACCOUNTS: Mapping[str, str] = {
     "development-staff": "people",
     "experiments": "experiments and failed runs",
@@ -138,7 +138,7 @@ def cost(
 
     ask = _asked(file, model)
     with working("costing"):
-        at = load(facts).at(_day(on))
+        at = load(facts).at(on or date.today())
         made = programme(at, ask, way or "")
     if json:
         return show_json(_plain(made))
@@ -170,7 +170,7 @@ def optimum(
         raise BadInput(
             f"{' and '.join(f'--{name}' for name in given)} both state the quality", fix="Give one"
         )
-    at = load(facts).at(_day(on))
+    at = load(facts).at(on or date.today())
     prices = prices_of(at, gpu or "h100-sxm")
     work = quality.flop if quality.budget is None else quality.budget / prices.train_usd_per_flop
     size = _number(quality.params) if quality.params else (8e9 if not given else None)
@@ -436,15 +436,6 @@ def _number(text: str) -> float:
         return float(tokens(text))
     except BadInput:
         raise BadInput(f"{text!r} is not a count", fix="Type a number like 8e9, 8B or 2T") from None
-
-
-def _day(text: str | None) -> date:
-    if text is None:
-        return date.today()
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise BadInput(f"{text!r} is not a date", fix="Write YYYY-MM-DD") from None
 
 
 def _cells(band: Band | None) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -16,8 +17,6 @@ from isocost.errors import BadInput
 from isocost.units import count, money, money_range, percent, tokens, volume_per_month
 
 if TYPE_CHECKING:
-    from datetime import date as date_type
-
     from isocost.keep.ask import Ask
     from isocost.keep.kept import Kept
     from isocost.risk import Band
@@ -114,27 +113,18 @@ def keep(
     /,
     *,
     said: Annotated[Said, Parameter(name="*")] = NOTHING,
-    date: Annotated[str | None, Parameter(help="Facts of another day, YYYY-MM-DD.")] = None,
+    on: Annotated[date | None, Parameter(name="--date", help="Facts of another day, YYYY-MM-DD.")] = None,
     facts: Facts = None,
     json: Json = False,
 ) -> None:
     """What it costs to keep an application: people, storage, search, duties, energy, change."""
     from isocost.keep.kept import keep as kept
 
-    found = kept(load(facts).at(_day(date)), _asked(asked, said))
+    found = kept(load(facts).at(on or date.today()), _asked(asked, said))
     if json:
         return show_json(_plain(found))
     _show(found)
     return None
-
-
-def _day(text: str | None) -> date_type:
-    from datetime import date as day
-
-    try:
-        return day.fromisoformat(text) if text else day.today()
-    except ValueError:
-        raise BadInput(f"{text!r} is not a date", where="--date", fix="Write YYYY-MM-DD") from None
 
 
 def _asked(file: Path | None, said: Said) -> Ask:
