@@ -371,9 +371,16 @@ def test_commands(
     assert main(words) == 0
     golden.check("policy_fit.txt", capsys.readouterr().out)
     assert main(["policy", "check", "policy.toml", str(file)]) == 0
-    assert "Every certificate holds" in capsys.readouterr().out
-    assert main(["policy", "check", "policy.toml", "--version", "small-a=2"]) == 1
-    assert "another version" in capsys.readouterr().out
+    assert "The certificate holds" in capsys.readouterr().out
+    for change, said in (
+        (["--version", "small-a=2"], "another version: 2, was unnamed"),
+        (["--price", "small-a=90/90"], "small-a costs $90/$90"),
+        ([str(_others(tmp_path))], "of tasks that were not certified: other"),
+    ):
+        assert main(["policy", "check", "policy.toml", *change]) == 1
+        shown = capsys.readouterr().out
+        assert "The certificate lapsed: strong-only" in shown
+        assert said in " ".join(shown.split())
     assert main(["policy", "export", "policy.toml"]) == 0
     assert "model_list" in capsys.readouterr().out
     assert main([*words, "--json"]) == 0
@@ -382,6 +389,13 @@ def test_commands(
     assert "nobody" in capsys.readouterr().err
     assert main(["measure", "--outcomes", str(file)]) == 0
     assert "grades" in capsys.readouterr().out
+
+
+def _others(folder: Path) -> Path:
+    """Newer questions of a task that nobody certified."""
+    made = folder / "newer.csv"
+    made.write_text("qid,task,in_tok\n" + "".join(f"n{i},other,100\n" for i in range(80)), encoding="utf-8")
+    return made
 
 
 def test_grades_are_never_written_over(

@@ -143,11 +143,10 @@ def check(
     if json:
         show_json({"lapsed": lapses, "why": found})
         return int(bool(lapses))
-    head = (
-        "Every certificate holds"
-        if not lapses
-        else f"{lapses} of {len(found)} certificates lapsed: strong-only until refitted"
-    )
+    which = "The certificate" if len(found) == 1 else f"{lapses} of {len(found)} certificates"
+    head = f"{which} lapsed: strong-only until refitted"
+    if not lapses:
+        head = "The certificate holds" if len(found) == 1 else "Every certificate holds"
     show(Text(head, "bold"), "")
     for one in certificates:
         why = found[one.workload]
@@ -157,7 +156,7 @@ def check(
             else "strong-only"
         )
         state = "lapsed" if why else "holds"
-        show(wrapped(f"{one.workload}: {state} ({claim}, made {one.made}, basis {one.digest})"))
+        show(wrapped(f"{_name(one)}: {state} ({claim}, made {one.made}, basis {one.digest})"))
         for reason in why:
             show(wrapped(reason, "- ", 6))
     if new is None:

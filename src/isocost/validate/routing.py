@@ -46,6 +46,8 @@ _MOST_B = 6000
 _MOST_FULL = 8000
 _LAST = 3
 _FOLDS = 5
+_SPARE = 1.15
+"""How much more often than on A answers may differ before the labels run out."""
 _STEP_BACK = 0.95
 """Share of the most that can be saved which is enough where quality comes first."""
 
@@ -216,7 +218,7 @@ def _split(data: _Set, seed: int, shares: tuple[int, int], full: bool = True) ->
 def _within(found: Sequence[Candidate], labels_a: int, most: int) -> int:
     """Questions of B that the labels left are likely to last for, as A saw how often answers differ."""
     differs = max((one.expected.differs_frac for one in found), default=1.0)
-    return max(1, min(most, int((LABELS - labels_a) / max(0.02, 1.3 * differs))))
+    return max(1, min(most, int((LABELS - labels_a) / max(0.02, _SPARE * differs))))
 
 
 def _on(one: Candidate, data: _Set, rows: Ints) -> Candidate:
