@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable
 from datetime import UTC, date, datetime
@@ -29,32 +30,43 @@ from isocost.replay.reuse import kept
 from isocost.trace import Trace, example, open_trace
 
 ON = date(2026, 11, 23)
-REQUESTS = 500
+REQUESTS = 300
 Row = dict[str, Any]
 
 
+_LETTERS = random.Random(0)
+VOCABULARY = tuple(
+    "".join(_LETTERS.choice("abcdefghijklmnoprstuv") for _ in range(_LETTERS.randrange(2, 9)))
+    for _ in range(800)
+)
+
+
 def _text(rng: random.Random, count: int) -> str:
-    words_ = [
-        "".join(rng.choice("abcdefghijklmnoprstuv") for _ in range(rng.randrange(2, 9))) for _ in range(400)
-    ]
-    return " ".join(rng.choice(words_) for _ in range(count))
+    return " ".join(rng.choices(VOCABULARY, k=count))
+
+
+@functools.cache
+def _arrivals() -> tuple[list[float], list[int]]:
+    table = example().table()
+    return (table.arrival_ns[:REQUESTS] / 1e9).tolist(), table.output_tok[:REQUESTS].tolist()
 
 
 def _log(path: Path, change: Callable[[Row, random.Random, float], None], model: str = "gpt-5.4") -> Path:
     """A log of the bundled trace's arrivals with one system prompt of 1,500 words, changed row by row."""
-    rng, table = random.Random(7), example().table()
+    rng = random.Random(7)
+    arrivals, outputs = _arrivals()
     system = _text(rng, 1_200)
     tools = [
         {"type": "function", "function": {"name": f"t{i}", "description": _text(rng, 40)}} for i in range(6)
     ]
     lines = []
     for i in range(REQUESTS):
-        at = float(table.arrival_ns[i]) / 1e9
+        at = arrivals[i]
         row: Row = {
             "created": at, "model": model, "provider": "anthropic" if "claude" in model else "openai",
             "messages": [{"role": "system", "content": f"You answer for Acme. {system}"},
                          {"role": "user", "content": _text(rng, 30)}],
-            "tools": list(tools), "usage": {"completion_tokens": int(table.output_tok[i])},
+            "tools": list(tools), "usage": {"completion_tokens": outputs[i]},
         }  # fmt: skip
         change(row, rng, at)
         text = msgspec.json.encode([row["tools"], row["messages"]])
@@ -202,6 +214,10 @@ def test_ids_of_parts_show_documents_in_another_order(catalog: Catalog, data_dir
     assert not trace.chained
     sent = read(trace, catalog, ON, "openai/gpt-5.4")
     assert sent.kind == "parts"
+    real = make(trace, catalog, ON, now="deepseek/deepseek-v4-flash", views=("prefixes",))
+    assert [one.kind for one in real.found] == ["order of passages"]
+    assert real.found[0].read_after_frac > 1.5 * real.found[0].read_before_frac
+    assert real.lost_frac is not None
     rng = np.random.default_rng(3)
     documents = np.arange(1, 9, dtype=np.int64)
     rows = [np.concatenate(([100], rng.permutation(documents), [1_000 + i])) for i in range(200)]

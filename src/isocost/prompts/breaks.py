@@ -31,6 +31,8 @@ _POPULAR = 0.5
 _DISORDER = 0.3
 """Share of prompts with common pieces in another order from which that counts as random."""
 
+_MIXED = 0.1
+"""Share of neighbouring pieces that stand both ways round from which they are documents in any order."""
 _TURNED = 0.25
 """Share of prompts in which a piece has changed places from which its place is loose."""
 
@@ -305,7 +307,28 @@ def _ways(held: Chained, stem: tuple[int, int], losing: Bools) -> list[Break]:
     if len(loose):
         order = np.lexsort((place[loose], -prompts[loose]))
         found.append(Break(key, depth, -1, nothing, "order", 0, 0, ids[loose[order]]))
+    elif _mixed(held, at, back, prompts) > _MIXED:
+        often = np.flatnonzero(prompts >= LEAST_PROMPTS)
+        order = np.lexsort((place[often], -prompts[often]))
+        found.append(Break(key, depth, -1, nothing, "order", 0, 0, ids[often[order]]))
     return found
+
+
+def _mixed(held: Chained, at: I64, number: I64, prompts: I64) -> float:
+    """Share of neighbouring pieces, both of them frequent, that stand the other way round as often.
+
+    Documents that a search ranks anew for each question are mixed; text is not, as its pieces follow one
+    another always alike.
+    """
+    pair = (held.row[at[1:]] == held.row[at[:-1]]) & (at[1:] == at[:-1] + 1)
+    one, two = number[:-1][pair].astype(np.int64), number[1:][pair].astype(np.int64)
+    often = (prompts[one] >= LEAST_PROMPTS) & (prompts[two] >= LEAST_PROMPTS) & (one != two)
+    one, two = one[often], two[often]
+    if len(one) < LEAST_PROMPTS:
+        return 0.0
+    _, back = np.unique(np.minimum(one, two) * len(prompts) + np.maximum(one, two), return_inverse=True)
+    up, every = np.bincount(back, one < two), np.bincount(back)
+    return float(2.0 * np.minimum(up, every - up).sum() / every.sum())
 
 
 def _loose(held: Chained, at: I64, number: I64, common: Bools) -> I64:

@@ -9,7 +9,7 @@ import numpy as np
 
 from isocost.catalog.names import Offering
 from isocost.deployment import least_cached_tok
-from isocost.prompts.breaks import Break, Edges, Mended, anchors, breaks
+from isocost.prompts.breaks import Break, Edges, Mended, anchors, breaks, chained, losses
 from isocost.prompts.naming import Span, common_bytes, span
 from isocost.prompts.pieces import I64
 from isocost.prompts.price import Floats, Prices, per_month
@@ -48,23 +48,29 @@ class _Played(NamedTuple):
 
 
 class Told(NamedTuple):
-    """What breaks prefixes, the dearest first, and what mending all of it saves; ``None``: nothing found."""
+    """What breaks prefixes, the dearest first, and what mending all of it saves; ``None``: nothing found.
+
+    ``lost_frac`` of all input was sent before behind another beginning, in no pattern that one change mends;
+    ``None`` where that cannot be seen.
+    """
 
     found: list[Found]
     saves: Band | None
+    lost_frac: float | None
 
 
 def fixes(sent: Sent, prices: Prices) -> Told:
     """The breaks of every workload at each of today's models."""
     if sent.pieces is None or sent.tok is None:
-        return Told([], None)
+        return Told([], None, None)
     ways = cache_ways(sent.catalog.at(sent.on))
     asked: list[tuple[str, Offering | None, I64, Step, Span | None]] = []
-    streams = sent.streams()
+    lost, streams = 0, sent.streams()
     seen = _sampled(sent, streams)
     for workload, code, rows in streams:
         mine = seen.get((workload, code), {})
         found, states = breaks(*taken(sent.pieces, sent.tok, rows), _Looker(mine).look if mine else None)
+        lost += int(losses(chained(states[-1])).lost_tok.sum())
         offering = sent.offerings[code] if code >= 0 else None
         for i, broken in enumerate(found):
             step = Step(i + 1, broken, states[i], states[i + 1])
@@ -84,7 +90,8 @@ def fixes(sent: Sent, prices: Prices) -> Told:
         worth[one.workload, one.model] = worth.get((one.workload, one.model), 0.0) + one.saves.usd
     told.sort(key=lambda one: (-worth[one.workload, one.model], one.workload, one.model, one.number))
     every = np.arange(len(sent.table))
-    return Told(told, Band(*per_month(sent, every, saved)) if known else None)
+    share = lost / max(1, int(sent.table.input_tok.sum(dtype=np.int64)))
+    return Told(told, Band(*per_month(sent, every, saved)) if known else None, share)
 
 
 class _Looker(NamedTuple):
@@ -218,7 +225,8 @@ def _said(broken: Break, seen: Span | None) -> tuple[str, str, str, str]:
         what = "tools" if part.startswith("tool") else "passages"
         if part.startswith("tool"):
             part = "tools"
-        return f"order of {what}", part, "order", f"put the {what} in one order, the commonest first"
+        mend = f"put the {what} in one order, the commonest first"
+        return f"order of {what}", part, "order", f"{mend}, where answers stay as good"
     if seen is None:
         return "a part that varies", "", "move", "put it behind the parts that do not vary"
     if seen.kind == "text":

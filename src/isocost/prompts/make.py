@@ -17,6 +17,7 @@ from isocost.prompts.rules import simple
 from isocost.prompts.searched import searched, studies
 from isocost.prompts.sent import Kind, Sent, read
 from isocost.prompts.wait import filled, waiting
+from isocost.trace.profile import WEEK_DAYS
 from isocost.trace.schema import Trace
 from isocost.units import money, percent
 
@@ -77,6 +78,7 @@ def make(
         known_says=KNOWN[sent.kind],
         found=told.found if told is not None else [],
         found_saves=told.saves if told is not None else None,
+        lost_frac=told.lost_frac if told is not None else None,
         lives=[one.told for one in streams] if "caches" in asked else [],
         waiting=waits,
         filled=filled(sent, may) if waits else [],
@@ -103,7 +105,7 @@ def _notes(sent: Sent, prices: Prices) -> list[str]:
         found.append(f"no price is known of {', '.join(sent.unknown[:4])}: the total says at least")
     if not sent.months:
         found.append("all requests come at one instant: what a month costs is not known")
-    elif sent.days < 7:
+    elif sent.days < WEEK_DAYS:
         span = f"{sent.days:.1f} days" if sent.days >= 2 else f"{sent.days * 24:.1f} hours"
         found.append(f"{span} stand for a month, as if every day were like these")
     return found

@@ -204,7 +204,11 @@ class Simple(msgspec.Struct, frozen=True):
 
 
 class Prompts(msgspec.Struct, frozen=True):
-    """Everything that is said of a log's prompts; ``views`` were asked for."""
+    """Everything that is said of a log's prompts; ``views`` were asked for.
+
+    ``lost_frac`` of all input was sent before behind another beginning, in no pattern that one change mends;
+    ``None`` where the log does not show it.
+    """
 
     title: str
     views: tuple[str, ...]
@@ -217,6 +221,7 @@ class Prompts(msgspec.Struct, frozen=True):
     known_says: str
     found: list[Found]
     found_saves: Band | None
+    lost_frac: float | None
     lives: list[Lives]
     waiting: list[Waiting]
     filled: list[Filled]

@@ -85,8 +85,9 @@ def _prefixes(found: Prompts, width: int) -> Iterator[RenderableType]:
     saves = "" if found.found_saves is None else f": {_band(found.found_saves)} a month to be saved"
     yield _line(f"what breaks prefixes{saves if found.found else ''}", width, "bold")
     if not found.found:
-        clean = found.known in ("words", "parts")
-        said = "nothing: prompts that go on alike begin alike" if clean else found.known_says
+        said = (
+            found.known_says if found.lost_frac is None else f"nothing that one change mends: {_lost(found)}"
+        )
         yield _line(f"{_capital(said)}.", width)
         return
     rows = found.found[:MOST_ROWS]
@@ -100,7 +101,12 @@ def _prefixes(found: Prompts, width: int) -> Iterator[RenderableType]:
     yield Padding(table, (0, 0, 0, INDENT))
     for i, one in enumerate(rows):
         yield _line(f"{i + 1} {_advice(one)}", width, indent=4)
-    yield _line(f"{_capital(found.known_says)}.", width)
+    yield _line(f"Left over: {_lost(found)}. {_capital(found.known_says)}.", width)
+
+
+def _lost(found: Prompts) -> str:
+    share = percent(found.lost_frac or 0.0)
+    return f"{share} of the input was sent before behind another beginning"
 
 
 def _where(one: Found) -> str:
