@@ -216,7 +216,9 @@ def problem_of(
             api[s] = case.best.usd_per_h
         requests = case.stream.usage.requests * (1.0 - case.cache_hit_frac) * case.stream.peak
         if waits and wait_h[s]:
+            # What is put off is any of the work: each hour's load and price are those of the mean request.
             mean = case.stream.usage.requests * (1.0 - case.cache_hit_frac)
+            api[s] = mean * (api[s].sum() / mean.sum() if mean.sum() > 0 else 1.0)
             requests = mean * (requests.sum() / mean.sum() if mean.sum() > 0 else 1.0)
         for p, option in enumerate(options):
             why_not = option.fits[case.stream.id].why_not
