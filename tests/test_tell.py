@@ -185,7 +185,7 @@ def test_what_feeds_the_scenarios(outcome: Outcome) -> None:
     own = next(s for s in run.singles(built).values() if s.option == "selfhost" and s.ledger is not None)
     assert own.ledger is not None
     moved = {s.name.split("/")[0] for s in risk.swings(own.ledger, drivers) if s.width_usd > 0}
-    assert {"perf", "rental", "staff"} <= moved
+    assert {"perf", "rental", "staff", "ratio"} <= moved
     families = {driver.family for driver in drivers.values()}
     assert {"people", "rents", "speeds"} <= families
     pay = [d for name, d in drivers.items() if "usd_per_year" in name]

@@ -361,6 +361,7 @@ def _pool_charges(
         "reserved": ((schedule.reserved,) * WEEK_H, schedule.reserved_usd_per_h),
     }
     names = {"on_demand": "on_demand", "spot": "spot", "reserved": "reserved_1y"}
+    written = _written_ratio(prepared, draft, option)
     for kind, (counts, usd_per_h) in quotes.items():
         if usd_per_h is None:
             continue
@@ -380,6 +381,8 @@ def _pool_charges(
                 if quantity <= 0:
                     continue
                 drivers = f"{fact} * perf/{pool.id}"
+                if written and account == "inference-compute":
+                    drivers += f" * {written}"
                 ledger.add(
                     Charge(
                         hours[h],
@@ -397,6 +400,17 @@ def _pool_charges(
                         fusd(quantity * usd_per_h),
                     )
                 )
+
+
+def _written_ratio(prepared: Prepared, draft: Draft, option: PoolOption) -> str:
+    """Name of the token ratio that a pool's work follows: of its stream that writes most; or blank."""
+    mine = [serving.case for serving in draft.servings if option.pool.id in serving.pool_frac]
+    if not mine:
+        return ""
+    case = max(mine, key=lambda one: float(one.stream.usage.output_tok.sum()))
+    today = case.stream.model if case.today is None else case.today.model
+    ratio = prepared.market.ratios(today, option.pool.model)[1]
+    return "" if ratio.low == ratio.high else f"ratio/output/{today}>{option.pool.model}"
 
 
 def _lag_charges(

@@ -98,6 +98,14 @@ def drivers_of(built: Built, ledgers: Iterable[Ledger]) -> dict[str, risk.Driver
                 if driver in names:
                     mid = planned(ratio)
                     found[driver] = risk.Driver(driver, ratio.low / mid, max(ratio.high / mid, 1.0))
+    for case in built.planned:
+        today = case.stream.model if case.today is None else case.today.model
+        for model in {option.pool.model for option in built.options}:
+            name = f"ratio/output/{today}>{model}"
+            if name in names and name not in found:
+                ratio = built.prepared.market.ratios(today, model)[1]
+                mid = planned(ratio)
+                found[name] = risk.Driver(name, ratio.low / mid, max(ratio.high / mid, 1.0))
     for option in built.options:
         name = f"perf/{option.pool.id}"
         if name in names:
