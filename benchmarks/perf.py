@@ -25,7 +25,7 @@ import numpy as np
 from isocost.catalog import Catalog, CatalogAt
 from isocost.perf import candidates, closed_form, goodput
 from isocost.perf.predict import load_of, quantities
-from isocost.validate.perf import points_of, predict
+from isocost.validate.perf import points_of, predict, select
 from isocost.validate.stated import read_rows
 
 ISL, OSL, ROWS = 1500.0, 300.0, 200_000
@@ -95,6 +95,9 @@ def speed(at: CatalogAt) -> None:
 def asks(at: CatalogAt, data: Path, count: int) -> tuple[list[dict[str, Any]], np.ndarray]:
     """What the peer is asked, and of the same rows our and the measured first token and pace, ``(n, 4)``."""
     points, _, _ = points_of(at, read_rows(data / "perf" / "silicon.parquet"))
+    # The peer is asked for one replica that does both, without drafts.
+    plain = (points.told.prefill_replicas == 0) & (points.told.drafts_tok == 0)
+    points = select(points, np.flatnonzero(plain))
     said = predict(points)
     first = {
         points.labels["config_id"][i]: (said[i], points.measured[i])
@@ -125,9 +128,9 @@ def asks(at: CatalogAt, data: Path, count: int) -> tuple[list[dict[str, Any]], n
             mx = "w4a16_mxfp4" if gpu.startswith("h") else "w4a8_mxfp4_mxfp8"
             ask |= {"moe_ep_size": ep, "moe_tp_size": max(tp * dp // ep, 1)}
             ask |= {"moe_quant_mode": {**FORMATS, "mxfp4": mx}.get(precision.experts)}
-            ask |= {"gemm_quant_mode": FORMATS.get(precision.dense)}
+            ask |= {"gemm_quant_mode": FORMATS.get(precision.dense.removesuffix("-tensor"))}
         else:
-            ask |= {"gemm_quant_mode": {**FORMATS, "fp8": "fp8"}.get(precision.dense)}
+            ask |= {"gemm_quant_mode": {**FORMATS, "fp8-tensor": "fp8"}.get(precision.dense)}
         found.append(ask)
         ours.append((*first[config][:1], float(said[i]), first[config][1], float(points.measured[i])))
     return found, np.array(ours)
