@@ -113,8 +113,9 @@ class Catalog:
                     rows += _rows(path, digest, layer)
         _known_attributes(rows, attributes)
         catalog = cls((), sources, attributes, digest.hexdigest()[:12], rows)
+        is_own = [folder != FACTS_DIR for folder in folders]
         for row in rows:
-            if folders[row.layer] != FACTS_DIR:
+            if is_own[row.layer]:
                 _fact(row, attributes)
         return catalog
 
