@@ -65,6 +65,11 @@ def litellm(rules: Sequence[Rule]) -> Exported:
         left.append(
             "the exact cache is shared by all models of the proxy: its key is LiteLLM's, not this policy's"
         )
+    bare = list(dict.fromkeys(m for one in unique if "/" not in (m := str(one["litellm_params"]["model"]))))
+    if bare:
+        left.append(
+            f"how LiteLLM names {', '.join(bare)}: write each model as provider/name, with its api_key"
+        )
     head = "# Written by isocost policy export. Not expressed here:\n" + "".join(
         f"#   {one}\n" for one in left
     )
