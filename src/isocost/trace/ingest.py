@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 CHUNK_ROWS = 1_000_000
 CHUNK_BLOCKS = 16_000_000
-TEXT_ROWS = 10_000
+TEXT_ROWS = 2_000
 MEMORY_LIMIT: Mapping[str, str] = {"parquet": "600MB"}
 """DuckDB spills to disk above this; above 1500MB where a row is text, which may be of many megabytes."""
 
@@ -104,6 +104,8 @@ def ingest(head: Head, scan: Scan, *, reader: str, title: str, lenient: bool = F
     con = duckdb.connect()
     con.execute("SET TimeZone = 'UTC'")
     con.execute(f"SET memory_limit = '{MEMORY_LIMIT.get(head.kind, '1500MB')}'")
+    if "prompt" in scan.columns:
+        con.execute("SET threads = 1")
     con.execute(f"SET temp_directory = {literal(spill)}")
     con.execute("SET preserve_insertion_order = true")
     con.execute("SET enable_progress_bar = false")
