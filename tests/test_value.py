@@ -169,3 +169,23 @@ def test_a_log_without_customers_is_refused(tmp_path: Path, capsys: pytest.Captu
     )
     assert main(["value", str(log)]) == 2
     assert "no customer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "no price plan and no own model"),
+        ("target_margin_frac = 0.7", "no price plan and no own model"),
+        ("other_usd_per_month = -5", "other_usd_per_month is -5"),
+        ("[own_model]\noutlay_usd = -1\nsaves_usd_per_month = 1", "outlay_usd is -1"),
+        ("[own_model]\noutlay_usd = 1\nsaves_usd_per_month = 1\nlife_months = 0", "life_months is 0"),
+        ("[[plans]]\nname = 'a'", "has no price"),
+        ("[[plans]]\nname = 'a'\nusd_per_mont = 5", "usd_per_mont"),
+        ("plans = [", "value.toml"),
+    ],
+)
+def test_a_value_file_that_says_nothing_or_nonsense_is_refused(tmp_path: Path, text: str, says: str) -> None:
+    file = tmp_path / "value.toml"
+    file.write_text(text)
+    with pytest.raises(BadInput, match=says):
+        read(file)

@@ -33,6 +33,12 @@ CHANGE = "prices of open weights by API, a team that exists already, longer prom
 MODELS = (("llama-3.1-8b", 1), ("llama-3.1-70b", 4))
 """Models and accelerators on which generations are compared."""
 LOADS = (1.0, 16.0, 64.0)
+RIVALS = (
+    (("api",), "against a closed API"),
+    (("hosted",), "against open weights by API"),
+    (("selfhost",), "against a larger open model on own replicas"),
+)
+"""What an own small model is held against."""
 
 
 def _chance(versus: Versus, where: int, words: str) -> Figure:
@@ -140,30 +146,34 @@ def d3(world: World, claim: Claim) -> Finding:
 
 
 def d4(world: World, claim: Claim) -> Finding:
-    """Tight limits at high volume: an own small model against everything else that keeps them."""
+    """Tight limits at high volume: an own small model against each other way that keeps them.
+
+    Its quality is taken as graded and good enough: nothing published can speak for a model yet to be made.
+    """
     costs = world.costs("realtime")
-    versus = costs.compare(("slm",), ("selfhost", *BOUGHT), proven=False)
-    row = next((row for row in costs.planned.options if row.option == "slm"), None)
-    quality = row.quality if row is not None else ""
-    frac = versus.cheaper_frac[-1]
-    figures = [*versus.shown()[2:], _chance(versus, -1, "the small model costs less")]
-    parts = [Part("its quality is taken as good enough", probable(frac))]
-    if costs.serves(("slm",)):
-        proven = costs.compare(("slm",), ("selfhost", *BOUGHT))
-        parts.append(Part("its quality is proven", probable(proven.cheaper_frac[-1])))
-    else:
-        parts.append(Part("only scores that prove its quality count", truth(False)))
+    parts: list[Part] = []
+    figures: list[Figure] = []
+    told: list[str] = []
+    for others, words in RIVALS:
+        try:
+            versus = costs.compare(("slm",), others, proven=False)
+        except UnknownFact:
+            parts.append(Part(f"{words}, which keeps no such limits", truth(True)))
+            continue
+        ruling = from_volume(versus.volumes, versus.cheaper_frac, versus.crossing)
+        parts.append(Part(f"{words}, once its quality is graded as good", ruling))
+        figures += [versus.one[-1], versus.other[-1]] if not figures else [versus.other[-1]]
+        at_most = f"at {count(versus.volumes[-1])}"
+        told.append(f"{percent(versus.cheaper_frac[-1])} likely {words} {at_most}")
     for name, words in (
         ("ttft_p95_s", "limit on the first token, p95"),
         ("tpot_p95_s", "limit on each further token, p95"),
     ):
         figures.append(world.fact(words, world.at.fact("claim/reference", name, "for=realtime"), "s"))
-    ruling = every(parts)
-    told = f"a small model is cheapest with {percent(frac)} chance at {count(versus.volumes[-1])}"
     return world.finding(
         claim,
-        ruling,
-        told + (f"; quality {quality}" if quality else ""),
+        every(parts),
+        f"cheaper: {', '.join(told)}; quality unproven until it is made and graded",
         figures,
         f"limits as stated; {BOUNDARY}",
         "graded answers of a small model on the task",
@@ -196,11 +206,7 @@ def d9(world: World, claim: Claim) -> Finding:
     """An own small model over its life against every other way, making it included."""
     parts: list[Part] = []
     figures: list[Figure] = []
-    for others, words in (
-        (("api",), "against a closed API"),
-        (("hosted",), "against open weights by API"),
-        (("selfhost",), "against a larger open model on own replicas"),
-    ):
+    for others, words in RIVALS:
         versus = world.versus(("slm",), others, proven=False)
         ruling = from_volume(versus.volumes, versus.cheaper_frac, versus.crossing)
         parts.append(Part(words, ruling))

@@ -48,6 +48,13 @@ class Own(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     saves_usd_per_month: float
     life_months: float = 24.0
 
+    def __post_init__(self) -> None:
+        """Refuse an outlay below 0 and a life of no time."""
+        if not 0.0 <= self.outlay_usd < float("inf"):
+            raise ValueError(f"outlay_usd is {self.outlay_usd}: give 0 or more")
+        if not 0.0 < self.life_months < float("inf"):
+            raise ValueError(f"life_months is {self.life_months}: give more than 0")
+
 
 class Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The file: price plans, what else serving costs a month, the margin wanted, an own model."""
@@ -64,6 +71,8 @@ class Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         names = [plan.name for plan in self.plans]
         if len(set(names)) != len(names):
             raise ValueError("two plans have one name")
+        if not 0.0 <= self.other_usd_per_month < float("inf"):
+            raise ValueError(f"other_usd_per_month is {self.other_usd_per_month}: give 0 or more")
 
 
 def read(file: Path) -> Value:
@@ -73,8 +82,15 @@ def read(file: Path) -> Value:
         BadInput: it is absent, is not TOML, or has a field that is unknown or wrong.
     """
     try:
-        return msgspec.toml.decode(file.read_bytes(), type=Value)
+        found = msgspec.toml.decode(file.read_bytes(), type=Value)
     except OSError as wrong:
         raise BadInput(f"cannot read it: {wrong.strerror}", where=str(file), fix="Check the path") from None
     except (msgspec.DecodeError, ValueError) as wrong:
         raise BadInput(str(wrong), where=str(file), fix="See docs/value.md for the fields") from None
+    if not found.plans and found.own_model is None:
+        raise BadInput(
+            "no price plan and no own model", where=str(file), fix="Add [[plans]] with a name and a price"
+        )
+    if found.target_margin_frac is not None and not found.plans:
+        raise BadInput("a margin to price for, and no plan", where=str(file), fix="Add [[plans]]")
+    return found
