@@ -20,7 +20,6 @@ from isocost.perf.memory import cache_capacity_tok
 from isocost.perf.named import like_name, scaled, size_of_name
 from isocost.perf.pools import Side, two_pools
 from isocost.perf.predict import QUANTITIES, groups_of, load_of, quantities, spread_of, within
-from isocost.perf.roofline import prefill_s
 from isocost.perf.steady import Options, kept_tok
 
 ROOT = Path(__file__).parents[1]
@@ -115,10 +114,11 @@ def test_pools_keep_little_s_law_and_their_limits(
     side = Side(SETUPS.gpu, SETUPS.setup, k, replicas * ones)
     loop = two_pools(SETUPS.arch, side, side, many * ones, isl, osl, told)
     rate, life = loop.output_tok_per_s / osl, loop.ttft_s + max(osl - 1, 1) * loop.tpot_s
-    # Everyone who is inside is somewhere; none decode faster than the cache holds or prompts come.
+    # Everyone who is inside is somewhere; none decode beyond the cache, nor come faster than peaks allow.
     assert (rate * life >= many * (1 - 1e-6)).all()
-    alone = prefill_s(SETUPS.arch, SETUPS.gpu, SETUPS.setup, k, isl) * k.prompt_alone_share
-    assert (rate * alone <= replicas * SETUPS.setup.dp * SETUPS.setup.pp * (1 + 1e-6)).all()
+    flop = 2.0 * (SETUPS.arch.params_active - SETUPS.arch.head_params) * isl
+    peak = np.maximum(SETUPS.setup.dense_flop_per_s, SETUPS.setup.expert_flop_per_s) * SETUPS.setup.gpus
+    assert (rate * flop <= replicas * peak).all()
     room = cache_capacity_tok(SETUPS.arch, SETUPS.gpu, SETUPS.setup, k, isl + 0.5 * osl)
     assert (
         loop.running * (isl + 0.5 * osl) <= replicas * np.maximum(room, isl + 0.5 * osl) * (1 + 1e-9)

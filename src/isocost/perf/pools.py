@@ -15,7 +15,7 @@ from isocost.perf.arch import Arch, Floats
 from isocost.perf.constants import Constants
 from isocost.perf.hardware import Gpu
 from isocost.perf.memory import cache_bytes_per_tok, cache_capacity_tok
-from isocost.perf.roofline import prefill_s
+from isocost.perf.roofline import prefill_attention_s, prefill_s
 from isocost.perf.setup import Setup
 from isocost.perf.steady import PLAIN, ClosedLoop, Options, drafted_step_s, eager_s
 
@@ -49,10 +49,16 @@ def two_pools(
     one, two = prefill, decode
     alone = prefill_s(arch, one.gpu, one.setup, one.k, filled) * one.k.prompt_alone_share
     ranks = one.replicas * one.setup.dp * one.setup.pp
-    most = FULLEST_FRAC * ranks / alone
+    # Prompts that wait together are filled together, as many as a step takes.
+    together = np.maximum(one.k.prompt_batch_tok / np.maximum(filled, 1.0), 1.0)
+    pairs = prefill_attention_s(arch, one.setup, one.k, together * filled, 0.0)
+    joint = prefill_s(arch, one.gpu, one.setup, one.k, together * filled) - pairs
+    each = joint / together + prefill_attention_s(arch, one.setup, one.k, filled, 0.0)
+    each = np.minimum(each * one.k.prompt_alone_share, alone)
+    most = FULLEST_FRAC * ranks / each
     sent = isl * cache_bytes_per_tok(arch, one.setup, isl) / one.gpu.link_bytes_per_s
     outside = one.k.first_token_s + eager_s(arch, one.k) + sent
-    burst = one.k.queue_share * np.maximum(wanted / ranks - 1.0, 0.0) * alone
+    burst = one.k.queue_share * np.maximum(wanted / ranks - 1.0, 0.0) * each
     room = np.maximum(cache_capacity_tok(arch, two.gpu, two.setup, two.k, mean) / mean, 1.0)
     seats = np.minimum(room, np.asarray(options.most_sequences, dtype=np.float64)) * two.replicas
     after = np.maximum(osl - 1.0, 1.0)
@@ -62,7 +68,7 @@ def two_pools(
         step = drafted_step_s(arch, two.gpu, two.setup, two.k, running / two.replicas, mean, options)
         rate = running / (after * step / given)
         used = np.minimum(rate / most, 1.0)
-        queue = alone / ranks * 0.5 * used / np.maximum(1.0 - used, 1e-9)
+        queue = each / ranks * 0.5 * used / np.maximum(1.0 - used, 1e-9)
         first = outside + alone + queue + burst + step
         return step, rate, np.where(rate < most, running + rate * first, np.inf)
 
