@@ -2,8 +2,8 @@
 it holds.
 
 Questions are split at random, many times: A to choose, B to certify, C, a fifth, to report. Every attempt
-of a cascade is paid. What C says is counted (``looks``), since each look at held-out answers is a chance to be
-fooled.
+of a cascade is paid. What C says is counted (``looks``), since each look at held-out answers is a chance to
+be fooled.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from isocost.policy.fit import (
     all_candidates,
     candidates,
     certify,
+    doubt_of,
     estimate,
     label_rows,
     on,
@@ -256,7 +257,7 @@ def _steady(found: Sequence[Candidate]) -> Candidate | None:
     for kind in kinds.values():
         kept: list[Candidate] = []
         for one in sorted(kind, key=lambda each: each.expected.saving_frac):
-            if one.expected.difference < 0.0:
+            if one.expected.difference < _margin(one):
                 break
             kept.append(one)
         if kept:
@@ -269,6 +270,13 @@ def _steady(found: Sequence[Candidate]) -> Candidate | None:
     return max(
         (one for one in kept if one.expected.saving_frac >= least), key=lambda one: one.expected.difference
     )
+
+
+def _margin(one: Candidate) -> float:
+    """What an estimated difference must exceed: nothing where answers are read, else the further doubt."""
+    further = doubt_of(one.name) - doubt_of("cascade")
+    seen = one.expected
+    return float(further * (max(seen.discordant_frac, 1e-4) / max(1, seen.questions)) ** 0.5)
 
 
 def _users(data: _Set, shares: tuple[int, int], users: int) -> dict[str, npt.NDArray[np.bool_]]:
