@@ -64,8 +64,7 @@ def render(result: PlanResult, path: PathResult | None = None) -> str:
     """The whole report as one HTML page that reaches for nothing outside itself.
 
     ``path`` adds what to run quarter by quarter. The same result gives the same bytes. Text from the result
-    is escaped; the page's own policy
-    forbids network access and any script but its own two, named by hash.
+    is escaped; the page's own policy forbids network access and any script but its own two, named by hash.
     """
     found = _built(result, path)
     drawn = {name: chart for name, chart in found.items() if isinstance(chart, Chart)}
@@ -113,6 +112,7 @@ def render(result: PlanResult, path: PathResult | None = None) -> str:
         worths_said=sure.worths_sentence(result),
         infeasible=result.verdict == "infeasible",
         words=words,
+        nil=sections.NIL,
         accent=palette.accent,
     )
 

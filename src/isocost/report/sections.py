@@ -11,6 +11,8 @@ import msgspec
 from isocost.plan.result import OptionLine, PlanResult
 from isocost.report import words
 
+NIL = ("0%", "0.0%")
+"""Gaps that are printed as none."""
 _HASH = re.compile(r"(?:sha256:)?[0-9a-f]{8,64}")
 
 PILLARS: Mapping[str, str] = {
@@ -122,7 +124,7 @@ def _how_sure(result: PlanResult) -> str:
 def _held_under(result: PlanResult, missed: int, unverified: int) -> str:
     said = [f"{n} {what}" for n, what in ((missed, "missed"), (unverified, "unverified")) if n]
     gap = words.percent(result.gap_frac)
-    said.append("cost certified the least" if gap == "0%" else f"cost certified within {gap} of the least")
+    said.append("cost certified the least" if gap in NIL else f"cost certified within {gap} of the least")
     return "; ".join(said)
 
 

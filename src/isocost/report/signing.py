@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from isocost.plan.path.result import PathResult
 from isocost.plan.result import PlanResult
+from isocost.report.words import sure
 from isocost.units import count, money, money_range, percent
 
 LINES_MOST = 6
@@ -16,7 +17,8 @@ def page(result: PlanResult, path: PathResult | None) -> str:
     parts = [
         f"# {result.title}: what to run",
         f"**{result.headline}**",
-        f"80 % band {money_range(result.plan_usd.low, result.plan_usd.high)} a month. {result.detail} "
+        f"80 % band {money_range(result.plan_usd.low, result.plan_usd.high)} a month"
+        f"{_cheaper(result)}. {result.detail} "
         f"Traffic: {count(trace.requests_per_month)} requests a month; prices of {result.priced_on}.",
         _lines(result),
         _held(result),
@@ -41,6 +43,13 @@ def page(result: PlanResult, path: PathResult | None) -> str:
     rests += f"; price basis {result.price_basis}"
     parts.append(f"_{rests}; trace {result.trace.digest}; isocost {result.version}._")
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _cheaper(result: PlanResult) -> str:
+    """In how many scenarios the plan costs less than today, where it saves at all."""
+    if result.sure is None or result.plan_usd.mid >= result.today_usd.mid:
+        return ""
+    return f"; cheaper than today in {sure(result.sure.plan_cheaper_frac)} of scenarios"
 
 
 def _lines(result: PlanResult) -> str:
