@@ -224,7 +224,7 @@ def test_graded_pairs_make_groups_that_speak_for_questions_nobody_graded() -> No
     assert sum(answer == topic for answer, topic in hits) >= 0.95 * len(hits)
 
 
-def test_the_time_of_a_look_does_not_grow_with_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_look_reads_only_so_much_of_a_large_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only so many places of rare parts are read, the rarest first."""
     monkeypatch.setattr("isocost.policy.semantic.MOST_READ", 50)
     index = Index({}, 1.0)

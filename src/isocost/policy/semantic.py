@@ -29,7 +29,7 @@ RAREST = 24
 """Rare parts of a question by which candidates are found."""
 CANDIDATES = 40
 MOST_READ = 4000
-"""Places of rare parts that are read for one question: the time does not grow with the cache."""
+"""Places of rare parts that are read for one question: the time grows little with the cache."""
 LETTERS = 4
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*", re.UNICODE)
 _NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
