@@ -6,6 +6,7 @@ cannot, what to type instead.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from decimal import Decimal
@@ -167,7 +168,7 @@ def tokens(text: str) -> int:
     (32000, 1500000, 4096)
     """
     value = _scaled(text, "a count of tokens", "Type a number like 1500, 32k or 1.5M")
-    if value < 0 or value != int(value):
+    if not 0 <= value < math.inf or value != int(value):
         raise BadInput(f"{text!r} is not a count of tokens", fix="Type a number like 1500, 32k or 1.5M")
     return int(value)
 

@@ -27,6 +27,7 @@ from isocost.books.contract import Contract, Piece
 from isocost.books.rounding import largest_remainder
 from isocost.books.statement import Line, Statement
 from isocost.errors import BadInput
+from isocost.toml import read_toml
 
 UNALLOCATED = "unallocated"
 By = Literal["proportional", "even", "fixed"]
@@ -131,12 +132,8 @@ def read_mapping(path: Path) -> CentreMap:
     Raises:
         BadInput: it cannot be read, a rule names no centre or the reserved one, or a cost cannot be split.
     """
-    try:
-        found = msgspec.toml.decode(path.read_bytes(), type=CentreMap, strict=False)
-    except (OSError, msgspec.MsgspecError) as wrong:
-        raise BadInput(
-            str(wrong), where=str(path), fix="Write [[rule]] with centre = 'research' and tenant = 'a'"
-        ) from None
+    fix = "Write [[rule]] with centre = 'research' and tenant = 'a'"
+    found = read_toml(path, CentreMap, fix, strict=False)
     centres = {rule.centre for rule in found.rule}
     for number, rule in enumerate(found.rule, start=1):
         if rule.centre in ("", UNALLOCATED):

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from isocost.books.contract import Contract
 from isocost.books.statement import Statement, month_of
 from isocost.errors import BadInput
+from isocost.toml import read_toml
 
 Floats = npt.NDArray[np.float64]
 
@@ -115,12 +116,8 @@ def read_budgets(path: Path) -> tuple[Budget, ...]:
     Raises:
         BadInput: it cannot be read, holds no budget, or one is not above zero.
     """
-    try:
-        found = msgspec.toml.decode(path.read_bytes(), type=Budgets, strict=False).budget
-    except (OSError, msgspec.MsgspecError) as wrong:
-        raise BadInput(
-            str(wrong), where=str(path), fix="Write [[budget]] with usd_per_month = 1000 and tenant = 'a'"
-        ) from None
+    fix = "Write [[budget]] with usd_per_month = 1000 and tenant = 'a'"
+    found = read_toml(path, Budgets, fix, strict=False).budget
     for one in found:
         if not one.usd_per_month > 0:
             raise BadInput(f"{one.usd_per_month} USD a month for {one.name}", where=str(path))

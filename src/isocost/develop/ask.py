@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from isocost.errors import BadInput
+from isocost.toml import read_toml
 
 WAYS = ("scratch", "full", "lora", "distil", "hosted", "buy")
 
@@ -78,13 +79,7 @@ def read_ask(path: Path) -> Ask:
     Raises:
         BadInput: the file is absent, is no TOML, or holds a field or a value that cannot be used.
     """
-    if not path.is_file():
-        raise BadInput("no such file", where=str(path), fix="See examples/slm.toml")
-    try:
-        ask = msgspec.toml.decode(path.read_bytes(), type=Ask)
-    except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
-        raise BadInput(str(wrong), where=str(path), fix="docs/develop.md lists the fields") from None
-    return checked(ask, str(path))
+    return checked(read_toml(path, Ask, "docs/develop.md lists the fields"), str(path))
 
 
 def checked(ask: Ask, where: str = "") -> Ask:

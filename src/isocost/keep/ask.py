@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from isocost.develop import Tune
-from isocost.errors import BadInput
+from isocost.toml import read_toml
 
 Option = Literal["api", "hosted", "selfhost", "slm"]
 Risk = Literal["minimal", "limited", "high", "product"]
@@ -170,9 +170,4 @@ def read(file: Path) -> Ask:
     Raises:
         BadInput: it is absent, is not TOML, or has a field that is unknown or wrong.
     """
-    try:
-        return msgspec.toml.decode(file.read_bytes(), type=Ask)
-    except OSError as wrong:
-        raise BadInput(f"cannot read it: {wrong.strerror}", where=str(file), fix="Check the path") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as wrong:
-        raise BadInput(str(wrong), where=str(file), fix="See docs/keep.md for the fields") from None
+    return read_toml(file, Ask, "See docs/keep.md for the fields")

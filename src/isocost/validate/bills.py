@@ -7,6 +7,7 @@ answer is that there is no price, or only a lower bound, where ours says just th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -30,7 +31,7 @@ where some of the usage has no price, or ``unpriced`` where none of it has one."
 
 UNPRICED = "unpriced"
 
-_WANTED = {
+_WANTED: Mapping[str, str] = {
     "at": "not a moment; write 2026-11-10T15:00:00Z",
     "expected_usd": "neither an amount, >= and an amount, nor 'unpriced'",
 }

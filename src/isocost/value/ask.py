@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from isocost.errors import BadInput
+from isocost.toml import read_toml
 
 
 class PricePlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -81,12 +82,7 @@ def read(file: Path) -> Value:
     Raises:
         BadInput: it is absent, is not TOML, or has a field that is unknown or wrong.
     """
-    try:
-        found = msgspec.toml.decode(file.read_bytes(), type=Value)
-    except OSError as wrong:
-        raise BadInput(f"cannot read it: {wrong.strerror}", where=str(file), fix="Check the path") from None
-    except (msgspec.DecodeError, ValueError) as wrong:
-        raise BadInput(str(wrong), where=str(file), fix="See docs/value.md for the fields") from None
+    found = read_toml(file, Value, "See docs/value.md for the fields")
     if not found.plans and found.own_model is None:
         raise BadInput(
             "no price plan and no own model", where=str(file), fix="Add [[plans]] with a name and a price"
