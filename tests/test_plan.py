@@ -141,7 +141,7 @@ def test_held_gpus_cost_no_more_cash(catalog: Catalog) -> None:
     trace = from_numbers(6_000_000, 700, 120, spread=Spread(0.5, 0.5), days=7)
     limits = Limits(default=Slo(place="own", quality_margin_points=40))
     bare = make_plan(asked(trace, catalog, limits, now="openai/gpt-4o-mini")).result
-    gpu = bare.lines[0].id.split("x", 1)[1]
+    gpu = bare.lines[0].id.rpartition("@")[2].partition("x")[2].removesuffix("-ep")
     held = HeldGpus(gpu, 64, 3.0, date(2027, 6, 30))
     mine = make_plan(asked(trace, catalog, limits, Have((held,)), now="openai/gpt-4o-mini")).result
     assert mine.plan_usd.mid < bare.plan_usd.mid
