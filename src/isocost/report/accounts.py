@@ -108,13 +108,12 @@ def _frac(value: float) -> str:
 
 
 def _energy(result: PlanResult) -> str:
-    """Energy and carbon of the plan and of the best own replicas, with the boundary."""
+    """Energy and carbon of today and of the plan, else of the best own replicas, with the boundary."""
+    wanted = ("today", "mix") if result.verdict != "stay" else ("mix", "selfhost")
     shown = []
     boundaries: list[str] = []
     for one, energy in zip(result.options, result.energies, strict=False):
-        if energy is None or one.option not in ("today", "selfhost", "slm", "mix"):
-            continue
-        if one.option == "today" and result.verdict == "stay":
+        if energy is None or one.option not in wanted:
             continue
         kg = energy.kg_co2e_per_month
         shown.append(
