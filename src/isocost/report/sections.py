@@ -89,7 +89,8 @@ def figures(result: PlanResult) -> list[Figure]:
             Figure("Saving, a month", words.DASH, "there is no plan to compare with", "mix"),
             Figure("Limits held", f"{held} of {set_}", f"{missed} missed", "mix"),
         ]
-    saving = today.mid - plan.mid
+    # Sums of floats differ in their last digits: under a cent is none.
+    saving = round(today.mid - plan.mid, 2) + 0.0
     share = f", {words.percent(abs(saving) / today.mid)} of today" if today.mid > 0 else ""
     return [
         first,
