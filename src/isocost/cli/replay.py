@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,15 +48,21 @@ def replay(
     """Run a plan over a log in simulated time: what it costs there, and whether the limits hold."""
     from isocost.plan.written.file import read
     from isocost.plan.written.review import review
+    from isocost.plan.written.scores import named_weights
     from isocost.trace import example
 
     made = read(plan_)
     if outcomes is not None and not made.policies:
         raise BadInput("no [[policy]] to judge answers for", where=str(plan_), fix="Leave out --outcomes")
     catalog = load(facts)
+    weights = named_weights(made.policies, plan_.parent)
     trace = example(EXAMPLE_NOW) if log is None else opened(log, map_, workload_by, format_)
+    if weights and log is not None:
+        # A second look, since block ids of some logs mean another thing where words are asked for.
+        words = opened(log, map_, workload_by, format_, prompts=True)
+        trace = replace(trace, texts=words.texts)
     with working("replaying"):
-        found = review(trace, made, catalog, outcomes)
+        found = review(trace, made, catalog, outcomes, weights)
     if json:
         return show_json(found)
     if found.policy is None:

@@ -39,6 +39,8 @@ class World:
     deployments: Mapping[str, Deployment]
     pools: Mapping[str, PoolSchedule]
     answers: Answers | None
+    score: Floats | None = None
+    """What fitted routers say of each of the table's requests, NaN where nothing is known."""
 
     @property
     def at(self) -> CatalogAt:

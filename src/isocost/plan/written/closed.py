@@ -56,7 +56,8 @@ class Loop(NamedTuple):
     ``rows`` (n,) of the log; ``traffic`` (n,) index into ``traffics``; ``cost_fusd`` (n, D) of an attempt,
     ``priced`` whether that is all of it; ``ttft_s``, ``e2e_s`` (n,) from arrival, NaN not known or not
     answered; ``gate`` (n,) which entry was taken (0 open, 1 soft, 2 hard); ``served`` (n,) code into
-    ``names`` of whose answer is taken.
+    ``names`` of whose answer is taken; ``judged``: how answers are judged, which nothing says, was played at
+    its least or most; ``unscored``: requests of routers whose score is not known.
     """
 
     traffics: tuple[Traffic, ...]
@@ -71,9 +72,15 @@ class Loop(NamedTuple):
     ttft_s: Floats
     e2e_s: Floats
     output_tok: Rows
-    drawn: bool
+    judged: bool
+    unscored: int
     refused: dict[str, Stopped]
     downgraded: Stopped
+
+    @property
+    def drawn(self) -> bool:
+        """Whether anything was played at its least or most."""
+        return self.judged or self.unscored > 0
 
 
 def traffics(world: World, plan: PlanFile, *, with_policies: bool) -> list[Traffic]:
@@ -245,7 +252,7 @@ def _loop(world: World, parts: tuple[Traffic, ...], end: End) -> Loop:
     )  # fmt: skip
     table = _ended(merged, [one.rule for one in parts], filled, end)
     last = np.full(len(rows), NO_SESSION, np.int64)
-    entry, opened, is_routed = _entry(world, parts, merged, place, last, end)
+    entry, opened, unscored = _entry(world, parts, merged, place, last, end)
     found = serve_closed(arrival, table, entry, deployments, happened)
     if any(one.rule.sticky is not None for one in parts):
         # Where a session was served first, its later requests stay.
@@ -255,11 +262,10 @@ def _loop(world: World, parts: tuple[Traffic, ...], end: End) -> Loop:
     gate = _gates(found, entry)
     served = _taken(world, parts, traffic, found, names)
     refused = stopped(found, table, opened, happened)
-    drawn = is_routed or _was_drawn(found, filled)
     return Loop(
         parts, names, rows, traffic, found, served, gate, filled.cost_fusd, filled.priced,
         *_times_of(found, filled), filled.output_tok[np.arange(len(rows)), np.maximum(served, 0)],
-        drawn, refused,
+        _was_drawn(found, filled), unscored, refused,
         _downgraded(found, table, opened, gate, filled),
     )  # fmt: skip
 
@@ -308,19 +314,21 @@ def _entry(
     place: Sequence[Rows],
     last: Rows,
     end: End,
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], bool]:
-    """States in which requests start, (n, 3); would start without a guard, (n,); is a score not known."""
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], int]:
+    """States in which requests start, (n, 3); would start without a guard, (n,); scores not known."""
     out = np.zeros((len(last), 3), np.int32)
     opened = np.zeros(len(last), np.int32)
-    is_routed = False
+    unscored = 0
     for t, (one, where) in enumerate(zip(parts, place, strict=True)):
         rule, table, k = one.rule, merged.tables[t], len(one.rows)
         score = np.full(k, np.nan)
         if isinstance(rule.choose, Router):
-            is_routed = True
+            score = score if world.score is None else world.score[one.rows]
+            unknown = np.isnan(score)
+            unscored += int(unknown.sum())
             cheap = _dearer_first(world, rule.choose) == (end == "most")
-            score[:] = -np.inf if cheap else np.inf
-        tasks, task = _tasks(world, one)
+            score = np.where(unknown, -np.inf if cheap else np.inf, score)
+        tasks, task = tasks_of(world, one)
         columns = Columns(
             one.sequence, hour_of_week(world.table.arrival_ns[one.rows]), task, score,
             world.table.input_tok[one.rows].astype(np.int64),
@@ -337,7 +345,7 @@ def _entry(
             for column, spent in ((1, guard.soft_frac * guard.usd), (2, guard.usd)):
                 bars = columns._replace(spent_usd=np.full(k, spent))
                 out[where, column] = entries(rule, table, bars, tasks) + merged.offset[t]
-    return out, opened, is_routed
+    return out, opened, unscored
 
 
 def _dearer_first(world: World, choice: Router) -> bool:
@@ -353,7 +361,7 @@ def _dearer_first(world: World, choice: Router) -> bool:
     return usd[0] > usd[1]
 
 
-def _tasks(world: World, one: Traffic) -> tuple[tuple[str, ...], Rows]:
+def tasks_of(world: World, one: Traffic) -> tuple[tuple[str, ...], Rows]:
     """Tasks by name and each request's: that of its question, else its workload."""
     if world.answers is not None and world.answers.tasks:
         code = np.empty(len(one.rows), np.int64)
@@ -511,7 +519,7 @@ def _taken(
         if not isinstance(choice, Cascade) or choice.checked or not choice.accept:
             continue
         mine = np.flatnonzero((traffic == t) & (served >= 0))
-        tasks, task = _tasks(world, one)
+        tasks, task = tasks_of(world, one)
         of_task = np.full(len(traffic), -1, np.int64)
         of_task[np.flatnonzero(traffic == t)] = task
         both = np.concatenate(

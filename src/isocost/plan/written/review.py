@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from isocost.plan.result import Limit, LimitStatus
 from isocost.plan.written.file import PlanFile
 from isocost.plan.written.rerun import Rerun, rerun
 from isocost.plan.written.told import Policed, police
+from isocost.policy.router import Weights
 from isocost.trace.schema import Trace
 
 SECONDS_PER_H = 3600.0
@@ -66,14 +68,20 @@ class Review(msgspec.Struct, frozen=True):
     """What the plan's policies did, where it has any; the fields above are then of the dearest way."""
 
 
-def review(trace: Trace, plan: PlanFile, catalog: Catalog, outcomes: Path | None = None) -> Review:
-    """Replay a log under a plan and set it against its limits.
+def review(
+    trace: Trace,
+    plan: PlanFile,
+    catalog: Catalog,
+    outcomes: Path | None = None,
+    weights: Mapping[str, Weights] = {},
+) -> Review:
+    """Replay a log under a plan and set it against its limits; the last two as :func:`police` reads them.
 
     Raises:
         BadLimits: a stream of the log that no route of the plan covers.
     """
     if plan.policies:
-        return _policed(trace, plan, catalog, outcomes)
+        return _policed(plan, catalog, trace.title, police(trace, plan, catalog, outcomes, weights))
     found = rerun(trace, plan, catalog)
     at = catalog.at(date.fromisoformat(plan.basis.priced_on))
     hours = at.number("finance/any", "hours_per_month")
@@ -94,13 +102,13 @@ def review(trace: Trace, plan: PlanFile, catalog: Catalog, outcomes: Path | None
     )
 
 
-def _policed(trace: Trace, plan: PlanFile, catalog: Catalog, outcomes: Path | None) -> Review:
-    policy, found = police(trace, plan, catalog, outcomes)
+def _policed(plan: PlanFile, catalog: Catalog, title: str, played: tuple[Policed, Rerun]) -> Review:
+    policy, found = played
     at = catalog.at(date.fromisoformat(plan.basis.priced_on))
     most = policy.most
     total = max(1, sum(row.requests for row in most.answered))
     return Review(
-        title=trace.title,
+        title=title,
         requests=most.requests,
         span_s=found.span_s,
         priced_on=plan.basis.priced_on,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -20,11 +20,13 @@ from isocost.ledger import Ledger
 from isocost.plan.asked.streams import streams_of, week_of
 from isocost.plan.market.offers import planned
 from isocost.plan.written.answers import Answers
-from isocost.plan.written.attempts import Rows, World
-from isocost.plan.written.closed import End, Loop, fewest, play, traffics, with_todays
+from isocost.plan.written.attempts import Rows, Traffic, World
+from isocost.plan.written.closed import End, Loop, fewest, play, tasks_of, traffics, with_todays
 from isocost.plan.written.file import PlanFile
 from isocost.plan.written.rerun import Rerun, today_of
+from isocost.plan.written.scores import Asked, scores
 from isocost.policy.outcomes import read_outcomes
+from isocost.policy.router import Weights
 from isocost.policy.rules import Cascade, Router, Rule
 from isocost.replay.run import Replayed, rent
 from isocost.trace.schema import Trace
@@ -113,9 +115,16 @@ class Policed(msgspec.Struct, frozen=True):
 
 
 def police(
-    trace: Trace, plan: PlanFile, catalog: Catalog, outcomes: Path | None = None
+    trace: Trace,
+    plan: PlanFile,
+    catalog: Catalog,
+    outcomes: Path | None = None,
+    weights: Mapping[str, Weights] = {},
 ) -> tuple[Policed, Rerun]:
     """Play a log under a plan's policies; the second is the dearest way, for its limits.
+
+    ``weights``: the scores that routers name (:func:`isocost.plan.written.scores.named_weights`), read where
+    the log, or ``outcomes``, has the words of prompts.
 
     Raises:
         BadLimits: a stream that nothing covers, or rules that cannot be played.
@@ -135,6 +144,7 @@ def police(
     pools = {schedule.deployment: schedule for schedule in plan.fleet.pools}
     world = World(catalog, on, trace, table, streams, deployments, pools, answers)
     parts = traffics(world, plan, with_policies=True)
+    world = _scored(world, parts, weights)
     hours = world.at.number("finance/any", "hours_per_month")
     month = hours * 3600.0 / week.span_s
     loops = {end: play(world, parts, end) for end in _ENDS[:1]}
@@ -151,12 +161,47 @@ def police(
     waits = [way.waiting for way in (*ways, plain) if way is not None and way.waiting is not None]
     if any(one.ttft_known_frac < one.e2e_known_frac for one in waits):
         notes.append("The log has no first token of some answers (not streamed): TTFT is of the others")
-    notes += _notes(world, [one.rule for one in parts], is_known)
+    judged = any(loop.judged for loops_ in loops.values() for loop in loops_)
+    notes += _unscored(parts, loops["least"]) + _notes(world, [one.rule for one in parts], judged)
     found = Policed(is_known, min(ways, key=lambda way: way.usd), ways[dearest], plain, notes)
     return found, _rerun(world, list(loops.values())[dearest], week.span_s)
 
 
 _ENDS: tuple[End, ...] = ("least", "most")
+
+
+def _scored(world: World, parts: Sequence[Traffic], weights: Mapping[str, Weights]) -> World:
+    """The world with the scores of its routers' requests."""
+    asked = []
+    for one in (part for part in parts if isinstance(part.rule.choose, Router)):
+        names, code = tasks_of(world, one)
+        query = [""] * len(one.rows)
+        if world.answers is not None:
+            for s in np.unique(one.stream):
+                mine = np.flatnonzero(one.stream == s)
+                which = world.answers.question(world.streams[int(s)], one.rows[mine])
+                for i, q in zip(mine.tolist(), which.tolist(), strict=True):
+                    query[i] = world.answers.outcomes.query[q]
+        asked.append(Asked(one.rule, one.rows, [names[k] for k in code.tolist()], query))
+    if not asked:
+        return world
+    return replace(world, score=scores(world.trace, asked, weights, len(world.table)))
+
+
+def _unscored(parts: Sequence[Traffic], loops: Sequence[Loop]) -> list[str]:
+    """Which routers' scores are not known, and why."""
+    routed = [one for one in parts if isinstance(one.rule.choose, Router)]
+    requests, unknown = sum(len(one.rows) for one in routed), sum(loop.unscored for loop in loops)
+    if not routed:
+        return []
+    if not unknown:
+        return [f"Routers' scores are those of the words of {requests:,} requests"]
+    unnamed = [one for one in routed if not getattr(one.rule.choose, "weights", "")]
+    why = "the policy names no weights" if len(unnamed) == len(routed) else "their words are not in the log"
+    return [
+        f"Scores of {unknown:,} of {requests:,} routed requests are not known ({why}): all to one model and "
+        "all to the other are played"
+    ]
 
 
 def _played(world: World, plan: PlanFile, loops: Sequence[Loop], month: float) -> Played:
@@ -332,13 +377,13 @@ def _expected(world: World, loops: Sequence[Loop]) -> Quality | None:
     return Quality("catalog", difference / total, low / total, high / total, 1.0) if total else None
 
 
-def _notes(world: World, rules: Sequence[Rule], is_known: bool) -> list[str]:
+def _notes(world: World, rules: Sequence[Rule], drawn: bool) -> list[str]:
     """What the figures rest on, in sentences."""
     notes = []
     names = list(dict.fromkeys(name for rule in rules for name in rule.deployments()))
-    if not is_known:
+    if drawn:
         notes.append(
-            "Nothing says which answers agree, pass a checker or score high: both ends are played. Grade a "
+            "Nothing says which answers agree or pass a checker: both ends are played. Grade a "
             "sample (isocost measure) and give it with --outcomes"
         )
     if world.answers is not None and (absent := [x for x in names if _lacks(world, x)]):
