@@ -119,6 +119,18 @@ class CacheRule(NamedTuple):
 
 def cache_rule(catalog_at: CatalogAt, api: Api) -> CacheRule | None:
     """The prompt cache of an offering; ``None`` where it has none or its life is not known."""
+    known = catalog_at.once(_known_rules)
+    if (api.subject, api.tier) not in known:
+        known[api.subject, api.tier] = _cache_rule(catalog_at, api)
+    return known[api.subject, api.tier]
+
+
+def _known_rules(_: CatalogAt) -> dict[tuple[str, str], CacheRule | None]:
+    """What has been asked of :func:`cache_rule` on a date, by subject and tier; filled by it."""
+    return {}
+
+
+def _cache_rule(catalog_at: CatalogAt, api: Api) -> CacheRule | None:
     life = catalog_at.find(f"provider/{api.provider}", "cache_ttl_s")
     prices = unit_prices(catalog_at, api, 0)
     if life is None or prices is None or not prices.caches:
@@ -169,6 +181,14 @@ def work_s(pool: Pool, input_tok: Amount, cached_tok: Amount, output_tok: Amount
 
 def apis(catalog_at: CatalogAt) -> Iterator[Api]:
     """Every offering with a known model and price in force, then its batch tier where it has one."""
+    return iter(catalog_at.once(_apis))
+
+
+def _apis(catalog_at: CatalogAt) -> tuple[Api, ...]:
+    return tuple(_each_api(catalog_at))
+
+
+def _each_api(catalog_at: CatalogAt) -> Iterator[Api]:
     gone = withdrawn(catalog_at)
     for subject in catalog_at.catalog.subjects("api/"):
         offering = offering_of(catalog_at, subject)
@@ -197,6 +217,19 @@ def unit_prices(catalog_at: CatalogAt, api: Api, context_tok: int) -> UnitPrices
 
     Where the offering has no price for cached tokens it has no cache: they cost as input does.
     """
+    known = catalog_at.once(_known_prices)
+    asked = (api.subject, api.tier, context_tok)
+    if asked not in known:
+        known[asked] = _unit_prices(catalog_at, api, context_tok)
+    return known[asked]
+
+
+def _known_prices(_: CatalogAt) -> dict[tuple[str, str, int], UnitPrices | None]:
+    """What has been asked of :func:`unit_prices` on a date; filled by it."""
+    return {}
+
+
+def _unit_prices(catalog_at: CatalogAt, api: Api, context_tok: int) -> UnitPrices | None:
     table: Rates = rates(catalog_at, offering_of(catalog_at, api.subject), api.tier, context_tok=context_tok)
     if not {"input", "output"} <= table.meters.keys():
         return None
@@ -279,12 +312,31 @@ def rent(catalog_at: CatalogAt, gpu: str, term: str, gpus: int) -> Rent | None:
     Each provider counts with its cheapest quote that can be rented in that number; quotes older than
     ``planning/rental.quote_life_days`` count only where there is no newer one.
     """
-    by_provider: dict[str, Fact] = {}
+    known = catalog_at.once(_known_rents)
+    if (gpu, term, gpus) not in known:
+        known[gpu, term, gpus] = _rent(catalog_at, gpu, term, gpus)
+    return known[gpu, term, gpus]
+
+
+def _known_rents(_: CatalogAt) -> dict[tuple[str, str, int], Rent | None]:
+    """What has been asked of :func:`rent` on a date; filled by it."""
+    return {}
+
+
+def _quotes(catalog_at: CatalogAt) -> dict[tuple[str, str | None], list[tuple[str, dict[str, str], Fact]]]:
+    """Providers' quotes in force by accelerator and term: provider, conditions, fact."""
+    found: dict[tuple[str, str | None], list[tuple[str, dict[str, str], Fact]]] = {}
     for fact in catalog_at.each("rental/", "usd_per_gpu_h"):
-        _, provider, subject_gpu = fact.subject.split("/", 2)
+        _, provider, gpu = fact.subject.split("/", 2)
         when = parse_when(fact.when)
-        if subject_gpu != gpu or when.get("term") != term or provider == "market":
-            continue
+        if provider != "market":
+            found.setdefault((gpu, when.get("term")), []).append((provider, when, fact))
+    return found
+
+
+def _rent(catalog_at: CatalogAt, gpu: str, term: str, gpus: int) -> Rent | None:
+    by_provider: dict[str, Fact] = {}
+    for provider, when, fact in catalog_at.once(_quotes).get((gpu, term), ()):
         least = catalog_at.find(fact.subject, "min_gpus")
         if least is not None and float(least.value) > gpus:
             continue

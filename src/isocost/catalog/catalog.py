@@ -23,6 +23,9 @@ COLUMNS = (
 _REQUIRED = ("subject", "attribute", "value", "source", "checked", "kind")
 _KINDS = frozenset(get_args(Kind))
 
+DATES_KEPT = 8
+"""Dates of which a catalog keeps what it has answered: a plan asks again and again of a few."""
+
 T = TypeVar("T")
 
 
@@ -71,6 +74,8 @@ class Catalog:
         self._rows: dict[tuple[str, str, str], list[Row]] = {}
         self._held: dict[tuple[str, str, str], tuple[tuple[int, Fact], ...]] = {}
         self._once: dict[object, object] = {}
+        self._keys: dict[str, tuple[Key, ...]] = {}
+        self._at: dict[tuple[date, bool], CatalogAt] = {}
         index = self._rows
         for row in self.rows:
             fields = row[0]
@@ -130,7 +135,11 @@ class Catalog:
 
     def at(self, on: date, *, expected: bool = False) -> CatalogAt:
         """The facts in force on a date; ``expected`` ones only when asked for."""
-        return CatalogAt(self, on, expected)
+        known = self._at.pop((on, expected), None) or CatalogAt(self, on, expected)
+        self._at[on, expected] = known
+        if len(self._at) > DATES_KEPT:
+            del self._at[next(iter(self._at))]
+        return known
 
     def history(self, subject: str, attribute: str, when: str = "") -> tuple[Fact, ...]:
         """Every dated value of one attribute, oldest first."""
@@ -162,7 +171,10 @@ class Catalog:
 
     def keys(self, subject: str) -> tuple[Key, ...]:
         """What the catalog holds of a subject, without the dates."""
-        return tuple(Key(*key) for key in self._by_subject.get(subject, ()))
+        found = self._keys.get(subject)
+        if found is None:
+            found = self._keys[subject] = tuple(Key(*key) for key in self._by_subject.get(subject, ()))
+        return found
 
     def once(self, build: Callable[[Catalog], T]) -> T:
         """What ``build`` makes of this catalog, built the first time it is asked for."""
@@ -194,11 +206,25 @@ class CatalogAt:
 
     def __init__(self, catalog: Catalog, on: date, expected: bool = False) -> None:
         self.catalog, self.on, self.expected = catalog, on, expected
+        self._found: dict[tuple[str, str, str], Fact | None] = {}
+        self._once: dict[object, object] = {}
+
+    def once(self, build: Callable[[CatalogAt], T]) -> T:
+        """What ``build`` makes of the facts of this date, built the first time it is asked for."""
+        if build not in self._once:
+            self._once[build] = build(self)
+        return cast(T, self._once[build])
 
     def find(self, subject: str, attribute: str, when: str = "") -> Fact | None:
         """The fact in force, or ``None`` where the catalog does not hold one."""
+        key = (subject, attribute, when)
+        if key not in self._found:
+            self._found[key] = self._in_force(key)
+        return self._found[key]
+
+    def _in_force(self, key: tuple[str, str, str]) -> Fact | None:
         best: tuple[int, date, Fact] | None = None
-        for layer, fact in self.catalog.held((subject, attribute, when)):
+        for layer, fact in self.catalog.held(key):
             if not fact.holds(self.on) or (fact.kind == "expected" and not self.expected):
                 continue
             since = fact.valid_from or date.min

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from isocost.catalog.catalog import Catalog, CatalogAt
+from isocost.catalog.catalog import Catalog, CatalogAt, Key
 from isocost.catalog.fact import Fact
 from isocost.catalog.names import Offering
 from isocost.errors import BadFact
@@ -144,11 +144,33 @@ def rates(
         BadFact: a ``when`` of the offering's rows that cannot be read.
     """
     book = catalog_at.catalog.once(_Books).of(offering.subject)
+    band = max((edge for edge in book.bands if edge <= (context_tok or 0)), default=0)
+    known = catalog_at.once(_known_rates)
+    asked = (offering, tier, region, band, minute if book.windows else None)
+    if asked not in known:
+        known[asked] = _rates(catalog_at, *asked)
+    return known[asked]
+
+
+def _known_rates(_: CatalogAt) -> dict[tuple[Offering, str, str, int, int | None], Rates]:
+    """Rates by offering, tier, region, band and minute, filled by :func:`rates`: many ask for the same."""
+    return {}
+
+
+def _rates(
+    catalog_at: CatalogAt,
+    offering: Offering,
+    tier: str,
+    region: str,
+    context_tok: int,
+    minute: int | None,
+) -> Rates:
+    book = catalog_at.catalog.once(_Books).of(offering.subject)
     tier = (offering.tier or "standard") if tier in STANDARD else tier
     region = place(region) or place(offering.region)
     if book.windows and _holiday(catalog_at, offering.provider):
         minute = None
-    asked = Asked(tier, region, context_tok or 0, minute)
+    asked = Asked(tier, region, context_tok, minute)
     here = any(key[2] == region for key in book.rows) and bool(region)
     found: dict[str, Rate] = {}
     for meter in METERS:
@@ -213,6 +235,24 @@ def edges(catalog: Catalog, offering: Offering) -> tuple[frozenset[date], tuple[
     Between two neighbouring days, within a band and within the same windows every request of one tier and
     region has the same rates: a columnar bill asks :func:`rates` once for each such cell.
     """
+    return catalog.once(_Edges).of(offering)
+
+
+class _Edges:
+    """Where prices of a catalog change, found for each offering when it is first asked for."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._found: dict[Offering, tuple[frozenset[date], tuple[int, ...], tuple[Slot, ...]]] = {}
+
+    def of(self, offering: Offering) -> tuple[frozenset[date], tuple[int, ...], tuple[Slot, ...]]:
+        """Days, input lengths and daily windows of an offering."""
+        if offering not in self._found:
+            self._found[offering] = _edges(self._catalog, offering)
+        return self._found[offering]
+
+
+def _edges(catalog: Catalog, offering: Offering) -> tuple[frozenset[date], tuple[int, ...], tuple[Slot, ...]]:
     book = catalog.once(_Books).of(offering.subject)
     days = set()
     subjects = [offering.subject, f"provider/{offering.provider}"]
@@ -292,16 +332,10 @@ def _nearest(
 ) -> Fact | None:
     """The fact in force whose ``when`` says most of what is asked, every part of it fitting."""
     best: tuple[int, Fact] | None = None
-    for key in catalog_at.catalog.keys(subject):
-        if key.attribute != attribute:
-            continue
-        when = parse_when(key.when)
-        if not all(
-            any(fnmatchcase(name, glob) for name in asked.get(part, ())) for part, glob in when.items()
-        ):
+    for key, parts, weight in catalog_at.catalog.once(_Rules).of(subject, attribute):
+        if not all(any(fnmatchcase(name, glob) for name in asked.get(part, ())) for part, glob in parts):
             continue
         fact = catalog_at.find(*key)
-        weight = sum(len(glob.replace("*", "")) + 1 for glob in when.values())
         if fact is not None and (best is None or weight > best[0]):
             best = (weight, fact)
     return best[1] if best else None
@@ -320,6 +354,25 @@ def _exact(fact: Fact) -> Decimal:
 def parse_when(when: str) -> dict[str, str]:
     """``band=>272000;tier=batch`` as a mapping."""
     return dict(part.partition("=")[::2] for part in when.split(";")) if when else {}
+
+
+class _Rules:
+    """Rules of a catalog by subject and attribute: key, parts of its ``when``, and how much these say."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._read: dict[tuple[str, str], tuple[tuple[Key, tuple[tuple[str, str], ...], int], ...]] = {}
+
+    def of(self, subject: str, attribute: str) -> tuple[tuple[Key, tuple[tuple[str, str], ...], int], ...]:
+        """The rules of one attribute of a subject, in the order of the files."""
+        if (subject, attribute) not in self._read:
+            keys = [key for key in self._catalog.keys(subject) if key.attribute == attribute]
+            parts = [tuple(parse_when(key.when).items()) for key in keys]
+            self._read[subject, attribute] = tuple(
+                (key, part, sum(len(glob.replace("*", "")) + 1 for _, glob in part))
+                for key, part in zip(keys, parts, strict=True)
+            )
+        return self._read[subject, attribute]
 
 
 class _Books:
