@@ -63,7 +63,9 @@ def fusd(usd: float | Fraction) -> int:
     >>> fusd(0.25)
     250000000000000
     """
-    return round(Fraction(usd) * FEMTO_PER_USD)
+    above, below = usd.as_integer_ratio()
+    whole, rest = divmod(above * FEMTO_PER_USD, below)
+    return whole + (2 * rest > below or (2 * rest == below and whole % 2 == 1))
 
 
 class Ledger:
