@@ -12,7 +12,7 @@ import hashlib
 import math
 import re
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -89,10 +89,12 @@ def with_families(drivers: Mapping[str, Driver], at: CatalogAt) -> dict[str, Dri
     return found
 
 
+@lru_cache(maxsize=256)
 def draws(driver: Driver, count: int = SCENARIOS) -> Floats:
     """Ratios of one driver, (count,): log-normal on each side of 1, its ends at 10 % and 90 %.
 
-    Stratified, one draw a stratum; the order depends on the names of the driver and its family alone.
+    Stratified, one draw a stratum; the order depends on the names of the driver and its family alone. The
+    array is kept for the next who asks, and so is read-only.
     """
     rng = _stream(driver.name)
     order = rng.permutation(count)
@@ -105,7 +107,9 @@ def draws(driver: Driver, count: int = SCENARIOS) -> Floats:
         order = np.argsort(np.argsort(shared + own, kind="stable"), kind="stable")
     z = _normal_quantile((order + within) / count)
     slope = np.where(z < 0, -np.log(driver.low_ratio), np.log(driver.high_ratio)) / Z_CENTRAL
-    return np.asarray(np.exp(slope * z))
+    found = np.asarray(np.exp(slope * z))
+    found.flags.writeable = False
+    return found
 
 
 def drawn(drivers: Mapping[str, Driver], count: int = SCENARIOS) -> dict[str, Floats]:
