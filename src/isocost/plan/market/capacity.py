@@ -138,7 +138,10 @@ def _sample(
     pool: PoolOption, cases: Sequence[Case], table: Chunk
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """The busiest stretch of requests of these streams, in the pool's tokens."""
-    rows = np.unique(np.concatenate([case.rows for case in cases]))
+    asked = np.zeros(len(table), dtype=bool)  # marking is faster than np.unique by far on a long trace
+    for case in cases:
+        asked[case.rows] = True
+    rows = np.flatnonzero(asked)
     ratio_in, ratio_out = np.ones(len(table)), np.ones(len(table))
     for case in cases:
         fit = pool.fits[case.stream.id]
