@@ -134,11 +134,13 @@ def _counts_on(row: Served) -> str:
 def _show_policy(found: Review, policy: Policed, plan: Path) -> None:
     from isocost.report.terminal import limit_rows
 
-    least, most, plain = policy.least, policy.most, policy.without
+    least, most, plain, shown = policy.least, policy.most, policy.without, policy.shown
     at_least = "at least " if most.at_least else ""
     between = money(most.usd_per_month)
     if not policy.is_known:
         between = f"{money(least.usd_per_month)} to {between}"
+    if policy.likely is not None:
+        between = f"about {money(shown.usd_per_month)} ({between})"
     beside = "" if plain is None else f", {money(plain.usd_per_month)} without its policies"
     show(Text(f"{at_least}{between} a month{beside}", "bold"))
     days = found.span_s / 86_400
@@ -152,6 +154,8 @@ def _show_policy(found: Review, policy: Policed, plan: Path) -> None:
         "",
     )
     ways = [("with policies", most)] if policy.is_known else [("at least", least), ("at most", most)]
+    if policy.likely is not None:
+        ways = [("likely", policy.likely), ("low", least), ("high", most)]
     ways += [] if plain is None else [("without", plain)]
     table = grid(("  in this log", "l"), *((name, "r") for name, _ in ways))
     for label, cell in _ROWS:
@@ -162,17 +166,17 @@ def _show_policy(found: Review, policy: Policed, plan: Path) -> None:
         *(() if plain is None else (("$ without", "r"),)),
     )  # fmt: skip
     before = {} if plain is None else {row.deployment: row for row in plain.answered}
-    for row in most.answered:
+    for row in shown.answered:
         ttft = "-" if row.ttft_p95_s is None else f"{row.ttft_p95_s:.2f} s"
         cells = [f"{row.attempts:,}", f"{row.requests:,}", f"{row.usd:,.2f}", ttft]
         if plain is not None:
             cells.append(f"{before[row.deployment].usd:,.2f}" if row.deployment in before else "-")
         table.add_row(f"  {row.deployment}", *cells)
     for name, row in before.items():
-        if name not in {one.deployment for one in most.answered}:
+        if name not in {one.deployment for one in shown.answered}:
             table.add_row(f"  {name}", "0", "0", "0.00", "-", f"{row.usd:,.2f}")
     show(table)
-    for stop in most.stopped:
+    for stop in shown.stopped:
         show(wrapped(_STOPPED[stop.why].format(requests=f"{stop.requests:,}", usd=f"{stop.usd:,.2f}"), "  "))
     show("", limit_rows(found.limits))
     for note in policy.notes:

@@ -280,12 +280,12 @@ def as_rule(
     choose: rules.Choice
     match policy:
         case agree.Cascade():
-            choose = _cascade(policy, names, tasks)
             read = patterns(part.answer, policy.chain)
             for d, code in enumerate(read.code):
                 codes, counts = np.unique(code, return_counts=True)
                 for one, count in zip(codes.tolist(), counts.tolist(), strict=True):
                     agreement[written(one, d + 1)] = count / len(part)
+            choose = _cascade(policy, names, tasks, rules.Seen(len(part), agreement))
             recover = rules.Recover()
         case agree.Fixed():
             choose = rules.Fixed(names[policy.model])
@@ -293,16 +293,20 @@ def as_rule(
             table = {task: names[j] for task, j in zip(tasks, policy.models, strict=False)}
             choose = rules.ByTask({**table, rules.STRONG: strong})
         case Routed():
+            reached = policy.fitted.scores(policy.read, part.task) >= policy.bar
             choose = rules.Router(
-                names[policy.cheap], strong, policy.bar, f"router-{workload.strip('*') or 'all'}.json"
-            )
+                names[policy.cheap], strong, policy.bar, f"router-{workload.strip('*') or 'all'}.json",
+                rules.Seen(len(part), {"strong": float(reached.mean())}),
+            )  # fmt: skip
             scores = None if words is None else policy.fitted.weights(words, tasks)
         case _:
             raise BadInput(f"{candidate.name} cannot be written as a rule")
     return rules.Rule(choose, workload=workload, recover=recover), scores, agreement
 
 
-def _cascade(policy: agree.Cascade, names: Sequence[str], tasks: Sequence[str]) -> rules.Cascade:
+def _cascade(
+    policy: agree.Cascade, names: Sequence[str], tasks: Sequence[str], seen: rules.Seen
+) -> rules.Cascade:
     """The tables of a cascade, with tasks named only where they differ from the rest."""
     accept = []
     last = len(policy.chain) - 1
@@ -320,7 +324,7 @@ def _cascade(policy: agree.Cascade, names: Sequence[str], tasks: Sequence[str]) 
                     accept.append(rules.Accept(pattern, letter, (rules.STRONG,), but))
                 else:
                     accept.append(rules.Accept(pattern, letter, tuple(tasks[t] for t in here)))
-    return rules.Cascade(tuple(names[j] for j in policy.chain), tuple(accept))
+    return rules.Cascade(tuple(names[j] for j in policy.chain), tuple(accept), seen=seen)
 
 
 def dumps(found: Study) -> str:

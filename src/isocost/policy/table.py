@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from isocost.policy.compiled import assign_shares
 from isocost.policy.route import Action, Attempt, Ended, Refuse, Request, Stop, Try, View
-from isocost.policy.rules import STRONG, ByTask, Cascade, Choice, Fixed, Router, Rule, Split, decide, pattern
+from isocost.policy.rules import STRONG, ByTask, Cascade, Choice, Fixed, Router, Rule, Seen, Split, decide
 
 Int8 = npt.NDArray[np.int8]
 Int32 = npt.NDArray[np.int32]
@@ -29,6 +29,8 @@ FAILED, OVERFLOWED, MISSED, SERVED, PASSED, REJECTED, GROUP0 = range(7)
 GROUPS = 5
 """Groups of equal answers that are told apart: outcome ``GROUP0 + g`` is an answer equal to group g's."""
 OUTCOMES = GROUP0 + GROUPS
+LEAST_COUNT = 1e-3
+"""Questions that a pattern counts for at least where its share is drawn again."""
 
 _ENDED: tuple[Ended, ...] = ("failed", "overflowed", "missed", "served", "passed", "rejected")
 _REFUSED: Mapping[str, int] = {"input": REFUSE_INPUT, "output": REFUSE_OUTPUT, "budget": REFUSE_BUDGET}
@@ -277,31 +279,53 @@ def with_chances(rule: Rule, table: Table, seen: Mapping[str, float]) -> Table:
     """A cascade's table with the chance of each outcome, from how often each pattern was seen (of all
     questions).
 
-    ``seen`` maps patterns (``A``, ``AA``, ``AB``, ``A-``) to shares. A pattern that never came follows by
-    chance 0.
+    ``seen`` maps patterns (``A``, ``AA``, ``AB``, ``A-``) to shares; an answer that cannot be compared
+    (``-``) is an answer all the same. What follows a pattern that never came stays unknown.
     """
-    if not isinstance(rule.choose, Cascade):
+    choice = rule.choose
+    if not isinstance(choice, Cascade):
         return table
     chance = table.chance.copy()
-    reached: dict[int, str] = dict.fromkeys(table.starts.values(), "")
-    waiting = list(reached)
+    nobody: tuple[str, ...] = ()
+    waiting = [(start, "", nobody) for start in dict.fromkeys(table.starts.values())]
+    done: set[int] = set()
     while waiting:
-        s = waiting.pop()
-        before = reached[s]
-        follows: dict[int, float] = {}
-        for outcome in range(OUTCOMES):
-            state = int(table.after[s, outcome])
-            if state < 0 or outcome in (OVERFLOWED, MISSED, PASSED, REJECTED, SERVED):
-                continue
-            told = (
-                pattern([attempt_of("", outcome)]) if outcome < GROUP0 else chr(ord("A") + outcome - GROUP0)
-            )
-            follows[outcome] = seen.get(before + told, 0.0)
-            if state not in reached:
-                reached[state] = before + told
-                waiting.append(state)
-        whole = sum(follows.values())
-        chance[s] = 0.0
-        for outcome, share in follows.items():
-            chance[s, outcome] = share / whole if whole else float(outcome == FAILED)
+        s, before, pending = waiting.pop()
+        if s in done or table.op[s] not in (TRY, WAIT):
+            continue
+        done.add(s)
+        begun = table.targets[table.first[s] : table.first[s] + table.count[s]]
+        pending = (*pending, *(table.names[k] for k in begun))
+        is_asked = pending[0] in choice.ask
+        shares = np.zeros(OUTCOMES)
+        for outcome in np.flatnonzero(table.after[s] >= 0).tolist():
+            letter = chr(ord("A") + outcome - GROUP0) if outcome >= GROUP0 else "-"
+            told = before + letter if is_asked else before
+            if is_asked and outcome >= SERVED and outcome not in (PASSED, REJECTED):
+                shares[outcome] = seen.get(told, 0.0)
+            waiting.append((int(table.after[s, outcome]), told, pending[1:]))
+        if shares.any():
+            chance[s] = shares / shares.sum()
     return replace(table, chance=chance)
+
+
+def redrawn(seen: Seen, draw: int) -> dict[str, float]:
+    """The chances as another set of as many questions may have shown them: one draw of what is not known.
+
+    What follows a pattern is drawn from the Dirichlet distribution of its counts (the Bayesian bootstrap),
+    pattern by pattern, so that the shares still sum to their pattern's.
+
+    >>> drawn = redrawn(Seen(100, {"A": 1.0, "AA": 0.7, "AB": 0.3}), 1)
+    >>> drawn["A"], round(drawn["AA"] + drawn["AB"], 9), drawn["AA"] == 0.7
+    (1.0, 1.0, False)
+    """
+    random = np.random.default_rng(draw)
+    out = {"": 1.0}
+    for before in ["", *sorted(seen.chance, key=lambda name: (len(name), name))]:
+        after = [name for name in seen.chance if name[:-1] == before and name and seen.chance[name] > 0]
+        if after:
+            counts = np.array([seen.chance[name] * seen.questions for name in after])
+            shares = random.dirichlet(np.maximum(counts, LEAST_COUNT))
+            out |= {name: out[before] * float(share) for name, share in zip(after, shares, strict=True)}
+        out |= {name: 0.0 for name in seen.chance if name[:-1] == before and name not in out}
+    return {name: out[name] for name in seen.chance}

@@ -22,9 +22,10 @@ from isocost.plan.written.attempts import Filled, Floats, Rows, Traffic, World, 
 from isocost.plan.written.file import PlanFile
 from isocost.plan.written.rerun import today_of
 from isocost.policy.route import Request, Route, RoutePolicy, Share
-from isocost.policy.rules import Cascade, Policies, Recover, Router, Rule, Split, accepted, pattern
+from isocost.policy.rules import Cascade, Policies, Recover, Router, Rule, Seen, Split, accepted, pattern
 from isocost.policy.table import (
     GROUP0,
+    LEAST_COUNT,
     MISSED,
     OUTCOMES,
     PASSED,
@@ -37,6 +38,8 @@ from isocost.policy.table import (
     attempt_of,
     compile_rule,
     entries,
+    redrawn,
+    with_chances,
 )
 from isocost.replay.closed import Closed, Happened, Known, Replicas, Stopped, serve_closed, stopped
 from isocost.replay.engine import EngineLimits, Options, StepTerms
@@ -57,7 +60,8 @@ class Loop(NamedTuple):
     ``priced`` whether that is all of it; ``ttft_s``, ``e2e_s`` (n,) from arrival, NaN not known or not
     answered; ``gate`` (n,) which entry was taken (0 open, 1 soft, 2 hard); ``served`` (n,) code into
     ``names`` of whose answer is taken; ``judged``: how answers are judged, which nothing says, was played at
-    its least or most; ``unscored``: requests of routers whose score is not known.
+    its least or most; ``unscored``: requests of routers whose score is not known; ``foretold``: answers
+    were judged, and ``lots`` requests of routers scored, by what a fit saw.
     """
 
     traffics: tuple[Traffic, ...]
@@ -74,6 +78,8 @@ class Loop(NamedTuple):
     output_tok: Rows
     judged: bool
     unscored: int
+    foretold: bool
+    lots: int
     refused: dict[str, Stopped]
     downgraded: Stopped
 
@@ -142,8 +148,10 @@ def _rule_of(route: Route) -> Rule:
     return Rule(Split(route.shares), route.workload, route.model, cache=route.cache, recover=recover)
 
 
-def play(world: World, parts: Sequence[Traffic], end: End) -> list[Loop]:
+def play(world: World, parts: Sequence[Traffic], end: End, draw: int = 1) -> list[Loop]:
     """Play all rules; those that share a budget, or a pool without one, in one loop.
+
+    Without graded outcomes, what a fit saw is drawn: ``draw`` numbers the lots and the chances' own draw.
 
     Raises:
         BadLimits: two budgets on one pool, or a name that cannot do what is asked of it.
@@ -170,7 +178,7 @@ def play(world: World, parts: Sequence[Traffic], end: End) -> list[Loop]:
                     where="[[policy]] guard",
                     fix="Give both policies one budget",
                 )
-    return [_loop(world, tuple(mine), end) for mine in groups.values()]
+    return [_loop(world, tuple(mine), end, draw) for mine in groups.values()]
 
 
 def _able(world: World, rule: Rule) -> None:
@@ -190,9 +198,9 @@ class _Merged(NamedTuple):
     offset: tuple[int, ...]
 
 
-def _merge(rules: Sequence[Rule]) -> _Merged:
-    """Tables of several rules as one: states one after another, names once."""
-    tables = tuple(_unchecked(rule, compile_rule(rule)) for rule in rules)
+def _merge(rules: Sequence[Rule], draw: int | None) -> _Merged:
+    """Tables of several rules as one: states one after another, names once; fitted chances in ``tables``."""
+    tables = tuple(_fitted(rule, _unchecked(rule, compile_rule(rule)), draw) for rule in rules)
     names = tuple(dict.fromkeys(name for table in tables for name in table.names))
     offset = tuple(int(x) for x in np.cumsum([0, *(len(table.op) for table in tables[:-1])]))
     begun = np.cumsum([0, *(len(table.targets) for table in tables[:-1])])
@@ -218,6 +226,14 @@ def _merge(rules: Sequence[Rule]) -> _Merged:
     return _Merged(table, tables, offset)
 
 
+def _fitted(rule: Rule, table: Table, draw: int | None) -> Table:
+    """With the chances that a fit saw, drawn anew; where they are not to be drawn, as it is."""
+    choice = rule.choose
+    if draw is None or not isinstance(choice, Cascade) or choice.seen is None:
+        return table
+    return with_chances(rule, table, redrawn(choice.seen, draw))
+
+
 def _unchecked(rule: Rule, table: Table) -> Table:
     """Without a checker no answer is rejected, so that one may be shown as it comes."""
     if isinstance(rule.choose, Cascade):
@@ -227,8 +243,9 @@ def _unchecked(rule: Rule, table: Table) -> Table:
     return replace(table, after=after)
 
 
-def _loop(world: World, parts: tuple[Traffic, ...], end: End) -> Loop:
-    merged = _merge([one.rule for one in parts])
+def _loop(world: World, parts: tuple[Traffic, ...], end: End, draw: int) -> Loop:
+    # Graded outcomes say of each question what a fit says of all.
+    merged = _merge([one.rule for one in parts], draw if world.answers is None else None)
     names = merged.table.names
     rows = np.sort(np.concatenate([one.rows for one in parts]))
     place = [np.searchsorted(rows, one.rows) for one in parts]
@@ -248,24 +265,25 @@ def _loop(world: World, parts: tuple[Traffic, ...], end: End) -> Loop:
     happened = Happened(
         {name: filled.judged[:, d] for d, name in enumerate(names)},
         {name: filled.answer[:, d] for d, name in enumerate(names)},
-        cost, soft, usd,
+        cost, soft, usd, draw,
     )  # fmt: skip
     table = _ended(merged, [one.rule for one in parts], filled, end)
     last = np.full(len(rows), NO_SESSION, np.int64)
-    entry, opened, unscored = _entry(world, parts, merged, place, last, end)
+    entry, opened, scored = _entry(world, parts, merged, place, last, (end, draw))
     found = serve_closed(arrival, table, entry, deployments, happened)
     if any(one.rule.sticky is not None for one in parts):
         # Where a session was served first, its later requests stay.
         last = _sessions(world, parts, place, rows, found.served, names)
-        entry, opened, _ = _entry(world, parts, merged, place, last, end)
+        entry, opened, _ = _entry(world, parts, merged, place, last, (end, draw))
         found = serve_closed(arrival, table, entry, deployments, happened)
     gate = _gates(found, entry)
     served = _taken(world, parts, traffic, found, names)
     refused = stopped(found, table, opened, happened)
+    judged, foretold = _was_drawn(parts, merged, traffic, found, filled)
     return Loop(
         parts, names, rows, traffic, found, served, gate, filled.cost_fusd, filled.priced,
         *_times_of(found, filled), filled.output_tok[np.arange(len(rows)), np.maximum(served, 0)],
-        _was_drawn(found, filled), unscored, refused,
+        judged, scored[0], foretold, scored[1], refused,
         _downgraded(found, table, opened, gate, filled),
     )  # fmt: skip
 
@@ -313,21 +331,27 @@ def _entry(
     merged: _Merged,
     place: Sequence[Rows],
     last: Rows,
-    end: End,
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], int]:
-    """States in which requests start, (n, 3); would start without a guard, (n,); scores not known."""
+    way: tuple[End, int],
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], tuple[int, int]]:
+    """States in which requests start, (n, 3); would start without a guard, (n,); scores not known, drawn."""
+    end, draw = way
     out = np.zeros((len(last), 3), np.int32)
     opened = np.zeros(len(last), np.int32)
-    unscored = 0
+    unscored = lots = 0
     for t, (one, where) in enumerate(zip(parts, place, strict=True)):
         rule, table, k = one.rule, merged.tables[t], len(one.rows)
         score = np.full(k, np.nan)
         if isinstance(rule.choose, Router):
             score = score if world.score is None else world.score[one.rows]
             unknown = np.isnan(score)
-            unscored += int(unknown.sum())
-            cheap = _dearer_first(world, rule.choose) == (end == "most")
-            score = np.where(unknown, -np.inf if cheap else np.inf, score)
+            seen = rule.choose.seen if world.answers is None else None
+            if seen is not None:
+                lots += int(unknown.sum())
+                score = np.where(unknown, _lots(seen, k, (draw, t)), score)
+            else:
+                unscored += int(unknown.sum())
+                cheap = _dearer_first(world, rule.choose) == (end == "most")
+                score = np.where(unknown, -np.inf if cheap else np.inf, score)
         tasks, task = tasks_of(world, one)
         columns = Columns(
             one.sequence, hour_of_week(world.table.arrival_ns[one.rows]), task, score,
@@ -345,7 +369,15 @@ def _entry(
             for column, spent in ((1, guard.soft_frac * guard.usd), (2, guard.usd)):
                 bars = columns._replace(spent_usd=np.full(k, spent))
                 out[where, column] = entries(rule, table, bars, tasks) + merged.offset[t]
-    return out, opened, unscored
+    return out, opened, (unscored, lots)
+
+
+def _lots(seen: Seen, k: int, seed: tuple[int, int]) -> Floats:
+    """Scores that are above any bar as often as a fit saw it, below else."""
+    random = np.random.default_rng(seed)
+    strong = seen.chance["strong"] * seen.questions
+    share = random.beta(max(strong, LEAST_COUNT), max(seen.questions - strong, LEAST_COUNT))
+    return np.where(random.random(k) < share, np.inf, -np.inf)
 
 
 def _dearer_first(world: World, choice: Router) -> bool:
@@ -418,6 +450,8 @@ def _ended(merged: _Merged, rules: Sequence[Rule], filled: Filled, end: End) -> 
         for s, (_, outcome) in drawn.items():
             if outcome >= 0:
                 chance[offset + s, outcome] = 1.0
+        known = np.isfinite(mine.chance).all(axis=1)
+        chance[np.flatnonzero(known) + offset] = mine.chance[known]
     return replace(table, chance=chance)
 
 
@@ -441,7 +475,13 @@ def _worth(of: _Costs, s: int, pending: tuple[int, ...], drawn: dict[int, tuple[
         drawn[s] = (own, -1)
         return own
     can = _can(table, s, table.names[pending[0]], of.rule)
+    if np.isfinite(table.chance[s]).all():
+        can = [o for o in range(OUTCOMES) if table.chance[s, o] > 0]
     follow = {o: _worth(of, int(table.after[s, o]), pending[1:], drawn) for o in can}
+    if np.isfinite(table.chance[s]).all():
+        likely = sum(float(table.chance[s, o]) * value for o, value in follow.items())
+        drawn[s] = (own + likely, -1)
+        return drawn[s][0]
     best = (min if of.end == "least" else max)(follow, key=lambda o: follow[o])
     drawn[s] = (own + follow[best], best)
     return drawn[s][0]
@@ -462,10 +502,19 @@ def _can(table: Table, s: int, name: str, rule: Rule) -> list[int]:
     return [SERVED]
 
 
-def _was_drawn(found: Closed, filled: Filled) -> bool:
-    """Whether any attempt was judged by what costs least or most."""
+def _was_drawn(
+    parts: Sequence[Traffic], merged: _Merged, traffic: Rows, found: Closed, filled: Filled
+) -> tuple[bool, bool]:
+    """Whether any attempt was judged by what costs least or most, and whether any by what a fit saw."""
     i, q = np.nonzero((found.deployment >= 0) & (found.begin_ps >= 0))
-    return bool((filled.judged[i, found.deployment[i, q]] < 0).any())
+    d = found.deployment[i, q]
+    fits = np.zeros((len(parts), len(merged.table.names)), np.bool_)
+    for t, (one, table) in enumerate(zip(parts, merged.tables, strict=True)):
+        choice = one.rule.choose
+        if isinstance(choice, Cascade) and np.isfinite(table.chance).any():
+            fits[t] = [name in choice.ask for name in merged.table.names]
+    drawn, by_fit = filled.judged[i, d] < 0, fits[traffic[i], d]
+    return bool((drawn & ~by_fit).any()), bool((drawn & by_fit).any())
 
 
 def _times_of(found: Closed, filled: Filled) -> tuple[Floats, Floats]:

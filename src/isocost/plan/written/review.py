@@ -65,7 +65,8 @@ class Review(msgspec.Struct, frozen=True):
     served: list[Served]
     limits: list[Limit]
     policy: Policed | None = None
-    """What the plan's policies did, where it has any; the fields above are then of the dearest way."""
+    """What the plan's policies did, where it has any; the fields above are then of the likely way, else of
+    the dearest."""
 
 
 def review(
@@ -105,7 +106,7 @@ def review(
 def _policed(plan: PlanFile, catalog: Catalog, title: str, played: tuple[Policed, Rerun]) -> Review:
     policy, found = played
     at = catalog.at(date.fromisoformat(plan.basis.priced_on))
-    most = policy.most
+    most = policy.shown
     total = max(1, sum(row.requests for row in most.answered))
     return Review(
         title=title,

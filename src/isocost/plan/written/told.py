@@ -21,7 +21,7 @@ from isocost.plan.asked.streams import streams_of, week_of
 from isocost.plan.market.offers import planned
 from isocost.plan.written.answers import Answers
 from isocost.plan.written.attempts import Rows, Traffic, World
-from isocost.plan.written.closed import End, Loop, fewest, play, tasks_of, traffics, with_todays
+from isocost.plan.written.closed import Loop, fewest, play, tasks_of, traffics, with_todays
 from isocost.plan.written.file import PlanFile
 from isocost.plan.written.rerun import Rerun, today_of
 from isocost.plan.written.scores import Asked, scores
@@ -34,6 +34,9 @@ from isocost.trace.schema import Trace
 Z_95 = 1.959963984540054
 """Standard deviations to either side that hold 95 % of a normal distribution."""
 MARGIN = 0.02
+DRAWS = 21
+"""Draws of what a fit saw: an odd number has a middle one, and its second and twentieth hold four in five."""
+_OTHERS = range(2, DRAWS + 1)
 
 
 class Answered(msgspec.Struct, frozen=True):
@@ -102,9 +105,11 @@ class Played(msgspec.Struct, frozen=True):
 class Policed(msgspec.Struct, frozen=True):
     """A log under a plan's policies.
 
-    ``least`` and ``most`` are one where every answer's judgement is known, else the cheapest and the dearest
-    that any judgements can make it. ``without``: the same log and fleet with no policy, ``None`` where the
-    plan does not say where requests would go then.
+    ``least`` and ``most`` are one where every answer's judgement is known. Where a fit saw how often cheap
+    answers agree, ``likely`` is the middle one in cost of ``draws``, and four in five of them lie from
+    ``least`` to ``most``. Else these are the cheapest and the dearest that any judgements can make it.
+    ``without``: the same log and fleet with no policy, ``None`` where the plan does not say where requests
+    would go then.
     """
 
     is_known: bool
@@ -112,6 +117,13 @@ class Policed(msgspec.Struct, frozen=True):
     most: Played
     without: Played | None
     notes: list[str]
+    likely: Played | None = None
+    draws: int = 0
+
+    @property
+    def shown(self) -> Played:
+        """The likely way, else the dearest."""
+        return self.most if self.likely is None else self.likely
 
 
 def police(
@@ -121,7 +133,8 @@ def police(
     outcomes: Path | None = None,
     weights: Mapping[str, Weights] = {},
 ) -> tuple[Policed, Rerun]:
-    """Play a log under a plan's policies; the second is the dearest way, for its limits.
+    """Play a log under a plan's policies; the second is the likely way, else the dearest,
+    for its limits.
 
     ``weights``: the scores that routers name (:func:`isocost.plan.written.scores.named_weights`), read where
     the log, or ``outcomes``, has the words of prompts.
@@ -147,12 +160,21 @@ def police(
     world = _scored(world, parts, weights)
     hours = world.at.number("finance/any", "hours_per_month")
     month = hours * 3600.0 / week.span_s
-    loops = {end: play(world, parts, end) for end in _ENDS[:1]}
-    is_known = not any(loop.drawn for loop in loops["least"])
-    if not is_known:
-        loops["most"] = play(world, parts, "most")
-    ways = [_played(world, plan, loop, month) for loop in loops.values()]
-    dearest = max(range(len(ways)), key=lambda k: ways[k].usd)
+    loops = play(world, parts, "least")
+    judged, unscored = any(loop.judged for loop in loops), sum(loop.unscored for loop in loops)
+    lots = sum(loop.lots for loop in loops)
+    foretold = lots > 0 or any(loop.foretold for loop in loops)
+    ways, likely = [_played(world, plan, loops, month)], None
+    if judged or unscored:
+        others = play(world, parts, "most")
+        ways.append(_played(world, plan, others, month))
+        loops = others if ways[1].usd > ways[0].usd else loops
+    elif foretold:
+        every = [ways[0], *(_played(world, plan, play(world, parts, "least", k), month) for k in _OTHERS)]
+        order = sorted(range(DRAWS), key=lambda k: every[k].usd)
+        ways = [every[order[DRAWS // 10]], every[order[-1 - DRAWS // 10]]]
+        likely = every[order[DRAWS // 2]]
+        loops = play(world, parts, "least", 1 + order[DRAWS // 2])
     try:
         today = with_todays(world)
         plain = _played(today, plan, play(today, traffics(today, plan, with_policies=False), "most"), month)
@@ -161,13 +183,13 @@ def police(
     waits = [way.waiting for way in (*ways, plain) if way is not None and way.waiting is not None]
     if any(one.ttft_known_frac < one.e2e_known_frac for one in waits):
         notes.append("The log has no first token of some answers (not streamed): TTFT is of the others")
-    judged = any(loop.judged for loops_ in loops.values() for loop in loops_)
-    notes += _unscored(parts, loops["least"]) + _notes(world, [one.rule for one in parts], judged)
-    found = Policed(is_known, min(ways, key=lambda way: way.usd), ways[dearest], plain, notes)
-    return found, _rerun(world, list(loops.values())[dearest], week.span_s)
-
-
-_ENDS: tuple[End, ...] = ("least", "most")
+    notes += [_foretold(parts, likely is not None)] if foretold else []
+    notes += _unscored(parts, unscored, lots) + _notes(world, [one.rule for one in parts], judged)
+    found = Policed(
+        not (judged or unscored or foretold), min(ways, key=lambda way: way.usd),
+        max(ways, key=lambda way: way.usd), plain, notes, likely, 0 if likely is None else DRAWS,
+    )  # fmt: skip
+    return found, _rerun(world, loops, week.span_s)
 
 
 def _scored(world: World, parts: Sequence[Traffic], weights: Mapping[str, Weights]) -> World:
@@ -188,12 +210,32 @@ def _scored(world: World, parts: Sequence[Traffic], weights: Mapping[str, Weight
     return replace(world, score=scores(world.trace, asked, weights, len(world.table)))
 
 
-def _unscored(parts: Sequence[Traffic], loops: Sequence[Loop]) -> list[str]:
+def _foretold(parts: Sequence[Traffic], is_whole: bool) -> str:
+    """What was drawn of a fit, and what its interval holds."""
+    seen = [getattr(one.rule.choose, "seen", None) for one in parts]
+    least = min((one.questions for one in seen if one is not None), default=0)
+    said = (
+        f"An estimate: cheap answers are taken as often as on the {least:,} questions that the policy was "
+        "certified on"
+    )
+    if is_whole:
+        said += (
+            f"; of {DRAWS} draws of these shares and of each request's lot four in five lie from low to high"
+        )
+    return f"{said}. Graded answers of this log (--outcomes) go before it"
+
+
+def _unscored(parts: Sequence[Traffic], unknown: int, lots: int) -> list[str]:
     """Which routers' scores are not known, and why."""
     routed = [one for one in parts if isinstance(one.rule.choose, Router)]
-    requests, unknown = sum(len(one.rows) for one in routed), sum(loop.unscored for loop in loops)
+    requests = sum(len(one.rows) for one in routed)
     if not routed:
         return []
+    if lots and not unknown:
+        return [
+            f"Scores of {lots:,} of {requests:,} routed requests are not known (their words are not in the "
+            "log): as many go to the strong model as did of the fit's questions"
+        ]
     if not unknown:
         return [f"Routers' scores are those of the words of {requests:,} requests"]
     unnamed = [one for one in routed if not getattr(one.rule.choose, "weights", "")]
