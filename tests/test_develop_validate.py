@@ -10,7 +10,16 @@ import pytest
 
 from isocost.catalog import Catalog
 from isocost.errors import BadInput
-from isocost.validate.training import CLAIM, RECALLED, TrainingReport, rounding, validate_training
+from isocost.validate.training import (
+    CLAIM,
+    NO_FIGURE,
+    NO_NUMBER,
+    RECALLED,
+    UNREADABLE,
+    TrainingReport,
+    rounding,
+    validate_training,
+)
 
 CASES = Path(__file__).parent / "cases" / "training.csv"
 COLUMNS = (
@@ -83,11 +92,66 @@ def test_a_file_without_its_columns_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("case_id,kind\n1,2\n")
     with pytest.raises(BadInput, match="no column"):
         validate_training(tmp_path / "a.csv")
-    bad = {**dict.fromkeys(COLUMNS, ""), "case_id": "x", "kind": "trend", "inputs": "[1]", "published": "1"}
-    with pytest.raises(BadInput, match="not a JSON object"):
-        validate_training(written(tmp_path / "b.csv", [bad]))
     with pytest.raises(BadInput, match="no such file"):
         validate_training(tmp_path / "c.csv")
+
+
+def test_a_row_that_cannot_be_read_is_left_out_by_name(catalog: Catalog, tmp_path: Path) -> None:
+    good = rows(CASES)[0]
+    table = [
+        {**good, "inputs": "[1]"},
+        {**good, "published": "n/a"},
+        {**good, "published": ""},
+        {**good, "inputs": json.dumps({"hours": [1], "pub": "soon"})},
+        {**good, "kind": "trend", "inputs": json.dumps({"a": "much", "b": 0, "years": 0})},
+    ]
+    found = validate_training(written(tmp_path / "a.csv", table), catalog)
+    assert found.left_out == {UNREADABLE: 1, NO_NUMBER: 1, NO_FIGURE: 1}
+    assert [row.how for row in found.compared] == ["unanswered", "unanswered"]
+    assert all(row.why for row in found.compared)
+
+
+def _money(text: str) -> str:
+    return f"${float(text):,.12g}" if text else ""
+
+
+def _wide(text: str) -> str:
+    return f"{float(text) * 0.98:.8g}-{float(text) * 1.02:.8g}" if text else ""
+
+
+REWRITTEN = {
+    "dollars and thousands": lambda row: {**row, "published": _money(row["published"])},
+    "ranges": lambda row: {**row, "published": _wide(row["published"])},
+    "upper-case headers": lambda row: {key.upper(): value for key, value in row.items()},
+    "spaces": lambda row: {key: f" {value} " for key, value in row.items()},
+    "upper-case metrics": lambda row: {**row, "metric": row["metric"].upper()},
+    "inputs as text": lambda row: {
+        **row,
+        "inputs": json.dumps(
+            {
+                key.upper(): f"{value:,}" if isinstance(value, int | float) else value
+                for key, value in json.loads(row["inputs"] or "{}").items()
+            }
+        ),
+    },
+    "inputs as Python prints them": lambda row: {**row, "inputs": str(json.loads(row["inputs"] or "{}"))},
+}
+
+
+@pytest.mark.parametrize("way", REWRITTEN)
+def test_how_a_row_is_written_changes_no_answer(
+    way: str, report: TrainingReport, catalog: Catalog, tmp_path: Path
+) -> None:
+    table = [REWRITTEN[way](row) for row in rows(CASES)]
+    with (tmp_path / "a.csv").open("w", newline="") as out:
+        writer = csv.DictWriter(out, list(table[0]))
+        writer.writeheader()
+        writer.writerows(table)
+    found = validate_training(tmp_path / "a.csv", catalog)
+    assert found.left_out == report.left_out
+    assert [row.ours for row in found.compared] == [row.ours for row in report.compared]
+    right = [(row.id, row.metric.lower()) for row in report.compared if row.passed]
+    assert set(right) <= {(row.id, row.metric.lower()) for row in found.compared if row.passed}
 
 
 def test_the_published_study_is_reproduced(data_dir: Path, catalog: Catalog) -> None:

@@ -15,7 +15,15 @@ from hypothesis import strategies as st
 from isocost.errors import BadInput, Infeasible
 from isocost.validate.kinds import compare
 from isocost.validate.static import static_fleet_usd_per_h
-from isocost.validate.tco import CONTRADICTS, NO_INPUTS, ONLY_SHARES, validate_tco
+from isocost.validate.tco import (
+    CONTRADICTS,
+    NO_FIGURE,
+    NO_INPUTS,
+    NO_NUMBER,
+    ONLY_SHARES,
+    UNREADABLE,
+    validate_tco,
+)
 
 CASES = Path(__file__).parent / "cases" / "tco.csv"
 
@@ -71,11 +79,31 @@ def test_a_file_without_the_columns_is_refused(tmp_path: Path) -> None:
         validate_tco(tmp_path / "absent.csv")
 
 
-def test_inputs_that_are_no_json_are_refused(tmp_path: Path) -> None:
-    """With the line."""
-    file = rewritten(tmp_path / "tco.csv", {"inputs": "{"}, "melange")
-    with pytest.raises(BadInput, match="not JSON"):
-        validate_tco(file)
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [({"inputs": "{"}, UNREADABLE), ({"published": "n/a"}, NO_NUMBER), ({"published": ""}, NO_FIGURE)],
+)
+def test_a_row_that_cannot_be_read_is_left_out_by_name(
+    change: dict[str, str], rule: str, tmp_path: Path
+) -> None:
+    """The others are answered."""
+    report = validate_tco(rewritten(tmp_path / "tco.csv", change, "melange"))
+    assert report.left_out[rule] == 1
+    assert report.passed == 6
+
+
+def test_neither_order_nor_writing_changes_an_answer(tmp_path: Path) -> None:
+    """Rows from last to first, headers in capitals, figures with a currency."""
+    with CASES.open(encoding="utf-8", newline="") as lines:
+        rows = list(csv.DictReader(lines))[::-1]
+    for row in rows:
+        row["published"] = f"${float(row['published']):,.12g}" if row["published"] else ""
+    with (tmp_path / "tco.csv").open("w", encoding="utf-8", newline="") as out:
+        writer = csv.DictWriter(out, [name.upper() for name in rows[0]])
+        writer.writeheader()
+        writer.writerows({name.upper(): value for name, value in row.items()} for row in rows)
+    report, usual = validate_tco(tmp_path / "tco.csv"), validate_tco(CASES)
+    assert (report.passed, report.left_out) == (usual.passed, usual.left_out)
 
 
 rates = st.lists(st.sampled_from([1.0, 2.0, 3.5, 7.0]), min_size=2, max_size=2)

@@ -1,9 +1,10 @@
 """Our arithmetic of total cost against published break-evens, bills, capacities and prices of tokens.
 
-A file has the columns of ``COLUMNS``: one published figure a row, its inputs as JSON, and the tolerance
-within which it must come out again. A row passes where ours is within its tolerance of the published
+A file has the columns of ``COLUMNS``, and may have ``OTHERS``: one published figure a row, its inputs as
+JSON, and the tolerance within which it must come out again. Figures are read as people write them
+(``isocost.validate.written``). A row passes where ours is within its tolerance of the published
 figure, or is the same at the digits printed. Inputs that a row does not repeat are those of its
-publication: of the rows above it with its ``case_id``, else of rows of its ``ref`` that agree.
+publication: of the rows above it with its ``case_id``, else of any rows of it, or of its ``ref``, that agree.
 
 A published figure that contradicts its own inputs is flagged by name. That is a finding about the
 publication, so it is claimed only where the formula is sure: a product or a quotient of the row's own
@@ -13,13 +14,12 @@ inputs (``EXACT``), or one that reproduces at least ``SURE_ROWS`` other rows of 
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +28,7 @@ import msgspec
 
 from isocost.catalog import Catalog
 from isocost.catalog.catalog import CatalogAt
-from isocost.errors import BadInput, UnknownFact
+from isocost.errors import IsocostError, UnknownFact
 from isocost.finance import (
     blended_usd_per_mtok,
     breakeven_periods,
@@ -41,12 +41,22 @@ from isocost.finance import (
 from isocost.validate.static import static_fleet_usd_per_h
 from isocost.validate.table import rows_of
 from isocost.validate.theory import Frontier, frontier
+from isocost.validate.written import Written, figure, number
+from isocost.validate.written import inputs as inputs_of
 
-COLUMNS = ("case_id", "kind", "inputs", "metric", "published", "unit", "tolerance", "ref")
+COLUMNS = ("kind", "inputs", "published", "unit")
+OTHERS = ("case_id", "metric", "tolerance", "ref")
+"""Columns that a file may lack."""
+USUAL_TOLERANCE = 0.01
+"""Where a row with inputs states none."""
+WORDS = frozenset({"mix", "gpu", "gpus", "models", "fn", "file"})
+"""Inputs that are words, whatever digits they hold."""
 SURE_ROWS = 3
 SURE_FRAC = 0.6
 
 NO_FIGURE = "no published figure"
+NO_NUMBER = "the published figure is no number"
+UNREADABLE = "its inputs cannot be read"
 NO_TOLERANCE = "no tolerance stated"
 NO_INPUTS = "its inputs are not published"
 ONLY_SHARES = "only shares of the figure are published"
@@ -114,10 +124,16 @@ class _Row(NamedTuple):
     ref: str
     own: Inputs
     given: Inputs
-    published: float
+    stated: Written
     printed: str
     tolerance: float
     where: str
+    is_usual: bool
+
+    @property
+    def published(self) -> float:
+        """The figure; of a range its middle."""
+        return self.stated.value
 
 
 def _months(of: Case) -> float:
@@ -268,8 +284,8 @@ RULES: Mapping[tuple[str, str], Sequence[Rule]] = {
 """Formulas by kind and unit of the figure; the first whose inputs a row has is used."""
 
 METRICS: Mapping[str, Rule] = {
-    "output USD/month": Rule(("msgs_day", "out_tok", "p_out"), _month_of_output),
-    "total USD/month": Rule(
+    "output usd/month": Rule(("msgs_day", "out_tok", "p_out"), _month_of_output),
+    "total usd/month": Rule(
         ("msgs_day", "in_tok", "out_tok", "cache_hit", "p_in", "p_cached", "p_out"), _month_of_both
     ),
 }
@@ -280,7 +296,7 @@ def validate_tco(path: Path | str, catalog: Catalog | None = None) -> TcoReport:
     """Work out every published figure from its inputs and compare.
 
     Raises:
-        BadInput: the file is absent, lacks a column, or holds a value that cannot be read.
+        BadInput: the file is absent or lacks a column.
     """
     at = (catalog or Catalog.load()).at(date.today())
     rows, left_out = _rows(Path(path))
@@ -290,12 +306,15 @@ def validate_tco(path: Path | str, catalog: Catalog | None = None) -> TcoReport:
     for i, row in enumerate(rows):
         try:
             found = _ours(at, row)
-        except (UnknownFact, ValueError, TypeError, KeyError, ZeroDivisionError) as wrong:
-            why[_name(row)] = wrong.line() if isinstance(wrong, UnknownFact) else f"{row.where}: {wrong}"
+        except (IsocostError, ValueError, TypeError, KeyError, ZeroDivisionError, OverflowError) as wrong:
+            if row.is_usual:
+                left_out[NO_TOLERANCE] += 1
+                continue
+            why[_name(row)] = wrong.line() if isinstance(wrong, IsocostError) else f"{row.where}: {wrong}"
             failed.append(_name(row))
             continue
         if isinstance(found, str):
-            left_out[found] += 1
+            left_out[NO_TOLERANCE if row.is_usual else found] += 1
         else:
             ours[i] = found
     right = {i for i, (value, _) in ours.items() if _equal(value, rows[i])}
@@ -316,7 +335,7 @@ def validate_tco(path: Path | str, catalog: Catalog | None = None) -> TcoReport:
         f"{one.id}: published {one.published:g}, its own inputs give {one.ours:.4g}; {one.because}"
         for one in flagged
     )
-    total = len(rows) + sum(left_out[rule] for rule in (NO_FIGURE, NO_TOLERANCE))
+    total = len(rows) + sum(left_out[rule] for rule in (NO_FIGURE, NO_NUMBER, UNREADABLE))
     return TcoReport(
         str(path), total, len(right), tuple(failed), dict(left_out), mape, middle, tuple(flagged), why, notes,
     )  # fmt: skip
@@ -328,22 +347,38 @@ def _name(row: _Row) -> str:
 
 def _ours(at: CatalogAt, row: _Row) -> tuple[float, Rule] | str:
     """Our figure and its formula; or the rule that leaves the row out."""
-    rules = [METRICS[row.metric]] if row.metric in METRICS else list(RULES.get((row.kind, row.unit), ()))
+    metric = row.metric.lower()
+    rules = [METRICS[metric]] if metric in METRICS else _rules(row.kind, row.unit)
     if not rules and not any(row.given.values()):
         return NO_INPUTS
     for rule in rules:
         if all(name in row.given for name in rule.needs):
             return rule.formula(Case(at, row.id, row.given)), rule
-    for (_, unit), others in RULES.items():
+    if not rules:
         # A kind of another name is worked out where its unit and its inputs leave one formula only.
-        for rule in others if unit == row.unit and not rules else ():
-            if set(rule.needs) == set(row.given):
-                return rule.formula(Case(at, row.id, row.given)), rule
+        fit = [
+            rule
+            for (_, unit), others in RULES.items()
+            for rule in others
+            if unit.lower() == row.unit.lower() and set(rule.needs) <= set(row.own or row.given)
+        ]
+        most = max((len(rule.needs) for rule in fit), default=0)
+        fit = [rule for rule in fit if len(rule.needs) == most]
+        if len(fit) == 1:
+            return fit[0].formula(Case(at, row.id, row.given)), fit[0]
     if rules or row.kind in {kind for kind, _ in RULES}:
         return NO_INPUTS
     if _shares(row.own):
         return ONLY_SHARES
     raise ValueError(f"no formula for kind {row.kind!r} in {row.unit!r} from {', '.join(row.given)}")
+
+
+def _rules(kind: str, unit: str) -> list[Rule]:
+    """Formulas of a kind and unit; of the kind alone where it has figures of one unit only."""
+    own = {key: rules for key, rules in RULES.items() if key[0] == kind}
+    exact = [rules for key, rules in own.items() if key[1].lower() == unit.lower()]
+    found = exact or (list(own.values()) if len(own) == 1 else [])
+    return [rule for rules in found for rule in rules]
 
 
 def _shares(given: Inputs) -> bool:
@@ -356,11 +391,15 @@ def _shares(given: Inputs) -> bool:
 
 def _equal(value: float, row: _Row) -> bool:
     """Within the tolerance, or the same when rounded to the digits that were printed."""
-    if abs(value - row.published) <= row.tolerance * abs(row.published):
+    low, high = row.stated.low, row.stated.high
+    if low - row.tolerance * abs(low) <= value <= high + row.tolerance * abs(high):
         return True
     if not math.isfinite(value):
         return False
-    shown = Decimal(row.printed)
+    try:
+        shown = Decimal(re.sub(r"[$,\s]", "", row.printed))
+    except InvalidOperation:
+        return False
     exponent = shown.as_tuple().exponent
     # A trailing ".0" is how a table writer prints a whole number, so it promises no digit.
     digits = -int(exponent) if isinstance(exponent, int) and not row.printed.endswith(".0") else 0
@@ -390,56 +429,50 @@ def _input_share(mix: str) -> float:
 
 def _rows(file: Path) -> tuple[list[_Row], Counter[str]]:
     """Rows that hold a figure to be reached, and how many do not, by rule."""
-    read = rows_of(file, COLUMNS)
-    own = [_inputs(row["inputs"], where) for row, where in read]
-    given = _inherited(
-        [(row["case_id"], row["ref"], inputs) for (row, _), inputs in zip(read, own, strict=True)]
-    )
     left_out: Counter[str] = Counter()
+    read: list[tuple[dict[str, str], str, dict[str, Any]]] = []
+    for cells, where in rows_of(file, COLUMNS):
+        row = {name: (text or "").strip() for name, text in {**dict.fromkeys(OTHERS, ""), **cells}.items()}
+        own = inputs_of(row["inputs"], WORDS)
+        if own is None:
+            left_out[UNREADABLE] += 1
+        else:
+            read.append((row, where, {name: value for name, value in own.items() if name != "same"}))
+    given = _inherited([(row["case_id"], row["ref"], own) for row, _, own in read])
     rows: list[_Row] = []
-    for (row, where), mine, inputs in zip(read, own, given, strict=True):
-        printed, tolerance = (row["published"] or "").strip(), (row["tolerance"] or "").strip()
-        if not printed or not tolerance:
-            left_out[NO_TOLERANCE if printed else NO_FIGURE] += 1
+    for (row, where, mine), inputs in zip(read, given, strict=True):
+        stated, tolerance = figure(row["published"], row["unit"]), number(row["tolerance"])
+        if stated is None:
+            left_out[NO_NUMBER if row["published"] else NO_FIGURE] += 1
             continue
-        try:
-            figures = float(printed), float(tolerance)
-        except ValueError:
-            raise BadInput("published and tolerance must be numbers", where=where) from None
+        usual = math.isnan(tolerance)
         rows.append(
             _Row(
-                row["case_id"], row["kind"], row["metric"], row["unit"], row["ref"], mine, inputs,
-                figures[0], printed, figures[1], where,
+                row["case_id"] or where, row["kind"].lower().replace(" ", "_"), row["metric"], row["unit"],
+                row["ref"], mine, inputs, stated, row["published"], USUAL_TOLERANCE if usual else tolerance,
+                where, usual,
             )
         )  # fmt: skip
     return rows, left_out
 
 
-def _inputs(text: str, where: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text or "{}")
-    except json.JSONDecodeError as wrong:
-        raise BadInput(f"inputs are not JSON: {wrong}", where=where) from None
-    if not isinstance(found, dict):
-        raise BadInput("inputs must be a JSON object", where=where)
-    return {name: value for name, value in found.items() if name != "same" and value is not None}
-
-
 def _inherited(rows: Sequence[tuple[str, str, dict[str, Any]]]) -> list[Inputs]:
     """Inputs with what a row leaves to its publication: its own case first, then what all rows agree on."""
-    by_case: dict[str, dict[str, Any]] = defaultdict(dict)
+    above: dict[str, dict[str, Any]] = defaultdict(dict)
+    by_case: dict[str, dict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))
     by_ref: dict[str, dict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))
     for case, ref, inputs in rows:
         for name, value in inputs.items():
+            if case and value not in by_case[case][name]:
+                by_case[case][name].append(value)
             if case and ref not in ("", "same") and value not in by_ref[ref][name]:
                 by_ref[ref][name].append(value)
     found: list[Inputs] = []
     for case, ref, inputs in rows:
-        agreed = {
-            name: values[0]
-            for name, values in (by_ref[ref] if ref not in ("", "same") else {}).items()
-            if len(values) == 1
-        }
-        found.append({**agreed, **by_case[case], **inputs} if inputs or by_case[case] else {})
-        by_case[case].update(inputs)
+        agreed: dict[str, Any] = {}
+        for table in (by_ref[ref] if case else {}, by_case[case]):
+            agreed.update({name: values[0] for name, values in table.items() if len(values) == 1})
+        found.append({**agreed, **above[case], **inputs} if inputs or by_case[case] else {})
+        if case:
+            above[case].update(inputs)
     return found

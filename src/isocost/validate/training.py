@@ -1,16 +1,16 @@
 """Our costs, hours and constants of training against a file of published ones.
 
-Columns: ``case_id, kind, inputs`` (JSON), ``metric, published, ci_low, ci_high, unit, tolerance,
-provenance``. An answer is made from a row's name, kind, inputs and metric and from the catalog, never
-from what it publishes. Three ways to answer are told apart: *computed* from inputs, *looked up* where a
-row states nothing to compute from and the catalog holds the disclosure with its source, and *forecast*
-where hours are hidden and only compute and hardware are known; a forecast passes where the published
-value lies inside its central 90 %.
+Columns: ``kind, inputs`` (JSON), ``metric, published``, and where there are any ``case_id, ci_low, ci_high,
+unit, tolerance, provenance``. Figures are read as people write them (``isocost.validate.written``). An
+answer is made from a row's name, kind, inputs and metric and from the catalog, never from what it
+publishes. Three ways to answer are told apart: *computed* from inputs, *looked up* where a row states
+nothing to compute from and the catalog holds the disclosure with its source, and *forecast* where hours
+are hidden and only compute and hardware are known; a forecast passes where the published value lies
+inside its central 90 %. A row is left out only by a named rule.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping
@@ -26,10 +26,11 @@ from isocost.develop import compute, published
 from isocost.develop.posterior import Spread, mfu_spread, next_of
 from isocost.develop.published import ANY
 from isocost.develop.published_programme import disclosed, programme
-from isocost.errors import BadInput, IsocostError, UnknownFact
+from isocost.errors import IsocostError, UnknownFact
 from isocost.validate.kinds import Share, share_of
 from isocost.validate.table import rows_of
-from isocost.validate.training_rows import Case, answer, chip_id
+from isocost.validate.training_rows import WORDS, Case, answer, chip_id, positive
+from isocost.validate.written import Written, figure, inputs, number
 
 TENTH_PERCENT = 0.001
 MOST_ROUNDING = 0.01
@@ -38,10 +39,17 @@ ERRORS = 3.0
 """Standard errors within which two Monte Carlo estimates of one quantity agree."""
 ROUNDED_ENDS = 0.05
 """Ends of an interval that are printed with two digits, from 10,000 draws."""
-COLUMNS = ("case_id", "kind", "inputs", "metric", "published", "unit", "provenance")
+COLUMNS = ("kind", "inputs", "metric", "published")
+OTHERS = ("case_id", "unit", "provenance", "ci_low", "ci_high", "tolerance")
+"""Columns that a file may lack."""
 CLAIM = "a claim under test, without a published value"
 RECALLED = "recalled, and not found at a source"
 NO_FIGURE = "no published figure"
+NO_NUMBER = "the published figure is no number"
+UNREADABLE = "its inputs cannot be read"
+CLAIMED = "seed_claim_range"
+UNFIT = (TypeError, ValueError, ZeroDivisionError, OverflowError)
+"""What arithmetic says of inputs that are of another kind than their names promise."""
 
 
 class Answer(NamedTuple):
@@ -101,7 +109,7 @@ def validate_training(file: Path, catalog: Catalog | None = None) -> TrainingRep
     """Answer every row of a file of published training costs and say how far off we are.
 
     Raises:
-        BadInput: the file is absent, lacks a column, or a row's inputs are not JSON.
+        BadInput: the file is absent or lacks a column.
     """
     held = catalog or Catalog.load()
     table = read_rows(file)
@@ -109,14 +117,16 @@ def validate_training(file: Path, catalog: Catalog | None = None) -> TrainingRep
     verdicts: dict[str, str] = {}
     compared, extra = [], []
     for row in table:
-        case = case_of(row, file)
-        value = _number(row["published"])
-        if case.kind == "seed_claim_range":
-            left_out[CLAIM] += 1
-            verdicts[case.ident] = verdict(held, case, _number(row["ci_low"]), _number(row["ci_high"]))
+        case, value = case_of(row), figure(row["published"], row["unit"])
+        if case is None:
+            left_out[UNREADABLE] += 1
             continue
-        if math.isnan(value):
-            left_out[NO_FIGURE] += 1
+        if case.kind == CLAIMED:
+            left_out[CLAIM] += 1
+            verdicts[case.ident] = verdict(held, case, number(row["ci_low"]), number(row["ci_high"]))
+            continue
+        if value is None:
+            left_out[NO_NUMBER if row["published"] else NO_FIGURE] += 1
             continue
         found, why = _tried(held, case)
         if found is None and row["provenance"] == "recalled":
@@ -137,47 +147,48 @@ def read_rows(file: Path) -> list[dict[str, str]]:
     Raises:
         BadInput: the file is absent or lacks a column.
     """
-    extra = ("ci_low", "ci_high", "tolerance")
-    return [{**dict.fromkeys(extra, ""), **row} for row, _ in rows_of(file, COLUMNS)]
+    found = []
+    for at, (cells, _) in enumerate(rows_of(file, COLUMNS), 1):
+        row = {name: (text or "").strip() for name, text in {**dict.fromkeys(OTHERS, ""), **cells}.items()}
+        found.append({**row, "case_id": row["case_id"] or f"row {at}"})
+    return found
 
 
-def case_of(row: Mapping[str, str], file: Path) -> Case:
-    """What a row asks.
-
-    Raises:
-        BadInput: its inputs are not a JSON object.
-    """
-    try:
-        inputs = json.loads(row["inputs"] or "{}")
-    except ValueError:
-        inputs = None
-    if not isinstance(inputs, dict):
-        raise BadInput(f"inputs of {row['case_id']!r} are not a JSON object", where=str(file))
-    known = {key: value for key, value in inputs.items() if value is not None}
-    return Case(row["case_id"], row["kind"], row["metric"], known, row["unit"])
+def case_of(row: Mapping[str, str]) -> Case | None:
+    """What a row asks; ``None`` where its inputs cannot be read."""
+    known = inputs(row["inputs"], WORDS)
+    if known is None:
+        return None
+    kind = row["kind"].lower().replace(" ", "_")
+    return Case(row["case_id"], kind, row["metric"].lower(), known, row["unit"])
 
 
-def judged(case: Case, found: Answer | None, why: str, value: float, row: Mapping[str, str]) -> Row:
-    """A row with its verdict; an unanswered one fails."""
+def judged(case: Case, found: Answer | None, why: str, stated: Written, row: Mapping[str, str]) -> Row:
+    """A row with its verdict; an unanswered one fails, and one stated as a range passes inside it."""
+    value, metric = stated.value, row["metric"]
     if found is None:
-        return Row(case.ident, case.kind, case.metric, "unanswered", value, None, math.nan, False, why)
+        return Row(case.ident, case.kind, metric, "unanswered", value, None, math.nan, False, why)
+    low, high = (number(row[name], end) for name, end in (("ci_low", stated.low), ("ci_high", stated.high)))
     error = found.value / value - 1.0 if value else math.nan
     if found.how == "forecast":
         passed = found.low <= value <= found.high
         why = f"90 %: {found.low:,.4g} to {found.high:,.4g}"
     elif found.at_most:
         passed = found.value <= value
-    elif not math.isnan(found.low):
-        allowed = _number(row["tolerance"], ROUNDED_ENDS)
-        low, high = _number(row["ci_low"]), _number(row["ci_high"])
+    elif not math.isnan(found.low) and 0.0 < low < high:
+        allowed = number(row["tolerance"], ROUNDED_ENDS)
         passed = abs(found.low / low - 1.0) <= allowed and abs(found.high / high - 1.0) <= allowed
-    elif found.error_frac:
+    elif stated.is_range:
+        allowed = max(number(row["tolerance"], TENTH_PERCENT), ERRORS * found.error_frac)
+        passed = stated.low * (1.0 - allowed) <= found.value <= stated.high * (1.0 + allowed)
+        why = "published as a range"
+    elif found.error_frac and value > 0.0 and found.value > 0.0:
         passed = abs(math.log(found.value / value)) <= max(ERRORS * found.error_frac, TENTH_PERCENT)
         why = f"two Monte Carlo medians; standard error {found.error_frac:.1%}"
     else:
-        allowed = _number(row["tolerance"], TENTH_PERCENT)
+        allowed = number(row["tolerance"], TENTH_PERCENT)
         passed = abs(error) <= max(allowed, rounding(value))
-    return Row(case.ident, case.kind, case.metric, found.how, value, found.value, error, bool(passed), why)
+    return Row(case.ident, case.kind, metric, found.how, value, found.value, error, bool(passed), why)
 
 
 def rounding(value: float) -> float:
@@ -198,7 +209,8 @@ def verdict(catalog: Catalog, case: Case, low: float, high: float) -> str:
 
     A claim is of a programme that the catalog has disclosures of; others are not known.
     """
-    name = case.ident.split(":")[1].removesuffix(" compute")
+    parts = case.ident.split(":")
+    name = (parts[1] if len(parts) > 1 else case.ident).removesuffix(" compute")
     try:
         known = disclosed(catalog, name)
     except UnknownFact:
@@ -227,26 +239,29 @@ def _tried(catalog: Catalog, case: Case) -> tuple[Answer | None, str]:
         return Answer(*answer(catalog, case)), ""
     except (UnknownFact, KeyError) as wrong:
         return None, wrong.line() if isinstance(wrong, IsocostError) else f"no input {wrong}"
+    except UNFIT as wrong:
+        return None, f"an input does not fit: {wrong}"
 
 
 def _hidden(catalog: Catalog, case: Case) -> tuple[Answer, float] | None:
     """A forecast of disclosed hours from compute and hardware alone, with the hours; each run once."""
-    inputs = case.inputs
+    given = case.inputs
     if case.kind != "training_cost_epoch" or not case.metric.startswith("amortised"):
         return None
-    if "flop" not in inputs or "hardware" not in inputs:
+    flop, chips, length = (positive(given, name) for name in ("flop", "n_chips", "hours"))
+    if flop is None or "hardware" not in given:
         return None
-    product = inputs["n_chips"] * inputs["hours"] if {"n_chips", "hours"} <= set(inputs) else None
-    hours = inputs.get("chip_hours", product)
+    product = chips * length if chips is not None and length is not None else None
+    hours = positive(given, "chip_hours") or product
     try:
-        peak = catalog.at(ANY).number(f"chip/{chip_id(str(inputs['hardware']))}", "flop_per_s")
+        peak = catalog.at(ANY).number(f"chip/{chip_id(str(given['hardware']))}", "flop_per_s")
     except UnknownFact:
         return None
     usual = catalog.at(ANY).number(published.METHOD, "mfu_frac")
-    if hours is None or abs(compute.mfu(inputs["flop"], peak, hours) / usual - 1.0) < 1e-6:
+    if hours is None or abs(compute.mfu(flop, peak, hours) / usual - 1.0) < 1e-6:
         return None
-    spread = mfu_spread(catalog.at(ANY), str(inputs["hardware"]))
-    return forecast_hours(float(inputs["flop"]), peak, spread), float(hours)
+    spread = mfu_spread(catalog.at(ANY), str(given["hardware"]))
+    return forecast_hours(flop, peak, spread), hours
 
 
 def forecast_hours(flop: float, peak_flop_per_s: float, spread: Spread) -> Answer:
@@ -264,12 +279,12 @@ def _multipliers(catalog: Catalog, table: list[dict[str, str]]) -> list[bool]:
         for one in catalog.having("programme_multiplier", "disclosed/")
     }
     for row in table:
-        if row["kind"] != "total_over_raw_multiplier":
+        if row["kind"].lower() != "total_over_raw_multiplier" or figure(row["published"]) is None:
             continue
         with suppress(UnknownFact):
             own = disclosed(catalog, row["case_id"].partition(":")[2]).subject
             low, high = next_of([value for one, value in stated.items() if one != own], 0.9)
-            inside.append(low <= _number(row["published"]) <= high)
+            inside.append(low <= number(row["published"]) <= high)
     return inside
 
 
@@ -328,10 +343,3 @@ def _report(
         verdicts,
         notes,
     )
-
-
-def _number(text: str, otherwise: float = math.nan) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return otherwise

@@ -21,11 +21,21 @@ from isocost.develop.published import ANY, METHOD, Run
 from isocost.develop.published_programme import Part, disclosed, method_interval, programme
 from isocost.develop.scaling import budget_for, law, loss, tokens_for
 from isocost.errors import UnknownFact
+from isocost.validate.written import day
 
 Inputs = Mapping[str, Any]
 Found = tuple[Any, ...]
 COMPUTED, LOOKED_UP, FORECAST, DRAWN = "computed", "looked up", "forecast", "drawn"
 SCALE: Mapping[str, float] = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12, "": 1.0}
+WORDS = frozenset(
+    {"pub", "ppi_from", "ppi_to", "org", "vendor", "hardware", "gpu", "method", "data", "models", "seed"}
+)
+"""Inputs that are words or days, whatever digits they hold."""
+AMOUNTS = (
+    "n_chips", "hours", "chip_hours", "flop", "mfu", "hw_value_per_chip_at_start", "acq_price_per_chip",
+    "cloud_usd_chip_h_3ycud",
+)  # fmt: skip
+"""Amounts of a run, in the order of ``Run``."""
 HOURLY = re.compile(r"_h$|hour|_hr$")
 CLOUDS: Mapping[str, str] = {
     "aws": "aws",
@@ -39,7 +49,7 @@ PARTS: Mapping[str, str] = {
     "energy": "energy", "total": "total",
 }  # fmt: skip
 CONSTANTS: Mapping[str, str] = {
-    "E": "loss_floor", "A": "params_factor", "B": "tok_factor", "alpha": "params_power", "beta": "tok_power",
+    "e": "loss_floor", "a": "params_factor", "b": "tok_factor", "alpha": "params_power", "beta": "tok_power",
     "alpha_n": "params_power", "alpha_d": "tok_power", "n_c": "params_scale", "d_c": "tok_scale",
     "gamma": "sum_power", "c0": "teacher_power", "c1": "gap_power", "f1": "gap_width", "d1": "gap_ratio",
 }  # fmt: skip
@@ -73,6 +83,8 @@ def answer(catalog: Catalog, case: Case) -> Found:
         UnknownFact: the row states too little, and the catalog does not hold the rest.
         KeyError: an input that its kind needs is absent.
     """
+    if case.kind not in KINDS and "pub" in case.inputs:
+        return _cost(catalog, case)
     if case.kind not in KINDS:
         raise UnknownFact(f"rows of the kind {case.kind!r} are not known", where=case.ident)
     return KINDS[case.kind](catalog, case)
@@ -103,21 +115,39 @@ def peak_of(at: CatalogAt, name: str) -> float:
 
 
 def run_of(ident: str, inputs: Inputs) -> Run:
-    """The run that a row describes."""
+    """The run that a row describes; an amount that is no number above zero is not stated.
+
+    Raises:
+        UnknownFact: the day of publication is not stated.
+    """
+    published_on = day(str(inputs.get("pub", "")))
+    if published_on is None:
+        raise UnknownFact("the day of publication is not stated", where=ident)
     return Run(
         ident.partition(":")[2] or ident,
         str(inputs.get("org", "")),
-        date.fromisoformat(inputs["pub"]),
+        published_on,
         chip_id(str(inputs.get("hardware", ""))),
-        inputs.get("n_chips"),
-        inputs.get("hours"),
-        inputs.get("chip_hours"),
-        inputs.get("flop"),
-        inputs.get("mfu"),
-        inputs.get("hw_value_per_chip_at_start"),
-        inputs.get("acq_price_per_chip"),
-        inputs.get("cloud_usd_chip_h_3yCUD"),
+        *(positive(inputs, name) for name in AMOUNTS),
     )
+
+
+def positive(inputs: Inputs, name: str) -> float | None:
+    """An input as a number above zero; ``None`` where it is not stated as one.
+
+    >>> positive({"hours": 3}, "hours"), positive({"hours": "long"}, "hours"), positive({}, "hours")
+    (3.0, None, None)
+    """
+    value = inputs.get(name)
+    return float(value) if isinstance(value, int | float) and value > 0.0 else None
+
+
+def _months_of(case: Case, run: Run) -> tuple[date, date]:
+    """Months of the money of a run and of what is published: as stated, else by its day and its unit."""
+    then = day(str(case.inputs.get("ppi_from", ""))) or run.published.replace(day=1)
+    stated = re.search(r"([A-Za-z]{3})[a-z]*[- ](\d{4})|(\d{4}-\d{2})", case.unit)
+    of_unit = day(f"{stated[1]} {stated[2]}" if stated[1] else stated[3]) if stated else None
+    return then, day(str(case.inputs.get("ppi_to", ""))) or of_unit or then
 
 
 def _cost(catalog: Catalog, case: Case) -> Found:
@@ -130,9 +160,7 @@ def _cost(catalog: Catalog, case: Case) -> Found:
         usd = published.rent_usd(catalog, run)
     else:
         raise UnknownFact(f"no boundary is called {case.metric!r}", where=case.ident)
-    then, now = (
-        published.index_level(catalog, date.fromisoformat(case.inputs[key])) for key in ("ppi_from", "ppi_to")
-    )
+    then, now = (published.index_level(catalog, month) for month in _months_of(case, run))
     return published.restated(usd, then, now), COMPUTED
 
 
@@ -285,7 +313,7 @@ def _constant(catalog: Catalog, case: Case) -> Found:
     others = {one.partition("/")[2]: one.partition("/")[2] for one in catalog.subjects("scaling/")}
     name = next((value for word, value in {**LAWS, **others}.items() if word in plain), "")
     metric = case.metric.replace("_", "").rstrip("'′ ") if name == "busbridge" else case.metric
-    attribute = CONSTANTS.get(metric, CONSTANTS.get(metric.lower(), ""))
+    attribute = CONSTANTS.get(metric, "")
     when = "of=supervised" if "supervised" in case.ident else "of=distilled" if name == "busbridge" else ""
     fact = catalog.at(ANY).find(f"scaling/{name}", attribute, when) if name and attribute else None
     if fact is None:
@@ -298,14 +326,14 @@ def _constant(catalog: Catalog, case: Case) -> Found:
 def _life(catalog: Catalog, case: Case) -> Found:
     """Training and serving at least work for the quality of a compute-optimal size (Sardana et al.)."""
     one = law(catalog.at(ANY), INFERENCE_LAW)
-    params, served = float(case.inputs["N_chin"]), float(case.inputs["D_inf"])
+    params, served = float(case.inputs["n_chin"]), float(case.inputs["d_inf"])
     trained = point(one, params, budget_for(one, params) / (6.0 * params), served, EVEN)
     best = life_optimal(one, trained.loss, served, EVEN)
-    stated = re.search(r"([\d.]+)\s*B replacement", case.metric)
+    stated = re.search(r"([\d.]+)\s*b replacement", case.metric)
     if stated is not None:
         size = float(stated[1]) * 1e9
         best = point(one, size, tokens_for(one, size, loss(one, params, trained.training_tok)), served, EVEN)
-    words = case.metric.lower()
+    words = case.metric
     if "param" in words:
         return best.params, COMPUTED
     if "multiple" in words:
