@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
@@ -27,14 +28,17 @@ TIERS = {"standard": None, "batch": {"processing": "batch"}, "flex": {"service_t
 
 
 @pytest.fixture(scope="module")
-def snapshot() -> ModuleType:
+def snapshot() -> Iterator[ModuleType]:
+    # A script imports what stands beside it, as when it is run.
+    sys.path.insert(0, str(SCRIPT.parent))
     spec = importlib.util.spec_from_file_location("snapshot_prices", SCRIPT)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["snapshot_prices"] = module
     spec.loader.exec_module(module)
-    return module
+    yield module
+    sys.path.remove(str(SCRIPT.parent))
 
 
 def test_bills_equal_those_of_the_package(catalog: Catalog, snapshot: ModuleType) -> None:

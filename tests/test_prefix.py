@@ -217,7 +217,7 @@ def test_a_wrong_row_fails(data_dir, tmp_path) -> None:
     report = validate_prefix(file)
     assert (report.answered, report.passed) == (1, 0)
     assert report.failed == ("conversation/fifo/6",)
-    file.write_text(head.replace("policy", "rule") + "\n")
+    file.write_text(f"{head.replace('policy', 'rule')}\n{first}\n")
     with pytest.raises(BadInput, match="policy"):
         validate_prefix(file)
     with pytest.raises(BadInput):

@@ -66,13 +66,21 @@ def agrees(shown: str, printed: str) -> bool:
 
 
 def cut(shown: str, printed: str) -> str:
-    """``printed`` with as many lines around a ``...`` as ``shown`` has."""
+    """``printed`` with as many lines around each ``...`` as ``shown`` has.
+
+    A part between two ``...`` begins at the printed line that its first line is.
+    """
     if "..." not in shown.splitlines():
         return printed
-    head, _, tail = plain(shown).partition("...\n")
-    assert "..." not in tail.splitlines(), "more than one '...': mend the README by hand"
+    head, *middle, tail = re.split(r"^\.\.\.\n", plain(shown), flags=re.MULTILINE)
     lines = printed.splitlines(keepends=True)
-    return "".join([*lines[: head.count("\n")], "...\n", *lines[len(lines) - tail.count("\n") :]])
+    found = ["".join(lines[: head.count("\n")])]
+    for part in middle:
+        first = part.splitlines(keepends=True)[0]
+        assert first in lines, f"no line {first!r} is printed: mend the README by hand"
+        start = lines.index(first)
+        found.append("".join(lines[start : start + part.count("\n")]))
+    return "...\n".join([*found, "".join(lines[len(lines) - tail.count("\n") :])])
 
 
 CASES = examples(README.read_text(encoding="utf-8"))
@@ -118,5 +126,6 @@ def test_dots_stand_for_lines(shown: str, printed: str, expected: bool) -> None:
 
 def test_an_update_keeps_the_lines_around_dots() -> None:
     assert cut("a\n...\nd\n", "b\nc\nx\ny\n") == "b\n...\ny\n"
+    assert cut("a\n...\nm\nn\n...\n", "b\nc\nm\no\np\n") == "b\n...\nm\no\n...\n"
     assert cut("a\n...\n", "b\nc\n") == "b\n...\n"
     assert cut("a\n", "b\nc\n") == "b\nc\n"

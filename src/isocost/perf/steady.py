@@ -227,8 +227,8 @@ def drafted_step_s(
 def kept_tok(drafts_tok: ArrayLike, kept_frac: ArrayLike) -> Floats:
     """Drafted tokens kept in the mean, if each is kept as often as ``kept_frac`` while those before it were.
 
-    >>> float(kept_tok(1, 0.85)), round(float(kept_tok(3, 0.85)), 3)
-    (0.85, 2.187)
+    >>> [round(float(kept_tok(drafts, 0.85)), 3) for drafts in (1, 3)]
+    [0.85, 2.187]
     >>> float(kept_tok(0, 0.85))
     0.0
     """
