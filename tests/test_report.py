@@ -76,7 +76,7 @@ def test_reading_order(page: Page) -> None:
     assert page.ids() == [
         "plan",
         *["isoquant", "breakeven", "turns", "frontier", "latency", "hours", "waterfall", "pillars"],
-        *["tornado", "band", "cheapest", "limits", "unproven", "facts", "trace", "next"],
+        *["life", "tornado", "band", "cheapest", "limits", "unproven", "facts", "trace", "next"],
     ]
 
 

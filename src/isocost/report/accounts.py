@@ -117,15 +117,20 @@ def _energy(result: PlanResult) -> str:
             continue
         kg = energy.kg_co2e_per_month
         shown.append(
-            f"{OPTIONS[one.option]} {_amount(energy.kwh_per_month.mid)} kWh, {_amount(kg.mid)} kg CO2e "
-            f"({_amount(kg.low)} to {_amount(kg.high)})"
+            f"{OPTIONS[one.option]} {amount(energy.kwh_per_month.mid)} kWh, {amount(kg.mid)} kg CO2e "
+            f"({amount(kg.low)} to {amount(kg.high)})"
         )
         boundaries.append(energy.boundary)
     said = "; ".join(dict.fromkeys(boundaries))
     return f"a month: {'; '.join(shown)}. Counted: {said}." if shown else ""
 
 
-def _amount(value: float) -> str:
+def amount(value: float) -> str:
+    """A quantity without its unit: whole from ten up, two digits below.
+
+    >>> amount(2601.7), amount(0.0342)
+    ('2,602', '0.034')
+    """
     return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
@@ -196,7 +201,7 @@ def over_life(result: PlanResult, width: int) -> list[RenderableType]:
         table.add_column("80% band", justify="right", no_wrap=True)
     for one in life.lines:
         same = abs(one.usd.mid - life.lines[0].usd.mid) < 0.5
-        ahead = "-" if same else _when(one.ahead_months)
+        ahead = "-" if same else when(one.ahead_months)
         cells = [money(one.usd.mid), *(money(one.by_pillar.get(pillar, 0.0)) for pillar, _ in PILLARS)]
         cells += [small(one.usd_per_request), ahead]
         if width >= BANDS:
@@ -206,7 +211,14 @@ def over_life(result: PlanResult, width: int) -> list[RenderableType]:
         f"the three pillars over {life.months} months: today's money, development paid once, ahead of today"
     )
     said: list[RenderableType] = ["", Text(f"  {head}"), Padding(table, (0, 0, 0, INDENT), expand=False)]
+    said += [_line("break-even", f"{text}.", width) for text in break_evens(result)]
+    return said
+
+
+def break_evens(result: PlanResult) -> list[str]:
+    """From which volume, and after how many months, what takes an outlay costs less; a clause each."""
     turns = result.sure.turns if result.sure is not None else []
+    found = []
     for turn in turns:
         volume, back = turn.requests_per_month, turn.payback_months
         if turn.option not in ("mix", "selfhost", "slm") or volume is None:
@@ -217,11 +229,16 @@ def over_life(result: PlanResult, width: int) -> list[RenderableType]:
             text += f"; at today's volume what it takes is paid back in {_band(back)} months"
         if turn.never_frac >= SELDOM:
             text += f"; in {percent(turn.never_frac)} of scenarios at no volume that was looked at"
-        said.append(_line("break-even", f"{text}.", width))
-    return said
+        found.append(text)
+    return found
 
 
-def _when(months: float | None) -> str:
+def when(months: float | None) -> str:
+    """When a way is ahead of today.
+
+    >>> when(None), when(0.0), when(28.46)
+    ('never', 'at once', 'month 28.5')
+    """
     if months is None:
         return "never"
     return "at once" if months == 0 else f"month {months:.1f}"

@@ -22,7 +22,8 @@ from markupsafe import Markup, escape
 
 from isocost.plan.path.result import PathResult
 from isocost.plan.result import PlanResult
-from isocost.report import palette, sections, sure, words
+from isocost.report import costs, palette, sections, sure, words
+from isocost.report.accounts import break_evens
 from isocost.report.chart import Absent, Chart
 from isocost.report.charts import AHEAD, BUILDERS
 from isocost.report.charts.breakeven import sliders
@@ -95,6 +96,14 @@ def render(result: PlanResult, path: PathResult | None = None) -> str:
         trace_said=sections.trace_sentence(result),
         plan=sections.plan_rows(result),
         matrix=sections.matrix(result),
+        accounts=costs.accounts(result),
+        units=costs.units(result),
+        margins=costs.margins(result),
+        margins_said=costs.margins_sentence(result),
+        energies=costs.energies(result),
+        boundaries=costs.boundaries(result),
+        energy_said=costs.energy_sentence(result),
+        break_evens=break_evens(result),
         limits=sections.limit_rows(result),
         limits_said=sections.limits_sentence(result),
         unproven=sections.unproven_rows(result),

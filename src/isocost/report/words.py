@@ -38,6 +38,17 @@ def usd(value: float | None) -> str:
     return f"{'−' if value < 0 else ''}${text}"
 
 
+def each(value: float | None) -> str:
+    """A unit cost: dollars and cents, two digits of less than ten cents.
+
+    >>> each(0.0301), each(12.5), each(0.0074), each(0), each(None)
+    ('$0.030', '$12.50', '$0.0074', '$0', '—')
+    """
+    if value is None or not math.isfinite(value):
+        return DASH
+    return f"${value:,.2f}" if value >= 0.1 else f"${value:#.2g}" if value else "$0"
+
+
 def usd_short(value: float | None) -> str:
     """Dollars in two or three digits, for headlines and labels, as the terminal prints them.
 

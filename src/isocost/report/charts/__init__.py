@@ -12,6 +12,7 @@ from isocost.report.charts.frontier import frontier
 from isocost.report.charts.hours import hours
 from isocost.report.charts.isoquant import isoquant
 from isocost.report.charts.latency import latency
+from isocost.report.charts.life import life
 from isocost.report.charts.odds import cheapest, path_cheapest, turns
 from isocost.report.charts.quarters import quarters
 from isocost.report.charts.sensitivity import band, tornado
@@ -25,6 +26,7 @@ BUILDERS: Mapping[str, Callable[[PlanResult], Chart | Absent]] = {
     "latency": latency,
     "hours": hours,
     "waterfall": waterfall,
+    "life": life,
     "tornado": tornado,
     "band": band,
     "cheapest": cheapest,
