@@ -183,14 +183,31 @@ def provider_cache(table: Chunk, rows: Rows, block_tok: int, rule: CacheRule) ->
     Prefixes shorter than the cache keeps are not read. Where writes cost, what was not read is written of
     the part that another of these requests shares: whoever marks what is to be kept marks no more than that.
     """
-    reads = prefix_hits(table, rows, block_tok, rule.life_s)
-    if reads is None:
-        return None
-    reads = np.where(reads >= rule.least_tok, reads, 0)
-    if not rule.writes:
-        return reads, None
-    shared = _shared_tok(table, rows, block_tok)
-    return reads, np.where(shared >= rule.least_tok, np.maximum(shared - reads, 0), 0)
+    return Prefixes(table, rows, block_tok).cache(rule)
+
+
+class Prefixes:
+    """What some requests share, for many rules: reads are found once a life, shared prefixes once."""
+
+    def __init__(self, table: Chunk, rows: Rows, block_tok: int) -> None:
+        self._of = table, rows, block_tok
+        self._hits: dict[float, npt.NDArray[np.int64] | None] = {}
+        self._shared: npt.NDArray[np.int64] | None = None
+
+    def cache(self, rule: CacheRule) -> ReadWrite | None:
+        """What :func:`provider_cache` says of these requests."""
+        if rule.life_s not in self._hits:
+            self._hits[rule.life_s] = prefix_hits(*self._of, rule.life_s)
+        reads = self._hits[rule.life_s]
+        if reads is None:
+            return None
+        reads = np.where(reads >= rule.least_tok, reads, 0)
+        if not rule.writes:
+            return reads, None
+        if self._shared is None:
+            self._shared = _shared_tok(*self._of)
+        shared = self._shared
+        return reads, np.where(shared >= rule.least_tok, np.maximum(shared - reads, 0), 0)
 
 
 def _shared_tok(table: Chunk, rows: Rows, block_tok: int) -> npt.NDArray[np.int64]:

@@ -37,7 +37,7 @@ from isocost.deployment import (
 from isocost.keep.ask import Made
 from isocost.plan.asked.limits import Limits, Slo
 from isocost.plan.asked.streams import Floats, Rows, Stream, Usage, Week, billed, usage_of
-from isocost.replay.reuse import ReadWrite, provider_cache
+from isocost.replay.reuse import Prefixes, ReadWrite
 from isocost.replay.run import Ratio
 from isocost.trace.schema import Chunk, Need, Trace
 
@@ -194,6 +194,7 @@ class Market:
     _ratios: dict[tuple[str, str], tuple[Interval, Interval]] = field(default_factory=dict)
     _usages: dict[tuple[str, int, str, float, float | None], Usage | None] = field(default_factory=dict)
     _reads: dict[tuple[str, int, CacheRule], ReadWrite | None] = field(default_factory=dict)
+    _prefixes: dict[tuple[str, int], Prefixes] = field(default_factory=dict)
     _prices: dict[tuple[str, str, int], UnitPrices | None] = field(default_factory=dict)
     _rules: dict[tuple[str, str], CacheRule | None] = field(default_factory=dict)
 
@@ -318,7 +319,9 @@ class Market:
             return None
         key = (case.stream.id, len(case.rows), rule)
         if key not in self._reads:
-            self._reads[key] = provider_cache(self.table, case.rows, self.trace.block_tok, rule)
+            if key[:2] not in self._prefixes:
+                self._prefixes[key[:2]] = Prefixes(self.table, case.rows, self.trace.block_tok)
+            self._reads[key] = self._prefixes[key[:2]].cache(rule)
         found = self._reads[key]
         if found is None:
             return None
