@@ -60,6 +60,7 @@ class Standings:
         self.ask = Ask(region=ANYWHERE) if ask is None else ask
         self.drivers: dict[str, Driver] = {}
         self._known: dict[tuple[object, ...], list[Standing]] = {}
+        self._asks: dict[tuple[str, Volume | None], Ask] = {}
         self._past: Past | None = None
 
     def _lines(self, key: tuple[object, ...], option: str, book: Callable[[Keep], object]) -> list[Standing]:
@@ -72,6 +73,11 @@ class Standings:
 
     def _of(self, option: str, volume: Volume | None = None) -> Ask:
         """The ask for an option and its traffic."""
+        if (option, volume) not in self._asks:
+            self._asks[option, volume] = self._made(option, volume)
+        return self._asks[option, volume]
+
+    def _made(self, option: str, volume: Volume | None) -> Ask:
         ask = replace(self.ask, option=option)
         if volume is None:
             return ask
@@ -86,14 +92,17 @@ class Standings:
         """
         own = option in OWN
         ask = self._of(option)
-        ask = replace(
-            ask,
-            services=max(ask.services, models) if own else ask.services,
-            own=replace(ask.own, gpus=gpus),
-            held_fte=held_fte if own else ask.held_fte,
-        )
-        key = ("people", option, models, gpus, held_fte)
-        return self._lines(key, option, lambda book: keep_running(book, ask))
+
+        def book(kept: Keep) -> None:
+            asked = replace(
+                ask,
+                services=max(ask.services, models) if own else ask.services,
+                own=replace(ask.own, gpus=gpus),
+                held_fte=held_fte if own else ask.held_fte,
+            )
+            keep_running(kept, asked)
+
+        return self._lines(("people", option, models, gpus, held_fte), option, book)
 
     def complying(
         self, providers: int, regions: tuple[str, ...], fresh: tuple[str, ...] = ()
@@ -102,12 +111,12 @@ class Standings:
 
         Duties count as set up but for the first review of ``fresh`` providers.
         """
-        law = self.ask.law
-        set_up = tuple(fact.subject.partition("/")[2] for fact in self.at.each("duty/", "title"))
-        law = replace(law, places=law.places or regions, set_up=set_up)
-        ask = replace(self._of("api"), providers=providers, law=law)
 
         def book(kept: Keep) -> None:
+            law = self.ask.law
+            set_up = tuple(fact.subject.partition("/")[2] for fact in self.at.each("duty/", "title"))
+            law = replace(law, places=law.places or regions, set_up=set_up)
+            ask = replace(self._of("api"), providers=providers, law=law)
             keep_lawful(kept, ask)
             keep_reviewing(kept, fresh)
 
