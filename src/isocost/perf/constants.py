@@ -202,14 +202,26 @@ def constants_for(
         cases = [case._replace(without=family) for case, family in zip(cases, without, strict=True)]
     code: dict[Case, int] = {}
     index = np.array([code.setdefault(case, len(code)) for case in cases], dtype=np.intp)
+    known = catalog_at.once(_known_values)
     reader = Reader(catalog_at)
+
+    def value(case: Case, name: str) -> float:
+        if (case, name) not in known:
+            known[case, name] = reader.value(case, name)
+        return known[case, name]
+
     fields = [
-        reader.value(GENERIC, name)
+        value(GENERIC, name)
         if name in PLAIN
-        else np.array([reader.value(case, name) for case in code], dtype=np.float64)[index]
+        else np.array([value(case, name) for case in code], dtype=np.float64)[index]
         for name in Constants._fields
     ]
     return Constants(*fields)
+
+
+def _known_values(_: CatalogAt) -> dict[tuple[Case, str], float]:
+    """Constants of a date by what they depend on, filled by :func:`constants_for`."""
+    return {}
 
 
 def cases_of(
