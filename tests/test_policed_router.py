@@ -18,6 +18,7 @@ from isocost.plan.written.scores import named_weights, question
 from isocost.plan.written.told import Policed, police
 from isocost.policy.difficulty import corpus, fit
 from isocost.policy.router import Weights, score
+from isocost.policy.rules import Router
 from isocost.trace import Trace, open_trace
 
 PLAN = (Path(__file__).parents[1] / "examples" / "policy.toml").read_text()
@@ -170,6 +171,36 @@ def test_the_command_reads_the_score_beside_the_plan(
     assert {row["deployment"]: row["requests"] for row in found["policy"]["most"]["answered"]} == {
         BIG: 20, MINI: 40,
     }  # fmt: skip
+
+
+def test_a_fitted_router_replays_as_it_decides(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """policy fit of questions without answers to compare, its [[policy]] in plan.toml, a log with words."""
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(1)
+    with Path("o.csv").open("w") as out:
+        write = csv.writer(out)
+        write.writerow(["qid", "model", "quality", "query", "in_tok", "out_tok"])
+        for i in range(3000):
+            text = (HARD if (hard := random.random() < 0.4) else EASY).format(random.integers(1000, 9999))
+            for name, right in ((MINI, 0.3 if hard else 0.97), (BIG, 0.95)):
+                write.writerow([i, name, int(random.random() < right), text, 1000, 100])
+    assert main(["policy", "fit", "o.csv", "--strong", BIG]) == 0
+    made = Path("policy.toml").read_text()
+    rule = made[made.index("[[policy]]") : made.index("[[certificate]]")]
+    Path("plan.toml").write_text(BASIS + rule)
+    capsys.readouterr()
+    assert main(["replay", str(log(tmp_path / "log.jsonl", texts())), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["policy"]
+    choice = loads(BASIS + rule).policies[0].choose
+    assert isinstance(choice, Router)
+    fitted = msgspec.json.decode(Path(choice.weights).read_bytes(), type=Weights)
+    strong = sum(score(fitted, text, "") >= choice.bar for text in texts())
+    assert found["is_known"]
+    assert {row["deployment"]: row["requests"] for row in found["most"]["answered"]}[BIG] == strong == 20
+    assert choice.seen is not None
+    assert choice.seen.chance["strong"] == pytest.approx(0.4, abs=0.05)
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def scores(trace: Trace, asked: Sequence[Asked], weights: Mapping[str, Weights],
             continue
         told: npt.NDArray[np.bool_] = np.array([bool(text) for text in one.query], dtype=np.bool_)
         for i in np.flatnonzero(told).tolist():
-            out[one.rows[i]] = score(mine, one.query[i], one.task[i])
+            out[one.rows[i]] = score(mine, one.query[i], _task(mine, one.task[i]))
         rest = np.flatnonzero(~told)
         of[one.rows[rest]], place[one.rows[rest]] = k, rest
     if trace.texts is None or not (of >= 0).any():
@@ -84,9 +84,14 @@ def scores(trace: Trace, asked: Sequence[Asked], weights: Mapping[str, Weights],
         for i in (np.flatnonzero(of[row : row + len(lot)] >= 0) + row).tolist():
             mine = fitted[of[i]]
             if mine is not None and (text := question(lot[i - row])):
-                out[i] = score(mine, text, asked[of[i]].task[place[i]])
+                out[i] = score(mine, text, _task(mine, asked[of[i]].task[place[i]]))
         row += len(lot)
     return out
+
+
+def _task(weights: Weights, name: str) -> str:
+    """The task that a score is read for: none where it was fitted on questions without tasks."""
+    return "" if name not in weights.tasks and "" in weights.tasks else name
 
 
 def question(text: str) -> str:

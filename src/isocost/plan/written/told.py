@@ -35,7 +35,7 @@ Z_95 = 1.959963984540054
 """Standard deviations to either side that hold 95 % of a normal distribution."""
 MARGIN = 0.02
 DRAWS = 21
-"""Draws of what a fit saw: an odd number has a middle one, and its second and twentieth hold four in five."""
+"""Draws of what a fit saw: an odd number has a middle one, and its third and nineteenth hold four in five."""
 _OTHERS = range(2, DRAWS + 1)
 
 
