@@ -50,7 +50,7 @@ def test_a_range_that_only_the_band_touches_is_not_settled() -> None:
 
 def test_boundaries_that_hold_are_named() -> None:
     figures = [Figure("rented", 4.0), Figure("owned", 2.0), Figure("bought", 9.0)]
-    assert ranged(figures, Range(3.0, 10.0)) == Ruling("holds when", "rented or bought")
+    assert ranged(figures, Range(3.0, 10.0)) == Ruling("holds when", "rented (4) or bought (9)")
 
 
 def test_nothing_is_no_verdict() -> None:

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from isocost.units import count
+from isocost.units import count, money, percent
 
 Verdict = Literal["holds", "holds when", "fails", "not settled"]
 VERDICTS: tuple[Verdict, ...] = ("holds", "holds when", "fails", "not settled")
@@ -115,11 +115,11 @@ def ranged(figures: Sequence[Figure], claimed: Range) -> Ruling:
 
     >>> a, b = Figure("rented", 4.0, "", 3.0, 5.0), Figure("owned", 2.0, "", 1.0, 2.5)
     >>> ranged([a, b], Range(4.0, 5.0))
-    Ruling(verdict='holds when', when='rented')
+    Ruling(verdict='holds when', when='rented (4)')
     >>> ranged([a, b], Range(10.0, 15.0)).verdict, ranged([b], Range(2.4, 3.0)).verdict
     ('fails', 'not settled')
     """
-    inside = [one.name for one in figures if claimed.holds(one.value)]
+    inside = [f"{one.name} ({said(one.value, one.unit)})" for one in figures if claimed.holds(one.value)]
     if len(inside) == len(figures) and figures:
         return Ruling("holds")
     if inside:
@@ -255,3 +255,28 @@ def either(words: Sequence[str]) -> str:
     'a, b or c'
     """
     return f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else "".join(words)
+
+
+def said(value: float, unit: str) -> str:
+    """A value with its unit as a person reads it; what is just off a whole multiple shows that it is.
+
+    >>> said(4.1e6, "USD"), said(0.31, "share"), said(1.97, "x"), said(float("nan"), "x")
+    ('$4.1M', '31%', '1.97x', 'never')
+    """
+    if value != value:
+        return "never"
+    if unit.startswith("USD"):
+        rest = unit.removeprefix("USD")
+        return money(value) + {"/month": "/mo", "/year": "/year", "/Mtok": "/Mtok", "/h": "/h"}.get(
+            rest, rest
+        )
+    if unit == "x":
+        short = f"{value:,.1f}"
+        hides = short.endswith(".0") and abs(value - round(value)) > 1e-9
+        return f"{value:,.0f}x" if value >= 100 else f"{value:,.2f}x" if hides else f"{short}x"
+    if unit == "share":
+        return percent(value)
+    if unit == "requests/month":
+        return f"{count(value)}/mo"
+    number = f"{value:,.3g}" if abs(value) < 1e3 else count(value)
+    return f"{number} {unit}".strip()

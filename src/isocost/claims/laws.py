@@ -21,7 +21,7 @@ from isocost.claims.world import World
 from isocost.develop import Ask, Prices, laws, optima, way
 from isocost.develop.optimum import HUNDREDTH, prices_of, usd_per_nat, worth
 from isocost.develop.scaling import FLOP_PER_PARAM_SERVED, FLOP_PER_PARAM_TOK, Law, best_params, loss
-from isocost.units import count, money, percent
+from isocost.units import count, money, money_range, percent
 
 MORE = 10.0
 """How much larger a budget is, to see what the next hundredth of a nat then costs."""
@@ -67,12 +67,14 @@ def q4(world: World, claim: Claim) -> Finding:
         ruling = truth(True)
     else:
         named = either([title for title, ends in zip(titles, ending, strict=True) if ends])
-        ruling = Ruling("holds when", f"the law is that of {named}") if any(ending) else truth(False)
+        stops = [f.value for f in figures if f.unit == "USD"]
+        words = f"the loss has a floor, as by {named}: the point lies at {span_of(stops)} of training"
+        ruling = Ruling("holds when", words) if any(ending) else truth(False)
     low, high = min(f.value for f in figures if f.unit == "x"), max(f.value for f in figures if f.unit == "x")
     return world.finding(
         claim,
         ruling,
-        f"the next 0.01 nat costs {low:.1f} to {high:.0f}x at ten times the budget",
+        f"the next 0.01 nat costs {low:.0f} to {high:.0f}x at ten times the budget",
         figures,
         "training compute alone, size and data at their best; loss, not ability",
         "a law without a floor of the loss: then there is no end",
@@ -173,7 +175,9 @@ def d10(world: World, claim: Claim) -> Finding:
                 rests_on=world.rests_on(world.known(name), "epoch-development-cost"),
             )
         )
-    parts.append(Part("making a known frontier model", truth(all(one.value > 0.5 for one in figures))))
+    known = f"{percent(min(f.value for f in figures))} to {percent(max(f.value for f in figures))}"
+    words = f"making a known frontier model ({known})"
+    parts.append(Part(words, truth(all(one.value > 0.5 for one in figures))))
     made = way(world.at, Ask(params=world.reference("slm_params")), "lora")
     assert made is not None
     tuned = (
@@ -190,7 +194,7 @@ def d10(world: World, claim: Claim) -> Finding:
             share = compute / sum(accounts.values())
             label = f"running on {words} at {count(costs.middle)} requests a month"
             figures.append(Figure(label, share, "share", rests_on=costs.rests_on))
-            parts.append(Part(label, truth(share > 0.5)))
+            parts.append(Part(f"{label} ({percent(share)})", truth(share > 0.5)))
     worst = min(figures, key=lambda one: one.value)
     best = max(figures, key=lambda one: one.value)
     return world.finding(
@@ -297,6 +301,11 @@ def d22(world: World, claim: Claim) -> Finding:
         " fitted to the rest; zero is no better than the smaller models' mean",
         "families of one recipe over sizes: these are of different years and makers",
     )
+
+
+def span_of(usd: list[float]) -> str:
+    """The least to the most of amounts."""
+    return money_range(min(usd), max(usd)) if len(usd) > 1 else money(usd[0])
 
 
 MACHINES = frozenset(

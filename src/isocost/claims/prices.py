@@ -20,6 +20,7 @@ from isocost.claims.finding import (
     Ruling,
     every,
     ranged,
+    said,
     truth,
 )
 from isocost.claims.world import BOUGHT, CLASSES, OWN, World, middle_of, months_later
@@ -63,7 +64,7 @@ def q3(world: World, claim: Claim) -> Finding:
     return world.finding(
         claim,
         ranged(figures, world.claimed(claim, "claimed_ratio")),
-        ", ".join(f"{one.value:.1f}x" for one in figures) + " by what is followed",
+        ", ".join(said(one.value, "x") for one in figures) + " by what is followed",
         figures,
         "price of a year ago over price of today; about ten is read as 5 to 20",
         "what is followed: a score, a model or a machine",
@@ -263,7 +264,7 @@ def q20(world: World, claim: Claim) -> Finding:
     deciles = quantiles(ratios, n=10, method="inclusive")
     reached = sum(ratio >= past for ratio in ratios) / len(ratios)
     fact = Figure(
-        f"fall over {years:g} years, median of {len(ratios)} scores",
+        f"the cheapest price of a score over {years:g} years, median of {len(ratios)} scores",
         median(ratios),
         "x",
         deciles[0],
@@ -274,6 +275,12 @@ def q20(world: World, claim: Claim) -> Finding:
     drawn = paths(world.at, "capability", round(12 * ahead))[:, -1]
     chance = float((drawn <= 1.0 / then).mean())
     low, mid, high = (float(end) for end in np.quantile(drawn, [0.1, 0.5, 0.9]))
+    own = Figure(
+        f"one model's own list price over {years:g} years",
+        1.0 / float(np.quantile(paths(world.at, "list-maker", round(12 * years))[:, -1], 0.5)),
+        "x",
+        rests_on=("litellm-releases",),
+    )
     coming = Figure(
         f"fall over the next {ahead:g} years, forecast",
         1.0 / mid,
@@ -285,15 +292,18 @@ def q20(world: World, claim: Claim) -> Finding:
     odds = Figure(f"chance of {then:g}x or more", chance, "share", rests_on=("epoch-price-trends",))
     least = world.number(claim, "least_chance_frac")
     about = Range(past / ABOUT, past * ABOUT)
-    parts = [
-        Part(f"{past:g}x in {years:g} years, for a typical score", truth(about.holds(fact.value))),
-        Part(f"{then:g}x more in {ahead:g} years is plausible", truth(chance >= least)),
-    ]
+    followed = ranged([fact, own], about)
+    ruling = every(
+        [Part("the past", followed), Part(f"{then:g}x more in {ahead:g} years", truth(chance >= least))]
+    )
+    if chance >= least and followed.verdict == "holds when":
+        ruling = Ruling("holds when", f"what is followed is {followed.when}")
     return world.finding(
         claim,
-        every(parts),
-        f"{fact.value:.0f}x in two years at the median; {percent(chance)} chance of {then:g}x more",
-        [fact, share, coming, odds],
+        ruling,
+        f"{fact.value:.0f}x in {years:g} years at the median of scores, {own.value:.1f}x for a model's own"
+        f" price; {percent(chance)} chance of {then:g}x more in {ahead:g}",
+        [fact, share, own, coming, odds],
         "the cheapest price with a score at least that of a reference model, from its first day; a"
         " forecast beyond 24 months is beyond what the past holds",
         "prices of scores after early 2025: what is followed ends there",

@@ -102,7 +102,11 @@ def d2(world: World, claim: Claim) -> Finding:
     mine, theirs = _mean(own.usd_per_month), _mean(bought.usd_per_month)
     down = (own.usd_per_month[0] or 0.0) > (bought.usd_per_month[0] or 0.0)
     parts = [
-        Part("traffic may stay far below what was foreseen", truth(down)),
+        Part(
+            f"traffic may stay at a tenth of the {count(middle)} requests foreseen, where own replicas cost"
+            f" {money((own.usd_per_month[0] or 0.0) - (bought.usd_per_month[0] or 0.0))} a month more",
+            truth(down),
+        ),
         Part("traffic may as well grow as shrink", truth(mine > theirs)),
     ]
     return world.finding(
@@ -341,8 +345,8 @@ def q21(world: World, claim: Claim) -> Finding:
     return world.finding(
         claim,
         ranged(figures, world.claimed(claim, "claimed_ratio")),
-        f"{same.value:.1f}x measured like for like, {predicted.value:.1f}x predicted,"
-        f" {best.value:.1f}x with FP8 on the H100",
+        f"{same.value:.2f}x measured like for like, {predicted.value:.2f}x predicted,"
+        f" {best.value:.2f}x with FP8 on the H100",
         [*figures, Figure("rent of an H100 over an A100, median on demand", dearer, "x", rests_on=rests[1:])],
         "tokens a second of a node of as many accelerators; rent is the median of clouds",
         "newer software on the A100, or efficiency counted by energy",
@@ -366,7 +370,7 @@ def d20(world: World, claim: Claim) -> Finding:
     """How wide a cost is: by what is not known of prices and speeds, and by volume."""
     low, high = world.costs(), world.costs("large")
     figures: list[Figure] = []
-    narrow, flat = [], []
+    narrow, flat, spans = [], [], []
     for costs in (low, high):
         versus = costs.compare(OWN, BOUGHT)
         mid = len(versus.volumes) // 2
@@ -384,6 +388,7 @@ def d20(world: World, claim: Claim) -> Finding:
         narrow.append(widths[0] < widths[1])
         up = [group[mid + 1].value / group[mid - 1].value for group in (versus.one, versus.other)]
         span = versus.volumes[mid + 1] / versus.volumes[mid - 1]
+        spans.append(f"{span:.0f}x the volume around {label}")
         for words, rise in zip(("own", "bought"), up, strict=True):
             figures.append(
                 Figure(
@@ -395,7 +400,11 @@ def d20(world: World, claim: Claim) -> Finding:
             )
         flat.append(up[0] < up[1])
     parts = [
-        Part("volume is what is uncertain", truth(all(flat))),
+        Part(
+            f"volume is what is uncertain: over {spans[-1]} own costs move"
+            f" {figures[-2].value:.1f}x, bought ones {figures[-1].value:.1f}x",
+            truth(all(flat)),
+        ),
         Part("prices and speeds are what is uncertain", truth(all(narrow))),
     ]
     return world.finding(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from isocost.claims.finding import Figure, Finding
-from isocost.units import count, money, money_range, percent
+from isocost.claims.finding import Figure, Finding, said
+from isocost.units import money_range
 
 HEADS: Mapping[str, str] = {
     "holds": "hold",
@@ -34,7 +34,7 @@ def decided(finding: Finding) -> str:
 
 def amount(figure: Figure) -> str:
     """A figure's value as a person reads it."""
-    return _said(figure.value, figure.unit)
+    return said(figure.value, figure.unit)
 
 
 def spread(figure: Figure) -> str:
@@ -43,7 +43,7 @@ def spread(figure: Figure) -> str:
         return ""
     if figure.unit.startswith("USD"):
         return money_range(figure.low, figure.high)
-    return f"{_said(figure.low, figure.unit)} to {_said(figure.high, figure.unit)}"
+    return f"{said(figure.low, figure.unit)} to {said(figure.high, figure.unit)}"
 
 
 def counts(found: Sequence[Finding]) -> dict[str, int]:
@@ -58,23 +58,5 @@ def stated(figure: Figure) -> str:
     if figure.high is None:
         return f"{lead}{amount(figure)} or more"
     if figure.low is None:
-        return f"{lead}under {_said(figure.high, figure.unit)}"
+        return f"{lead}under {said(figure.high, figure.unit)}"
     return lead + (spread(figure) or amount(figure))
-
-
-def _said(value: float, unit: str) -> str:
-    if value != value:
-        return "never"
-    if unit.startswith("USD"):
-        rest = unit.removeprefix("USD")
-        return money(value) + {"/month": "/mo", "/year": "/year", "/Mtok": "/Mtok", "/h": "/h"}.get(
-            rest, rest
-        )
-    if unit == "x":
-        return f"{value:,.1f}x" if value < 100 else f"{value:,.0f}x"
-    if unit == "share":
-        return percent(value)
-    if unit == "requests/month":
-        return f"{count(value)}/mo"
-    number = f"{value:,.3g}" if abs(value) < 1e3 else count(value)
-    return f"{number} {unit}".strip()

@@ -76,7 +76,11 @@ def d5(world: World, claim: Claim) -> Finding:
     dear = own.value - bought.value
     served = [cell for cell in world.costs().cells(OWN) if cell is not None]
     parts = [
-        Part("data may not leave the house: no API is left, and own replicas serve", truth(bool(served))),
+        Part(
+            "data may not leave the house: no API is left, and own replicas serve for"
+            f" {money(own.value)} a month",
+            truth(bool(served)),
+        ),
         Part(
             f"data may leave under a contract, {count(rows[len(rows) // 2][0])} requests a month",
             truth(review.value > dear),
@@ -159,7 +163,7 @@ def d12(world: World, claim: Claim) -> Finding:
     turns = world.at.number(claim.subject, "requests_per_unit", "value=high")
     high = world.at.fact(claim.subject, "revenue_usd_per_request", "value=high")
     low = world.at.fact(claim.subject, "revenue_usd_per_request", "value=consumer")
-    good, bad = [], []
+    good, bad, told = [], [], []
     for size in CLASSES:
         each = world.per_request(world.of_class(size))
         case = 1.0 - turns * each.value / float(high.value)
@@ -179,6 +183,7 @@ def d12(world: World, claim: Claim) -> Finding:
         )
         good.append(case > 0.5)
         bad.append(query < 0.0)
+        told.append(f"{percent(case)} of a case, {percent(query)} of an ad-paid answer")
     hosted = world.costs("large").cells(("hosted", *OWN))[-1]
     if hosted is not None:
         each_usd = hosted.usd_per_month.mid / world.costs("large").volumes[-1]
@@ -192,8 +197,8 @@ def d12(world: World, claim: Claim) -> Finding:
             )
         )
     parts = [
-        Part(f"{MODEL[size]} answers", truth(works and hard))
-        for size, works, hard in zip(CLASSES, good, bad, strict=False)
+        Part(f"{MODEL[size]} answers ({margins})", truth(works and hard))
+        for size, works, hard, margins in zip(CLASSES, good, bad, told, strict=True)
     ]
     return world.finding(
         claim,
@@ -232,7 +237,7 @@ def d14(world: World, claim: Claim) -> Finding:
         turns = world.at.find("claim/d12", "requests_per_unit", f"value={value}")
         each = float(fact.value) / (float(turns.value) if turns is not None else 1.0)
         figures.append(Figure(f"revenue for a request: {words}", each, "USD", rests_on=(fact.id,)))
-        parts.append(Part(f"revenue like that of {words}", truth(each > needed)))
+        parts.append(Part(f"revenue is like that of {words}, {money(each)} a request", truth(each > needed)))
     return world.finding(
         claim,
         every(parts),
@@ -268,13 +273,19 @@ def d17(world: World, claim: Claim) -> Finding:
         if best[kind]:
             figure = _best(best[kind], words)
             figures.append(figure)
-            parts.append(Part(f"{words} are meant", truth(figure.value - hard >= gap)))
+            ahead = 100.0 * (figure.value - hard)
+            parts.append(
+                Part(f"{words} ({ahead:+.0f} points over complex reasoning)", truth(ahead >= 100.0 * gap))
+            )
     if not best[CREATIVE]:
         parts.append(Part("creative work", Ruling("not settled", "a graded benchmark of creative work")))
     told = ", ".join(f"{figure.name} {percent(figure.value)}" for figure in figures)
+    ruling = every(parts)
+    if ruling.verdict == "holds when":
+        ruling = Ruling("holds when", f"what is meant is {ruling.when}")
     return world.finding(
         claim,
-        every(parts),
+        ruling,
         f"best scores: {told}",
         figures,
         "best score of any model on the newest harness of each public benchmark, in the middle; a"
@@ -362,7 +373,7 @@ def q6(world: World, claim: Claim) -> Finding:
         for name, frac in world.savings.items():
             stated = world.at.fact(claim.subject, "claimed_frac").id
             figures.append(Figure(f"certified saving, {name}", frac, "share", rests_on=(stated,)))
-            parts.append(Part(f"certified on {name}", truth(frac >= wanted)))
+            parts.append(Part(f"certified on {name} ({percent(frac)})", truth(frac >= wanted)))
     else:
         for key in world.catalog.keys(claim.subject):
             if key.attribute in ("certified_saving_frac", "saving_frac"):
@@ -371,7 +382,8 @@ def q6(world: World, claim: Claim) -> Finding:
                 words = "certified saving" if sure else "saving found, uncertified"
                 figures.append(world.fact(f"{words}, {name}", fact, "share"))
                 if sure:
-                    parts.append(Part(f"certified on {name}", truth(float(fact.value) >= wanted)))
+                    share = float(fact.value)
+                    parts.append(Part(f"certified on {name} ({percent(share)})", truth(share >= wanted)))
     ruling = (
         every(parts) if parts else Ruling("not settled", "graded outcomes of two models: --outcomes FILE")
     )

@@ -256,7 +256,7 @@ def _show_energy(found: Kept) -> None:
     kwh, kg = (_amount(part[1]) for part in (energy.kwh, energy.kg_co2e))
     band = f"{_amount(energy.kg_co2e[0])} to {_amount(energy.kg_co2e[2])}"
     pue = f", PUE {energy.pue:.2f}" if energy.pue else ""
-    said = f"{kwh} kWh and {kg} kg CO2e a month (80%: {band}) in {energy.region}"
+    said = f"{kwh} kWh and {kg} kg CO2e a month (80%: {band} kg) in {energy.region}"
     show("", wrapped(f"{said}, {energy.grid_g_per_kwh:.0f} g/kWh{pue}: {energy.boundary}.", "energy: "))
 
 
@@ -272,8 +272,9 @@ def _show_risks(found: Kept) -> None:
             end = f"{change.model} ends on {change.retires_on}, as announced"
         else:
             sure = f"80%: {percent(change.retired.low)} to {percent(change.retired.high)}"
-            end = f"{change.model} is retired within a year with {percent(change.retired.mid)} ({sure})"
-        rise = f"its list price rises with {percent(change.rises.mid)}"
+            odds = f"a chance of {percent(change.retired.mid)} ({sure})"
+            end = f"{change.model} is retired within a year with {odds}"
+        rise = f"its list price rises within a year with a chance of {percent(change.rises.mid)}"
         move = f"moving costs {money(change.move_usd)}"
         if change.bill_usd_per_year:
             move += f", less than staying from a rise of {percent(change.moves_at_ratio - 1.0)}"

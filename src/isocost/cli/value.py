@@ -83,7 +83,7 @@ def value(
                 "own_model": back,
             }
         )
-    show(wrapped(_headline(of, lines, features)), "")
+    show(wrapped(_headline(of, lines, features), indent=0), "")
     _show_customers(of)
     if lines:
         _show_plans(lines, ask.other_usd_per_month)
@@ -123,7 +123,7 @@ def _headline(of: Customers, lines: list[PlanLine], features: list[Feature]) -> 
     mean = money(float(of.usd.mean()))
     said = (
         f"An answer costs {least}{_small(each)}, a customer {least}{mean} a month; the dearest "
-        f"10 % of {len(of.names):,} customers cause {percent(of.share_of_top(0.1))} of the cost."
+        f"10% of {len(of.names):,} customers cause {percent(of.share_of_top(0.1))} of the cost."
     )
     if not lines:
         return said
@@ -158,7 +158,7 @@ def _show_customers(of: Customers) -> None:
 def _show_plans(lines: list[PlanLine], other_usd: float) -> None:
     table = grid(
         ("price plan", "l"), ("customers", "r"), ("brings", "r"), ("costs", "r"), ("margin", "r"),
-        ("80 %", "r"), ("at a loss", "r"), ("worst", "r"),
+        ("80% band", "r"), ("at a loss", "r"), ("worst", "r"),
     )  # fmt: skip
     for line in lines:
         known = line.margin_frac == line.margin_frac

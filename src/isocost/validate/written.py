@@ -10,8 +10,10 @@ from collections.abc import Collection, Mapping
 from datetime import date, datetime
 from typing import Any, NamedTuple
 
-SUFFIXES: Mapping[str, float] = {"k": 1e3, "m": 1e6, "mn": 1e6, "million": 1e6, "b": 1e9, "bn": 1e9, "billion": 1e9, "t": 1e12,
-            "trillion": 1e12, "x": 1.0, "%": 0.01, "": 1.0}  # fmt: skip
+SUFFIXES: Mapping[str, float] = {
+    "k": 1e3, "m": 1e6, "mn": 1e6, "million": 1e6, "b": 1e9, "bn": 1e9, "billion": 1e9,
+    "t": 1e12, "trillion": 1e12, "x": 1.0, "%": 0.01, "": 1.0,
+}  # fmt: skip
 _ONE = r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d*)?(?:[eE][-+]?\d+)?"
 _AMOUNT = re.compile(rf"(?P<number>{_ONE})\s*(?P<suffix>%|[a-z]*)", re.IGNORECASE)
 _RANGE = re.compile(r"(?<=[\d.%a-zA-Z])\s*(?:-|–|—|\bto\b|\.\.+)\s*(?=[\d.])(?<![eE]-)", re.IGNORECASE)
