@@ -98,7 +98,8 @@ def _spec(found: Life, names: list[str]) -> Spec:
     shown = [word for word, _ in STRENGTH.values()]
     strength = {
         "field": "pillar",
-        "type": "nominal",
+        "type": "ordinal",
+        "sort": shown,
         "scale": {"type": "ordinal", "domain": shown, "range": [much for _, much in STRENGTH.values()]},
         "legend": {"symbolType": "square", "symbolFillColor": var("ink"), "symbolStrokeWidth": 0},
     }
