@@ -86,6 +86,8 @@ MACHINES = frozenset(
 """Accounts that are not people, labels and graded answers."""
 NAMED = 3
 """Accounts that the headline names."""
+LEAST_NAMED = 0.001
+"""Share of the cost from which an account is named in the first sentence."""
 LEAST_SHARE = 0.001
 """Shares below it are printed as such."""
 NEVER = 1e15
@@ -220,12 +222,12 @@ def _asked(file: Path | None, model: Model) -> Ask:
 def _show(at: CatalogAt, made: Programme) -> None:
     ask, chosen, lines = made.ask, made.chosen, made.accounts
     total = made.total
-    parts = [
-        f"{percent(line.band.mid_usd / total.mid_usd)} {_account(line.account)}" for line in lines[:NAMED]
-    ]
+    shares = [(line.band.mid_usd / total.mid_usd, _account(line.account)) for line in lines[:NAMED]]
+    parts = [f"{percent(share)} {account}" for share, account in shares if share >= LEAST_NAMED]
     size = _size(ask.params)
     what = ask.name or f"{_article(size).capitalize()} {size}"
-    how = f"on {count(ask.tokens)} tokens" if chosen.name == "scratch" else HOW[chosen.name]
+    read = f"on {count(ask.tokens)} tokens" if ask.tokens else "from scratch"
+    how = read if chosen.name == "scratch" else HOW[chosen.name]
     band = f"80%: {money(total.low_usd)} to {money(total.high_usd)}"
     sentence = f"{what} {how} costs {money(total.mid_usd)} to make ({band}): {', '.join(parts)}."
     show(wrapped(sentence, indent=0))
@@ -234,7 +236,8 @@ def _show(at: CatalogAt, made: Programme) -> None:
         assert final is not None
         low, high = (_hours(one) for one in made.hours_range)
         sure = f" ({low} to {high})" if low != high else ""
-        took = f"{_hours(chosen.gpu_h)}{sure} hours of {_gpu(at, ask)}"
+        unit = "hour" if _hours(chosen.gpu_h) == "1" else "hours"
+        took = f"{_hours(chosen.gpu_h)}{sure} {unit} of {_gpu(at, ask)}"
         run = f"The final run takes {took}, {_days(chosen)} on {chosen.gpus:,}"
         rest = f"{money(final.mid_usd)} for it is {_share(final.mid_usd / total.mid_usd)} of the whole."
         show(wrapped(f"{run}: {rest}"))

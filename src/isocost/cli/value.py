@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from isocost.value.pricing import Feature, PlanLine
 
 MOST_CUSTOMERS = 5
+MANY = 10
+"""Customers from which a tenth of them is one or more."""
 LOGGED = Source()
 """The log as it is."""
 
@@ -121,16 +123,23 @@ def _headline(of: Customers, lines: list[PlanLine], features: list[Feature]) -> 
     each = float(of.usd.sum() / of.requests.sum())
     least = "at least " if of.at_least else ""
     mean = money(float(of.usd.mean()))
-    said = (
-        f"An answer costs {least}{_small(each)}, a customer {least}{mean} a month; the dearest "
-        f"10% of {len(of.names):,} customers cause {percent(of.share_of_top(0.1))} of the cost."
+    number = len(of.names)
+    who = (
+        f"the dearest 10% of {number:,} customers cause"
+        if number >= MANY
+        else f"the dearest of {number} causes"
     )
+    top = f"; {who} {percent(of.share_of_top(0.1))} of the cost" if number > 1 else ""
+    said = f"An answer costs {least}{_small(each)}, a customer {least}{mean} a month{top}."
     if not lines:
         return said
     whole = lines[-1]
     if whole.revenue_usd <= 0:
         return said
-    loses = f"{whole.at_a_loss:,} of {whole.customers:,} customers cost more than they bring"
+    verb = "costs more than it brings" if whole.at_a_loss == 1 else "cost more than they bring"
+    loses = f"{whole.at_a_loss:,} of {whole.customers:,} customers {verb}"
+    if whole.customers == 1:
+        loses = "the one customer costs more than they bring"
     who = loses if whole.at_a_loss else "no customer costs more than they bring"
     losing = [one for one in features if one.cost_usd > one.revenue_usd]
     worst = max(losing, key=lambda one: one.cost_usd - one.revenue_usd, default=None)
