@@ -72,7 +72,8 @@ from isocost.replay.engine_tables import (
 @compiled
 def draw(seed: int, i: int, made: int) -> int:
     """A number in [0, 2**31) that depends on seed, request and place alone."""
-    x = (i * 0x9E3779B1 + made * 0x85EBCA6B + seed * 0x27D4EB2F) & 0x7FFFFFFF
+    # Plain integers: those of an array are too narrow for the product where nothing is compiled.
+    x = (int(i) * 0x9E3779B1 + int(made) * 0x85EBCA6B + int(seed) * 0x27D4EB2F) & 0x7FFFFFFF
     x ^= x >> 15
     x = (x * 0x2C1B3C6D) & 0x7FFFFFFF
     x ^= x >> 12
