@@ -20,6 +20,7 @@ from isocost.plan.levers.candidates import (
     SWAP,
     Candidate,
     candidates,
+    needs,
     uses_of,
 )  # fmt: skip
 from isocost.plan.levers.shapley import shapley
@@ -153,6 +154,11 @@ def _why_not(built: Built, name: str) -> str:
         if all(case.ask.wait_s is None for case in planned):
             return 'every answer is needed at once (slo.toml: wait = "24h")'
         return "no batch interface is in time and known for today's models"
+    if name in (HOST, SWAP) and any(
+        name in needs(offer, case) for case in planned for offer in case.offers if not offer.why_not
+    ):
+        which = "other providers of today's models" if name == HOST else "the models proven not worse"
+        return f"{which} cost no less, what a change takes included"
     if name == HOST:
         return "no other provider of today's models is allowed"
     if name == SWAP:
