@@ -23,7 +23,7 @@ from isocost.plan.path.result import Cell, Falling, PathResult, Rival, Signing, 
 from isocost.plan.path.steps import Chosen, Stage, least_path, there_is
 from isocost.plan.path.study import COUNT, RENTAL, WORDS, Futures, Study, follows, futures
 from isocost.plan.path.sure import costed, month_groups, moving_on, solved_at
-from isocost.plan.path.ways import Part, Way, at_volume, launch_usd, pool_draft, priced, ways_of
+from isocost.plan.path.ways import TODAY, Part, Way, at_volume, launch_usd, pool_draft, priced, ways_of
 from isocost.plan.result import Band, Worth
 from isocost.plan.solve.one_pool import one_pool
 from isocost.plan.solve.problem import Floats, Problem, Solution
@@ -88,7 +88,7 @@ def make_path(built: Built, stays: Draft, ask: PathAsk) -> PathResult:
         cells=_cells(study, drivers),
         worths=_worths(study, choice),
         falling=_falling(study, alone, usd),
-        notes=[*_notes(study), *_rate_notes(study, best, solutions)],
+        notes=[*_notes(study, best), *_rate_notes(study, best, solutions)],
     )
 
 
@@ -250,7 +250,7 @@ def _change(study: Study, best: Chosen, q: int) -> str:
     said = []
     way = study.ways[best.ways[q]]
     if q == 0:
-        if way.name != "as today":
+        if way.name != TODAY:
             said.append(f"start {way.name}")
     elif best.ways[q] != best.ways[q - 1]:
         said.append(f"switch to {way.name}")
@@ -411,28 +411,35 @@ def _week_error(
 def _headline(study: Study, best: Chosen, rivals: list[Rival]) -> str:
     months = study.ask.months
     text = f"Over {months} months the least-cost path costs {money(best.usd)} of today's money"
-    today = next((r for r in rivals if r.way == "as today"), None)
+    today = next((r for r in rivals if r.way == TODAY), None)
     if today is not None and today.usd is not None and today.usd > best.usd * 1.001:
         text += f", {money(today.usd - best.usd)} less than staying as today"
+    start = study.ways[best.ways[0]].name
+    told = [] if start == TODAY else [f"start {start} at once"]
     switches = [q for q in range(1, len(best.ways)) if best.ways[q] != best.ways[q - 1]]
     if switches:
         q = switches[0]
-        text += f"; switch to {study.ways[best.ways[q]].name} in {study.stages[q].quarter.label}"
+        told.append(f"switch to {study.ways[best.ways[q]].name} in {study.stages[q].quarter.label}")
     elif best.signed:
         first = best.signed[0]
         label = study.stages[first.step].quarter.label
-        text += f"; sign {first.count}x {first.gpu} for {first.term.words} in {label}"
-        if len(best.signed) > 1:
-            text += f", the first of {len(best.signed)} commitments"
+        more = f", the first of {len(best.signed)} commitments" if len(best.signed) > 1 else ""
+        told.append(f"sign {first.count}x {first.gpu} for {first.term.words} in {label}{more}")
     else:
-        text += "; sign nothing, switch nothing on the way" if best.ways[0] == best.ways[-1] else ""
+        told.append("sign nothing, switch nothing on the way")
+    text += f"; {', '.join(told)}"
     return text + "."
 
 
-def _notes(study: Study) -> list[str]:
+def _notes(study: Study, best: Chosen) -> list[str]:
     growth, volume = study.ask.growth_per_month, count(study.built.prepared.volume.requests)
     grows = f"Traffic grows {percent(growth)} a month, from {volume} requests a month."
     said = [grows if growth else "Traffic stays as it is (--growth 4%/mo)."]
+    if study.ways[best.ways[0]].name != TODAY:
+        said.append(
+            "A plan of one month spreads what a change takes over the change's life at today's volume, and may"
+            " stay where this path changes."
+        )
     if study.ask.prices == "flat":
         said.append("Prices of APIs and rents stay as they are today (--prices forecast).")
     else:

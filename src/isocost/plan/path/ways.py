@@ -18,6 +18,8 @@ from isocost.plan.market.terms import Term, terms_of
 from isocost.plan.solve.one_pool import by_committed, one_pool
 from isocost.plan.solve.problem import Floats, Problem, Solution, emitted_kg
 
+TODAY = "as today"
+"""The way that changes nothing."""
 MANY = 2
 """APIs that a way is named by; of more, the first and their number."""
 MULTIPLES = (1.0, 4.0)
@@ -89,7 +91,7 @@ def ways_of(built: Built, stays: Draft, most: float) -> list[Way]:
     prepared, planned = built.prepared, built.planned
     drafts: list[tuple[str, Draft]] = []
     if all(s.offer is not None and not s.offer.why_not for s in stays.servings):
-        drafts.append(("as today", stays))
+        drafts.append((TODAY, stays))
     if not built.draft.pools:
         drafts.append((_named(built.draft), built.draft))
     for draft in api_alone(prepared, planned):
