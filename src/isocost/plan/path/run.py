@@ -437,8 +437,8 @@ def _notes(study: Study, best: Chosen) -> list[str]:
     said = [grows if growth else "Traffic stays as it is (--growth 4%/mo)."]
     if study.ways[best.ways[0]].name != TODAY:
         said.append(
-            "A plan of one month spreads what a change takes over the change's life at today's volume, and may"
-            " stay where this path changes."
+            "A plan of one month spreads what a change takes over the change's life at today's volume, and"
+            " may stay where this path changes."
         )
     if study.ask.prices == "flat":
         said.append("Prices of APIs and rents stay as they are today (--prices forecast).")
