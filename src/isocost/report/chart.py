@@ -112,6 +112,17 @@ def dollars() -> str:
     return f"(datum.value < 0 ? '−$' : '$') + replace({digits}, 'G', 'B')"
 
 
+def names_axis() -> Spec:
+    """The axis of names down a chart's side: words without ticks or a line."""
+    return {
+        "ticks": False,
+        "domain": False,
+        "labelColor": var("ink"),
+        "labelPadding": 8,
+        "labelLimit": 290,
+    }
+
+
 def plain(text: str) -> str:
     """A label without the backticks that mark a workload's name in running text."""
     return text.replace("`", "")

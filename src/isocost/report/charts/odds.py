@@ -21,6 +21,7 @@ from isocost.report.chart import (
     framed,
     legend_columns,
     log_ticks,
+    names_axis,
 )
 from isocost.report.charts.quarters import way_colours
 from isocost.report.palette import accent, var
@@ -274,13 +275,7 @@ def _turn_spec(
         "type": "nominal",
         "sort": names,
         "title": None,
-        "axis": {
-            "ticks": False,
-            "domain": False,
-            "labelColor": var("ink"),
-            "labelPadding": 8,
-            "labelLimit": 290,
-        },
+        "axis": names_axis(),
     }
     axes = {
         "volume": {

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from isocost.plan.result import Band, PlanResult
 from isocost.report import words
-from isocost.report.chart import WIDTH, Absent, Chart, Spec, Table, brief, capital, distinct, dollars, framed
+from isocost.report.chart import (
+    WIDTH,
+    Absent,
+    Chart,
+    Spec,
+    Table,
+    brief,
+    capital,
+    distinct,
+    dollars,
+    framed,
+    names_axis,
+)
 from isocost.report.palette import accent, var
 
 MOST = 12
@@ -41,13 +53,7 @@ def tornado(result: PlanResult) -> Chart | Absent:
         "type": "nominal",
         "sort": None,
         "title": None,
-        "axis": {
-            "ticks": False,
-            "domain": False,
-            "labelColor": var("ink"),
-            "labelPadding": 8,
-            "labelLimit": 290,
-        },
+        "axis": names_axis(),
         "scale": {"paddingInner": 0.34},
     }
     x = {
@@ -153,13 +159,7 @@ def band(result: PlanResult) -> Chart | Absent:
         "type": "nominal",
         "sort": None,
         "title": None,
-        "axis": {
-            "ticks": False,
-            "domain": False,
-            "labelColor": var("ink"),
-            "labelPadding": 8,
-            "labelLimit": 290,
-        },
+        "axis": names_axis(),
     }
     x = {
         "type": "quantitative",

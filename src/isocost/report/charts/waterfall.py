@@ -6,7 +6,19 @@ import textwrap
 
 from isocost.plan.result import PlanResult
 from isocost.report import words
-from isocost.report.chart import WIDTH, Absent, Chart, Spec, Table, brief, capital, dollars, framed, plain
+from isocost.report.chart import (
+    WIDTH,
+    Absent,
+    Chart,
+    Spec,
+    Table,
+    brief,
+    capital,
+    dollars,
+    framed,
+    names_axis,
+    plain,
+)
 from isocost.report.palette import accent, hatch, var
 
 TOLERANCE_FRAC = 0.001
@@ -79,11 +91,7 @@ def _spec(result: PlanResult, found: list[tuple[str, float]]) -> Spec:
         "title": None,
         "axis": {
             "labelExpr": "[" + ",".join(_lines(row["label"]) for row in rows) + "][datum.value]",
-            "ticks": False,
-            "domain": False,
-            "labelColor": var("ink"),
-            "labelPadding": 8,
-            "labelLimit": 290,
+            **names_axis(),
         },
         "scale": {"paddingInner": 0.32},
     }
