@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import numpy as np
@@ -28,7 +28,7 @@ def table(
 ) -> list[Account]:
     """Accounts of cost in the order of pillars; each is in one of them, and has an amount or a reason."""
     at = built.prepared.at
-    reasons = [_reasons(built, _draft(built, stays, chosen, one.option), one) for one in options]
+    reasons = [_reasons(built, draft_of(built, stays, chosen, one.option), one) for one in options]
     found = []
     for name, pillar in sorted(pillar_of(at).items(), key=lambda pair: _order(pair[1])):
         if pillar not in COSTS:
@@ -48,7 +48,7 @@ def _order(pillar: str) -> int:
     return COSTS.index(pillar) if pillar in COSTS else len(COSTS)
 
 
-def _draft(built: Built, stays: Draft, chosen: dict[str, Single], option: str) -> Draft | None:
+def draft_of(built: Built, stays: Draft, chosen: Mapping[str, Single], option: str) -> Draft | None:
     """The draft behind a row of the table of options."""
     if option in ("today", "mix"):
         return stays if option == "today" else built.draft
@@ -81,7 +81,7 @@ def energies(
     built: Built, stays: Draft, chosen: dict[str, Single], options: Sequence[OptionLine]
 ) -> list[Energy | None]:
     """Energy and carbon of every option's answers."""
-    return [energy(built, _draft(built, stays, chosen, one.option)) for one in options]
+    return [energy(built, draft_of(built, stays, chosen, one.option)) for one in options]
 
 
 def energy(built: Built, draft: Draft | None) -> Energy | None:

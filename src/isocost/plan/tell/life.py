@@ -13,6 +13,7 @@ import msgspec
 
 from isocost.finance import rate_per_month
 from isocost.fleet import SPREAD, Fleet
+from isocost.keep.ask import OWN
 from isocost.keep.standing import Volume
 from isocost.ledger import FEMTO_PER_USD, Charge, Ledger, fusd
 from isocost.plan.make.build import Built, drafted
@@ -21,11 +22,11 @@ from isocost.plan.make.singles import Single
 from isocost.plan.path.ask import PathAsk, quarters
 from isocost.plan.path.study import RENTAL, Futures, futures, series_of
 from isocost.plan.result import Life, LifeLine, PlanResult
+from isocost.plan.tell.accounts import draft_of
 from isocost.plan.tell.odds import pool_ledger
 from isocost.plan.tell.story import band, drivers_of
 
 TOKENS = "api-tokens"
-OWN = ("selfhost", "slm")
 
 
 def life(
@@ -35,7 +36,7 @@ def life(
     ahead = futures(built.prepared.at, ask.months, ask.prices)
     known: dict[str, tuple[Ledger, list[Ledger]]] = {}
     for one in result.options:
-        draft = _draft(built, stays, chosen, one.option)
+        draft = draft_of(built, stays, chosen, one.option)
         ledgers = None if draft is None else _quarters(built, draft, one.option, ask, ahead)
         if ledgers is not None:
             known[one.option] = ledgers
@@ -52,13 +53,6 @@ def life(
         pillars = whole.usd_by("pillar")
         found.append(LifeLine(one.option, one.label, one.feasible, pillars, usd, usd.mid / served, turn))
     return Life(ask.months, ask.growth_per_month, ask.prices, served, found)
-
-
-def _draft(built: Built, stays: Draft, chosen: Mapping[str, Single], option: str) -> Draft | None:
-    """The draft behind a row of the table of options."""
-    if option in ("today", "mix"):
-        return stays if option == "today" else built.draft
-    return chosen[option].draft
 
 
 def _whole(once: Ledger, each: list[Ledger]) -> Ledger:

@@ -129,13 +129,13 @@ class _Ahead:
             name: paths(at, series, months, risk.SCENARIOS_OF_A_CELL) for name, series in SERIES.items()
         }
         self._rate = at.number("finance/any", "discount_rate_per_year")
-        spread = built.prepared.standings.spread()
+        self._spread = built.prepared.standings.spread()
         known = {way.label: groups_by_volume(built, way) for way in ways}
         # A mix of several pools would have to be solved again at every volume: it is left out.
         self._ways = [way for way in ways if any(part is not None for part in known[way.label])]
         self._groups = {way.label: known[way.label] for way in self._ways}
         self._once = {
-            way.label: {names: usd / spread for names, usd in _grouped(way, way.ledger, True).items()}
+            way.label: {names: usd / self._spread for names, usd in _grouped(way, way.ledger, True).items()}
             for way in self._ways
         }
 
@@ -188,7 +188,7 @@ class _Ahead:
         volumes, months = np.array([np.inf]), np.array([np.inf])
         if len(both) > 1:
             # A month of its own, with its part of what is paid once: what the break-even chart draws.
-            part = {names: usd / max(HORIZONS_MONTHS) for names, usd in once.items()}
+            part = {names: usd * self._spread for names, usd in once.items()}
             names = {n for _, *two in both for groups in (*two, part) for key in groups for n in key}
             ratios = risk.drawn({n: d for n, d in self._drivers.items() if n in names}, count)
             ones, twos = (

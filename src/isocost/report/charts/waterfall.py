@@ -23,10 +23,9 @@ from isocost.report.palette import accent, hatch, var
 
 TOLERANCE_FRAC = 0.001
 """Levers that miss the difference by more than this share of today's bill get a step that says so."""
-
-
 LEAST_USD = 0.005
 """Half a cent: a step below it would be printed as nothing, and is left out."""
+REST = "not attributed to one lever"
 
 
 def steps(result: PlanResult) -> list[tuple[str, float]]:
@@ -35,7 +34,7 @@ def steps(result: PlanResult) -> list[tuple[str, float]]:
     found = found or [(plain(x.label), x.delta_usd) for x in result.levers[:1]]
     rest = result.plan_usd.mid - result.today_usd.mid - sum(delta for _, delta in found)
     if abs(rest) > TOLERANCE_FRAC * max(abs(result.today_usd.mid), 1e-9):
-        found.append(("not attributed to one lever", rest))
+        found.append((REST, rest))
     return found
 
 
@@ -63,7 +62,7 @@ def waterfall(result: PlanResult) -> Chart | Absent:
 
 
 def _title(found: list[tuple[str, float]]) -> str:
-    label, delta = min(found, key=lambda step: (step[1], step[0]))
+    label, delta = min((one for one in found if one[0] != REST), key=lambda step: (step[1], step[0]))
     if delta >= 0:
         return "No lever saves anything here"
     saved = -sum(d for _, d in found if d < 0)
