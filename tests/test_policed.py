@@ -12,6 +12,7 @@ import pytest
 from golden import Golden
 from isocost.catalog import Catalog
 from isocost.cli import main
+from isocost.errors import BadLimits
 from isocost.plan.written.file import PlanFile, loads
 from isocost.plan.written.told import Policed, interval, police
 from isocost.trace import Trace, open_trace
@@ -248,7 +249,19 @@ def test_outcomes_without_policies_are_refused(
     assert "no [[policy]]" in capsys.readouterr().err
 
 
-def test_two_amounts_of_one_budget_are_refused(trace: Trace, catalog: Catalog) -> None:
+def test_two_amounts_of_one_budget_are_refused(tmp_path: Path, catalog: Catalog) -> None:
+    rows = [f"2026-11-01T00:{i:02}:00Z,{BIG},{'xy'[i % 2]},1000,100\n" for i in range(20)]
+    (tmp_path / "log.csv").write_text("timestamp,model,workload,input_tokens,output_tokens\n" + "".join(rows))
+    choose = f'[policy.choose]\nkind = "fixed"\ndeployment = "{BIG}"\n'
+    plan = loads(
+        f'{BASIS}\n[[policy]]\nworkload = "x"\nguard = {{ budget = "b", usd = 1 }}\n{choose}'
+        f'[[policy]]\nworkload = "y"\nguard = {{ budget = "b", usd = 2 }}\n{choose}'
+    )
+    with pytest.raises(BadLimits, match="two amounts"):
+        police(open_trace(tmp_path / "log.csv"), plan, catalog)
+
+
+def test_a_budget_of_a_policy_that_holds_nowhere_is_no_conflict(trace: Trace, catalog: Catalog) -> None:
     choose = f'[policy.choose]\nkind = "fixed"\ndeployment = "{BIG}"\n'
     plan = loads(
         f'{BASIS}\n[[policy]]\nworkload = "all"\nguard = {{ budget = "b", usd = 1 }}\n{choose}'

@@ -405,7 +405,7 @@ def q24(world: World, claim: Claim) -> Finding:
     return world.finding(
         claim,
         ruling,
-        " > ".join(f"${one.value:.2f}" for one in (*figures, today)),
+        ", then ".join(f"${one.value:.2f}" for one in (*figures, today)),
         [*figures, *later],
         "an accelerator-hour on demand; no dated spot price of 2024 was found",
         "a dated spot price of 2024",

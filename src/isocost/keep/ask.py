@@ -148,6 +148,8 @@ class Ask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                         raise ValueError(f"{name} is {amount}: give 0 to {most:g}")
         if self.services < 1:
             raise ValueError("services is 0: give 1 or more")
+        if self.knowledge is not None and self.knowledge.chunk_tok == 0:
+            raise ValueError("chunk_tok is 0: give more")
         if self.traffic.requests_per_month <= 0:
             raise ValueError("requests_per_month is 0: give more")
         names = [team.name for team in self.teams]

@@ -346,7 +346,7 @@ def _loose(held: Chained, at: I64, number: I64, common: Bools) -> I64:
     row, number = row[inside], number[inside]
     step = rank[number]
     back = (row[1:] == row[:-1]) & (step[1:] < step[:-1])
-    if len(np.unique(row[1:][back])) < _DISORDER * len(np.unique(row)):
+    if np.count_nonzero(np.bincount(row[1:][back])) < _DISORDER * np.count_nonzero(np.bincount(row)):
         return np.zeros(0, np.int64)
     # A piece is out of its place where one that follows it in the pattern stands before it, or the reverse.
     size = len(rank) + 1

@@ -165,9 +165,7 @@ class _Stream(NamedTuple):
         other = None if own else offering
         now, hold = self._keep(way, 0, least), 0.0
         if way.stored:
-            stored = _stored(
-                self.sent, way.life, offering, (self.of_model[2], self._arrival(), self._whole())
-            )
+            stored = self._stored_at(way, offering)
             if stored is None:
                 return None
             (read, written), all_usd = stored

@@ -256,7 +256,10 @@ def _sized(case: _Case, i: int, held: Mapping[str, int]) -> Sized | None:
         if single is None:
             return None
         replicas, seen = single
-    return _row(case, i, replicas, before, seen, held)
+    row = _row(case, i, replicas, before, seen, held)
+    # Accelerators that nobody rents out have no place among dollars.
+    is_mixed = row.usd_per_month is None and any(quote is not None for quote in case.quotes)
+    return None if is_mixed else row
 
 
 def _enough(case: _Case, step: Step, rate: float) -> tuple[int, Carried] | None:

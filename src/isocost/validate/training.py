@@ -123,7 +123,9 @@ def validate_training(file: Path, catalog: Catalog | None = None) -> TrainingRep
             continue
         if case.kind == CLAIMED:
             left_out[CLAIM] += 1
-            verdicts[case.ident] = verdict(held, case, number(row["ci_low"]), number(row["ci_high"]))
+            verdicts[case.ident] = verdict(
+                held, case, *(number(row[end], unit=row["unit"]) for end in ("ci_low", "ci_high"))
+            )
             continue
         if value is None:
             left_out[NO_NUMBER if row["published"] else NO_FIGURE] += 1
@@ -168,7 +170,8 @@ def judged(case: Case, found: Answer | None, why: str, stated: Written, row: Map
     value, metric = stated.value, row["metric"]
     if found is None:
         return Row(case.ident, case.kind, metric, "unanswered", value, None, math.nan, False, why)
-    low, high = (number(row[name], end) for name, end in (("ci_low", stated.low), ("ci_high", stated.high)))
+    ends = (("ci_low", stated.low), ("ci_high", stated.high))
+    low, high = (number(row[name], end, row["unit"]) for name, end in ends)
     error = found.value / value - 1.0 if value else math.nan
     if found.how == "forecast":
         passed = found.low <= value <= found.high
@@ -284,7 +287,7 @@ def _multipliers(catalog: Catalog, table: list[dict[str, str]]) -> list[bool]:
         with suppress(UnknownFact):
             own = disclosed(catalog, row["case_id"].partition(":")[2]).subject
             low, high = next_of([value for one, value in stated.items() if one != own], 0.9)
-            inside.append(low <= number(row["published"]) <= high)
+            inside.append(low <= number(row["published"], unit=row["unit"]) <= high)
     return inside
 
 

@@ -62,9 +62,9 @@ def figure(text: str, unit: str = "") -> Written | None:
     return Written(math.sqrt(low * high) if low > 0.0 else (low + high) / 2.0, low, high)
 
 
-def number(text: str, otherwise: float = math.nan) -> float:
+def number(text: str, otherwise: float = math.nan, unit: str = "") -> float:
     """The same as one number; ``otherwise`` where none is stated."""
-    found = figure(text)
+    found = figure(text, unit)
     return otherwise if found is None else found.value
 
 

@@ -33,7 +33,6 @@ from isocost.trace.schema import Trace
 
 Z_95 = 1.959963984540054
 """Standard deviations to either side that hold 95 % of a normal distribution."""
-MARGIN = 0.02
 DRAWS = 21
 """Draws of what a fit saw: an odd number has a middle one, and its third and nineteenth hold four in five."""
 _OTHERS = range(2, DRAWS + 1)
@@ -256,7 +255,7 @@ def _played(world: World, plan: PlanFile, loops: Sequence[Loop], month: float) -
         i, q = _begun(loop)
         d = loop.found.deployment[i, q]
         n, attempts = n + len(loop.rows), attempts + _model_attempts(world, loop, d)
-        tried += len(np.unique(i))
+        tried += int(np.count_nonzero(np.bincount(i)))
         unpriced += int((~loop.priced[i, d]).sum())
         escalated += _escalated(loop)
         batch = _is_batch(world, loop)
@@ -411,7 +410,8 @@ def _expected(world: World, loops: Sequence[Loop]) -> Quality | None:
                     continue
                 offering = today_of(world.at, stream)
                 today = stream.model if offering is None else offering.serves or stream.model
-                verdict = may_replace(world.at, deployment.model, today, MARGIN)
+                # One-sided 97.5 % is two-sided 95 %; the verdict at a margin is not read.
+                verdict = may_replace(world.at, deployment.model, today, 0.0, 0.975)
                 if math.isnan(verdict.difference):
                     return None
                 difference += k * verdict.difference
