@@ -21,7 +21,7 @@ from isocost.plan.path.ask import PathAsk, Quarter, quarters
 from isocost.plan.path.limits import over_budget, too_much_carbon
 from isocost.plan.path.result import Cell, Falling, PathResult, Rival, Signing, Step
 from isocost.plan.path.steps import Chosen, Stage, least_path, there_is
-from isocost.plan.path.study import COUNT, RENTAL, WORDS, Futures, Study, follows, futures
+from isocost.plan.path.study import COUNT, RENTAL, WORDS, Study, follows, futures
 from isocost.plan.path.sure import costed, month_groups, moving_on, solved_at
 from isocost.plan.path.ways import TODAY, Part, Way, at_volume, launch_usd, pool_draft, priced, ways_of
 from isocost.plan.result import Band, Worth
@@ -53,15 +53,14 @@ def make_path(built: Built, stays: Draft, ask: PathAsk) -> PathResult:
     except Infeasible as error:
         raise _why(built, stays, ask, most_kg, error) from None
     drivers = _drivers(study)
-    ratios = _ratios(drivers, study.ahead)
-    study = replace(study, ratios=ratios)
+    study = replace(study, ratios=risk.drawn(drivers, COUNT))
     alone = _alone(study)
     usd = costed(study, best)
     kept = {way.name: costed(study.only([way]), path) for way, path in alone}
     choice = risk.Choice(
         tuple(kept) or ("the path",),
         np.stack(list(kept.values()) or [usd]),
-        {name: drawn for name, drawn in ratios.items() if name in study.ahead.paths or name in drivers},
+        _ratios(study),
     )
     solutions = [solved_at(study, study.ways[w], q, best.committed[q]) for q, w in enumerate(best.ways)]
     rivals = _rivals(alone, choice, kept)
@@ -173,12 +172,10 @@ def _drivers(study: Study) -> dict[str, risk.Driver]:
     return risk.with_families(story.drivers_of(built, ledgers), built.prepared.at)
 
 
-def _ratios(drivers: Mapping[str, risk.Driver], ahead: Futures) -> dict[str, Floats]:
+def _ratios(study: Study) -> dict[str, Floats]:
     """Draws by driver, prices to come by where they stand in the middle of the horizon."""
-    found = risk.drawn(drivers, COUNT)
-    for name, path in ahead.paths.items():
-        found[name] = path[:, path.shape[1] // 2]
-    return found
+    middle = {name: path[:, path.shape[1] // 2] for name, path in study.ahead.paths.items()}
+    return {**study.ratios, **middle}
 
 
 def _band(usd: np.ndarray, middle: float) -> Band:
