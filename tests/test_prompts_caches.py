@@ -16,7 +16,7 @@ from golden import Golden
 from isocost.catalog import Catalog
 from isocost.catalog.names import resolve
 from isocost.cli import main
-from isocost.deployment import least_cached_tok
+from isocost.deployment import least_cached_tok, offering_of
 from isocost.prompts.lengths import knee
 from isocost.prompts.lives import hour_pays_from
 from isocost.prompts.make import VIEWS, make
@@ -105,6 +105,27 @@ def test_ways_are_facts_and_a_model_keeps_its_own_least_prefix(catalog: Catalog)
     ]
     assert sizes == [4096, 512]
     assert least_cached_tok(at, resolve(at, "gpt-5.4", "openai")) == 1024
+
+
+@pytest.mark.parametrize(
+    ("subject", "tok"),
+    [
+        ("api/aws/global.anthropic.claude-opus-4-6-v1:0", 4096),
+        ("api/aws/claude_platform/claude-haiku-4-5", 4096),
+        ("api/google/claude-opus-4-7", 2048),
+        ("api/openrouter/anthropic/claude-opus-4.5", 4096),
+        ("api/openrouter/anthropic/claude-opus-5", 512),
+        ("api/openrouter/anthropic/claude-sonnet-4.6", 1024),
+        ("api/google/gemini-2.5-flash", 1024),
+        ("api/groq/openai/gpt-oss-120b", 0),
+    ],
+)
+def test_who_resells_a_closed_model_keeps_its_makers_least_prefix(
+    catalog: Catalog, subject: str, tok: int
+) -> None:
+    """Of open weights no maker's rule holds: a host runs them on servers of its own."""
+    at = catalog.at(ON)
+    assert least_cached_tok(at, offering_of(at, subject)) == tok
 
 
 def test_an_hour_pays_exactly_where_it_costs_less(found: Prompts) -> None:

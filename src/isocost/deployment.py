@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import msgspec
 
 from isocost.catalog import CatalogAt, Fact
 from isocost.catalog.names import Offering, deprecated
-from isocost.catalog.prices import Rates, parse_when, rates
+from isocost.catalog.prices import Rates, parse_when, rates, ruled
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,7 +73,25 @@ class ExactCache(msgspec.Struct, frozen=True, tag="exact-cache", forbid_unknown_
     ttl_s: float
 
 
-Deployment = Api | Pool | ExactCache
+class SemanticCache(msgspec.Struct, frozen=True, tag="semantic-cache", forbid_unknown_fields=True):
+    """Answers a question that is nearly one asked before in the same scope; each scope has its own questions.
+
+    An answer lives ``ttl_s`` from when it was kept; of all scopes together at most ``most_entries`` are kept,
+    the oldest go first. ``embedding`` is the offering (``api/...``) whose vectors are compared, priced a
+    question; blank: words and groups of letters, read where the gateway runs. ``look_s`` is how long a look
+    takes, by which a hit answers and a miss begins later (``None``: the catalog's).
+    """
+
+    id: str
+    ttl_s: float
+    most_entries: int
+    embedding: str = ""
+    look_s: float | None = None
+
+
+Cache = ExactCache | SemanticCache
+"""What answers without a model."""
+Deployment = Api | Pool | ExactCache | SemanticCache
 
 
 class Ask(NamedTuple):
@@ -142,19 +159,10 @@ def _cache_rule(catalog_at: CatalogAt, api: Api) -> CacheRule | None:
 def least_cached_tok(catalog_at: CatalogAt, offering: Offering) -> int:
     """The shortest prefix that a provider's prompt cache keeps for a model; 0 where none is known.
 
-    A rule for the model goes before the provider's own; who resells Claude keeps Anthropic's.
+    Who resells a model keeps its maker's rule.
     """
-    name = offering.subject.split("/", 2)[2].lower()
-    best: Fact | None = None
-    for fact in catalog_at.each(f"provider/{offering.provider}", "cache_min_tok"):
-        pattern = fact.when.partition("model=")[2].lower()
-        if fact.subject != f"provider/{offering.provider}" or (pattern and not fnmatchcase(name, pattern)):
-            continue
-        if best is None or len(fact.when) > len(best.when):
-            best = fact
-    if best is None and "claude" in name and offering.provider != "anthropic":
-        return least_cached_tok(catalog_at, Offering(offering.subject, "anthropic", offering.serves))
-    return 0 if best is None else int(float(best.value))
+    rule = ruled(catalog_at, offering, "cache_min_tok")
+    return 0 if rule is None else int(float(rule.value))
 
 
 def offering_of(catalog_at: CatalogAt, subject: str) -> Offering:

@@ -229,6 +229,52 @@ def provisioned(
     return _made("provisioned", _exact(fact), 1, (fact.id,)) if fact is not None else None
 
 
+def ruled(catalog_at: CatalogAt, offering: Offering, attribute: str) -> Fact | None:
+    """The rule in force on how an offering's model is served: its maker's, else its seller's.
+
+    Who resells a closed model serves it as its maker does (Google of Claude: "behaves as described in the
+    Anthropic documentation"); a host of open weights runs them by rules of its own. A rule that names the
+    model goes before one that does not.
+    """
+    name = offering.subject.split("/", 2)[2].lower()
+    asked = {"model": (name, _spelled(name), offering.serves)}
+    for seller in (maker(catalog_at.catalog, offering), offering.provider):
+        fact = _nearest(catalog_at, f"provider/{seller}", attribute, asked) if seller else None
+        if fact is not None:
+            return fact
+    return None
+
+
+def maker(catalog: Catalog, offering: Offering) -> str:
+    """The provider that makes the closed model of an offering; blank where the catalog names none.
+
+    Where nothing says which model is served, the maker's own name of it may stand in the seller's.
+    """
+    models, names = catalog.once(_makers)
+    if offering.serves:
+        return models.get(offering.serves, "")
+    sold = _spelled(offering.subject.split("/", 2)[2].lower())
+    return next((by for name, by in names if name in sold), "")
+
+
+def _makers(catalog: Catalog) -> tuple[dict[str, str], tuple[tuple[str, str], ...]]:
+    """Makers by closed model, and by their own names of these, the longest first."""
+    models, names = {}, []
+    for subject in catalog.having("originator", "api/"):
+        _, by, name = subject.split("/", 2)
+        served = next((str(fact.value) for fact in catalog.about(subject) if fact.attribute == "serves"), "")
+        weights = catalog.history(f"model/{served}", "open_weights")
+        if not any(fact.value == "true" for fact in weights):
+            names.append((_spelled(name.lower()), by))
+            models[served or name] = by
+    return models, tuple(sorted(names, key=lambda one: -len(one[0])))
+
+
+def _spelled(name: str) -> str:
+    """A name with the hyphens that makers write where sellers write points."""
+    return name.replace(".", "-")
+
+
 def edges(catalog: Catalog, offering: Offering) -> tuple[frozenset[date], tuple[int, ...], tuple[Slot, ...]]:
     """Where the price of an offering can change: (days, input lengths, daily windows).
 
