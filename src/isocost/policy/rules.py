@@ -1,8 +1,9 @@
 """Policies as a person writes them in ``plan.toml``: pure Python, so that a gateway can run them.
 
 A policy answers one question: given what was tried and how that went, what next? It is composed of parts that
-are asked in a fixed order (docs/routing.md): guard, exact cache, rules that answer first, stickiness, the
-choice (fixed, split, by task, router, cascade), then what happens on failure (retry, fallback, hedge).
+are asked in a fixed order (docs/routing.md): guard, exact cache, rules that answer first, semantic cache,
+stickiness, the choice (fixed, split, by task, router, cascade), then what happens on failure (retry, fallback,
+hedge).
 Edits and waiting apply to whatever is tried. It decides from its arguments alone: no clock, no I/O. An
 unknown field is an error.
 """
@@ -15,6 +16,8 @@ from typing import Final
 import msgspec
 
 from isocost.errors import BadLimits
+from isocost.policy import proven
+from isocost.policy.proven import Counted, Proven
 from isocost.policy.route import Action, Attempt, Edit, Refuse, Request, Share, Stop, Try, View, pick_share
 
 STRONG = "*"
@@ -184,6 +187,26 @@ class Hedge(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     after_s: float
 
 
+class Semantic(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Answers of nearly the same question, in the same scope (isocost.policy.keys); off without a
+    ``certificate``.
+
+    ``cache`` is the deployment that keeps questions; ``verifier`` the fitted file beside the plan
+    (:class:`isocost.policy.semantic.Weights`). ``measured`` says how often a cache of this kind was hit where a
+    log has no words to play it with; it decides nothing.
+    """
+
+    cache: str
+    verifier: str = ""
+    certificate: Proven | None = None
+    measured: Counted | None = None
+
+    @property
+    def on(self) -> bool:
+        """Whether it is asked."""
+        return self.certificate is not None
+
+
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The policy of the requests of a workload and one of today's models (``*``: any)."""
 
@@ -193,6 +216,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     guard: Guard | None = None
     cache: str = ""
     first: First | None = None
+    semantic: Semantic | None = None
     sticky: Sticky | None = None
     defer: Defer | None = None
     shape: Shape | None = None
@@ -214,6 +238,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
             case Cascade():
                 named = list(choice.ask)
         named += [self.cache, self.first.deployment if self.first else ""]
+        named += [self.semantic.cache if self.semantic else ""]
         named += [self.guard.then if self.guard else "", self.defer.deployment if self.defer else ""]
         named += [
             self.hedge.deployment if self.hedge else "",
@@ -267,12 +292,21 @@ def decide(rule: Rule, request: Request, attempts: Sequence[Attempt], view: View
             return Try((rule.first.deployment,))
         if state == "done":
             return Stop()
-    mine = [one for one in attempts if one.deployment not in _before(rule)]
+    if rule.semantic is not None and rule.semantic.on:
+        state = _single(rule.semantic.cache, attempts)
+        if state == "open":
+            return Try((rule.semantic.cache,))
+        if state == "done":
+            return Stop()
+    before = _before(rule)
+    mine = [one for one in attempts if one.deployment not in before]
     return _answer(rule, request, mine, view)
 
 
 def _before(rule: Rule) -> tuple[str, ...]:
-    return tuple(name for name in (rule.cache, rule.first.deployment if rule.first else "") if name)
+    """What may answer before any model is asked."""
+    first, semantic = rule.first, rule.semantic
+    return (rule.cache, first.deployment if first else "", semantic.cache if semantic else "")
 
 
 def _single(deployment: str, attempts: Sequence[Attempt]) -> str:
@@ -439,6 +473,8 @@ def check(rule: Rule) -> None:
             _check_pattern(one, len(choice.ask), where)
     if isinstance(choice, Cascade | Router) and choice.seen is not None:
         _check_seen(choice, choice.seen, f"{where} seen")
+    if rule.semantic is not None:
+        _check_semantic(rule, rule.semantic, f"{where} semantic")
     if rule.guard is not None and rule.guard.then and rule.guard.usd is None:
         raise BadLimits("then without usd", where=f"{where} guard", fix="Name the budget, usd = 100")
     if rule.recover is not None and (
@@ -456,6 +492,19 @@ def check(rule: Rule) -> None:
         raise BadLimits(
             "a cascade is not hedged", where=where, fix="Ask several together instead: together = 2"
         )
+
+
+def _check_semantic(rule: Rule, semantic: Semantic, where: str) -> None:
+    """A cache of its own, and a certificate that follows from its counts."""
+    others = msgspec.structs.replace(rule, semantic=None).deployments()
+    if semantic.cache in others:
+        raise BadLimits(
+            f"{semantic.cache!r} is named for something else too", where=where, fix="Give it a name of its own"
+        )
+    if semantic.certificate is not None:
+        proven.check(semantic.certificate, f"{where} certificate")
+    if semantic.measured is not None:
+        proven.check_counted(semantic.measured, f"{where} measured")
 
 
 def _check_pattern(one: Accept, most: int, where: str) -> None:

@@ -14,11 +14,11 @@ import heapq
 import math
 import re
 import zlib
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from operator import mul
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -52,6 +52,10 @@ class Question(NamedTuple):
     negations: int
     names: frozenset[str]
     directions: tuple[tuple[str, str], ...]
+
+
+_GONE: Final = Question("", (), frozenset(), (), frozenset(), 0, frozenset(), ())
+"""In the place of a question that was let go."""
 
 
 def taken_apart(text: str) -> Question:
@@ -143,11 +147,13 @@ class Index:
     ) -> None:
         self._rarity, self._rarest = rarity, rarest
         self._groups = groups or {}
+        self.first = 0
+        """Questions before this one are forgotten."""
         self.questions: list[Question] = []
         self.answers: list[str] = []
         self._vectors: list[dict[str, float]] = []
         self._members: list[Member] = []
-        self._by_part: dict[str, list[tuple[int, float]]] = defaultdict(list)
+        self._by_part: dict[str, deque[tuple[int, float]]] = defaultdict(deque)
 
     def add(self, question: Question, answer: str) -> None:
         """Keep a question with its answer."""
@@ -158,6 +164,17 @@ class Index:
         self.answers.append(answer)
         self._vectors.append(vector)
         self._members.append(member(vector, self._groups))
+
+    def forget(self, first: int) -> None:
+        """Let go of the questions before ``first``, which were added first; numbers of others stay."""
+        for entry in range(self.first, min(first, len(self.questions))):
+            for part in self._vectors[entry]:
+                self._by_part[part].popleft()
+                if not self._by_part[part]:
+                    del self._by_part[part]
+            self._vectors[entry], self.questions[entry], self.answers[entry] = {}, _GONE, ""
+            self._members[entry] = Member((), 0.0, 0.0)
+        self.first = max(self.first, min(first, len(self.questions)))
 
     def regroup(self, groups: Mapping[str, Sequence[float]]) -> None:
         """Read groups that were fitted later."""

@@ -1,0 +1,200 @@
+"""What was proven of a semantic cache, as it is written in ``plan.toml``: pure Python, so that whatever runs a
+plan live can hold it.
+
+A claim is *with this confidence, at most so many of all requests get a wrong cached answer*. It rests on counts,
+and a claim that does not follow from its own counts is refused (:func:`check`). It lapses where what it rests on
+is another one (:func:`lapsed`): the features, the verifier, the model behind the answers, the questions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from isocost.errors import BadLimits
+from isocost.policy.semantic import Index, rarity_of, taken_apart
+
+_PROBES = (
+    "Where is my card?", "where's my card now, it is late", "I can't pay 50 euros with it",
+    "Can I pay 500 euros with it", "Fly from Oslo to Rome", "Who is Ada Lovelace of the café",
+    "reset the PIN please", "my pin was not reset",
+)  # fmt: skip
+_DIGITS = 9
+
+
+class Proven(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A certificate of a semantic cache.
+
+    ``threshold`` is the least score at which an answer is given. Of ``requests`` in order, which the verifier
+    had not seen, ``hits`` got a cached answer and ``wrong`` of these were graded wrong; so with
+    ``confidence`` at most ``wrong_most_frac`` of all requests get a wrong answer, which is within
+    ``most_wrong_frac``. ``labels`` counts every pair that was graded. ``features`` and ``verifier`` are
+    digests of what is read of questions and of the fitted file; ``versions`` the models whose answers are
+    kept; ``edges`` and ``scores`` how the best candidates' scores were spread (the last count: nothing
+    alike). ``later_*`` are what was seen on later requests that chose nothing; no claim rests on them.
+    """
+
+    threshold: float
+    most_wrong_frac: float
+    confidence: float
+    requests: int
+    hits: int
+    wrong: int
+    wrong_most_frac: float
+    labels: int
+    made: str
+    features: str
+    verifier: str
+    versions: dict[str, str] = {}
+    edges: tuple[float, ...] = ()
+    scores: tuple[int, ...] = ()
+    later_requests: int = 0
+    later_hits: int = 0
+    later_wrong: int = -1
+
+    @property
+    def hit_frac(self) -> float:
+        """Share of the certifying requests that were answered."""
+        return self.hits / self.requests
+
+    @property
+    def wrong_of_hits_frac(self) -> float:
+        """Share of the hits that were wrong, as seen."""
+        return self.wrong / max(1, self.hits)
+
+
+class Counted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Hits of so many requests, counted elsewhere: what a replay plays where a log has no words."""
+
+    requests: int
+    hits: int
+
+
+def check(found: Proven, where: str) -> None:
+    """A claim that follows from its counts and meets its limit.
+
+    Raises:
+        BadLimits: it does not, or the counts cannot be.
+    """
+    fix = "Write it as isocost policy fit PAIRS --cache does"
+    if not 0 <= found.wrong <= found.hits <= found.requests or found.requests < 1:
+        raise BadLimits(
+            f"{found.wrong} wrong of {found.hits} hits of {found.requests} requests", where=where, fix=fix
+        )
+    if not 0.0 < found.most_wrong_frac < 1.0 or not 0.5 <= found.confidence < 1.0:
+        raise BadLimits(
+            f"most_wrong_frac {found.most_wrong_frac:g} at {found.confidence:g}", where=where, fix=fix
+        )
+    most = upper(found.wrong, found.requests, found.confidence)
+    if most > found.wrong_most_frac + 1e-6 or most > found.most_wrong_frac + 1e-9:
+        raise BadLimits(
+            f"{found.wrong} wrong of {found.requests} requests prove at most {most:.2%}, not "
+            f"{min(found.wrong_most_frac, found.most_wrong_frac):.2%}",
+            where=where, fix=fix,
+        )  # fmt: skip
+    if not math.isfinite(found.threshold):
+        raise BadLimits(f"threshold {found.threshold}", where=where, fix=fix)
+
+
+def check_counted(found: Counted, where: str) -> None:
+    """Counts that can be.
+
+    Raises:
+        BadLimits: they cannot.
+    """
+    if not 0 <= found.hits <= found.requests or found.requests < 1:
+        raise BadLimits(
+            f"{found.hits} hits of {found.requests} requests", where=where,
+            fix="Write measured = { requests = 4000, hits = 1500 }",
+        )  # fmt: skip
+
+
+def upper(wrong: int, many: int, confidence: float) -> float:
+    """The exact upper confidence bound of a share (Clopper and Pearson, 1934), one-sided.
+
+    >>> round(upper(0, 300, 0.95), 4), upper(5, 5, 0.95)
+    (0.0099, 1.0)
+    """
+    if many <= 0 or wrong >= many:
+        return 1.0
+    low, high = wrong / many, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2.0
+        low, high = (middle, high) if _at_most(wrong, many, middle) > 1.0 - confidence else (low, middle)
+    return high
+
+
+def _at_most(wrong: int, many: int, share: float) -> float:
+    """Probability of at most ``wrong`` of ``many``."""
+    if share <= 0.0 or share >= 1.0:
+        return float(share <= 0.0)
+    log = math.lgamma(many + 1)
+    terms = [
+        log - math.lgamma(k + 1) - math.lgamma(many - k + 1) + k * math.log(share)
+        + (many - k) * math.log1p(-share)
+        for k in range(wrong + 1)
+    ]  # fmt: skip
+    top = max(terms)
+    return min(1.0, math.exp(top) * math.fsum(math.exp(one - top) for one in terms))
+
+
+def features_digest() -> str:
+    """A digest of what the verifier reads of a few fixed questions: another one where its features are.
+
+    So a certificate lapses with the code that it was made by, without anyone counting versions.
+    """
+    questions = [taken_apart(text) for text in _PROBES]
+    rarity, rarest = rarity_of(questions)
+    some = {part: (weight, 1.0 / weight) for part, weight in list(sorted(rarity.items()))[::7]}
+    index = Index(rarity, rarest, some)
+    read: list[object] = []
+    for question in questions:
+        for one in index.near(question):
+            told = [float(f"{value:.{_DIGITS}g}") + 0.0 for value in one.features]
+            read.append((one.entry, told, list(one.hashed), one.against))
+        index.add(question, "")
+    return hashlib.sha256(msgspec.json.encode(read)).hexdigest()[:12]
+
+
+def lapsed(
+    found: Proven,
+    *,
+    verifier: str | None = None,
+    versions: Mapping[str, str] | None = None,
+    drift_p: float | None = None,
+    alpha: float = 0.01,
+) -> tuple[str, ...]:
+    """Why a certificate does not hold any more; empty where it does. ``None``: was not looked at.
+
+    ``verifier`` is the digest of the file that is there now; ``versions`` the models that answer now;
+    ``drift_p`` the p-value that newer questions' scores are spread as the certified ones'.
+    """
+    why = []
+    if found.features != features_digest():
+        why.append("the features of questions are others than it was made with")
+    if verifier is not None and verifier != found.verifier:
+        why.append("the verifier's file is another one")
+    for name, version in (versions or {}).items():
+        was = found.versions.get(name)
+        if was is not None and was != version:
+            why.append(f"{name} is another version: {version or 'unnamed'}, was {was or 'unnamed'}")
+        elif was is None and found.versions:
+            why.append(f"answers of {name} were never graded: it has those of {', '.join(found.versions)}")
+    if drift_p is not None and drift_p < alpha:
+        why.append(f"questions are as near to earlier ones as others were not (p {drift_p:.2g})")
+    return tuple(why)
+
+
+def banded(scores: Sequence[float], edges: Sequence[float]) -> tuple[int, ...]:
+    """How many scores lie in each band between edges; those that are not finite last.
+
+    >>> banded([0.1, 0.9, 2.0, -math.inf], [0.5, 1.0])
+    (1, 1, 1, 1)
+    """
+    counts = [0] * (len(edges) + 2)
+    for one in scores:
+        counts[sum(one >= edge for edge in edges) if math.isfinite(one) else -1] += 1
+    return tuple(counts)
