@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isocost.replay.compiled import compiled
-from isocost.replay.engine_kernel import compose_group, draw, finish, leap, route, start, steps_alike
+from isocost.replay.engine_kernel import route
+from isocost.replay.engine_steps import compose_group, draw, finish, leap, start, steps_alike
 from isocost.replay.engine_tables import (
     BOUNDARY,
     COMPUTED,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
 P = ParamSpec("P")
@@ -27,4 +28,16 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
         fast = numba.njit(cache=True, **options)(function)
     except RuntimeError:  # no folder that the cache may be written to
         fast = numba.njit(**options)(function)
+    _stamped(fast)
     return cast(Callable[P, R], fast)
+
+
+def _stamped(fast: object) -> None:
+    """Make what is cached of a kernel hold for the files of all that it calls, not for its own alone.
+
+    A compiled function has those that it calls compiled in, and numba looks at the age of its own file only.
+    """
+    index = getattr(getattr(fast, "_cache", None), "_cache_file", None)
+    if index is not None and hasattr(index, "_source_stamp"):
+        files = sorted(Path(__file__).parent.glob("*.py"))
+        index._source_stamp = tuple((f.name, f.stat().st_mtime, f.stat().st_size) for f in files)

@@ -126,7 +126,7 @@ class Engines:
 
     def compose(self, rank: Rank) -> tuple[int, int, int]:
         """A rank's next step: its time less the base, of that for prefill, and its tokens."""
-        from isocost.replay.engine_kernel import draw
+        from isocost.replay.engine_steps import draw
 
         terms, limits = self.terms, self.limits
         budget, size = limits.budget_tok, limits.block_tok
