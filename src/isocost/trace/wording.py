@@ -1,4 +1,4 @@
-"""Where a log keeps the words of a prompt, as SQL: tools, system instructions and messages.
+"""Where a log keeps the words of a prompt, as SQL: tools, system instructions, messages, and settings.
 
 Words are read only where they are asked for (``open_trace(..., prompts=True)``), and never leave the machine.
 """
@@ -19,6 +19,21 @@ _BODIES = (
 MESSAGES = ("messages", "input_messages", "prompt", "contents", "input", "prompt_text", "query", "text")
 SYSTEM = ("system", "instructions", "system_instruction", "systemInstruction", "system_prompt")
 TOOLS = ("tools", "functions", "tool_definitions")
+SETTINGS = (
+    "temperature", "top_p", "top_k", "min_p", "n", "seed", "stop", "stop_sequences", "frequency_penalty",
+    "presence_penalty", "repetition_penalty", "logit_bias", "response_format", "output_format", "tool_choice",
+    "reasoning_effort", "thinking", "verbosity", "modalities", "max_tokens", "max_completion_tokens",
+    "max_output_tokens", "generationConfig", "generation_config",
+)  # fmt: skip
+"""What may change an answer beside words: requests that differ in one of these share no cached answer."""
+_BESIDE = ("model_parameters", "modelParameters", "optional_params")
+"""Where a tracer keeps them, beside the request."""
+_SAMPLING = (
+    "gen_ai.request.temperature", "gen_ai.request.top_p", "gen_ai.request.top_k", "gen_ai.request.seed",
+    "gen_ai.request.stop_sequences", "gen_ai.request.frequency_penalty", "gen_ai.request.presence_penalty",
+    "gen_ai.request.max_tokens", "gen_ai.request.choice.count", "gen_ai.output.type",
+    "llm.invocation_parameters",
+)  # fmt: skip
 _WHOLE = ("request", "request_body", "body", "proxy_server_request")
 """Columns of a table that may hold a whole request as JSON."""
 _ATTRIBUTES = (
@@ -30,9 +45,10 @@ _ATTRIBUTES = (
 
 
 def wording(head: Head, reader: str) -> str | None:
-    """SQL over the reader's source: a JSON object ``{"t": tools, "s": system, "m": messages}`` as text.
+    """SQL over the reader's source: ``{"t": tools, "s": system, "m": messages, "p": settings}`` as text.
 
-    ``None`` where the file's first rows hold no words of a prompt. What is text in the log is text there.
+    ``None`` where the file's first rows hold no words of a prompt. What is text in the log is text there;
+    settings are a list as long as ``SETTINGS``, or an object.
     """
     if reader == "otel":
         parts = [_attribute(head, names) for names in _ATTRIBUTES]
@@ -46,7 +62,25 @@ def wording(head: Head, reader: str) -> str | None:
     if parts[2] == "NULL" and parts[1] == "NULL":
         return None
     tools, system, messages = parts
-    return f"CAST(json_object('t', {tools}, 's', {system}, 'm', {messages}) AS VARCHAR)"
+    said = _settings(head, reader)
+    return f"CAST(json_object('t', {tools}, 's', {system}, 'm', {messages}, 'p', {said}) AS VARCHAR)"
+
+
+def _settings(head: Head, reader: str) -> str:
+    """SQL: the settings that a row states, whether or not the first rows do; NULL where none could be."""
+    if reader == "otel":
+        found = {name: _attribute(head, (name,)) for name in _SAMPLING}
+        pairs = ", ".join(f"{literal(name)}, {sql}" for name, sql in found.items() if sql != "NULL")
+        return f"json_object({pairs})" if pairs else "NULL"
+    if head.kind in ("csv", "parquet"):
+        columns = ((name, head.column(name)) for name in (*SETTINGS, *_BESIDE))
+        pairs = ", ".join(f"{literal(name)}, {ident(column)}" for name, column in columns if column is not None)
+        return f"json_object({pairs})" if pairs else "NULL"
+    rows = list(_rows(head, reader))
+    bodies = [b for b in _BODIES if any(_words(_at(row, (*b, name))) for row in rows for name in MESSAGES)]
+    paths = [(*body, name) for body in bodies or [()] for name in SETTINGS] + [(name,) for name in _BESIDE]
+    steps = ", ".join(literal("$" + "".join(f'."{step}"' for step in path)) for path in paths)
+    return f"json_extract(json, [{steps}])"
 
 
 def _rows(head: Head, reader: str) -> Iterator[Mapping[str, Any]]:
