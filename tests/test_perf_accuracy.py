@@ -97,8 +97,6 @@ def test_what_an_engine_is_told_changes_what_it_should() -> None:
     few = said(most_sequences=2)
     assert (few["ttft"] > plain["ttft"]).all()
     assert (few["tpot"] <= plain["tpot"]).all()
-    apart = said(is_disaggregated=True)
-    assert (apart["tpot"] <= plain["tpot"]).all()
     narrow = SETUPS.setup._replace(cache_bytes=0.5 * SETUPS.setup.cache_bytes)
     found = quantities(SETUPS.arch, SETUPS.gpu, narrow, SETUPS.constants, load)
     assert (found["e2e"] < plain["e2e"]).all()

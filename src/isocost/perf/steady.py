@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from isocost.perf.arch import Arch, Floats
 from isocost.perf.constants import Constants
 from isocost.perf.hardware import Gpu
-from isocost.perf.memory import cache_bytes_per_tok, cache_capacity_tok
+from isocost.perf.memory import cache_capacity_tok
 from isocost.perf.roofline import prefill_attention_s, prefill_s, step_s
 from isocost.perf.setup import Setup
 from isocost.perf.terms import StepTerms, step_terms
@@ -128,16 +128,15 @@ class Options(NamedTuple):
 
     ``most_sequences`` run at once; ``prefix_hit_frac`` of a prompt is found in a prefix cache;
     ``drafts_tok`` tokens a step are drafted for each sequence, of which ``accepted_tok`` are kept in the
-    mean; with ``is_disaggregated`` prompts are filled on replicas of their own and their cache is sent
-    over the link; new requests are looked for every ``poll_steps`` steps; an offline run offers ``requests``
-    in all. Tokens of prompts in a step and formats are constants and set-up.
+    mean; new requests are looked for every ``poll_steps`` steps; an offline run offers ``requests`` in all.
+    Tokens of prompts in a step and formats are constants and set-up; prompts that are filled on replicas of
+    their own are :func:`isocost.perf.pools.two_pools`.
     """
 
     most_sequences: ArrayLike = np.inf
     prefix_hit_frac: ArrayLike = 0.0
     drafts_tok: ArrayLike = 0.0
     accepted_tok: ArrayLike = 0.0
-    is_disaggregated: ArrayLike = False
     poll_steps: ArrayLike = 1.0
     requests: ArrayLike = np.inf
 
@@ -171,7 +170,6 @@ def closed_loop(
     seated = np.minimum(wanted, np.maximum(np.asarray(options.most_sequences), 1.0))
     running = np.minimum(seated, room)
     per_rank = np.maximum(running / (setup.dp * setup.pp), 1.0)
-    apart = np.asarray(options.is_disaggregated, dtype=bool)
     found = np.asarray(options.prefix_hit_frac, dtype=np.float64)
     filled = isl * (1.0 - found)
     given = 1.0 + np.asarray(options.accepted_tok, dtype=np.float64)
@@ -183,17 +181,16 @@ def closed_loop(
     beyond = seen - prefill_attention_s(arch, setup, k, filled, 0.0)
     shared = step_s(arch, gpu, setup, k, prefill_tok=filled, **decode) - checked + beyond
     alone = (prefill_s(arch, gpu, setup, k, filled) + beyond) * k.prompt_alone_share
-    others = np.where(apart, 0.0, (per_rank - 1.0) * shared)
+    others = (per_rank - 1.0) * shared
     tpot = step / given + k.prompt_share * others / osl
     eager = eager_s(arch, k)
     # Prompts that are taken together share the host's time for the layers.
     together = eager * np.minimum(filled / k.prompt_batch_tok, 1.0)
-    queue = k.queue_share * (others + np.where(apart, 0.0, (per_rank - 1.0) * together))
-    sent = np.where(apart, isl * cache_bytes_per_tok(arch, setup, isl) / gpu.link_bytes_per_s, 0.0)
+    queue = k.queue_share * (others + (per_rank - 1.0) * together)
     # A request comes half way between two looks for new ones, in the mean.
     poll = 0.5 * (np.asarray(options.poll_steps, dtype=np.float64) + 1.0) * step
-    first = k.first_token_s + eager + alone + poll + queue + sent
-    life = np.where(apart, 0.0, first) + np.maximum(osl - 1.0, 0.0) * tpot
+    first = k.first_token_s + eager + alone + poll + queue
+    life = first + np.maximum(osl - 1.0, 0.0) * tpot
     waiting = (wanted - running) / np.maximum(running, 1.0) * life
     preempted = k.preempted_frac * (seated - running) / np.maximum(running, 1.0) * life
     rate = running / np.maximum(life, tpot)
