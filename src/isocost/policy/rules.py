@@ -2,10 +2,9 @@
 
 A policy answers one question: given what was tried and how that went, what next? It is composed of parts that
 are asked in a fixed order (docs/routing.md): guard, exact cache, rules that answer first, semantic cache,
-stickiness, the choice (fixed, split, by task, router, cascade), then what happens on failure (retry, fallback,
-hedge).
-Edits and waiting apply to whatever is tried. It decides from its arguments alone: no clock, no I/O. An
-unknown field is an error.
+stickiness, the choice (fixed, split, by task, router, cascade), then what happens on failure (retry,
+fallback, hedge). Edits and waiting apply to whatever is tried. It decides from its arguments alone: no
+clock, no I/O. An unknown field is an error.
 """
 
 from __future__ import annotations
@@ -26,6 +25,8 @@ STRONG = "*"
 
 SUMS_TO: Final = 1e-3
 """How far shares that were rounded by hand may be from their sum."""
+AT_ONCE_S: Final = 1e-9
+"""How much later a hedge begins that is to begin at once: it is a hedge still, and the first answer wins."""
 NOTHING: Final = View()
 """Nothing spent, and no session."""
 
@@ -192,8 +193,8 @@ class Semantic(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     ``certificate``.
 
     ``cache`` is the deployment that keeps questions; ``verifier`` the fitted file beside the plan
-    (:class:`isocost.policy.semantic.Weights`). ``measured`` says how often a cache of this kind was hit where a
-    log has no words to play it with; it decides nothing.
+    (:class:`isocost.policy.semantic.Weights`). ``measured`` says how often such a cache was hit where a log
+    has no words to play it with; it decides nothing.
     """
 
     cache: str
@@ -388,7 +389,13 @@ def _one(rule: Rule, name: str, attempts: Sequence[Attempt]) -> Action:
     pending = len(attempts)
     if hedge is not None and hedge.deployment != name:
         if pending == 0:
-            return Try((name, hedge.deployment), None, _try(rule, ()).edit, 0.0, stagger_s=hedge.after_s)
+            return Try(
+                (name, hedge.deployment),
+                None,
+                _try(rule, ()).edit,
+                0.0,
+                stagger_s=max(hedge.after_s, AT_ONCE_S),
+            )
         if pending == 1:
             return Wait
         pending -= 1  # the pair counts as one attempt at the deployment
@@ -499,7 +506,9 @@ def _check_semantic(rule: Rule, semantic: Semantic, where: str) -> None:
     others = msgspec.structs.replace(rule, semantic=None).deployments()
     if semantic.cache in others:
         raise BadLimits(
-            f"{semantic.cache!r} is named for something else too", where=where, fix="Give it a name of its own"
+            f"{semantic.cache!r} is named for something else too",
+            where=where,
+            fix="Give it a name of its own",
         )
     if semantic.certificate is not None:
         proven.check(semantic.certificate, f"{where} certificate")

@@ -8,7 +8,9 @@ that one ends, and joins its pool's line then: load that a cascade sends on is l
 Attempts of a request are told to the rule in the order in which they were begun. How an answer is judged
 is as recorded, else drawn with the table's chances. Time to first token is that of the answer that is
 shown: where the rule may still reject it, nothing is shown before it is accepted. A hedge shows whoever
-answers first. At one instant: steps end, requests arrive, attempts begin and end, steps are composed.
+answers first, and what the other made until then is billed. How APIs fail is in
+:mod:`isocost.replay.faults`. At one instant: steps end, requests arrive, attempts begin and end, steps are
+composed.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from isocost.policy.table import (
 )
 from isocost.replay import engine
 from isocost.replay.engine import EngineLimits, Options, StepTerms
+from isocost.replay.faults import Faults, laid_faults
 
 if TYPE_CHECKING:
     from isocost.replay import closed_kernel as kernel
@@ -68,8 +71,10 @@ class Happened(NamedTuple):
     """What answers are worth and cost, by deployment; each (n,), absent: drawn, unknown, nothing.
 
     ``judged``: an outcome of :mod:`isocost.policy.table` (SERVED, MISSED, FAILED, PASSED, REJECTED), -1 to
-    draw it; ``answer``: a number equal where answers are equal; ``cost_usd`` of an attempt. ``soft_usd`` and
-    ``hard_usd``: once so much is spent, requests start at the second and third column of ``entry``.
+    draw it; ``answer``: a number equal where answers are equal; ``cost_usd`` of an attempt, ``input_usd``
+    the part of it for input (absent: nothing), which is billed of an answer that is cut or given up.
+    ``soft_usd`` and ``hard_usd``: once so much is spent, requests start at the second and third column of
+    ``entry``.
     """
 
     judged: Mapping[str, ArrayLike] = {}
@@ -78,6 +83,7 @@ class Happened(NamedTuple):
     soft_usd: float = np.inf
     hard_usd: float = np.inf
     seed: int = 0
+    input_usd: Mapping[str, ArrayLike] = {}
 
 
 class Closed(NamedTuple):
@@ -85,8 +91,9 @@ class Closed(NamedTuple):
 
     ``ttft_ps``, ``e2e_ps`` (n,) from arrival, -1 without an end; ``served`` (n,) code into the table's
     names of who answered, -1 none (refused, or all failed); ``state`` (n,) in which it ended. Attempts
-    (n, q) in the order begun, -1 beyond: ``deployment``, ``outcome``, ``begin_ps``, ``end_ps``.
-    ``spent_usd`` on all attempts.
+    (n, q) in the order begun, -1 beyond: ``deployment``, ``outcome``, ``begin_ps``, ``end_ps``; ``why`` one
+    failed (see :mod:`isocost.replay.faults`, 0: it did not) and ``billed``: -1 nothing, else the input and
+    this part of the output, in 2**-20. ``spent_usd`` on all attempts.
     """
 
     ttft_ps: I64
@@ -98,6 +105,8 @@ class Closed(NamedTuple):
     begin_ps: I64
     end_ps: I64
     spent_usd: float
+    why: NDArray[np.int8]
+    billed: NDArray[np.int32]
 
 
 def serve_closed(
@@ -106,11 +115,13 @@ def serve_closed(
     entry: ArrayLike,
     deployments: Mapping[str, Known | Replicas],
     happened: Happened | None = None,
+    faults: Faults | None = None,
 ) -> Closed:
     """Play n requests, sorted by arrival, through a rule's table.
 
     ``entry`` (n,) or (n, 3): the state in which each starts (:func:`isocost.policy.table.entries`), and
-    where the budget's two bars are passed. ``deployments`` has every name of the table.
+    where the budget's two bars are passed. ``deployments`` has every name of the table. ``faults``: how those
+    that answer after a known time fail; left out, they do not.
 
     Raises ``BadTrace`` for columns that differ in length or arrivals out of order, ``BadLimits`` for a name
     without a deployment or a rule that may try more than 64 times.
@@ -145,23 +156,27 @@ def serve_closed(
     while not pools or len(pools) % SLOTS:
         pools.append(_pool(arrival[:0], _nobody(), shape))
     bars = [UNLIMITED if np.isinf(usd) else int(usd * NANO) for usd in (happened.soft_usd, happened.hard_usd)]
-    cost = np.rint(_table(table, happened.cost_usd, n, 0.0) * NANO).astype(np.int64)
+    cost, cost_in = (
+        np.rint(_table(table, usd, n, 0.0) * NANO).astype(np.int64)
+        for usd in (happened.cost_usd, happened.input_usd)
+    )
     judged = _table(table, happened.judged, n, -1.0 if np.isfinite(table.chance).any() else float(SERVED))
     answer = _table(table, happened.answer, n, -1.0).astype(np.int32)
     world = kernel.World(
-        arrival, which, times[0], times[1], judged.astype(np.int8), answer, cost, starts, bars[0], bars[1],
-        int(happened.seed),
+        arrival, which, times[0], times[1], judged.astype(np.int8), answer, cost, cost_in, starts,
+        bars[0], bars[1], int(happened.seed),
     )  # fmt: skip
     asked = _asked(n, most)
     try:
-        spent = int(kernel.run(world, _machine(table), tuple(pools), asked))
+        failing = laid_faults(faults or Faults(), table.names, n)
+        spent = int(kernel.run(world, _machine(table), tuple(pools), failing, asked))
     except OverflowError as error:
         raise BadTrace(
             "the replay lasts longer than 53 days", fix="split the trace into partitions"
         ) from error
     return Closed(
         asked.ttft_ps, asked.e2e_ps, asked.served, asked.state, asked.deployment, asked.outcome,
-        asked.begin_ps, asked.end_ps, spent / NANO,
+        asked.begin_ps, asked.end_ps, spent / NANO, asked.why, asked.billed,
     )  # fmt: skip
 
 
@@ -215,9 +230,9 @@ def _asked(n: int, most: int) -> kernel.Asked:
     head, tail, state = np.zeros((3, n), np.int32)
     ttft, e2e = np.full((2, n), -1, np.int64)
     return kernel.Asked(
-        np.full((n, most), -1, np.int32), np.full((n, most), -1, np.int8), begin, first, end, head, tail,
-        state, ttft, e2e, np.full(n, -1, np.int32), np.zeros((4, n * most + 1), np.int64),
-        np.zeros(2, np.int64),
+        np.full((n, most), -1, np.int32), np.full((n, most), -1, np.int8), begin, first, end,
+        np.zeros((n, most), np.int8), np.full((n, most), -1, np.int32), head, tail, state, ttft, e2e,
+        np.full(n, -1, np.int32), np.zeros((4, n * most + 1), np.int64), np.zeros(2, np.int64),
     )  # fmt: skip
 
 

@@ -43,11 +43,17 @@ from isocost.replay.engine_tables import (
 I64 = NDArray[np.int64]
 I32 = NDArray[np.int32]
 I8 = NDArray[np.int8]
+F64 = NDArray[np.float64]
 
 STOP, TRY, WAIT = 0, 1, 2
 FAILED, OVER, MISSED, ANSWERED, GROUP0, OUTCOMES = 0, 1, 2, 3, 6, 11
 PENDING, HIDDEN = -1, -2
 ARRIVES, BEGINS, ENDS = 0, 1, 2
+LIMITED, OUTAGE, ERROR, HANG, CUT, GIVEN_UP = 1, 2, 3, 4, 5, 6
+MADE_PART, WHOLE_PART, NOTHING_PART = 0, 1, 2
+WHOLE, UNBILLED = 1 << 20, -1
+MINUTE_PS = 60e12
+METERS = 4
 
 
 class Machine(NamedTuple):
@@ -71,8 +77,9 @@ class World(NamedTuple):
     """Deployments (D,): ``pool`` -1 where one answers after ``ttft_ps``, ``e2e_ps`` (n, D).
 
     ``told`` (n, D): how an answer is judged (-1: drawn); ``answer`` (n, D): which it is, -1 unknown, for
-    rules that compare; ``cost`` (n, D) in nano-dollars, spent where an attempt begins. ``entry`` (n, 3):
-    where a request starts, and once ``soft`` and ``hard`` are spent.
+    rules that compare; ``cost`` (n, D) in nano-dollars, spent where an attempt begins, and ``cost_in``, the
+    part of it that is for input. ``entry`` (n, 3): where a request starts, and once ``soft`` and ``hard`` are
+    spent.
     """
 
     arrival_ps: I64
@@ -82,14 +89,50 @@ class World(NamedTuple):
     told: I8
     answer: I32
     cost: I64
+    cost_in: I64
     entry: I32
     soft: int
     hard: int
     seed: int
 
 
+class Faults(NamedTuple):
+    """How deployments (D,) that answer after a known time fail; chances are in 2**-31.
+
+    ``row`` (n,) and ``key`` (D,): what draws depend on. ``error``: chance of an error, which comes after one
+    of ``error_ps`` (D, k); ``hang``: of no answer within ``hang_ps``; ``timeout_ps``: the longest wait.
+    Outages of d are ``window[d]`` to ``window[d + 1]`` of ``from_ps``, ``to_ps`` and ``fails``. ``limit``
+    (D,): whose quota is used, -1 none, a refusal comes after ``refused_ps``; ``most`` and ``level`` (L, 4) of
+    requests, input, output and all tokens a minute, as of ``seen_ps`` (L,); ``asks`` (2, n, D) tokens.
+    ``given_up`` (D,): what of an attempt is billed that nobody waits for any more.
+    """
+
+    seed: int
+    row: I64
+    key: I64
+    error: I64
+    error_ps: I64
+    hang: I64
+    hang_ps: I64
+    timeout_ps: I64
+    window: I64
+    from_ps: I64
+    to_ps: I64
+    fails: I64
+    limit: I32
+    refused_ps: I64
+    most: F64
+    level: F64
+    seen_ps: I64
+    asks: I64
+    given_up: I8
+
+
 class Asked(NamedTuple):
     """Attempts (n, q) in the order begun: deployment, outcome, begin, first token and end; and the requests.
+
+    ``why`` an attempt failed (0: it did not); ``billed``: -1 nothing, else the input and this part of the
+    output, in 2**-20.
 
     ``head``, ``tail`` (n,): attempts told, attempts begun; ``state`` (n,); ``ttft_ps``, ``e2e_ps``,
     ``served`` (n,) deployment; ``heap`` (4, events): time, order, request, what and which attempt.
@@ -100,6 +143,8 @@ class Asked(NamedTuple):
     begin_ps: I64
     first_ps: I64
     end_ps: I64
+    why: I8
+    billed: I32
     head: I32
     tail: I32
     state: I32
@@ -211,8 +256,9 @@ def judged(i: int, attempt: int, world: World, machine: Machine, asked: Asked) -
 
 
 @compiled
-def tell(i: int, now: int, world: World, machine: Machine, asked: Asked) -> None:
-    """What is known of request ``i``'s attempts, told in the order in which they were begun."""
+def tell(i: int, now: int, world: World, machine: Machine, faults: Faults, asked: Asked) -> int:
+    """What is known of request ``i``'s attempts, told in the order in which they were begun; what that takes
+    off the bill."""
     while asked.e2e_ps[i] < 0 and asked.head[i] < asked.tail[i]:
         attempt = asked.head[i]
         outcome = asked.outcome[i, attempt]
@@ -225,7 +271,8 @@ def tell(i: int, now: int, world: World, machine: Machine, asked: Asked) -> None
                         asked.e2e_ps[i] = now - world.arrival_ps[i]
                         asked.ttft_ps[i] = asked.first_ps[i, later] - world.arrival_ps[i]
                         asked.served[i] = asked.deployment[i, later]
-            return
+                        return give_up(i, now, world, faults, asked)
+            return 0
         if outcome == HIDDEN:
             outcome = judged(i, attempt, world, machine, asked)
             asked.outcome[i, attempt] = outcome
@@ -243,36 +290,167 @@ def tell(i: int, now: int, world: World, machine: Machine, asked: Asked) -> None
             asked.ttft_ps[i] = (asked.first_ps[i, attempt] if shown else now) - world.arrival_ps[i]
             if outcome < ANSWERED:
                 asked.served[i] = -1
+            if machine.stagger_ps[s] > 0:
+                return give_up(i, now, world, faults, asked)
+    return 0
 
 
 @compiled
-def ended(i: int, attempt: int, now: int, outcome: int, world: World, machine: Machine, asked: Asked) -> None:
-    """An attempt is over."""
+def give_up(i: int, now: int, world: World, faults: Faults, asked: Asked) -> int:
+    """A hedge of request ``i`` has answered: its other attempts end here; what that takes off the bill."""
+    less = 0
+    for attempt in range(asked.tail[i]):
+        d = asked.deployment[i, attempt]
+        runs = asked.begin_ps[i, attempt] >= 0 and asked.end_ps[i, attempt] < 0
+        if runs and world.pool[d] < 0:
+            less += paid(i, attempt, world, asked)
+            first = asked.begin_ps[i, attempt] + world.ttft_ps[i, d]
+            ends = asked.begin_ps[i, attempt] + world.e2e_ps[i, d]
+            if asked.why[i, attempt] == 0 or asked.why[i, attempt] == CUT:
+                asked.billed[i, attempt] = made(first, ends, now, faults.given_up[d])
+            asked.end_ps[i, attempt] = now
+            asked.why[i, attempt] = GIVEN_UP
+            less -= paid(i, attempt, world, asked)
+    return less
+
+
+@compiled
+def made(first_ps: int, ends_ps: int, now: int, how: int) -> int:
+    """What is billed of an answer that is given up now: its input and a part of its output, in 2**-20."""
+    if how == WHOLE_PART:
+        return WHOLE
+    if how == NOTHING_PART:
+        return UNBILLED
+    if now <= first_ps:
+        return 0
+    return int(min(1.0, (now - first_ps) / max(1, ends_ps - first_ps)) * WHOLE)
+
+
+@compiled
+def paid(i: int, attempt: int, world: World, asked: Asked) -> int:
+    """What an attempt costs, in nano-dollars."""
+    part: int = asked.billed[i, attempt]
+    if part < 0:
+        return 0
+    d = asked.deployment[i, attempt]
+    first: int = world.cost_in[i, d]
+    whole: int = world.cost[i, d]
+    if part >= WHOLE:
+        return whole
+    return first + (whole - first) * part // WHOLE
+
+
+@compiled
+def admitted(i: int, d: int, now: int, faults: Faults) -> bool:
+    """Whether a quota lets an attempt through: buckets that fill evenly and hold a minute of each limit."""
+    g = faults.limit[d]
+    passed = now - faults.seen_ps[g]
+    faults.seen_ps[g] = now
+    needs_in = float(faults.asks[0, i, d])
+    needs_out = float(faults.asks[1, i, d])
+    enough = True
+    for m in range(METERS):
+        most = faults.most[g, m]
+        faults.level[g, m] = min(most, faults.level[g, m] + most * (passed / MINUTE_PS))
+        needs = 1.0 if m == 0 else needs_in if m == 1 else needs_out if m == 2 else needs_in + needs_out
+        enough &= faults.level[g, m] >= needs
+    if enough:
+        faults.level[g, 0] -= 1.0
+        faults.level[g, 1] -= needs_in
+        faults.level[g, 2] -= needs_out
+        faults.level[g, 3] -= needs_in + needs_out
+    return enough
+
+
+@compiled
+def outage(d: int, now: int, faults: Faults) -> int:
+    """The chance of failing in the outage that a deployment is in, 0 where it is in none."""
+    low = faults.window[d]
+    high = faults.window[d + 1]
+    while low < high:
+        middle = (low + high) // 2
+        if faults.to_ps[middle] <= now:
+            low = middle + 1
+        else:
+            high = middle
+    if low < faults.window[d + 1] and faults.from_ps[low] <= now:
+        return int(faults.fails[low])
+    return 0
+
+
+@compiled
+def fate(i: int, attempt: int, now: int, world: World, faults: Faults, asked: Asked) -> int:
+    """Why an attempt at whatever answers after a known time fails, 0 where it does not; and when it ends.
+
+    The draws depend on request, deployment and how often it was asked before alone: other rules meet the
+    same failures.
+    """
+    d = asked.deployment[i, attempt]
+    if faults.limit[d] >= 0 and not admitted(i, d, now, faults):
+        asked.end_ps[i, attempt] = now + faults.refused_ps[d]
+        return LIMITED
+    before = 0
+    for other in range(attempt):
+        before += asked.deployment[i, other] == d and asked.begin_ps[i, other] >= 0
+    place = faults.key[d] + 8 * before
+    row = faults.row[i]
+    in_outage = draw(faults.seed, row, place) < outage(d, now, faults)
+    if in_outage or draw(faults.seed, row, place + 1) < faults.error[d]:
+        which = draw(faults.seed, row, place + 2) % faults.error_ps.shape[1]
+        asked.end_ps[i, attempt] = now + faults.error_ps[d, which]
+        return OUTAGE if in_outage else ERROR
+    if draw(faults.seed, row, place + 3) < faults.hang[d]:
+        asked.end_ps[i, attempt] = now + faults.hang_ps[d]
+        return HANG
+    if world.e2e_ps[i, d] > faults.timeout_ps[d]:
+        asked.end_ps[i, attempt] = now + faults.timeout_ps[d]
+        return CUT
+    asked.end_ps[i, attempt] = now + world.e2e_ps[i, d]
+    return 0
+
+
+@compiled
+def ended(
+    i: int, attempt: int, now: int, outcome: int, world: World, machine: Machine, faults: Faults, asked: Asked
+) -> int:
+    """An attempt is over; what that takes off the bill."""
     asked.end_ps[i, attempt] = now
     asked.outcome[i, attempt] = outcome
     if outcome == HIDDEN and machine.stagger_ps[asked.state[i]] > 0:
         asked.outcome[i, attempt] = judged(i, attempt, world, machine, asked)
-    tell(i, now, world, machine, asked)
+    return tell(i, now, world, machine, faults, asked)
 
 
 @compiled
 def begin(
-    i: int, attempt: int, now: int, world: World, machine: Machine, pools: tuple[Pool, ...], asked: Asked
-) -> int:
+    i: int, attempt: int, now: int, world: World, machine: Machine, pools: tuple[Pool, ...], faults: Faults,
+    asked: Asked,
+) -> int:  # fmt: skip
     """An attempt is begun, unless the request has its answer; what it costs."""
     if asked.e2e_ps[i] >= 0:
         return 0
     asked.begin_ps[i, attempt] = now
     d = asked.deployment[i, attempt]
-    cost: int = world.cost[i, d]
+    asked.billed[i, attempt] = WHOLE
     if world.pool[d] < 0:
-        asked.first_ps[i, attempt] = now + world.ttft_ps[i, d]
-        put(asked, now + world.e2e_ps[i, d], i, ENDS, attempt)
-        return cost
+        why = fate(i, attempt, now, world, faults, asked)
+        ends = asked.end_ps[i, attempt]
+        asked.end_ps[i, attempt] = -1
+        asked.why[i, attempt] = why
+        first = now + world.ttft_ps[i, d]
+        if why == CUT:
+            whole = now + world.e2e_ps[i, d]
+            asked.billed[i, attempt] = made(first, whole, ends, faults.given_up[d])
+        elif why != 0:
+            asked.billed[i, attempt] = UNBILLED
+        else:
+            asked.first_ps[i, attempt] = first
+        put(asked, ends, i, ENDS, attempt)
+        return paid(i, attempt, world, asked)
     pool = pools[world.pool[d]]
     if pool.out.status[i] == TOO_LARGE:
-        ended(i, attempt, now, FAILED, world, machine, asked)
-        return 0
+        asked.billed[i, attempt] = UNBILLED
+        return -ended(i, attempt, now, FAILED, world, machine, faults, asked)
     row = pool.load.state[i]
     row[COMPUTED] = 0
     row[MADE] = 0
@@ -284,16 +462,17 @@ def begin(
     pool.attempt[i] = attempt
     route(i, now, pool.load, pool.fleet, pool.engine, pool.rules, pool.out)
     if pool.out.status[i] == OVERFLOWED:
-        ended(i, attempt, now, OVER, world, machine, asked)
-        return 0
-    return cost
+        asked.billed[i, attempt] = UNBILLED
+        return -ended(i, attempt, now, OVER, world, machine, faults, asked)
+    return paid(i, attempt, world, asked)
 
 
 @compiled
 def finish_step(
-    p: int, g: int, world: World, machine: Machine, pools: tuple[Pool, ...], asked: Asked
-) -> None:
-    """The step in flight of replica ``g`` of pool ``p`` ends, and who has all tokens is told."""
+    p: int, g: int, world: World, machine: Machine, pools: tuple[Pool, ...], faults: Faults, asked: Asked
+) -> int:
+    """The step in flight of replica ``g`` of pool ``p`` ends, and who has all tokens is told; what that takes
+    off the bill."""
     pool = pools[p]
     ranks = pool.engine.ranks
     n = 0
@@ -305,11 +484,13 @@ def finish_step(
                 n += 1
     finish(g, pool.load, pool.fleet, pool.engine, pool.out)
     now = pool.fleet.group[g, NOW]
+    less = 0
     for k in range(n):
         i = pool.fleet.order[k]
         attempt = pool.attempt[i]
         asked.first_ps[i, attempt] = pool.load.arrival_ps[i] + pool.out.ttft_ps[i]
-        ended(i, attempt, now, HIDDEN, world, machine, asked)
+        less += ended(i, attempt, now, HIDDEN, world, machine, faults, asked)
+    return less
 
 
 @compiled
@@ -333,7 +514,7 @@ def compose_step(pool: Pool, g: int, until_ps: int) -> None:
 
 
 @compiled
-def run(world: World, machine: Machine, pools: tuple[Pool, ...], asked: Asked) -> int:
+def run(world: World, machine: Machine, pools: tuple[Pool, ...], faults: Faults, asked: Asked) -> int:
     """Play all; what was spent, in nano-dollars. At one moment: steps end, events, steps are composed."""
     n = world.arrival_ps.size
     spent = 0
@@ -367,7 +548,7 @@ def run(world: World, machine: Machine, pools: tuple[Pool, ...], asked: Asked) -
         if ends == NEVER and event == NEVER and composes == NEVER:
             return spent
         if ends <= event and ends <= composes:
-            finish_step(end_p, end_g, world, machine, pools, asked)
+            spent -= finish_step(end_p, end_g, world, machine, pools, faults, asked)
         elif event <= composes:
             if is_arrival:
                 i = coming
@@ -384,9 +565,10 @@ def run(world: World, machine: Machine, pools: tuple[Pool, ...], asked: Asked) -
             attempt = asked.heap[3, 0] // 4
             take(asked)
             if what == BEGINS:
-                spent += begin(i, attempt, event, world, machine, pools, asked)
-            else:
-                ended(i, attempt, event, HIDDEN, world, machine, asked)
+                spent += begin(i, attempt, event, world, machine, pools, faults, asked)
+            elif asked.end_ps[i, attempt] < 0:
+                outcome = HIDDEN if asked.why[i, attempt] == 0 else FAILED
+                spent -= ended(i, attempt, event, outcome, world, machine, faults, asked)
         else:
             until = min(min(event, ends), following)
             compose_step(pools[do_p], do_g, until)
