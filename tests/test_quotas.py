@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from isocost.deployment import Api
 from isocost.errors import BadLimits
 from isocost.plan.asked.limits import Have, Limits, OwnRate, Slo, read_have
 from isocost.plan.market.prepare import Prepared, Request, prepare
-from isocost.plan.market.quotas import Quotas, burst, within_quotas
+from isocost.plan.market.quotas import Quotas, burst, loads, within_quotas
 from isocost.plan.rates import stuck
 from isocost.plan.run import Outcome, make_plan
 from isocost.report.terminal import rate_words
@@ -79,6 +80,35 @@ def test_what_is_split_sums_to_the_whole_and_fits(prepared: Prepared) -> None:
     assert asked[0].max() <= 8.0 * (1 + 1e-6)
     for part in parts[1:]:
         assert all(offer.why_not for offer in part.offers if offer.api.model == "gpt-4o")
+
+
+def test_the_order_of_streams_says_nothing_of_a_limit(prepared: Prepared) -> None:
+    """A family of models that the log shows to be served for one stream is shown for all that share it."""
+    quotas = Quotas(prepared.at, Have(), prepared.table, supposed=False)
+    case = prepared.cases[0]
+    offer = next(o for o in case.offers if o.api.model == "gpt-4o" and o.api.tier == "standard")
+    here = replace(case, today=offer.api)
+    other = next(o.api for o in case.offers if o.api.model != "gpt-4o")
+    moved = replace(case, today=other, stream=replace(case.stream, workload="moved"))
+    many = [(one, offer.scaled(1e6), np.ones(168)) for one in (here, moved)]
+    found = [loads(quotas, served) for served in (many, many[::-1])]
+    assert [(load.over, load.shown, load.most) for (load,) in found] == [(False, True, None)] * 2
+    (alone,) = loads(quotas, many[1:])
+    assert alone.over
+    assert not alone.shown
+
+
+def test_a_burst_is_counted_once(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+    from isocost.plan.market import quotas as module
+
+    counted = []
+    monkeypatch.setattr(module, "burst", lambda table, rows: counted.append(len(rows)) or burst(table, rows))
+    quotas = Quotas(prepared.at, Have(), prepared.table, supposed=True)
+    case = prepared.cases[0]
+    for offer in case.offers[:5]:
+        quotas.asked(case, offer)
+    assert counted == [len(case.rows)]
+    assert prepared.quotas is prepared.quotas
 
 
 def test_no_limit_splits_nothing(catalog: Catalog) -> None:

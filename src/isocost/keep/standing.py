@@ -40,6 +40,10 @@ class Volume(NamedTuple):
     input_tok: float
     output_tok: float
 
+    def scaled(self, multiple: float) -> Volume:
+        """So many times the traffic."""
+        return Volume(*(part * multiple for part in self))
+
 
 class Use(NamedTuple):
     """Own replicas in use: their accelerator, how many on average, and the share of hours at full work."""

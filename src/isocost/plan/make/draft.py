@@ -190,13 +190,12 @@ def standing_of(
     found += lines.watching(main, volume) + lines.keeping(main, volume)
     if len(apis) + len(pools) > 1 or any(serving.cached for serving in servings):
         found += lines.gateway()
-    there = {(case.today.provider, case.today.model) for case in prepared.cases if case.today is not None}
     providers = {api.provider for api in apis.values()}
-    new = () if today else tuple(sorted(providers - {provider for provider, _ in there}))
+    new = () if today else tuple(sorted(providers - {provider for provider, _ in prepared.there}))
     found += lines.complying(len(providers), regions_of(prepared), new)
     found += _moving(lines, prepared, servings)
     if not today:
-        fresh = {api.option for api in apis.values() if (api.provider, api.model) not in there}
+        fresh = {api.option for api in apis.values() if (api.provider, api.model) not in prepared.there}
         for option in sorted(fresh | set(own)):
             found += lines.launch(option)
         for gpu in sorted({option.pool.gpu for option in pools}):
@@ -215,21 +214,24 @@ def _moving(lines: Standings, prepared: Prepared, servings: Sequence[Serving]) -
     """
     bills: dict[str, float] = {}
     parts: dict[str, float] = {}
+    cases = [serving.case for serving in servings]
     for serving in servings:
         offer = serving.offer
         if offer is not None and offer.api.option == "api" and serving.api_frac.any():
             name = offer.api.subject.removeprefix("api/")
             share = serving.api_frac * prepared.weight_h
             bills[name] = bills.get(name, 0.0) + float(offer.usd_per_h @ share)
-            parts[name] = parts.get(name, 0.0) + part_of(prepared, serving.case, share)
+            parts[name] = parts.get(name, 0.0) + part_of(cases, serving.case, share, prepared.weight_h)
     return [line for name, usd in bills.items() for line in lines.moving(name, usd, parts[name])]
 
 
-def part_of(prepared: Prepared, case: Case, weight_h: Floats) -> float:
-    """Share of all requests that a case has in weighted hours."""
-    requests = case.stream.usage.requests if case.part is None else case.stream.usage.requests * case.part
-    whole = sum(float(one.stream.usage.requests @ prepared.weight_h) for one in prepared.cases)
-    return float(requests @ weight_h) / whole if whole else 0.0
+def part_of(cases: Sequence[Case], case: Case, weight_h: Floats, month_h: Floats) -> float:
+    """Share of the requests of some cases in a month's hours that one of them has in weighted hours.
+
+    All at one volume: what is served, not what the log has.
+    """
+    whole = sum(float(one.stream.usage.requests @ month_h) for one in cases)
+    return float(case.stream.usage.requests @ weight_h) / whole if whole else 0.0
 
 
 def _powered(

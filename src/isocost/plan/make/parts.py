@@ -13,6 +13,7 @@ and HiGHS proves its optimum.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -111,8 +112,7 @@ def _solved(
     always = (*lines.watching("api", volume), *lines.keeping("api", volume), *lines.gateway())
     fixed = usd(always) + people["api"] + none
     columns, rows = Columns(), Rows()
-    there = {(case.today.provider, case.today.model) for case in prepared.cases if case.today is not None}
-    known = {provider for provider, _ in there}
+    known = {provider for provider, _ in prepared.there}
     offered = [offer.api for offers in choices for offer in offers]
     provider = {
         p: columns.add((old if p in known else new) - none, 1.0, True)
@@ -123,7 +123,7 @@ def _solved(
     x: list[list[int]] = []
     for case, offers in zip(cases, choices, strict=True):
         mine = []
-        part = part_of(prepared, case, prepared.weight_h)
+        part = part_of(cases, case, prepared.weight_h, prepared.weight_h)
         for offer in offers:
             month = offer.usd_per_month(prepared.weight_h)
             if offer.api.option == "api":
@@ -132,7 +132,7 @@ def _solved(
             mine.append(column)
             needs = [provider[offer.api.provider]]
             needs += [hosted] if offer.api.option == "hosted" else []
-            needs += [launch[offer.api.option]] if _fresh(offer, there) else []
+            needs += [launch[offer.api.option]] if _fresh(offer, prepared.there) else []
             for need in needs:
                 rows.add([(column, 1.0), (need, -1.0)], -INF, 0.0)
         rows.add([(column, 1.0) for column in mine], 1.0, 1.0)
@@ -169,5 +169,5 @@ def _case(case: Case, cached: bool) -> Case:
     return replace(case, rows=case.stream.rows, cache_hit_frac=np.zeros_like(case.cache_hit_frac))
 
 
-def _fresh(offer: Offer, there: set[tuple[str, str]]) -> bool:
+def _fresh(offer: Offer, there: Collection[tuple[str, str]]) -> bool:
     return (offer.api.provider, offer.api.model) not in there

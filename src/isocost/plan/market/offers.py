@@ -115,8 +115,8 @@ class Offer:
         parts = tuple(replace(part, usage=part.usage.moved(served)) for part in self.parts)
         return replace(self, parts=parts, usd_per_h=float(self.usd_per_h.mean()) * served)
 
-    def scaled(self, share: Floats) -> Offer:
-        """The same for a share of each hour: (168,)."""
+    def scaled(self, share: Floats | float) -> Offer:
+        """The same for a share of each hour, (168,), or for so many times the traffic."""
         parts = tuple(replace(part, usage=part.usage.scaled(share)) for part in self.parts)
         return replace(self, parts=parts, usd_per_h=self.usd_per_h * share)
 
@@ -152,6 +152,11 @@ class Case:
         return replace(
             self, stream=stream, offers=offers, served=served, cache_hit_frac=np.full_like(served, hit)
         )
+
+    def scaled(self, multiple: float) -> Case:
+        """So many times the traffic, without offers: those that are wanted are scaled one by one."""
+        stream = replace(self.stream, usage=self.stream.usage.scaled(multiple))
+        return replace(self, stream=stream, offers=())
 
     def with_offers(self, offers: list[Offer], weight_h: Floats) -> Case:
         """The same with offers, cheapest first (ties: fewer words, by name)."""

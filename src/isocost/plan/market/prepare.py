@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import cached_property
 
 import numpy as np
 
@@ -57,12 +58,27 @@ class Prepared:
     cache_ttl_s: float
     standings: Standings
 
-    @property
+    @cached_property
     def quotas(self) -> Quotas:
         """Limits a minute of APIs for this account."""
         # Requests that were made up show nothing of what an API takes.
         supposed = bool(self.request.now) or self.request.trace.reader == "generated"
         return Quotas(self.at, self.request.have, self.table, supposed)
+
+    @cached_property
+    def there(self) -> frozenset[tuple[str, str]]:
+        """Providers and models that serve today."""
+        return frozenset(
+            (case.today.provider, case.today.model) for case in self.cases if case.today is not None
+        )
+
+    def grown(self, multiple: float) -> Prepared:
+        """The same with the volume that standing costs follow grown, for cases that are scaled themselves."""
+        return replace(self, volume=self.volume.scaled(multiple))
+
+    def heavier(self, multiple: float) -> Prepared:
+        """So many times the traffic, each hour weighing more: for APIs, which no hour's load matters to."""
+        return replace(self.grown(multiple), weight_h=self.weight_h * multiple)
 
     @property
     def today_usd(self) -> float:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -63,6 +63,8 @@ class Quotas:
     table: Chunk
     supposed: bool
     """Whether today's model is only supposed, so that the log has not shown what it takes."""
+    _bursts: dict[tuple[str, int], Floats] = field(default_factory=dict, repr=False, compare=False)
+    """Of each stream, whole and as an exact cache leaves it: a plan asks many times."""
 
     def family(self, api: Api) -> str:
         """The family whose models share a limit at a provider; blank where none is published."""
@@ -127,10 +129,13 @@ class Quotas:
         own = self.own(api)
         if own is not None:
             return own
-        if case.today is not None and case.today.subject == api.subject and not self.supposed:
-            return None
-        tiers = self.tiers(api)
+        tiers = () if self.shown(case, api) else self.tiers(api)
         return tiers[-1] if tiers else None
+
+    def shown(self, case: Case, api: Api) -> bool:
+        """Whether the log shows what a stream's API takes, and the account states nothing else."""
+        same = case.today is not None and case.today.subject == api.subject
+        return same and not self.supposed and self.own(api) is None
 
     def asked(self, case: Case, offer: Offer) -> Floats:
         """What a stream asks of an offer in the busiest minute of each hour, by meter: (4, 168)."""
@@ -143,7 +148,14 @@ class Quotas:
             inputs = inputs + use.input_tok + use.cache_write_tok + cached * use.cached_tok
             outputs = outputs + use.output_tok
         means = np.stack([requests, inputs, outputs, inputs + outputs]) / MINUTES_PER_H
-        return np.asarray(means * case.stream.peak * burst(self.table, case.rows)[:, None])
+        return np.asarray(means * case.stream.peak * self.burst(case)[:, None])
+
+    def burst(self, case: Case) -> Floats:
+        """The busiest minute of a stream over the mean minute of its busiest hour, by meter: (4,)."""
+        key = (case.stream.id, len(case.rows))
+        if key not in self._bursts:
+            self._bursts[key] = burst(self.table, case.rows)
+        return self._bursts[key]
 
 
 def _families(at: CatalogAt, provider: str) -> tuple[str, ...]:
@@ -328,10 +340,11 @@ def loads(quotas: Quotas, served: Iterable[tuple[Case, Offer, Floats]]) -> list[
             )
     found = []
     for members in by.values():
-        case, offer, _ = members[0]
+        api = members[0][1].api
         asked = sum((quotas.asked(c, o) * frac for c, o, frac in members), np.zeros((4, WEEK_H)))
-        same = case.today is not None and case.today.subject == offer.api.subject
-        most = quotas.binding(case, offer.api)
-        shown = same and not quotas.supposed and quotas.own(offer.api) is None
-        found.append(Load(offer.api.provider, offer.api.model, asked, most, quotas.tiers(offer.api), shown))
+        # What the log shows to be served of one stream is shown of the limit that all of them share.
+        limits = [quotas.binding(c, o.api) for c, o, _ in members]
+        shown = any(quotas.shown(c, o.api) for c, o, _ in members)
+        most = None if None in limits else limits[0]
+        found.append(Load(api.provider, api.model, asked, most, quotas.tiers(api), shown))
     return found

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from isocost.fleet import Fleet, Standing
-from isocost.keep.standing import Volume
 from isocost.ledger import Ledger
 from isocost.plan.asked.streams import WEEK_H
 from isocost.plan.make.build import Built, drafted, problem_of
@@ -23,7 +22,6 @@ from isocost.plan.market.pools import PoolOption
 from isocost.plan.market.prepare import Prepared
 from isocost.plan.solve.one_pool import one_pool, whole_pool
 from isocost.plan.solve.problem import Problem, Solution
-from isocost.plan.tell.curves import scaled_case, scaled_offer
 
 MIX_LEAST_FRAC = 0.01
 """Least share of the traffic on either side for a mix to be one."""
@@ -98,9 +96,9 @@ def costed(built: Built, way: Way, multiple: float, running: bool, committed: in
     ``running``: the reference serves today, so that nothing is paid to launch it. ``committed``: replicas
     already rented for a year, paid whether they are used or not (and not in the ledger's charges).
     """
-    prepared = replace(built.prepared, volume=Volume(*(part * multiple for part in built.prepared.volume)))
-    cases = [scaled_case(case, multiple) for case in built.planned]
-    offers = [scaled_offer(offer, multiple) for offer in way.offers]
+    prepared = built.prepared.grown(multiple)
+    cases = [case.scaled(multiple) for case in built.planned]
+    offers = [offer.scaled(multiple) for offer in way.offers]
     if way.pool is None:
         servings = [Serving(case, offer, {}, False) for case, offer in zip(cases, offers, strict=True)]
         draft = _launching(prepared, drafted(prepared, servings, (), Fleet()), running)
@@ -179,8 +177,7 @@ def _launching(prepared: Prepared, draft: Draft, running: bool) -> Draft:
     """
     if running:
         return draft
-    there = {(case.today.provider, case.today.model) for case in prepared.cases if case.today is not None}
-    counted = {api.option for api in draft.apis if (api.provider, api.model) not in there}
+    counted = {api.option for api in draft.apis if (api.provider, api.model) not in prepared.there}
     more: list[Standing] = []
     for option in sorted({api.option for api in draft.apis} - counted):
         more += prepared.standings.launch(option)

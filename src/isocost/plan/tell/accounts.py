@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from isocost.keep.absent import Absent, of_answers, of_keeping, of_making
 from isocost.keep.ask import OWN, Ask
 from isocost.keep.ask import Option as Kept
-from isocost.keep.standing import Use, Volume
+from isocost.keep.standing import Use
 from isocost.plan.asked.streams import Floats
 from isocost.plan.make.build import Built
 from isocost.plan.make.draft import Draft, pillar_of, regions_of, used_frac
@@ -102,8 +102,7 @@ def energy(built: Built, draft: Draft | None) -> Energy | None:
     asked = _bought(draft, weight)
     if asked:
         share = asked / prepared.volume.requests if prepared.volume.requests else 0.0
-        volume = Volume(*(part * share for part in prepared.volume))
-        parts.append(standings.powered("api", volume)[1])
+        parts.append(standings.powered("api", prepared.volume.scaled(share))[1])
     if not parts:
         return None
     kwh, kg = (_summed(ends) for ends in ([one.kwh for one in parts], [one.kg_co2e for one in parts]))
@@ -124,7 +123,6 @@ def _bought(draft: Draft, weight_h: Floats) -> float:
             continue
         case = serving.case
         left = (1.0 - case.cache_hit_frac) if serving.cached else np.ones(len(weight_h))
-        left = left if case.part is None else left * case.part
         found += float((case.stream.usage.requests * left * serving.api_frac) @ weight_h)
     return found
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import cast
 
 import numpy as np
 
-from isocost.fleet import Fleet
-from isocost.keep.standing import Volume
 from isocost.plan.asked.streams import WEEK_H
-from isocost.plan.make.build import Built, drafted, problem_of
-from isocost.plan.make.draft import month_ledger, schedules, used_frac
+from isocost.plan.make.build import Built, problem_of
+from isocost.plan.make.draft import used_frac
 from isocost.plan.make.singles import Single, pool_single
-from isocost.plan.market.offers import Case, Offer
+from isocost.plan.market.offers import Case
 from isocost.plan.market.pools import PoolOption
 from isocost.plan.result import (
     BreakEven,
@@ -23,8 +20,9 @@ from isocost.plan.result import (
     IsoquantPoint,
     Option,
 )
-from isocost.plan.solve.one_pool import allowed_on, stranded, whole_pool
+from isocost.plan.solve.one_pool import allowed_on, stranded
 from isocost.plan.tell.story import named
+from isocost.plan.tell.volume import months_of
 
 MULTIPLES = tuple(4.0 ** (k / 2) for k in range(-6, 11))
 """Volumes of the break-even over today's: a 64th to a thousandfold, two a factor of four."""
@@ -66,17 +64,6 @@ def hours_of(built: Built) -> Hours:
     )
 
 
-def scaled_case(case: Case, multiple: float) -> Case:
-    """A stream with every quantity multiplied."""
-    return replace(case, stream=replace(case.stream, usage=case.stream.usage.scaled(multiple)))
-
-
-def scaled_offer(offer: Offer, multiple: float) -> Offer:
-    """An offer with its usage and cost multiplied."""
-    parts = tuple(replace(part, usage=part.usage.scaled(multiple)) for part in offer.parts)
-    return replace(offer, parts=parts, usd_per_h=offer.usd_per_h * multiple)
-
-
 def break_even(built: Built, chosen: dict[str, Single]) -> BreakEven | None:
     """Monthly cost of each option's best single deployment by volume; ``None`` with fewer than two.
 
@@ -87,7 +74,9 @@ def break_even(built: Built, chosen: dict[str, Single]) -> BreakEven | None:
     for option, single in chosen.items():
         if single.draft is None:
             continue
-        series.append((cast(Option, option), single.id, [_at(built, single, m) for m in MULTIPLES]))
+        month = months_of(built, single.draft)
+        months = [month(multiple) for multiple in MULTIPLES]
+        series.append((cast(Option, option), single.id, [m if m is None else m.total_usd for m in months]))
     if len(series) < 2:
         return None
     volumes = [built.prepared.volume.requests * multiple for multiple in MULTIPLES]
@@ -98,30 +87,6 @@ def break_even(built: Built, chosen: dict[str, Single]) -> BreakEven | None:
         [values for _, _, values in series],
         _crossings(volumes, series),
     )
-
-
-def _at(built: Built, single: Single, multiple: float) -> float | None:
-    """What a single deployment costs a month at a multiple of today's volume."""
-    prepared, draft = built.prepared, single.draft
-    assert draft is not None
-    volume = Volume(*(part * multiple for part in prepared.volume))
-    other = replace(prepared, volume=volume)
-    if not draft.pools:
-        ledger = month_ledger(prepared, draft) if single.ledger is None else single.ledger
-        tokens = sum(item.amount_fusd for item in ledger if item.account == "api-tokens")
-        again = drafted(other, draft.servings, (), Fleet())
-        return tokens / 1e15 * multiple + again.fleet.standing_usd_per_month
-    pool = draft.pools[0]
-    bare = [scaled_case(serving.case, multiple) for serving in draft.servings]
-    problem = problem_of(other, bare, (pool,), built.tables, proven=False)
-    found = whole_pool(problem, 0)
-    if found is None:
-        return None
-    fleet = Fleet(tuple(schedules(found, (pool,), {})))
-    again = drafted(other, draft.servings, (pool,), fleet)
-    rent = found.usd_per_month - problem.fixed_usd_per_month - problem.pools[0].fixed_usd_per_month
-    rent -= float(found.replicas[0] @ problem.weight_h) * problem.pools[0].extra_usd_per_replica_h
-    return rent + again.fleet.standing_usd_per_month
 
 
 def _crossings(

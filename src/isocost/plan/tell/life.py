@@ -7,26 +7,20 @@ Everything is discounted to today.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-
-import msgspec
 
 from isocost.finance import rate_per_month
-from isocost.fleet import SPREAD, Fleet
+from isocost.fleet import SPREAD
 from isocost.keep.ask import OWN
-from isocost.keep.standing import Volume
 from isocost.ledger import FEMTO_PER_USD, Charge, Ledger, fusd
-from isocost.plan.make.build import Built, drafted
-from isocost.plan.make.draft import Draft, month_ledger, standing_charges
+from isocost.plan.make.build import Built
+from isocost.plan.make.draft import Draft, standing_charges
 from isocost.plan.make.singles import Single
 from isocost.plan.path.ask import PathAsk, quarters
 from isocost.plan.path.study import RENTAL, Futures, futures, series_of
 from isocost.plan.result import Life, LifeLine, PlanResult
 from isocost.plan.tell.accounts import draft_of
-from isocost.plan.tell.odds import pool_ledger
 from isocost.plan.tell.story import band, drivers_of
-
-TOKENS = "api-tokens"
+from isocost.plan.tell.volume import TOKENS, months_of, times
 
 
 def life(
@@ -81,35 +75,17 @@ def _quarters(
     at, spread = built.prepared.at, built.prepared.standings.spread()
     rate = rate_per_month(at.number("finance/any", "discount_rate_per_year"))
     first = Ledger(standing_charges(at, draft.fleet.standing))
-    once = Ledger(_times(c, 1.0 / spread) for c in first if c.meter.endswith(SPREAD))
+    once = Ledger(times(c, 1.0 / spread) for c in first if c.meter.endswith(SPREAD))
+    month_at = months_of(built, draft, today=option == "today")
     each = []
     for stage in quarters(built.prepared.request.on, ask.months):
-        month = _month(built, draft, option, _multiple(ask, stage.middle))
+        month = month_at(_multiple(ask, stage.middle))
         if month is None:
             return None
         ratio = ahead.middle(series_of(draft), stage.middle), ahead.middle(RENTAL, stage.middle)
         weight = stage.months / (1.0 + rate) ** stage.middle
         each.append(_grouped(month, weight, ratio))
     return once, each
-
-
-def _month(built: Built, draft: Draft, option: str, multiple: float) -> Ledger | None:
-    """The month's ledger at a multiple of today's traffic."""
-    if draft.pools:
-        return pool_ledger(built, draft, multiple)
-    prepared = built.prepared
-    grown = replace(prepared, volume=Volume(*(part * multiple for part in prepared.volume)))
-    tokens = month_ledger(prepared, draft).where(account=TOKENS)
-    again = drafted(grown, draft.servings, (), Fleet(), option == "today")
-    return Ledger(
-        [*(_times(c, multiple) for c in tokens), *standing_charges(prepared.at, again.fleet.standing)]
-    )
-
-
-def _times(charge: Charge, factor: float) -> Charge:
-    return msgspec.structs.replace(
-        charge, quantity=charge.quantity * factor, amount_fusd=fusd(charge.usd * factor)
-    )
 
 
 def _grouped(month: Ledger, weight: float, ratios: tuple[float, float]) -> Ledger:

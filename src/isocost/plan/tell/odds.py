@@ -8,25 +8,22 @@ way begins.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
 
 from isocost import risk
-from isocost.fleet import SPREAD, Fleet
+from isocost.fleet import SPREAD
 from isocost.forecast.prices import paths
-from isocost.keep.standing import Volume
 from isocost.ledger import FEMTO_PER_USD, Ledger
-from isocost.plan.make.build import Built, drafted, problem_of
-from isocost.plan.make.draft import Draft, month_ledger, schedules, standing_charges
+from isocost.plan.make.build import Built
+from isocost.plan.make.draft import Draft
 from isocost.plan.make.singles import Single
-from isocost.plan.market.prepare import Prepared
 from isocost.plan.path.study import RENTAL, SERIES, series_of
 from isocost.plan.result import Band, Odds, OddsMap, Option, Sure, Turn, Worth
-from isocost.plan.solve.one_pool import one_pool, whole_pool
-from isocost.plan.tell.curves import scaled_case, scaled_offer
 from isocost.plan.tell.story import Totals, label
+from isocost.plan.tell.volume import TOKENS, months_of
 
 Groups = dict[tuple[str, ...], float]
 
@@ -130,10 +127,8 @@ class _Ahead:
         }
         self._rate = at.number("finance/any", "discount_rate_per_year")
         self._spread = built.prepared.standings.spread()
-        known = {way.label: groups_by_volume(built, way) for way in ways}
-        # A mix of several pools would have to be solved again at every volume: it is left out.
-        self._ways = [way for way in ways if any(part is not None for part in known[way.label])]
-        self._groups = {way.label: known[way.label] for way in self._ways}
+        self._ways = list(ways)
+        self._groups = {way.label: groups_by_volume(built, way) for way in self._ways}
         self._once = {
             way.label: {names: usd / self._spread for names, usd in _grouped(way, way.ledger, True).items()}
             for way in self._ways
@@ -223,28 +218,11 @@ def _when(values: np.ndarray) -> Band | None:
 def groups_by_volume(built: Built, way: Contender) -> list[Groups | None]:
     """A way's month at each of ``VOLUMES``, development apart, with the series its prices follow.
 
-    Tokens go in proportion, standing costs as they follow volume, replicas are solved again. ``None``: it
-    cannot serve that volume, or several pools would have to be solved together.
+    ``None``: it cannot serve that volume.
     """
-    if way.draft.pools:
-        found = [pool_ledger(built, way.draft, multiple) for multiple in VOLUMES]
-        return [None if ledger is None else _grouped(way, ledger, False) for ledger in found]
-    prepared = built.prepared
-    tokens = _grouped(way, month_ledger(prepared, way.draft).where(account="api-tokens"), False)
-    every: list[Groups | None] = []
-    for multiple in VOLUMES:
-        again = drafted(_grown(prepared, multiple), way.draft.servings, (), Fleet(), way.option == "today")
-        standing = Ledger(standing_charges(prepared.at, again.fleet.standing))
-        groups = {names: usd * multiple for names, usd in tokens.items()}
-        for names, usd in _grouped(way, standing, False).items():
-            groups[names] = groups.get(names, 0.0) + usd
-        every.append(groups)
-    return every
-
-
-def _grown(prepared: Prepared, multiple: float) -> Prepared:
-    """The same with the volume that standing costs follow grown; hours as they are."""
-    return replace(prepared, volume=Volume(*(part * multiple for part in prepared.volume)))
+    month = months_of(built, way.draft, today=way.option == "today")
+    found = [month(multiple) for multiple in VOLUMES]
+    return [None if ledger is None else _grouped(way, ledger, False) for ledger in found]
 
 
 def _grouped(way: Contender, ledger: Ledger, once: bool) -> Groups:
@@ -255,41 +233,9 @@ def _grouped(way: Contender, ledger: Ledger, once: bool) -> Groups:
         if charge.meter.endswith(SPREAD) != once:
             continue
         names = tuple(n for n in charge.price_fact.split(risk.JOIN) if n and not n.startswith(LIFE))
-        if charge.account == "api-tokens":
+        if charge.account == TOKENS:
             names = (*names, follows)
         elif charge.option in ("selfhost", "slm"):
             names = (*names, RENTAL)
         groups[names] = groups.get(names, 0.0) + charge.amount_fusd / FEMTO_PER_USD
     return groups
-
-
-def pool_ledger(built: Built, draft: Draft, multiple: float) -> Ledger | None:
-    """The month's ledger of one pool, alone or beside APIs, solved at a multiple of today's volume.
-
-    ``None`` where the pool cannot carry it, or where several pools make the draft.
-    """
-    if len(draft.pools) > 1:
-        return None
-    pool = draft.pools[0]
-    bare = [
-        replace(scaled_case(case, multiple), offers=tuple(scaled_offer(o, multiple) for o in best))
-        for case in (serving.case for serving in draft.servings)
-        for best in [[case.best] if case.best is not None else []]
-    ]
-    whole = all(pool.pool.id in s.pool_frac and not s.api_frac.any() for s in draft.servings)
-    grown = _grown(built.prepared, multiple)
-    problem = problem_of(grown, bare, (pool,), built.tables, proven=not whole)
-    solution = whole_pool(problem, 0) if whole else one_pool(problem, 0)
-    if solution is None:
-        return None
-    servings = [
-        replace(
-            serving,
-            case=case,
-            offer=case.best if not whole else None,
-            pool_frac={pool.pool.id: solution.pool_frac[s, 0]} if solution.pool_frac[s, 0].any() else {},
-        )
-        for s, (serving, case) in enumerate(zip(draft.servings, bare, strict=True))
-    ]
-    again = drafted(grown, servings, (pool,), Fleet(tuple(schedules(solution, (pool,), {}))))
-    return month_ledger(grown, again)

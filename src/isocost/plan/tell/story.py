@@ -367,8 +367,7 @@ def _launch_days(built: Built, draft: Draft | None) -> float | None:
     """Days until the slowest part of a draft that is not there today answers; 0 where nothing is new."""
     if draft is None:
         return None
-    there = {(c.today.provider, c.today.model) for c in built.planned if c.today is not None}
-    new = {api.option for api in draft.apis if (api.provider, api.model) not in there}
+    new = {api.option for api in draft.apis if (api.provider, api.model) not in built.prepared.there}
     new |= {option.pool.option for option in draft.pools}
     days = [days_to_launch(built.prepared.at, option) for option in sorted(new)]
     return max((d for d in days if d is not None), default=0.0)

@@ -156,11 +156,14 @@ def _work(built: Built, draft: Draft) -> dict[str, tuple[np.ndarray, Floats]]:
 
 
 def _share(built: Built, serving: Serving, taken: Floats) -> float:
-    """Mean share of a stream that goes to a pool, by its requests."""
-    usage = serving.case.stream.usage.requests * built.prepared.weight_h
-    whole = float(usage.sum())
-    part = 1.0 if serving.case.part is None else serving.case.part
-    return float((taken * part) @ usage) / whole if whole else 0.0
+    """Mean share of a stream that goes to a pool with one of its servings, by requests."""
+    weight, stream = built.prepared.weight_h, serving.case.stream
+    whole = sum(
+        float(one.case.stream.usage.requests @ weight)
+        for one in built.draft.servings
+        if one.case.stream.id == stream.id
+    )
+    return float((taken * stream.usage.requests) @ weight) / whole if whole else 0.0
 
 
 def _seconds(built: Built, serving: Serving, pool: str, rows: np.ndarray) -> Floats:
