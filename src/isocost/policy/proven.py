@@ -1,9 +1,9 @@
-"""What was proven of a semantic cache, as it is written in ``plan.toml``: pure Python, so that whatever runs a
-plan live can hold it.
+"""What was proven of a semantic cache, as it is written in ``plan.toml``: pure Python, so that whatever runs
+a plan live can hold it.
 
-A claim is *with this confidence, at most so many of all requests get a wrong cached answer*. It rests on counts,
-and a claim that does not follow from its own counts is refused (:func:`check`). It lapses where what it rests on
-is another one (:func:`lapsed`): the features, the verifier, the model behind the answers, the questions.
+A claim is *with this confidence, at most so many of all requests get a wrong cached answer*. It rests on
+counts, and a claim that does not follow from its own counts is refused (:func:`check`). It lapses where what
+it rests on is another one (:func:`lapsed`): features, verifier, the model behind the answers, the questions.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def features_digest() -> str:
     """
     questions = [taken_apart(text) for text in _PROBES]
     rarity, rarest = rarity_of(questions)
-    some = {part: (weight, 1.0 / weight) for part, weight in list(sorted(rarity.items()))[::7]}
+    some = {part: (weight, 1.0 / weight) for part, weight in sorted(rarity.items())[::7]}
     index = Index(rarity, rarest, some)
     read: list[object] = []
     for question in questions:

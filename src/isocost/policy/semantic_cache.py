@@ -1,7 +1,7 @@
 """A semantic cache whole: an index a scope, answers that age, room for so many. Plain Python, to run live.
 
-A replay steps through a log with the same object as a gateway would through its traffic, so what was certified,
-what is replayed and what runs are one thing.
+A replay steps through a log with the same object as a gateway would through its traffic, so what was
+certified, what is replayed and what runs are one thing.
 """
 
 from __future__ import annotations
@@ -11,6 +11,14 @@ from collections import deque
 from typing import NamedTuple
 
 from isocost.policy.semantic import Index, Nearest, Question, Weights, best, taken_apart
+
+LONGEST_CHARS = 2000
+"""Longer questions are not looked up: two are hardly ever nearly the same, and a look must stay short."""
+
+
+def readable(text: str) -> bool:
+    """Whether a question is looked up at all."""
+    return 0 < len(text) <= LONGEST_CHARS and not text.isspace()
 
 
 class Seen(NamedTuple):
@@ -48,16 +56,33 @@ class SemanticCache:
         one, score = best(self.weights, near)
         if one is None:
             return Seen("", -math.inf, -1, near[0].against if near else "nothing alike")
-        index = self._scopes[scope]
-        return Seen(index.answers[one.entry], score, self._numbers[scope][one.entry - index.first], "")
+        return Seen(self._scopes[scope].answers[one.entry], score, self.number(scope, one.entry), "")
 
     def near(self, scope: bytes, question: Question | str, now_s: float) -> tuple[Nearest, ...]:
-        """Candidates of a question in its scope, the most alike first."""
+        """Candidates of a question in its scope, the most alike first; entries are those of the scope."""
         self._age(now_s)
         index = self._scopes.get(scope)
         if index is None:
             return ()
         return index.near(taken_apart(question) if isinstance(question, str) else question)
+
+    def alike(self, scope: bytes, question: Question, now_s: float) -> list[tuple[float, int]]:
+        """Questions of a scope by likeness alone, as (likeness, number in the order kept)."""
+        self._age(now_s)
+        index = self._scopes.get(scope)
+        if index is None:
+            return []
+        return [(likeness, self.number(scope, entry)) for likeness, entry in index.alike(question)]
+
+    def number(self, scope: bytes, entry: int) -> int:
+        """The number, in the order kept, of an entry of a scope."""
+        return self._numbers[scope][entry - self._scopes[scope].first]
+
+    def refit(self, weights: Weights) -> None:
+        """Read with other weights of the same rarities."""
+        self.weights = weights
+        for index in self._scopes.values():
+            index.regroup(weights.groups)
 
     def answer(self, scope: bytes, question: Question | str, now_s: float) -> str | None:
         """The cached answer of a question where the verifier is sure enough; off without a threshold."""

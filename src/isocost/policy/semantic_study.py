@@ -1,0 +1,359 @@
+"""Fit a semantic cache's verifier on past requests, certify it by playing the cache, report it on later ones.
+
+Requests come in order, each in a scope. The first part fits (:mod:`isocost.policy.semantic_fit`). On the
+second a threshold is certified, tried from the strictest on with every earlier question at hand; then the
+cache is played there as it will run, with what it misses kept and what it answers not, and the claim is made
+of what that play came to. The third part is played on and told; nothing was chosen by it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from isocost.errors import BadInput
+from isocost.policy.proven import Proven, banded, features_digest, upper
+from isocost.policy.semantic import Index, Nearest, Weights, best, rarity_of, taken_apart
+from isocost.policy.semantic_cache import SemanticCache, readable
+from isocost.policy.semantic_fit import Grown, certify, fit, graded_pairs, grouped, grow
+
+FITS, CERTIFIES = 0.4, 0.7
+"""Where the parts end, as shares of the requests."""
+LEAST_REQUESTS = 300
+"""Certifying requests below which not even a cache without a wrong hit proves 1 % at 95 %."""
+BANDS = 10
+DIGITS = 5
+"""Digits of a fitted weight that are kept: the file is certified as it is written."""
+NEVER = 1e300
+"""A score that no pair reaches."""
+_PATIENCE = 1.5
+"""Times the limit that wrong hits are expected to reach before no more pairs are put up for grading."""
+
+Grade = Callable[[int, int], bool | None]
+"""Whether the answer of request j would do for request i; ``None``: nobody has said."""
+
+
+class Asked(NamedTuple):
+    """A request as a cache sees it. ``is_kept_only``: it fills the cache and is not counted."""
+
+    text: str
+    scope: bytes = b""
+    at_s: float = 0.0
+    is_kept_only: bool = False
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """What is asked of a cache, and how it keeps answers."""
+
+    most_wrong_frac: float = 0.01
+    confidence: float = 0.95
+    labels: int = 3000
+    ttl_s: float = math.inf
+    most_entries: int = 0
+    versions: Mapping[str, str] = {}
+    made: str = ""
+
+
+class Pair(NamedTuple):
+    """A pair to be graded: request ``asked`` would get the answer of request ``held``; ``part`` fit or
+    certify."""
+
+    asked: int
+    held: int
+    part: str
+    score: float
+
+
+class CacheStudy(msgspec.Struct, frozen=True):
+    """What was found. ``proven`` is ``None`` where nothing could be certified, for the reason ``why``.
+
+    ``verifier`` is the fitted file, whose digest the certificate names. ``to_grade`` are pairs whose grades
+    would go on with it. ``later_*`` are of the reporting part (NaN: none, or not graded).
+    """
+
+    requests: int
+    fitted: int
+    certifying: int
+    labels: int
+    proven: Proven | None
+    why: str
+    verifier: bytes
+    to_grade: tuple[Pair, ...]
+    later_requests: int
+    later_hit_frac: float
+    later_wrong_frac: float
+
+
+def study(
+    asked: Sequence[Asked],
+    wanted: Wanted,
+    grade: Grade,
+    *,
+    graded: Mapping[tuple[int, int], bool] | None = None,
+) -> CacheStudy:
+    """Fit, certify and report.
+
+    Where every pair can be graded, ``grade`` is asked as it is needed, for fitting at most ``wanted.labels``
+    times. Where only some were, ``graded`` has those of (later, earlier) requests.
+
+    Raises:
+        BadInput: a limit or a confidence that cannot be meant, or too few requests.
+    """
+    if not 0 < wanted.most_wrong_frac < 0.5 or not 0.5 <= wanted.confidence < 1:
+        raise BadInput(
+            f"at most {wanted.most_wrong_frac:g} wrong at {wanted.confidence:g}",
+            fix="Type --max-wrong 1% --confidence 95%",
+        )
+    counted = [i for i, one in enumerate(asked) if not one.is_kept_only]
+    n = len(counted)
+    fits, certifies = counted[int(FITS * n)] if n else 0, counted[int(CERTIFIES * n)] if n else 0
+    if int(CERTIFIES * n) - int(FITS * n) < LEAST_REQUESTS:
+        raise BadInput(
+            f"{n} requests leave {int(CERTIFIES * n) - int(FITS * n)} to certify on", where="semantic cache",
+            fix=f"At least {math.ceil(LEAST_REQUESTS / (CERTIFIES - FITS)):,} are needed",
+        )  # fmt: skip
+    past = _Past(asked, wanted)
+    weights = past.fitted(fits, grade, graded)
+    if weights is None:
+        return past.stopped(n, fits, "pairs to fit on are not graded yet", past.to_fit(fits))
+    # Certified as it is written: a rounded weight is another weight.
+    weights = msgspec.json.decode(written(weights), type=Weights)
+    near = past.near(weights, fits, certifies)
+    known, more = _graded_first(weights, near, lambda i, j: grade(fits + i, j), wanted)
+    shown, found = certify(
+        weights, known, lambda i, j: bool(grade(fits + i, j)), most_wrong_frac=wanted.most_wrong_frac,
+        confidence=wanted.confidence, labels_used=past.labels,
+    )  # fmt: skip
+    to_grade = tuple(Pair(fits + i, j, "certify", score) for i, j, score in more)
+    past.labels = found.labels
+    if math.isinf(shown.threshold):
+        why = (
+            "certifying pairs are not graded yet" if more else "more answers were wrong than the limit allows"
+        )
+        return past.stopped(n, fits, why, to_grade)
+    return past.proven(shown, (fits, certifies), n, grade, to_grade)
+
+
+def written(weights: Weights) -> bytes:
+    """The verifier's file: numbers of few digits, and a threshold that lets nothing through: the
+    certificate's does."""
+    plain = msgspec.to_builtins(msgspec.structs.replace(weights, threshold=NEVER))
+    return msgspec.json.encode(_short(plain))
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _short(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_short(one) for one in value]
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+
+
+def digest(file: bytes) -> str:
+    """A verifier's file by its content."""
+    return hashlib.sha256(file).hexdigest()[:12]
+
+
+def _graded_first(
+    weights: Weights, near: Sequence[tuple[Nearest, ...]], grade: Grade, wanted: Wanted
+) -> tuple[list[tuple[Nearest, ...]], list[tuple[int, int, float]]]:
+    """Candidates down to the first, in order of score, that nobody has graded; and those to grade next.
+
+    The order is that of the scores, so which pairs are graded says nothing of what the grades were.
+    """
+    found = [best(weights, one) for one in near]
+    order = sorted(
+        (i for i, (one, _) in enumerate(found) if one is not None), key=lambda i: (-found[i][1], i)
+    )
+    known: list[tuple[Nearest, ...]] = [()] * len(near)
+    more: list[tuple[int, int, float]] = []
+    expected = 0.0
+    for i in order:
+        one, score = found[i]
+        assert one is not None
+        if not more and grade(i, one.entry) is not None:
+            known[i] = near[i]
+        elif grade(i, one.entry) is None:
+            more.append((i, one.entry, score))
+        expected += 1.0 / (1.0 + math.exp(min(score, 500.0)))
+        if more and expected > _PATIENCE * wanted.most_wrong_frac * len(near) + 1.0:
+            break
+    return known, more
+
+
+def grown_of(graded: Mapping[tuple[int, int], bool]) -> Grown:
+    """Groups of one answer from pairs that people graded, whichever pairs these were."""
+    parent: dict[int, int] = {}
+
+    def root(i: int) -> int:
+        while parent.setdefault(i, i) != i:
+            i = parent[i]
+        return i
+
+    for (one, two), same in graded.items():
+        a, b = root(one), root(two)
+        if same and a != b:
+            parent[max(a, b)] = min(a, b)
+    apart = {
+        (min(a, b), max(a, b))
+        for (one, two), same in graded.items()
+        if not same
+        for a, b in [(root(one), root(two))]
+    }
+    return Grown({i: root(i) for i in parent}, frozenset(apart), len(graded))
+
+
+class _Past:
+    """Requests taken apart once, and what was graded of them."""
+
+    def __init__(self, asked: Sequence[Asked], wanted: Wanted) -> None:
+        self.asked = asked
+        self.wanted = wanted
+        self.questions = [taken_apart(one.text) if readable(one.text) else None for one in asked]
+        self.labels = 0
+
+    def _cache(self, weights: Weights, end: int) -> tuple[SemanticCache, list[int]]:
+        """A cache that was off for the first requests, and so kept each; the request of each that it kept."""
+        cache = SemanticCache(weights, self.wanted.ttl_s, self.wanted.most_entries)
+        kept = []
+        for i in range(end):
+            if (question := self.questions[i]) is not None:
+                cache.keep(self.asked[i].scope, question, "", self.asked[i].at_s)
+                kept.append(i)
+        return cache, kept
+
+    def _looked(
+        self, cache: SemanticCache, kept: list[int], start: int, end: int, *, all_alike: bool
+    ) -> tuple[list[tuple[Nearest, ...]], list[list[tuple[float, int]]]]:
+        """Candidates of requests, and the most alike, each earlier one kept; numbered as the requests are."""
+        near: list[tuple[Nearest, ...]] = []
+        alike: list[list[tuple[float, int]]] = []
+        for i in range(start, end):
+            one, question = self.asked[i], self.questions[i]
+            some: tuple[Nearest, ...] = ()
+            if question is not None and not one.is_kept_only:
+                found = cache.near(one.scope, question, one.at_s)
+                some = tuple(c._replace(entry=kept[cache.number(one.scope, c.entry)]) for c in found)
+            near.append(some)
+            if all_alike:
+                loud = cache.alike(one.scope, question, one.at_s) if question is not None and some else []
+                alike.append([(x, kept[k]) for x, k in loud])
+            if question is not None:
+                cache.keep(one.scope, question, "", one.at_s)
+                kept.append(i)
+        return near, alike
+
+    def fitted(
+        self, fits: int, grade: Grade, graded: Mapping[tuple[int, int], bool] | None
+    ) -> Weights | None:
+        """A verifier of the first requests; ``None`` where none of their pairs is graded."""
+        past = [one for one in self.questions[:fits] if one is not None]
+        plain = Weights(*rarity_of(past), (), (), (), (), 0.0)
+        cache, kept = self._cache(plain, 0)
+        near, alike = self._looked(cache, kept, 0, fits, all_alike=True)
+        if graded is None:
+            grown = grow(alike, lambda i, j: bool(grade(i, j)), self.wanted.labels)
+        else:
+            grown = grown_of({pair: same for pair, same in graded.items() if max(pair) < fits})
+        self.labels = grown.labels
+        if not grown.labels:
+            return None
+        blank = taken_apart("")
+        index = Index(plain.rarity, plain.rarest)
+        groups, members = grouped([index.vector(one or blank) for one in self.questions[:fits]], grown)
+        pairs, same = graded_pairs(near, grown, members)
+        return fit(pairs, same, plain.rarity, plain.rarest, groups)
+
+    def near(self, weights: Weights, start: int, end: int) -> list[tuple[Nearest, ...]]:
+        """Candidates of the requests from ``start`` on; those that only fill the cache have none."""
+        cache, kept = self._cache(weights, start)
+        return self._looked(cache, kept, start, end, all_alike=False)[0]
+
+    def to_fit(self, fits: int) -> tuple[Pair, ...]:
+        """Pairs whose grades would fit a verifier: each request with the one that is most alike."""
+        past = [one for one in self.questions[:fits] if one is not None]
+        cache, kept = self._cache(Weights(*rarity_of(past), (), (), (), (), 0.0), 0)
+        _, alike = self._looked(cache, kept, 0, fits, all_alike=True)
+        found = [(i, *one[0]) for i, one in enumerate(alike) if one]
+        some = found[:: max(1, math.ceil(len(found) / max(1, self.wanted.labels)))]
+        return tuple(Pair(i, j, "fit", likeness) for i, likeness, j in some)
+
+    def play(
+        self, weights: Weights, threshold: float, start: int, marks: Sequence[int]
+    ) -> list[list[tuple[int, int, float]]]:
+        """The cache as it runs: of each part between marks (request, whose answer or -1, score)."""
+        cache, kept = self._cache(weights, start)
+        parts: list[list[tuple[int, int, float]]] = []
+        part: list[tuple[int, int, float]] = []
+        for i in range(start, marks[-1]):
+            one, question = self.asked[i], self.questions[i]
+            if i in marks[:-1]:
+                parts.append(part)
+                part = []
+            given, score = -1, -math.inf
+            if question is not None and not one.is_kept_only:
+                seen = cache.look(one.scope, question, one.at_s)
+                score = seen.score
+                given = kept[seen.number] if seen.score >= threshold else -1
+            if question is not None and given < 0:
+                cache.keep(one.scope, question, "", one.at_s)
+                kept.append(i)
+            if not one.is_kept_only:
+                part.append((i, given, score))
+        return [*parts, part]
+
+    def proven(
+        self, weights: Weights, parts: tuple[int, int], n: int, grade: Grade, to_grade: tuple[Pair, ...]
+    ) -> CacheStudy:
+        """The claim that a play of the cache at the threshold makes, where it meets the limit."""
+        wanted, (fits, certifies) = self.wanted, parts
+        threshold = weights.threshold
+        b, c = self.play(weights, threshold, fits, (certifies, len(self.asked)))
+        hits = [(i, j, score) for i, j, score in b if j >= 0]
+        told = [grade(i, j) for i, j, _ in hits]
+        # What nobody has graded counts as wrong.
+        wrong = sum(not same for same in told)
+        upto = upper(wrong, len(b), wanted.confidence)
+        open_ = tuple(
+            Pair(i, j, "certify", score)
+            for (i, j, score), same in zip(hits, told, strict=True)
+            if same is None
+        )
+        if upto > wanted.most_wrong_frac:
+            why = (
+                "certifying pairs are not graded yet" if open_
+                else f"played as it runs, {wrong} of {len(b):,} requests were answered wrong"
+            )  # fmt: skip
+            return self.stopped(n, fits, why, (*open_, *to_grade))
+        finite = [score for _, _, score in b if math.isfinite(score)]
+        edges = np.unique(np.quantile(finite, np.arange(1, BANDS) / BANDS)).tolist() if finite else []
+        later = [(i, j) for i, j, _ in c if j >= 0]
+        known = [grade(i, j) for i, j in later]
+        file = written(weights)
+        found = Proven(
+            threshold, wanted.most_wrong_frac, wanted.confidence, len(b), len(hits), wrong, upto, self.labels,
+            wanted.made, features_digest(), digest(file), dict(wanted.versions), tuple(edges),
+            banded([score for _, _, score in b], edges), len(c), len(later),
+            -1 if None in known else sum(not same for same in known),
+        )  # fmt: skip
+        many = len(c) or math.nan
+        return CacheStudy(
+            n, self._counted(fits), len(b), self.labels, found, "", file, (*open_, *to_grade), len(c),
+            len(later) / many, math.nan if found.later_wrong < 0 else found.later_wrong / many,
+        )  # fmt: skip
+
+    def stopped(self, n: int, fits: int, why: str, to_grade: tuple[Pair, ...]) -> CacheStudy:
+        """A study without a certificate."""
+        fitted = self._counted(fits)
+        return CacheStudy(
+            n, fitted, int(CERTIFIES * n) - int(FITS * n), self.labels, None, why, b"", to_grade,
+            n - int(CERTIFIES * n), math.nan, math.nan,
+        )  # fmt: skip
+
+    def _counted(self, end: int) -> int:
+        return sum(not one.is_kept_only for one in self.asked[:end])
