@@ -21,6 +21,8 @@ SURE = 0.8
 """Chance from which a comparison is called settled; below one less it is settled the other way."""
 Z_CENTRAL = NormalDist().inv_cdf(0.9)
 """Standard deviations from the middle to the ends of the central 80 %."""
+NINETY_TO_EIGHTY = Z_CENTRAL / NormalDist().inv_cdf(0.95)
+"""A logarithm's 90 % end to its 80 % end."""
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -197,6 +199,25 @@ def less_frac(one: Figure, other: Figure) -> float:
     return NormalDist().cdf(gap / (spread / Z_CENTRAL))
 
 
+def share_of(one: Sequence[float], rest: Sequence[float]) -> tuple[float, float, float]:
+    """One part's share of two, each with the ends of its central 90 %: the share's low, middle, high.
+
+    Log-normal on each side and independent; the ends are of the central 80 %.
+
+    >>> share_of((1.0, 1.0, 1.0), (3.0, 3.0, 3.0))
+    (0.25, 0.25, 0.25)
+    >>> [round(end, 2) for end in share_of((5.0, 10.0, 20.0), (5.0, 10.0, 20.0))]
+    [0.32, 0.5, 0.68]
+    """
+    odds = one[1] / rest[1]
+    below, above = (
+        math.hypot(math.log(one[end] / one[1]), math.log(rest[1] / rest[2 - end])) * NINETY_TO_EIGHTY
+        for end in (0, 2)
+    )
+    ends = (odds * math.exp(-below), odds, odds * math.exp(above))
+    return ends[0] / (1.0 + ends[0]), ends[1] / (1.0 + ends[1]), ends[2] / (1.0 + ends[2])
+
+
 def from_volume(volumes: Sequence[float], fracs: Sequence[float], crossing: float | None) -> Ruling:
     """A claim that becomes true with volume: chances by volume, and where the middles cross.
 
@@ -260,8 +281,8 @@ def either(words: Sequence[str]) -> str:
 def said(value: float, unit: str) -> str:
     """A value with its unit as a person reads it; what is just off a whole multiple shows that it is.
 
-    >>> said(4.1e6, "USD"), said(0.31, "share"), said(1.97, "x"), said(float("nan"), "x")
-    ('$4.1M', '31%', '1.97x', 'never')
+    >>> said(4.1e6, "USD"), said(0.31, "share"), said(1.97, "x"), said(float("nan"), "x"), said(1.0, "weeks")
+    ('$4.1M', '31%', '1.97x', 'never', '1 week')
     """
     if value != value:
         return "never"
@@ -279,4 +300,4 @@ def said(value: float, unit: str) -> str:
     if unit == "requests/month":
         return f"{count(value)}/mo"
     number = f"{value:,.3g}" if abs(value) < 1e3 else count(value)
-    return f"{number} {unit}".strip()
+    return f"{number} {unit.removesuffix('s') if number == '1' else unit}".strip()

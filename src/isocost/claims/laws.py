@@ -15,17 +15,31 @@ from isocost.claims.finding import (
     Ruling,
     either,
     every,
+    from_volume,
+    less_frac,
+    probable,
+    share_of,
     truth,
 )
 from isocost.claims.world import World
 from isocost.develop import Ask, Prices, laws, optima, way
 from isocost.develop.optimum import HUNDREDTH, prices_of, usd_per_nat, worth
-from isocost.develop.scaling import FLOP_PER_PARAM_SERVED, FLOP_PER_PARAM_TOK, Law, best_params, loss
+from isocost.develop.scaling import (
+    FLOP_PER_PARAM_SERVED,
+    FLOP_PER_PARAM_TOK,
+    Law,
+    best_params,
+    budget_for,
+    loss,
+)
+from isocost.risk import share
 from isocost.units import count, money, money_range, percent
 
 MORE = 10.0
 """How much larger a budget is, to see what the next hundredth of a nat then costs."""
 ENDLESS = 1e15
+PEOPLE = frozenset({"development-staff", "data", "safety-evaluation"})
+"""Accounts of a making that are people's work."""
 TRAINED = "gpt-3", "opt-175b", "gpt-4", "gemini-1.0-ultra"
 
 
@@ -88,7 +102,7 @@ def d11(world: World, claim: Claim) -> Finding:
     for one in laws(world.at):
         if not one.has_loss:
             continue
-        value = usd_per_nat(one, _budget(one, size), prices.train_usd_per_flop) * HUNDREDTH * MORE
+        value = usd_per_nat(one, budget_for(one, size), prices.train_usd_per_flop) * HUNDREDTH * MORE
         stop = worth(one, prices, value, 0.0)
         net = [_net(one, stop * times, value, prices) for times in (0.5, 1.0, 2.0)]
         right.append(net[1] >= max(net))
@@ -112,97 +126,82 @@ def d11(world: World, claim: Claim) -> Finding:
 
 
 def d13(world: World, claim: Claim) -> Finding:
-    """The volume from which an own adapter pays back in its life, against the middle API."""
-    params = world.reference("slm_params")
-    made = way(world.at, Ask(params=params), "lora")
+    """The volume from which an own small model pays back in its life, against a closed API."""
+    made = way(world.at, Ask(params=world.reference("slm_params")), "lora")
     assert made is not None
     band = made.book.total()
-    api = world.per_request(world.of_class("middle"))
     months = world.reference("lifetime_months")
-    versus = world.costs("large").compare(("slm",), ("api",), proven=False)
-    gains = [
-        (volume, (b.value - a.value) * months - band.mid_usd)
-        for volume, a, b in zip(versus.volumes, versus.one, versus.other, strict=True)
-    ]
-    small = world.costs().compare(("slm",), ("api",), proven=False)
-    gains = [
-        *(
-            (volume, (b.value - a.value) * months - band.mid_usd)
-            for volume, a, b in zip(small.volumes, small.one, small.other, strict=True)
-        ),
-        *gains[1:],
-    ]
-    signs = [gain > 0.0 for _, gain in gains]
-    start = small.crossing
+    versus = world.versus(("slm",), ("api",), proven=False)
+    gains = [(b.value - a.value) * months for a, b in zip(versus.one, versus.other, strict=True)]
     figures = [
         Figure(
-            "an adapter with labels and people, once",
+            "an adapter with labels and people, once; counted in the months",
             band.mid_usd,
             "USD",
             band.low_usd,
             band.high_usd,
             ("slm/any.examples", "staff/ml-engineer.usd_per_year"),
         ),
-        api,
-        *small.shown(),
+        world.per_request(world.of_class("middle")),
+        *versus.shown(),
     ]
-    words = f"served by a closed model today and at {count(start)} requests a month or more" if start else ""
-    ruling = Ruling("holds when", words) if any(signs) and not all(signs) else truth(all(signs))
-    low = f"loses {money(-gains[0][1])} over {months:g} months at {count(gains[0][0])} a month, "
-    high = f"gains {money(gains[-1][1])} at {count(gains[-1][0])}"
+    ruling = from_volume(versus.volumes, versus.cheaper_frac, versus.crossing)
+    if ruling.verdict == "holds when":
+        ruling = Ruling("holds when", f"served by a closed model today, {ruling.when}")
+    told = [
+        f"{'gains' if gain > 0.0 else 'loses'} {money(abs(gain))} over {months:g} months at {count(volume)}"
+        " requests a month"
+        for gain, volume in ((gains[0], versus.volumes[0]), (gains[-1], versus.volumes[-1]))
+    ]
     return world.finding(
         claim,
         ruling,
-        low + high,
+        ", ".join(told),
         figures,
-        "an own small model at the reference lengths, its quality taken as proven, against a closed API",
+        "an own small model at the reference lengths, made and kept, its quality taken as proven, against"
+        " a closed API",
         "volume, the API's price, or a small model that is not good enough",
     )
 
 
 def d10(world: World, claim: Claim) -> Finding:
     """Compute's share: in known programmes, in a small model, and in running one by volume."""
-    figures, parts = [], []
+    half = Figure("half", 0.5)
+    found: list[tuple[str, Figure]] = []
     for name in TRAINED:
-        found = world.programme_parts(name)
-        machines = sum(part.median_usd for key, part in found.items() if key not in ("staff", "total"))
-        share = machines / (machines + found["staff"].median_usd)
-        figures.append(
-            Figure(
-                f"making {name}",
-                share,
-                "share",
-                rests_on=world.rests_on(world.known(name), "epoch-development-cost"),
-            )
+        parts = world.programme_parts(name)
+        staff = parts["staff"]
+        machines = [part for key, part in parts.items() if key not in ("staff", "total")]
+        low, mid, high = share_of(
+            [sum(getattr(one, end) for one in machines) for end in ("low_usd", "median_usd", "high_usd")],
+            (staff.low_usd, staff.median_usd, staff.high_usd),
         )
-    known = f"{percent(min(f.value for f in figures))} to {percent(max(f.value for f in figures))}"
-    words = f"making a known frontier model ({known})"
-    parts.append(Part(words, truth(all(one.value > 0.5 for one in figures))))
+        rests = world.rests_on(world.known(name), "epoch-development-cost")
+        found.append((f"making {name}", Figure(f"making {name}", mid, "share", low, high, rests)))
     made = way(world.at, Ask(params=world.reference("slm_params")), "lora")
     assert made is not None
-    tuned = (
-        1.0
-        - made.book.of(("development-staff", "data", "safety-evaluation")).mid_usd / made.book.total().mid_usd
-    )
-    figures.append(Figure("tuning a small model", tuned, "share", rests_on=("slm/any.engineer_weeks",)))
-    parts.append(Part("tuning a small model", truth(tuned > 0.5)))
+    machines_of = {charge.account for charge in made.book.charges} - PEOPLE
+    low, mid, high = share(made.book.ledger, machines_of, made.book.drivers)
+    tuned = Figure("tuning a small model", mid, "share", low, high, ("slm/any.engineer_weeks",))
+    found.append((tuned.name, tuned))
     for which in ("reference", "large"):
         costs = world.costs(which)
         for option, words in (("api", "an API"), ("selfhost", "own replicas")):
-            accounts = costs.accounts(option)
-            compute = sum(usd for name, usd in accounts.items() if name in MACHINES)
-            share = compute / sum(accounts.values())
+            part = costs.compute(option)
             label = f"running on {words} at {count(costs.middle)} requests a month"
-            figures.append(Figure(label, share, "share", rests_on=costs.rests_on))
-            parts.append(Part(f"{label} ({percent(share)})", truth(share > 0.5)))
+            found.append((label, Figure(label, part.mid, "share", part.low, part.high, costs.rests_on)))
+    parts_of = [
+        Part(f"{label} ({percent(one.value)})", probable(less_frac(half, one))) for label, one in found
+    ]
+    figures = [one for _, one in found]
     worst = min(figures, key=lambda one: one.value)
     best = max(figures, key=lambda one: one.value)
     return world.finding(
         claim,
-        every(parts),
+        every(parts_of),
         f"{percent(worst.value)} ({worst.name}) to {percent(best.value)} ({best.name})",
         figures,
-        "tokens bought, accelerators and energy over all accounts; more than half counts as largest",
+        "tokens bought, accelerators and energy over all accounts; largest is more than half, at 80 % likely",
         "a platform team that exists already, or a larger fleet",
     )
 
@@ -308,22 +307,6 @@ def span_of(usd: list[float]) -> str:
     return money_range(min(usd), max(usd)) if len(usd) > 1 else money(usd[0])
 
 
-MACHINES = frozenset(
-    {
-        "api-tokens",
-        "inference-compute",
-        "idle-compute",
-        "redundancy",
-        "energy",
-        "latency-headroom",
-        "fine-tuning",
-        "training-from-scratch",
-        "retraining",
-    }
-)
-"""Accounts of the running that are tokens, accelerators or energy."""
-
-
 def _skill(points: list[tuple[float, float, str]], cut: int) -> float:
     x = np.log([one[0] for one in points])
     y = np.array([math.log(one[1] / (1.0 - one[1])) for one in points])
@@ -337,12 +320,6 @@ def _skill(points: list[tuple[float, float, str]], cut: int) -> float:
 def _bench(when: str) -> tuple[str, str]:
     parts = dict(part.partition("=")[::2] for part in when.split(";"))
     return parts.get("benchmark", ""), parts.get("harness", "")
-
-
-def _budget(one: Law, size: float) -> float:
-    from isocost.develop.scaling import budget_for
-
-    return budget_for(one, size)
 
 
 def _net(one: Law, flop: float, usd_per_hundredth: float, prices: Prices) -> float:

@@ -313,6 +313,7 @@ def q20(world: World, claim: Claim) -> Finding:
 def q22(world: World, claim: Claim) -> Finding:
     """The bill of a support application, then and now, by class of model."""
     volume = world.number(claim, "requests_per_month")
+    sent, made = world.reference("input_tok"), world.reference("output_tok")
     day = date.fromisoformat(world.at.text(claim.subject, "claimed_on", "of=then"))
     then, now = [], []
     for size in CLASSES:
@@ -333,7 +334,7 @@ def q22(world: World, claim: Claim) -> Finding:
         every(parts),
         f"then {', '.join(money(f.value) for f in then)}; now {', '.join(money(f.value) for f in now)}",
         [*then, *now],
-        "tokens alone, 1,500 in and 500 out of 2,000",
+        f"tokens alone, {sent:,.0f} in and {made:,.0f} out of {sent + made:,.0f}",
         "another split of the tokens, or another model for the job",
     )
 
@@ -416,12 +417,14 @@ def d18(world: World, claim: Claim) -> Finding:
     """What the frontier costs over the cheapest of an old quality by date, and a host's margin today."""
     premiums = []
     keys = [key for key in world.catalog.keys(claim.subject) if key.attribute == "offering" and key.when]
+    days = []
     for key in sorted(keys, key=lambda key: key.when):
         day = date.fromisoformat(key.when.partition("=")[2])
         dear = world.input_price(world.at.text(*key), day)
         cheap = world.catalog.at(day).find(f"{CAPABILITY}mmlu/gpt-3.5-turbo", "cheapest_usd_per_mtok")
         if cheap is not None:
             ratio = dear.value / float(cheap.value)
+            days.append(day)
             premiums.append(
                 Figure(
                     f"{dear.name}: input over the cheapest of GPT-3.5's score",
@@ -453,7 +456,7 @@ def d18(world: World, claim: Claim) -> Finding:
     return world.finding(
         claim,
         every(parts),
-        f"the frontier's price was {first:.0f}x the floor in 2023, {last:.0f}x at the last date",
+        f"the frontier's price was {first:.0f}x the floor in {days[0]:%Y}, {last:.0f}x in {days[-1]:%B %Y}",
         figures,
         "list price of input of a dear model of its day over the cheapest price of a fixed old score",
         "a frontier model sold at the floor's price",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from statistics import median
+from statistics import median, quantiles
 
 from isocost.claims.finding import (
     SURE,
@@ -18,6 +18,7 @@ from isocost.claims.finding import (
     less_frac,
     probable,
     ranged,
+    said,
     truth,
 )
 from isocost.claims.world import BOUGHT, OWN, Versus, World, joined, middle_of
@@ -199,7 +200,7 @@ def d7(world: World, claim: Claim) -> Finding:
     return world.finding(
         claim,
         probable(frac),
-        f"{api.value:g} week against {own.value:g} and {slm.value:g}; {percent(frac)} likely",
+        f"{said(api.value, 'weeks')} against {own.value:g} and {slm.value:g}; {percent(frac)} likely",
         [api, hosted, own, slm],
         "from the decision to traffic, engineering alone",
         "a platform that already runs models, or a slow review of a provider's terms",
@@ -241,17 +242,24 @@ def d19(world: World, claim: Claim) -> Finding:
             ("self-hosted", "weeks to launch, own replicas"),
         )
     ]
-    speeds = [fact for fact in world.at.each("api/", "output_tok_per_s") if not _special(fact.subject)]
-    if not speeds:
-        raise UnknownFact("no fact of the speed of APIs on that day")
-    middle = sorted(speeds, key=lambda fact: float(fact.value))[len(speeds) // 2]
+    special = {fact.subject.partition("/")[2] for fact in world.at.each("provider/", "own_chips")}
+    speeds = [
+        fact
+        for fact in world.at.each("api/", "output_tok_per_s")
+        if fact.subject.split("/")[1] not in special
+    ]
+    if len(speeds) < 2:
+        raise UnknownFact("fewer than two facts of the speed of APIs on that day")
+    by_speed = [float(fact.value) for fact in speeds]
+    deciles = quantiles(by_speed, n=10, method="inclusive")
     typical = Figure(
-        f"tokens a second of an answer, median of {len(speeds)} APIs",
-        middle_of((float(f.value) for f in speeds), "the speed of APIs"),
+        f"tokens a second of an answer, median and central 80 % of {len(speeds)} APIs",
+        median(by_speed),
         "tok/s",
-        middle.low,
-        middle.high,
-        tuple(f.id for f in speeds[:4]),
+        deciles[0],
+        deciles[-1],
+        tuple(fact.id for fact in speeds[:4]),
+        "on accelerators that can be rented",
     )
     own = _alone(world)
     versus = world.versus(OWN, BOUGHT)
@@ -264,17 +272,12 @@ def d19(world: World, claim: Claim) -> Finding:
     return world.finding(
         claim,
         ruling,
-        f"{weeks[0].value:g} against {weeks[1].value:g} weeks; {typical.value:.0f} against"
+        f"{weeks[0].value:g} against {weeks[1].value:g} weeks to launch; {typical.value:.0f} against"
         f" {own.value:.0f} tokens a second",
         [*weeks, typical, own, *versus.shown()],
         BOUNDARY,
         CHANGE,
     )
-
-
-def _special(subject: str) -> bool:
-    """Hosts with chips that nobody can rent by the hour."""
-    return subject.split("/")[1] in ("groq", "cerebras", "sambanova")
 
 
 def _speed(world: World, model: str, gpu: str, gpus: int, in_flight: float) -> tuple[float, float]:
@@ -302,11 +305,13 @@ def _alone(world: World) -> Figure:
 
 def q21(world: World, claim: Claim) -> Finding:
     """H100 over A100: measured, predicted, and for a dollar."""
-    same, best = (
-        world.fact(words, world.at.fact(claim.subject, "speed_ratio", f"stack={stack}"), "x")
-        for stack, words in (
-            ("same", "measured: tokens a second, same software and format"),
-            ("best", "measured: tokens a second, each at its best format"),
+    same, vllm, decode, best = (
+        world.fact(words, world.at.fact(claim.subject, "speed_ratio", when), "x")
+        for when, words in (
+            ("stack=same", "measured: tokens a second, same software and format"),
+            ("engine=vllm;stack=same", "measured: the same, with vLLM alone"),
+            ("phase=decode;stack=same", "measured: a token of output, same software and format"),
+            ("stack=best", "measured: tokens a second, each at its best format"),
         )
     )
     ratios = [
@@ -341,14 +346,16 @@ def q21(world: World, claim: Claim) -> Finding:
         (best.high or best.value) / dearer,
         (*best.rests_on, *rests[1:]),
     )
-    figures = [same, predicted, best, by_rent, best_rent]
+    figures = [same, vllm, decode, predicted, best, by_rent, best_rent]
     return world.finding(
         claim,
         ranged(figures, world.claimed(claim, "claimed_ratio")),
-        f"{same.value:.2f}x measured like for like, {predicted.value:.2f}x predicted,"
-        f" {best.value:.2f}x with FP8 on the H100",
+        f"{same.value:.2f}x measured like for like over three engines ({vllm.value:.2f}x with vLLM,"
+        f" {decode.value:.2f}x while decoding), {predicted.value:.2f}x predicted, {best.value:.2f}x with FP8"
+        " on the H100",
         [*figures, Figure("rent of an H100 over an A100, median on demand", dearer, "x", rests_on=rests[1:])],
-        "tokens a second of a node of as many accelerators; rent is the median of clouds",
+        "tokens a second of a node of as many accelerators, prompts and answers together; rent is the"
+        " median of clouds",
         "newer software on the A100, or efficiency counted by energy",
     )
 

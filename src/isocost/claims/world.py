@@ -11,19 +11,27 @@ from typing import TypeVar
 from isocost.catalog import Catalog, CatalogAt, Fact
 from isocost.catalog.names import resolve
 from isocost.catalog.prices import rates
-from isocost.claims.finding import Z_CENTRAL, Claim, Figure, Finding, Range, Ruling, crossing_of, less_frac
+from isocost.claims.finding import (
+    NINETY_TO_EIGHTY,
+    Claim,
+    Figure,
+    Finding,
+    Range,
+    Ruling,
+    crossing_of,
+    less_frac,
+)
 from isocost.develop import published
 from isocost.develop.published_programme import Disclosed, Part, disclosed, method_interval, programme
 from isocost.errors import UnknownFact
 from isocost.plan.asked.limits import Limits, Slo
 from isocost.plan.memo import Memo, MemoAsk, memo
 from isocost.plan.memo.result import Cell
+from isocost.plan.result import Band
 from isocost.units import count
 
 T = TypeVar("T")
 REFERENCE = "claim/reference"
-NINETY_TO_EIGHTY = Z_CENTRAL / 1.6448536269514722
-"""A logarithm's 90 % end to its 80 % end."""
 OWN = ("selfhost", "slm")
 BOUGHT = ("api", "hosted")
 CLAIMED: Mapping[str, str] = {
@@ -298,10 +306,6 @@ class Costs:
             found.append(min(fit, key=lambda cell: cell.usd_per_month.mid, default=None))
         return found
 
-    def serves(self, options: Sequence[str]) -> bool:
-        """Whether a way of some, with proven quality, serves at some volume."""
-        return any(cell is not None for cell in self.cells(options))
-
     def compare(self, one: Sequence[str], other: Sequence[str], *, proven: bool = True) -> Versus:
         """Two groups of ways against each other over the volumes that both can serve.
 
@@ -333,13 +337,20 @@ class Costs:
         name = f"{cell.label}, {count(volume)} requests"
         return Figure(name, spread.mid, "USD/month", spread.low, spread.high, self.rests_on)
 
-    def accounts(self, option: str) -> Mapping[str, float]:
-        """Dollars a month by account of a way at the middle volume."""
-        return self._rows[option].by_account
+    def compute(self, option: str) -> Band:
+        """Share of a way's month at the middle volume that is tokens, accelerators and energy.
+
+        Raises:
+            UnknownFact: it does not serve there.
+        """
+        found = self._rows[option].compute_frac if option in self._rows else None
+        if found is None:
+            raise UnknownFact(f"{option} does not serve {count(self.middle)} requests a month")
+        return found
 
     @property
     def middle(self) -> float:
-        """The volume of :meth:`accounts`."""
+        """The volume of :meth:`compute`."""
         return self.volumes[len(self.volumes) // 2]
 
 

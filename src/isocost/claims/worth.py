@@ -33,6 +33,10 @@ GROUPS = {
     "extraction from documents": "extraction",
     "cases of support with tools": "tools",
 }.items
+COMMON = 20
+"""Models whose scores on a harness make it one that is in use."""
+KINDS = 3
+"""Kinds of work on which a model must be scored for its spread over them to be looked at."""
 REASONING = "reasoning"
 CREATIVE = "creative"
 
@@ -63,16 +67,12 @@ def _duty(world: World, name: str) -> Figure:
     return Figure(f"duty: {title}", usd, "USD/month", low, high, (once.id, yearly.id, *rests))
 
 
-def _premium(world: World) -> tuple[list[tuple[float, Figure, Figure]], float | None]:
-    versus = world.costs().compare(OWN, BOUGHT)
-    return list(zip(versus.volumes, versus.one, versus.other, strict=True)), versus.crossing
-
-
 def d5(world: World, claim: Claim) -> Finding:
     """Where data may not leave, nothing else serves; where they may under a contract, what each way costs."""
     review = _duty(world, REVIEW)
-    rows, crossing = _premium(world)
-    own, bought = rows[len(rows) // 2][1:]
+    versus = world.costs().compare(OWN, BOUGHT)
+    middle = len(versus.volumes) // 2
+    own, bought = versus.one[middle], versus.other[middle]
     dear = own.value - bought.value
     served = [cell for cell in world.costs().cells(OWN) if cell is not None]
     parts = [
@@ -82,43 +82,42 @@ def d5(world: World, claim: Claim) -> Finding:
             truth(bool(served)),
         ),
         Part(
-            f"data may leave under a contract, {count(rows[len(rows) // 2][0])} requests a month",
-            truth(review.value > dear),
+            f"data may leave under a contract, {count(versus.volumes[middle])} requests a month",
+            probable(versus.cheaper_frac[middle]),
         ),
     ]
+    above = f"volume above {count(versus.crossing)} a month, or " if versus.crossing else ""
     return world.finding(
         claim,
         every(parts),
-        f"own costs {money(dear)} a month more, the API's further duty {money(review.value)}",
+        f"own costs {money(abs(dear))} a month {'more' if dear > 0.0 else 'less'}, the duty that an API adds"
+        f" ({money(review.value)}) counted",
         [own, bought, review],
         "cost of serving and of the duties that the way adds; a fine or a leak is not priced",
-        f"volume above {count(crossing)} a month, or a price on a leak" if crossing else "a price on a leak",
+        f"{above}a price on a leak",
     )
 
 
 def d6(world: World, claim: Claim) -> Finding:
     """What the provider's share of the duties saves, against what the ways cost."""
     saved = [_duty(world, name) for name in PROVIDERS]
-    review = _duty(world, REVIEW)
-    rows, crossing = _premium(world)
-    net = sum(one.value for one in saved) - review.value
-    low = rows[0]
+    worth = sum(one.value for one in saved)
     versus = world.versus(OWN, BOUGHT)
     cheaper = [
-        less_frac(a, Figure("", b.value - net, "", b.ends[0] - net, b.ends[1] - net))
+        less_frac(a, Figure("", b.value - worth, "", b.ends[0] - worth, b.ends[1] - worth))
         for a, b in zip(versus.one, versus.other, strict=True)
     ]
-    figures = [*saved, review, *versus.shown()]
+    dear = versus.one[0].value - versus.other[0].value
+    above = f"volume above {count(versus.crossing)} a month; " if versus.crossing else ""
     return world.finding(
         claim,
         below_volume(versus.volumes, cheaper, versus.crossing),
-        f"the provider's duties are worth {money(net)} a month net; own costs"
-        f" {money(low[1].value - low[2].value)} more at {count(low[0])}",
-        figures,
-        "hours of duties at the cost of people; against D5: both name another way for the same data",
-        f"volume above {count(crossing)} a month; a duty that falls on the deployer whatever the way"
-        if crossing
-        else "a duty that falls on the deployer",
+        f"the provider's duties are worth {money(worth)} a month; own costs {money(abs(dear))}"
+        f" {'more' if dear > 0.0 else 'less'} at {count(versus.volumes[0])}",
+        [*saved, *versus.shown()],
+        "hours of duties at the cost of people, the review of an API's terms among its costs; against D5:"
+        " both name another way for the same data",
+        f"{above}a duty that falls on the deployer whatever the way",
     )
 
 
@@ -243,8 +242,8 @@ def d14(world: World, claim: Claim) -> Finding:
         every(parts),
         f"worth more above {money(needed)} of revenue a request",
         figures,
-        "an advantage of a tenth in revenue, assumed, against the whole gap from a closed API to the"
-        " cheapest way",
+        f"an advantage of {percent(float(gain.value))} in revenue, {gain.kind}, against the whole gap from a"
+        " closed API to the cheapest way",
         "a measured advantage: none was found in public",
     )
 
@@ -258,7 +257,7 @@ def d17(world: World, claim: Claim) -> Finding:
         parts_of = dict(part.partition("=")[::2] for part in fact.when.split(";"))
         name, harness = parts_of.get("benchmark", ""), parts_of.get("harness", "")
         scores[name, harness].append((float(fact.value), fact.id))
-        if len(scores[name, harness]) >= 20:
+        if len(scores[name, harness]) >= COMMON:
             latest[name] = max(latest.get(name, ""), harness)
     for name, harness in latest.items():
         domain = world.at.find(f"benchmark/{name}", "domain")
@@ -320,15 +319,16 @@ def d21(world: World, claim: Claim) -> Finding:
         for subject, (value, ident) in scores.items():
             behind[subject][str(domain.value) if domain is not None else name].append(top - value)
             rests[subject].append(ident)
+    most = world.at.number("slm/lora-8b", "most_params")
     gaps: dict[bool, list[float]] = {True: [], False: []}
     named: list[Figure] = []
     for subject, kinds in behind.items():
         params = world.at.find(subject, "params_total")
-        if len(kinds) < 3:
+        if len(kinds) < KINDS:
             continue
         by_kind = sorted((median(values), kind) for kind, values in kinds.items())
         spread = by_kind[-1][0] - by_kind[0][0]
-        small = params is not None and float(params.value) <= world.at.number("slm/lora-8b", "most_params")
+        small = params is not None and float(params.value) <= most
         gaps[small].append(spread)
         if small:
             words = (
@@ -341,7 +341,8 @@ def d21(world: World, claim: Claim) -> Finding:
     named.sort(key=lambda figure: -figure.value)
     figures = [
         Figure(
-            f"worst less best kind of work, median of {len(gaps[True])} models up to 16B",
+            f"worst less best kind of work, median of {len(gaps[True])} models up to {count(most)}"
+            " parameters",
             small_gap,
             "share",
             rests_on=named[0].rests_on,
@@ -360,7 +361,8 @@ def d21(world: World, claim: Claim) -> Finding:
         f"small models' worst kind is {percent(small_gap)} further behind than their best, others'"
         f" {percent(large_gap)}",
         figures,
-        "points behind the best model of each benchmark, by kind of work; small is up to 16B parameters",
+        "points behind the best model of each benchmark, by kind of work; small is up to"
+        f" {count(most)} parameters",
         "scores of small models on more kinds of work, or of tuned ones",
     )
 
@@ -391,15 +393,16 @@ def q6(world: World, claim: Claim) -> Finding:
         (one for one in figures if one.name.startswith("certified")), key=lambda one: one.value, default=None
     )
     reached = sum(part.ruling.verdict == "holds" for part in parts)
-    told = f"30 % reached on {reached} of {len(parts)} sets" + (
+    told = f"{percent(wanted)} reached on {reached} of {len(parts)} sets" + (
         f"; most {percent(best.value)}" if best else ""
     )
+    lost, confidence = (world.number(claim, name) for name in ("loss_points", "confidence_frac"))
     return world.finding(
         claim,
         ruling,
         told,
         figures,
-        "cost of all attempts against the strong model alone, loss of at most a point at 95 %"
-        " confidence; mean of 8 to 20 splits",
+        f"cost of all attempts against the strong model alone, loss of at most {lost:g} point"
+        f"{'' if lost == 1.0 else 's'} at {percent(confidence)} confidence; mean of random splits",
         "your own graded outcomes: isocost claims Q6 --outcomes FILE",
     )

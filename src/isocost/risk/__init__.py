@@ -15,6 +15,7 @@ from isocost.risk.scenarios import (
     draws,
     grouped,
     scenarios,
+    share,
     swings,
     totals,
     with_families,
@@ -23,6 +24,6 @@ from isocost.risk.scenarios import (
 __all__ = [
     "CENTRAL", "JOIN", "SCENARIOS", "SCENARIOS_OF_A_CELL", "Band", "Choice", "Driver", "Regret",
     "Surface", "Swing", "Worth", "band", "cheaper_frac", "choose", "crossing", "drawn", "draws",
-    "evpi_usd", "evppi_usd", "grouped", "path_of", "payback", "regret", "scenarios", "surface", "swings",
-    "totals", "weigh", "with_families",
+    "evpi_usd", "evppi_usd", "grouped", "path_of", "payback", "regret", "scenarios", "share", "surface",
+    "swings", "totals", "weigh", "with_families",
 ]  # fmt: skip

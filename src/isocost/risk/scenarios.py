@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache, lru_cache
 from statistics import NormalDist
 from typing import NamedTuple
@@ -153,6 +153,15 @@ def band(ledger: Ledger, drivers: Mapping[str, Driver], count: int = SCENARIOS) 
     found = scenarios(ledger, drivers, count)
     low, high = np.quantile(found, [0.5 - CENTRAL / 2, 0.5 + CENTRAL / 2])
     return Band(float(low), ledger.total_usd, float(high))
+
+
+def share(ledger: Ledger, accounts: Collection[str], drivers: Mapping[str, Driver]) -> tuple[float, ...]:
+    """Some accounts' share of a ledger: low, middle and high end of its central 80 % over scenarios."""
+    some = Ledger(charge for charge in ledger if charge.account in accounts)
+    mid = some.total_usd / ledger.total_usd
+    found = scenarios(some, drivers) / scenarios(ledger, drivers)
+    low, high = np.quantile(found, [0.5 - CENTRAL / 2, 0.5 + CENTRAL / 2])
+    return min(float(low), mid), mid, max(float(high), mid)
 
 
 def swings(ledger: Ledger, drivers: Mapping[str, Driver]) -> tuple[Swing, ...]:

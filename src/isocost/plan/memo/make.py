@@ -9,6 +9,7 @@ from importlib.metadata import version
 from isocost import risk
 from isocost.plan.market.prepare import Request, prepare
 from isocost.plan.memo.result import (
+    COMPUTE,
     OPTIONS,
     Cell,
     Crossing,
@@ -27,6 +28,7 @@ from isocost.plan.memo.ways import (
     ways_of,
 )
 from isocost.plan.memo.wires import tripwires_of
+from isocost.plan.result import Band
 from isocost.plan.run import solved
 from isocost.plan.tell import story
 from isocost.trace.schema import Trace
@@ -125,6 +127,7 @@ def _row(
         launch_usd(study.at, option),
         "" if known is None else known.way.quality,
         "" if known is not None else _why_none(study, option),
+        None if middle is None else Band(*risk.share(middle.ledger, COMPUTE, drivers)),
     )
 
 

@@ -19,6 +19,22 @@ OPTIONS: Mapping[str, str] = {
 """Options in the order that they are shown, in words."""
 
 
+COMPUTE = frozenset(
+    {
+        "api-tokens",
+        "inference-compute",
+        "idle-compute",
+        "redundancy",
+        "energy",
+        "latency-headroom",
+        "fine-tuning",
+        "training-from-scratch",
+        "retraining",
+    }
+)
+"""Accounts of the running that are tokens, accelerators or energy."""
+
+
 class Cell(msgspec.Struct, frozen=True):
     """An option at one volume: its cheapest way there. ``replicas``: fewest and most over the week."""
 
@@ -34,7 +50,8 @@ class Cell(msgspec.Struct, frozen=True):
 class OptionRow(msgspec.Struct, frozen=True):
     """An option over the volumes (``None``: it cannot serve there) and what it takes to launch.
 
-    ``by_pillar`` and ``by_account`` are dollars a month at the middle volume; each sums to its cell.
+    ``by_pillar`` and ``by_account`` are dollars a month at the middle volume; each sums to its cell;
+    ``compute_frac`` is the share of it that is tokens, accelerators and energy.
     ``why_not`` says why there is no cell at all.
     """
 
@@ -47,6 +64,7 @@ class OptionRow(msgspec.Struct, frozen=True):
     launch_usd: float | None
     quality: str
     why_not: str
+    compute_frac: Band | None = None
 
 
 class Verdict(msgspec.Struct, frozen=True):
