@@ -149,7 +149,11 @@ def plan_file(built: Built, totals: story.Totals) -> PlanFile:
         round(totals.plan.total_usd, 2),
     )
     deployments = tuple(built.draft.deployments(built.prepared.cache_ttl_s).values())
-    return PlanFile(basis, request.limits, deployments, built.draft.routes(), built.draft.fleet)
+    held = request.have
+    return PlanFile(
+        basis, request.limits, deployments, built.draft.routes(), built.draft.fleet,
+        failures=held.failures, rate_limits=held.rate_limits,
+    )  # fmt: skip
 
 
 def _range(request: Request, built: Built) -> Range | None:

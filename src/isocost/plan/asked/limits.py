@@ -93,12 +93,34 @@ class OwnRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tok_per_min: float | None = None
 
 
+class OwnFailures(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How a provider's API fails for this account. What is left out is measured from the log, else a fact.
+
+    ``model`` is a family; left out, all of the provider's. ``error_frac`` of calls outside of incidents end
+    in an error after ``error_s``, ``hang_frac`` never answer and are abandoned after ``hang_s``; nobody waits
+    for an answer longer than ``timeout_s``. Incidents come every ``outage_every_h``, last ``outage_h`` in the
+    mean, and make ``outage_frac`` of all calls fail.
+    """
+
+    provider: str
+    model: str = ""
+    error_frac: float | None = None
+    error_s: float | None = None
+    hang_frac: float | None = None
+    hang_s: float | None = None
+    timeout_s: float | None = None
+    outage_frac: float | None = None
+    outage_every_h: float | None = None
+    outage_h: float | None = None
+
+
 class Have(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``have.toml``: what is already held. ``platform_fte`` are people who already run GPUs."""
 
     gpus: tuple[HeldGpus, ...] = ()
     platform_fte: float = 0.0
     rate_limits: tuple[OwnRate, ...] = ()
+    failures: tuple[OwnFailures, ...] = ()
 
     def on(self, day: date) -> Have:
         """What is still held on a day."""
@@ -188,11 +210,45 @@ def read_have(path: Path) -> Have:
         if not 0 <= held.usd_per_gpu_h < math.inf:
             raise BadLimits(f"usd_per_gpu_h = {held.usd_per_gpu_h:g}", where=where, fix="Give 0 or more")
     for rate in have.rate_limits:
-        _check_rate(rate, f"{path.name} [[rate_limits]] {rate.provider}")
+        check_rate(rate, f"{path.name} [[rate_limits]] {rate.provider}")
+    for one in have.failures:
+        check_failures(one, f"{path.name} [[failures]] {one.provider}")
     return have
 
 
-def _check_rate(rate: OwnRate, where: str) -> None:
+def check_failures(one: OwnFailures, where: str) -> None:
+    """Refuse what cannot be.
+
+    Raises:
+        BadLimits: a share beyond 0 to 1, a time below 0, incidents that fail no call or more than all.
+    """
+    for name in one.__struct_fields__[2:]:
+        value = getattr(one, name)
+        most = 1.0 if name.endswith("_frac") else math.inf
+        if value is not None and not 0 <= value <= most:
+            fix = "Give a share from 0 to 1" if most == 1.0 else "Give 0 or more"
+            raise BadLimits(f"{name} = {value:g}", where=where, fix=fix)
+    every_h, length_h, frac = one.outage_every_h, one.outage_h, one.outage_frac
+    if every_h is not None and length_h is not None and not every_h > length_h > 0:
+        raise BadLimits(
+            f"incidents of {length_h:g} h every {every_h:g} h",
+            where=where,
+            fix="They end before the next begins",
+        )
+    if None not in (every_h, length_h, frac) and frac > length_h / every_h:  # type: ignore[operator]
+        raise BadLimits(
+            f"outage_frac = {frac:g} in incidents of {length_h:g} h every {every_h:g} h",
+            where=where,
+            fix=f"They can fail {length_h / every_h:.2g} of all calls at most",  # type: ignore[operator]
+        )
+
+
+def check_rate(rate: OwnRate, where: str) -> None:
+    """Refuse what no limit can be.
+
+    Raises:
+        BadLimits: a number that is not above 0, or neither number nor tier.
+    """
     names = ("requests_per_min", "input_tok_per_min", "output_tok_per_min", "tok_per_min")
     given = {name: value for name in names if (value := getattr(rate, name)) is not None}
     for name, value in given.items():
@@ -219,6 +275,10 @@ def _decode(path: Path, kind: type[T]) -> T:
 def nearest(message: str) -> str:
     """What to type instead of a name that a message calls unknown; else where the names are."""
     found = re.search(r"unknown field `(.+?)`", message)
-    names = [name for kind in (Slo, Limits, HeldGpus, OwnRate, Have) for name in kind.__struct_fields__]
+    names = [
+        name
+        for kind in (Slo, Limits, HeldGpus, OwnRate, OwnFailures, Have)
+        for name in kind.__struct_fields__
+    ]
     close = difflib.get_close_matches(found.group(1), names, n=1) if found else []
     return f"Did you mean {close[0]}?" if close else "See docs/limits.md for the names"

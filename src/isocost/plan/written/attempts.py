@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import NamedTuple
 
@@ -12,10 +12,11 @@ import numpy.typing as npt
 
 from isocost.bill import STATUS, price_columns
 from isocost.catalog import Catalog, CatalogAt
-from isocost.deployment import Api, Deployment, ExactCache, cache_rule, offering_of
+from isocost.deployment import Api, Cache, Deployment, ExactCache, SemanticCache, cache_rule, offering_of
 from isocost.fleet import PoolSchedule
 from isocost.plan.asked.streams import Stream
 from isocost.plan.written.answers import Answers
+from isocost.plan.written.near import Near
 from isocost.plan.written.rerun import ratios_of, today_of
 from isocost.policy.rules import Cascade, Rule
 from isocost.policy.table import MISSED, PASSED, REJECTED, SERVED
@@ -41,6 +42,10 @@ class World:
     answers: Answers | None
     score: Floats | None = None
     """What fitted routers say of each of the table's requests, NaN where nothing is known."""
+    near: Mapping[str, Near] = field(default_factory=dict)
+    """What each semantic cache did, by name (:mod:`isocost.plan.written.caches`)."""
+    cuts: bool = False
+    """Whether answers may be given up that take too long, so that what of a cost is for input matters."""
 
     @property
     def at(self) -> CatalogAt:
@@ -70,6 +75,8 @@ class Filled(NamedTuple):
     e2e_unknown: npt.NDArray[np.bool_]
     judged: Rows
     answer: Rows
+    input_fusd: Rows
+    """What of a cost is for input, where an answer may be cut or given up; else 0."""
 
 
 def fill(
@@ -81,6 +88,7 @@ def fill(
         np.ones(shape, np.int64), np.ones(shape, np.int64), np.zeros(shape, np.int64), np.ones(shape, bool),
         np.zeros(shape), np.zeros(shape), np.zeros(shape, bool), np.zeros(shape, bool),
         np.full(shape, SERVED, np.int64), np.full(shape, -1, np.int64),
+        np.zeros(shape, np.int64),
     )  # fmt: skip
     for one, where in zip(parts, place, strict=True):
         for s in np.unique(one.stream):
@@ -92,12 +100,13 @@ def fill(
                 d = names.index(name)
                 for column, values in zip(filled, cell, strict=True):
                     column[where[mine], d] = values
-        if one.rule.cache and (hits := _hits(world, one)) is not None:
+        if one.rule.cache and (hits := hits_of(world, one)) is not None:
             filled.judged[where, names.index(one.rule.cache)] = np.where(hits, SERVED, MISSED)
     return filled
 
 
-def _hits(world: World, one: Traffic) -> npt.NDArray[np.bool_] | None:
+def hits_of(world: World, one: Traffic) -> npt.NDArray[np.bool_] | None:
+    """Which requests of a rule its exact cache answers (k,); ``None`` where the log does not say."""
     cache = world.deployments[one.rule.cache]
     return exact_hits(world.table, one.rows, cache.ttl_s) if isinstance(cache, ExactCache) else None
 
@@ -133,7 +142,7 @@ def _cell(
             ("cache_write_tok", ratio.input),
         ):  # fmt: skip
             tokens[part] = np.rint(tokens[part] * by).astype(np.int64)
-    if rule.shape is not None and not isinstance(one, ExactCache):
+    if rule.shape is not None and not isinstance(one, Cache):
         trim, cap = rule.shape.trim_input_tok, rule.shape.cap_output_tok
         tokens["input_tok"] = tokens["input_tok"] if trim is None else np.minimum(tokens["input_tok"], trim)
         tokens["output_tok"] = tokens["output_tok"] if cap is None else np.minimum(tokens["output_tok"], cap)
@@ -142,13 +151,19 @@ def _cell(
     tokens["cache_write_tok"] = np.minimum(tokens["cache_write_tok"], room)
     cost, priced = np.zeros(k, np.int64), np.ones(k, np.bool_)
     ttft, e2e = np.zeros(k), np.zeros(k)
+    inputs = np.zeros(k, np.int64)
     if isinstance(one, Api):
         cost, priced = price_of(world, one, tokens)
+        if rule.hedge is not None or world.cuts:
+            inputs = price_of(world, one, tokens | {"output_tok": np.zeros(k, np.int64)})[0]
         ttft, e2e = _times(world, one, rule, rows, tokens["output_tok"], name in measured)
     judged, answer = np.full(k, SERVED, np.int64), np.full(k, -1, np.int64)
-    if isinstance(one, ExactCache):
+    if isinstance(one, Cache):
         judged[:] = MISSED
-    elif isinstance(rule.choose, Cascade) and name in rule.choose.ask[: None if rule.choose.checked else 5]:
+        if isinstance(one, SemanticCache) and (near := world.near.get(name)) is not None:
+            judged, cost, ttft[:] = near.judged[rows], near.cost_fusd[rows], near.look_s
+            e2e = ttft
+    elif isinstance(rule.choose, Cascade) and name in rule.choose.ask:
         judged, answer = _judged(world, rule.choose, name, stream, rows)
         if rule.choose.checked and name == rule.choose.ask[-1]:
             judged[:] = SERVED
@@ -158,7 +173,7 @@ def _cell(
             judged = np.where(told, SERVED, MISSED)
     return Filled(
         tokens["input_tok"], np.maximum(1, tokens["output_tok"]), cost, priced, np.nan_to_num(ttft),
-        np.nan_to_num(e2e), np.isnan(ttft), np.isnan(e2e), judged, answer,
+        np.nan_to_num(e2e), np.isnan(ttft), np.isnan(e2e), judged, answer, inputs,
     )  # fmt: skip
 
 

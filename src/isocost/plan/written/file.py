@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 import tomli_w
 
-from isocost.deployment import Api, ExactCache, Pool
+from isocost.deployment import Api, ExactCache, Pool, SemanticCache
 from isocost.errors import BadLimits
 from isocost.fleet import Fleet, PoolSchedule, Standing
-from isocost.plan.asked.limits import Limits, check
+from isocost.plan.asked.limits import Limits, OwnFailures, OwnRate, check, check_failures, check_rate
 from isocost.policy.route import Route, RoutePolicy, Share
 from isocost.policy.rules import Fixed, Policies, Rule, named
 
@@ -44,12 +44,16 @@ class PlanFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     basis: Basis
     limits: Limits
-    deployments: tuple[Api | Pool | ExactCache, ...]
+    deployments: tuple[Api | Pool | ExactCache | SemanticCache, ...]
     routes: tuple[Route, ...]
     fleet: Fleet
     policies: tuple[Rule, ...] = ()
     """What requests try beyond a route: cascades, guards, retries (docs/routing.md). A policy goes before a
     route."""
+    failures: tuple[OwnFailures, ...] = ()
+    """How APIs fail for this account, where it is stated (docs/replay.md)."""
+    rate_limits: tuple[OwnRate, ...] = ()
+    """What this account may ask of APIs a minute: what is above is refused."""
 
 
 def dumps(plan: PlanFile) -> str:
@@ -74,6 +78,11 @@ def dumps(plan: PlanFile) -> str:
             for p in plan.fleet.pools
         ],
         "standing": [_known(msgspec.to_builtins(item)) for item in plan.fleet.standing],
+        **{
+            name: [_known(msgspec.to_builtins(item)) for item in items]
+            for name, items in (("failure", plan.failures), ("rate_limits", plan.rate_limits))
+            if items
+        },
     }
     return HEAD + tomli_w.dumps(doc)
 
@@ -110,6 +119,7 @@ def loads(text: str, where: str = "plan.toml") -> PlanFile:
             "deployments": doc.pop("deployment", []),
             "routes": routes,
             "policies": doc.pop("policy", []),
+            "failures": doc.pop("failure", []),
             "fleet": {"pools": pools, "standing": doc.pop("standing", [])},
             **doc,
         }
@@ -127,6 +137,10 @@ def loads(text: str, where: str = "plan.toml") -> PlanFile:
     except msgspec.DecodeError as wrong:
         raise BadLimits(f"not TOML: {wrong}", where=where, fix=_FIX) from None
     check(plan.limits, where)
+    for failures in plan.failures:
+        check_failures(failures, f"{where} [[failure]] {failures.provider}")
+    for rate in plan.rate_limits:
+        check_rate(rate, f"{where} [[rate_limits]] {rate.provider}")
     RoutePolicy(plan.routes)
     Policies(plan.policies)
     named(plan.policies, {each.id: each for each in plan.deployments})
