@@ -46,7 +46,9 @@ def replay(
     json: Json = False,
 ) -> None:
     """Run a plan over a log in simulated time: what it costs there, and whether the limits hold."""
+    from isocost.plan.written.caches import asks_words, keyed
     from isocost.plan.written.file import read
+    from isocost.plan.written.near import named_verifiers
     from isocost.plan.written.review import review
     from isocost.plan.written.scores import named_weights
     from isocost.trace import example
@@ -56,13 +58,16 @@ def replay(
         raise BadInput("no [[policy]] to judge answers for", where=str(plan_), fix="Leave out --outcomes")
     catalog = load(facts)
     weights = named_weights(made.policies, plan_.parent)
+    verifiers = named_verifiers(made.policies, plan_.parent)
     trace = example(EXAMPLE_NOW) if log is None else opened(log, map_, workload_by, format_)
-    if weights and log is not None:
+    caches = [*(rule.cache for rule in made.policies), *(route.cache for route in made.routes)]
+    if log is not None and (weights or asks_words(made.policies, caches, trace)):
         # A second look, since block ids of some logs mean another thing where words are asked for.
         words = opened(log, map_, workload_by, format_, prompts=True)
         trace = replace(trace, texts=words.texts)
+        trace = keyed(trace) if any(caches) else trace
     with working("replaying"):
-        found = review(trace, made, catalog, outcomes, weights)
+        found = review(trace, made, catalog, outcomes, weights, verifiers)
     if json:
         return show_json(found)
     if found.policy is None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from isocost.deployment import Api, Deployment, ExactCache
+from isocost.deployment import Api, Cache, Deployment
 from isocost.plan.asked.streams import Stream
 from isocost.policy.outcomes import Outcomes
 from isocost.trace.schema import Chunk
@@ -35,7 +36,7 @@ class Answers:
         place = {name: j for j, name in enumerate(outcomes.models)}
         column = {}
         for one in deployments:
-            if isinstance(one, ExactCache):
+            if isinstance(one, Cache):
                 continue
             names = [one.id, one.model]
             if isinstance(one, Api):
@@ -60,10 +61,13 @@ class Answers:
         # Each question as often as any other, in an order that has nothing to do with the log's.
         out = np.random.default_rng(0).permutation(mine)[np.arange(len(rows)) % len(mine)]
         if self.table.line is not None:
-            place = {qid: i for i, qid in enumerate(found.qid)}
             for k, line in enumerate(self.table.line[rows].tolist()):
-                out[k] = place.get(f"{stream.workload}:{line}", out[k])
+                out[k] = self._place.get(f"{stream.workload}:{line}", out[k])
         return out
+
+    @cached_property
+    def _place(self) -> dict[str, int]:
+        return {qid: i for i, qid in enumerate(self.outcomes.qid)}
 
     def quality(self, name: str, stream: Stream, rows: Rows) -> Floats | None:
         """Grade of a deployment's answer to each request, NaN not graded; ``None``: not in the file."""

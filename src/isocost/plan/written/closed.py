@@ -15,11 +15,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from isocost.deployment import Api, Deployment, ExactCache, Pool, open_weights
+from isocost.deployment import Api, Cache, Deployment, ExactCache, Pool, SemanticCache, open_weights
 from isocost.errors import BadLimits, BadTrace
 from isocost.plan.asked.streams import Stream
 from isocost.plan.written.attempts import Filled, Floats, Rows, Traffic, World, fill, price_of
 from isocost.plan.written.file import PlanFile
+from isocost.plan.written.merged import Merged, merge
 from isocost.plan.written.rerun import today_of
 from isocost.policy.route import Request, Route, RoutePolicy, Share
 from isocost.policy.rules import Cascade, Policies, Recover, Router, Rule, Seen, Split, accepted, pattern
@@ -36,10 +37,7 @@ from isocost.policy.table import (
     Columns,
     Table,
     attempt_of,
-    compile_rule,
     entries,
-    redrawn,
-    with_chances,
 )
 from isocost.replay.closed import Closed, Happened, Known, Replicas, Stopped, serve_closed, stopped
 from isocost.replay.engine import EngineLimits, Options, StepTerms
@@ -185,67 +183,19 @@ def _able(world: World, rule: Rule) -> None:
     where = f"[[policy]] of {rule.workload!r}"
     for name in rule.deployments():
         one = world.deployments[name]
-        if isinstance(one, ExactCache) != (name == rule.cache):
-            what = "is a cache and answers nothing else" if isinstance(one, ExactCache) else "is not a cache"
-            raise BadLimits(f"{name!r} {what}", where=where, fix="Name a cache in 'cache', nothing else")
+        near = "" if rule.semantic is None else rule.semantic.cache
+        for kind, held, key in ((ExactCache, rule.cache, "cache"), (SemanticCache, near, "semantic")):
+            if isinstance(one, kind) != (name == held):
+                is_one = isinstance(one, Cache)
+                what = "is a cache and answers nothing else" if is_one else f"is not a cache for {key!r}"
+                raise BadLimits(f"{name!r} {what}", where=where, fix=f"Name a cache in {key!r}, nothing else")
         if isinstance(one, Pool) and name not in world.pools:
             raise BadLimits(f"{name!r} has no replicas", where=where, fix="Give it a [[pool]]")
 
 
-class _Merged(NamedTuple):
-    table: Table
-    tables: tuple[Table, ...]
-    offset: tuple[int, ...]
-
-
-def _merge(rules: Sequence[Rule], draw: int | None) -> _Merged:
-    """Tables of several rules as one: states one after another, names once; fitted chances in ``tables``."""
-    tables = tuple(_fitted(rule, _unchecked(rule, compile_rule(rule)), draw) for rule in rules)
-    names = tuple(dict.fromkeys(name for table in tables for name in table.names))
-    offset = tuple(int(x) for x in np.cumsum([0, *(len(table.op) for table in tables[:-1])]))
-    begun = np.cumsum([0, *(len(table.targets) for table in tables[:-1])])
-    code = [np.array([names.index(name) for name in table.names], np.int32) for table in tables]
-    after = [
-        np.where(t.after >= 0, t.after + shift, -1).astype(np.int32)
-        for t, shift in zip(tables, offset, strict=True)
-    ]
-    first = [t.first + np.int32(shift) for t, shift in zip(tables, begun, strict=True)]
-    targets = [c[t.targets] if len(t.targets) else t.targets for c, t in zip(code, tables, strict=True)]
-    size = sum(len(t.op) for t in tables)
-    columns = (
-        np.concatenate([t.stagger_s for t in tables]), np.concatenate([t.before_s for t in tables]),
-        np.concatenate([t.waits for t in tables]),
-    )  # fmt: skip
-    # What is cut is cut of the columns of each rule's requests, so that rules may differ.
-    uncut = np.full(size, -1, np.int32)
-    table = Table(
-        names, np.concatenate([t.op for t in tables]), np.concatenate(first),
-        np.concatenate([t.count for t in tables]), np.concatenate(targets).astype(np.int32), *columns,
-        uncut, uncut, np.concatenate(after), np.full((size, OUTCOMES), np.nan), {},
-    )  # fmt: skip
-    return _Merged(table, tables, offset)
-
-
-def _fitted(rule: Rule, table: Table, draw: int | None) -> Table:
-    """With the chances that a fit saw, drawn anew; where they are not to be drawn, as it is."""
-    choice = rule.choose
-    if draw is None or not isinstance(choice, Cascade) or choice.seen is None:
-        return table
-    return with_chances(rule, table, redrawn(choice.seen, draw))
-
-
-def _unchecked(rule: Rule, table: Table) -> Table:
-    """Without a checker no answer is rejected, so that one may be shown as it comes."""
-    if isinstance(rule.choose, Cascade):
-        return table
-    after = table.after.copy()
-    after[:, REJECTED] = after[:, SERVED]
-    return replace(table, after=after)
-
-
 def _loop(world: World, parts: tuple[Traffic, ...], end: End, draw: int) -> Loop:
     # Graded outcomes say of each question what a fit says of all.
-    merged = _merge([one.rule for one in parts], draw if world.answers is None else None)
+    merged = merge([one.rule for one in parts], draw, by_fit=world.answers is None)
     names = merged.table.names
     rows = np.sort(np.concatenate([one.rows for one in parts]))
     place = [np.searchsorted(rows, one.rows) for one in parts]
@@ -328,7 +278,7 @@ def fewest(world: World, name: str) -> int:
 def _entry(
     world: World,
     parts: Sequence[Traffic],
-    merged: _Merged,
+    merged: Merged,
     place: Sequence[Rows],
     last: Rows,
     way: tuple[End, int],
@@ -437,7 +387,7 @@ def _sessions(
     return last
 
 
-def _ended(merged: _Merged, rules: Sequence[Rule], filled: Filled, end: End) -> Table:
+def _ended(merged: Merged, rules: Sequence[Rule], filled: Filled, end: End) -> Table:
     """The table with, where nothing says how an answer is judged, the outcome that costs least or most."""
     table = merged.table
     cost = filled.cost_fusd.mean(axis=0) + 1.0  # an attempt at a pool costs something too
@@ -489,7 +439,7 @@ def _worth(of: _Costs, s: int, pending: tuple[int, ...], drawn: dict[int, tuple[
 
 def _can(table: Table, s: int, name: str, rule: Rule) -> list[int]:
     """Outcomes that an answer of a deployment may have in a state, as far as costs go."""
-    if name == rule.cache:
+    if name == rule.cache or (rule.semantic is not None and name == rule.semantic.cache):
         return [SERVED, MISSED]
     if rule.first is not None and name == rule.first.deployment:
         return [SERVED, MISSED]
@@ -503,7 +453,7 @@ def _can(table: Table, s: int, name: str, rule: Rule) -> list[int]:
 
 
 def _was_drawn(
-    parts: Sequence[Traffic], merged: _Merged, traffic: Rows, found: Closed, filled: Filled
+    parts: Sequence[Traffic], merged: Merged, traffic: Rows, found: Closed, filled: Filled
 ) -> tuple[bool, bool]:
     """Whether any attempt was judged by what costs least or most, and whether any by what a fit saw."""
     i, q = np.nonzero((found.deployment >= 0) & (found.begin_ps >= 0))
@@ -513,6 +463,8 @@ def _was_drawn(
         choice = one.rule.choose
         if isinstance(choice, Cascade) and np.isfinite(table.chance).any():
             fits[t] = [name in choice.ask for name in merged.table.names]
+        if one.rule.semantic is not None:
+            fits[t] |= [name == one.rule.semantic.cache for name in merged.table.names]
     drawn, by_fit = filled.judged[i, d] < 0, fits[traffic[i], d]
     return bool((drawn & ~by_fit).any()), bool((drawn & by_fit).any())
 

@@ -14,6 +14,7 @@ from isocost.ledger import FEMTO_PER_USD
 from isocost.plan.market.prepare import default_slo
 from isocost.plan.result import Limit, LimitStatus
 from isocost.plan.written.file import PlanFile
+from isocost.plan.written.near import Verifier
 from isocost.plan.written.rerun import Rerun, rerun
 from isocost.plan.written.told import Policed, police
 from isocost.policy.router import Weights
@@ -75,14 +76,17 @@ def review(
     catalog: Catalog,
     outcomes: Path | None = None,
     weights: Mapping[str, Weights] = {},
+    verifiers: Mapping[str, Verifier] = {},
 ) -> Review:
-    """Replay a log under a plan and set it against its limits; the last two as :func:`police` reads them.
+    """Replay a log under a plan and set it against its limits; the last three as :func:`police` reads them.
 
     Raises:
         BadLimits: a stream of the log that no route of the plan covers.
     """
     if plan.policies:
-        return _policed(plan, catalog, trace.title, police(trace, plan, catalog, outcomes, weights))
+        return _policed(
+            plan, catalog, trace.title, police(trace, plan, catalog, outcomes, weights, verifiers)
+        )
     found = rerun(trace, plan, catalog)
     at = catalog.at(date.fromisoformat(plan.basis.priced_on))
     hours = at.number("finance/any", "hours_per_month")

@@ -12,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from isocost.errors import BadInput
-from isocost.plan.written.attempts import Floats, Rows
 from isocost.policy.router import FORM, Weights, score
 from isocost.policy.rules import Router, Rule
 from isocost.trace.schema import Trace
 
-_ASKS = ("", "user", "human")
+ASKS = ("", "user", "human")
 """Roles of the messages that ask."""
+Rows = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 _FIX = "It is a file that isocost policy fit wrote beside its policy.toml"
 
 
@@ -104,22 +105,22 @@ def question(text: str) -> str:
     >>> question('{"m": "Why?"}'), question(""), question('{"t": null, "s": "Be brief.", "m": null}')
     ('Why?', '', '')
     """
-    found = _decoded(text)
-    said = _decoded(found.get("m")) if isinstance(found, dict) else text
-    if isinstance(said, dict):
-        inner = (said[name] for name in ("messages", "contents", "input", "prompt") if name in said)
-        said = _decoded(next(inner, said))
-    if not isinstance(said, list):
-        return _words(said)
-    for one in reversed(said):
+    found = decoded(text)
+    turns = decoded(found.get("m")) if isinstance(found, dict) else text
+    if isinstance(turns, dict):
+        inner = (turns[name] for name in ("messages", "contents", "input", "prompt") if name in turns)
+        turns = decoded(next(inner, turns))
+    if not isinstance(turns, list):
+        return spoken(turns)
+    for one in reversed(turns):
         held = one.get("message", one) if isinstance(one, dict) else one
         role = str(held.get("role", "")) if isinstance(held, dict) else ""
-        if role in _ASKS and (words := _words(held)):
+        if role in ASKS and (words := spoken(held)):
             return words
     return ""
 
 
-def _decoded(value: Any) -> Any:
+def decoded(value: Any) -> Any:
     """JSON inside a text as what it stands for; any other value as it is."""
     if isinstance(value, str) and value[:1] in ("{", "[", '"'):
         try:
@@ -129,14 +130,14 @@ def _decoded(value: Any) -> Any:
     return value
 
 
-def _words(value: Any) -> str:
+def spoken(value: Any) -> str:
     """Texts of a message and its parts; what tools returned is not asked."""
     if isinstance(value, str):
         return value
     if isinstance(value, list):
-        return "\n".join(words for one in value if (words := _words(one)))
+        return "\n".join(words for one in value if (words := spoken(one)))
     if isinstance(value, dict) and value.get("type") != "tool_result":
         return next(
-            (words for name in ("content", "text", "parts") if (words := _words(value.get(name)))), ""
+            (words for name in ("content", "text", "parts") if (words := spoken(value.get(name)))), ""
         )
     return ""

@@ -14,15 +14,17 @@ import numpy.typing as npt
 
 from isocost.catalog import Catalog
 from isocost.catalog.evidence import may_replace, output_ratio
-from isocost.deployment import Api, ExactCache, Pool
+from isocost.deployment import Api, Cache, Pool, SemanticCache
 from isocost.errors import BadLimits
 from isocost.ledger import Ledger
 from isocost.plan.asked.streams import streams_of, week_of
 from isocost.plan.market.offers import planned
 from isocost.plan.written.answers import Answers
 from isocost.plan.written.attempts import Rows, Traffic, World
+from isocost.plan.written.caches import told_of, with_caches, wrong_of_hits
 from isocost.plan.written.closed import Loop, fewest, play, tasks_of, traffics, with_todays
 from isocost.plan.written.file import PlanFile
+from isocost.plan.written.near import Verifier, in_force
 from isocost.plan.written.rerun import Rerun, today_of
 from isocost.plan.written.scores import Asked, scores
 from isocost.policy.outcomes import read_outcomes
@@ -131,23 +133,27 @@ def police(
     catalog: Catalog,
     outcomes: Path | None = None,
     weights: Mapping[str, Weights] = {},
+    verifiers: Mapping[str, Verifier] = {},
 ) -> tuple[Policed, Rerun]:
     """Play a log under a plan's policies; the second is the likely way, else the dearest,
     for its limits.
 
     ``weights``: the scores that routers name (:func:`isocost.plan.written.scores.named_weights`), read where
-    the log, or ``outcomes``, has the words of prompts.
+    the log, or ``outcomes``, has the words of prompts. ``verifiers``: those that semantic caches name
+    (:func:`isocost.plan.written.near.named_verifiers`); a cache whose certificate lapsed is off.
 
     Raises:
         BadLimits: a stream that nothing covers, or rules that cannot be played.
-        BadInput: OUTCOMES that cannot be read.
+        BadInput: OUTCOMES that cannot be read, or a semantic cache on a log without words.
     """
+    kept, off = in_force(plan.policies, verifiers)
+    plan = msgspec.structs.replace(plan, policies=kept)
     on = date.fromisoformat(plan.basis.priced_on)
     table = trace.requests()
     week = week_of(table, np.ones(168), "flat")
     streams = tuple(streams_of(trace, table, week, plan.basis.now))
     answers = None
-    notes: list[str] = []
+    notes: list[str] = [*off]
     if outcomes is not None:
         read = read_outcomes(outcomes)
         answers = Answers.of(read, table, plan.deployments)
@@ -156,7 +162,7 @@ def police(
     pools = {schedule.deployment: schedule for schedule in plan.fleet.pools}
     world = World(catalog, on, trace, table, streams, deployments, pools, answers)
     parts = traffics(world, plan, with_policies=True)
-    world = _scored(world, parts, weights)
+    world = with_caches(_scored(world, parts, weights), parts, verifiers)
     hours = world.at.number("finance/any", "hours_per_month")
     month = hours * 3600.0 / week.span_s
     loops = play(world, parts, "least")
@@ -183,6 +189,7 @@ def police(
     if any(one.ttft_known_frac < one.e2e_known_frac for one in waits):
         notes.append("The log has no first token of some answers (not streamed): TTFT is of the others")
     notes += [_foretold(parts, likely is not None)] if foretold else []
+    notes += _near_told(world, parts, likely or max(ways, key=lambda way: way.usd))
     notes += _unscored(parts, unscored, lots) + _notes(world, [one.rule for one in parts], judged)
     found = Policed(
         not (judged or unscored or foretold), min(ways, key=lambda way: way.usd),
@@ -209,10 +216,31 @@ def _scored(world: World, parts: Sequence[Traffic], weights: Mapping[str, Weight
     return replace(world, score=scores(world.trace, asked, weights, len(world.table)))
 
 
+def _near_told(world: World, parts: Sequence[Traffic], shown: Played) -> list[str]:
+    """What each semantic cache did, in the way that is shown."""
+    rows = {row.deployment: row for row in shown.answered}
+    found = {one.rule.semantic.cache: one.rule.semantic for one in parts if one.rule.semantic is not None}
+    notes = []
+    for name, semantic in found.items():
+        near = world.near.get(name)
+        if near is None or semantic.certificate is None or name not in rows:
+            continue
+        counted = bool((near.judged < 0).all()) and semantic.measured is not None
+        notes.append(told_of(name, rows[name].attempts, rows[name].requests, semantic.certificate, counted))
+    if notes and world.table.tenant is None:
+        notes.append("The log names no tenants: its requests are taken as one tenant's")
+    return notes
+
+
 def _foretold(parts: Sequence[Traffic], is_whole: bool) -> str:
     """What was drawn of a fit, and what its interval holds."""
     seen = [getattr(one.rule.choose, "seen", None) for one in parts]
     least = min((one.questions for one in seen if one is not None), default=0)
+    if not least:
+        return (
+            f"An estimate: the semantic cache answers as often as was counted elsewhere; of {DRAWS} draws of "
+            "that share and of each request's lot four in five lie from low to high"
+        )
     said = (
         f"An estimate: cheap answers are taken as often as on the {least:,} questions that the policy was "
         "certified on"
@@ -307,7 +335,7 @@ def _begun(loop: Loop) -> tuple[Rows, Rows]:
 
 def _model_attempts(world: World, loop: Loop, d: npt.NDArray[np.int32]) -> int:
     """Attempts at anything but a cache."""
-    is_model = np.array([not isinstance(world.deployments[name], ExactCache) for name in loop.names])
+    is_model = np.array([not isinstance(world.deployments[name], Cache) for name in loop.names])
     return int(is_model[d].sum())
 
 
@@ -355,9 +383,11 @@ def _graded(world: World, loops: Sequence[Loop]) -> Quality | None:
     assert world.answers is not None
     weight = np.zeros(len(world.answers.outcomes))
     whole = np.zeros(len(world.answers.outcomes))
-    answered = 0
+    answered = near = 0
     for loop in loops:
         answered += int((loop.served >= 0).sum())
+        is_near = [isinstance(world.deployments[name], SemanticCache) for name in loop.names]
+        near += int(np.array([*is_near, False])[loop.served].sum())
         for one in loop.traffics:
             place = np.searchsorted(loop.rows, one.rows)
             for s in np.unique(one.stream):
@@ -376,7 +406,26 @@ def _graded(world: World, loops: Sequence[Loop]) -> Quality | None:
         return None
     mean = float(whole.sum() / known)
     low, high = interval(mean, float(known**2 / (weight**2).sum()))
-    return Quality("outcomes", mean, low, high, float(known / max(1, answered)))
+    # An answer from a semantic cache is as good as those it was kept from, save where it is the wrong one.
+    seen, most = _wrong_frac(loops, answered)
+    kept = 1.0 - seen
+    return Quality(
+        "outcomes", mean * kept, low * (1.0 - most), high * kept, float((known + near) / max(1, answered))
+    )
+
+
+def _wrong_frac(loops: Sequence[Loop], answered: int) -> tuple[float, float]:
+    """Share of all answers that a semantic cache gave wrongly: as was seen, and at most as certified."""
+    seen = most = 0.0
+    for loop in loops:
+        for t, one in enumerate(loop.traffics):
+            semantic = one.rule.semantic
+            if semantic is not None and semantic.certificate is not None and semantic.cache in loop.names:
+                code = loop.names.index(semantic.cache)
+                hits = int(((loop.traffic == t) & (loop.served == code)).sum())
+                each = wrong_of_hits(semantic.certificate)
+                seen, most = seen + hits * each[0], most + hits * each[1]
+    return seen / max(1, answered), most / max(1, answered)
 
 
 def interval(mean: float, n: float) -> tuple[float, float]:
@@ -406,7 +455,12 @@ def _expected(world: World, loops: Sequence[Loop]) -> Quality | None:
                 stream, deployment = world.streams[s], world.deployments[loop.names[code]]
                 k = int(((one.stream == s) & (served == code)).sum())
                 total += k
-                if isinstance(deployment, ExactCache):
+                if isinstance(deployment, SemanticCache) and one.rule.semantic is not None:
+                    assert one.rule.semantic.certificate is not None
+                    seen, most = wrong_of_hits(one.rule.semantic.certificate)
+                    # A wrong answer loses a whole one at most.
+                    difference, low, high = difference - k * seen, low - k * most, high - 0.0
+                if isinstance(deployment, Cache):
                     continue
                 offering = today_of(world.at, stream)
                 today = stream.model if offering is None else offering.serves or stream.model
@@ -464,7 +518,7 @@ def _supposed(world: World, rules: Sequence[Rule]) -> str:
         today = stream.model if offering is None else offering.serves or stream.model
         for name in names:
             one = world.deployments[name]
-            if not isinstance(one, ExactCache):
+            if not isinstance(one, Cache):
                 ratio = output_ratio(world.at, today, one.model)
                 if not ratio.known and planned(ratio) != 1.0:
                     found.setdefault(name, set()).add(round(planned(ratio), 1))
@@ -476,7 +530,7 @@ def _supposed(world: World, rules: Sequence[Rule]) -> str:
 
 def _lacks(world: World, name: str) -> bool:
     assert world.answers is not None
-    return name not in world.answers.column and not isinstance(world.deployments[name], ExactCache)
+    return name not in world.answers.column and not isinstance(world.deployments[name], Cache)
 
 
 def _rerun(world: World, loops: Sequence[Loop], span_s: float) -> Rerun:
