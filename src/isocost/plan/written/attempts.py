@@ -17,7 +17,6 @@ from isocost.fleet import PoolSchedule
 from isocost.plan.asked.streams import Stream
 from isocost.plan.written.answers import Answers
 from isocost.plan.written.near import Near
-from isocost.plan.written.near import Near
 from isocost.plan.written.rerun import ratios_of, today_of
 from isocost.policy.rules import Cascade, Rule
 from isocost.policy.table import MISSED, PASSED, REJECTED, SERVED
@@ -43,8 +42,6 @@ class World:
     answers: Answers | None
     score: Floats | None = None
     """What fitted routers say of each of the table's requests, NaN where nothing is known."""
-    near: Mapping[str, Near] = field(default_factory=dict)
-    """What each semantic cache did, by name (:mod:`isocost.plan.written.caches`)."""
     near: Mapping[str, Near] = field(default_factory=dict)
     """What each semantic cache did, by name (:mod:`isocost.plan.written.caches`)."""
     cuts: bool = False
