@@ -76,7 +76,8 @@ class Arch(NamedTuple):
 SHAPE = """
 layers hidden_size attention_heads kv_heads head_dim vocab_size tied_embeddings attention_gate
 mla_q_rank mla_kv_rank mla_rope_dim mla_nope_dim mla_v_dim
-full_attention_layers sliding_window_tok sparse_top_tok sparse_index_dim sparse_index_heads
+full_attention_layers sliding_window_tok window_kv_heads window_head_dim value_head_dim
+sparse_top_tok sparse_index_dim sparse_index_heads
 linear_key_size linear_value_size linear_state_size
 ffn_size ffn_matrices dense_ffn_layers experts experts_per_token expert_ffn_size shared_ffn_size
 """
@@ -207,6 +208,9 @@ def shape_of_config(config: Mapping[str, Any]) -> dict[str, float]:
             "kv_heads": first("num_key_value_heads") or heads,
             "head_dim": first("head_dim") or hidden // heads,
         }
+        for name in ("window_kv_heads", "window_head_dim", "value_head_dim"):
+            if first(name):
+                shape[name] = first(name)
     experts = first("num_experts", "n_routed_experts", "num_local_experts") or 0
     if experts:
         inner = first("moe_intermediate_size") or need("intermediate_size")
@@ -263,15 +267,22 @@ def _sums(shape: Mapping[str, float]) -> tuple[float, ...]:
         pair, prefill_pair = 2 * heads * (2 * latent + rope), 2 * heads * (nope + rope + width)
     else:
         cache_heads, dim = shape["kv_heads"], shape["head_dim"]
-        attention = hidden * heads * dim * (2 + get("attention_gate", 0.0)) + 2 * hidden * cache_heads * dim
-        token = 2 * cache_heads * dim
-        pair = prefill_pair = 4 * heads * dim
+        both = dim + get("value_head_dim", dim)
+        attention = hidden * heads * (both + dim * get("attention_gate", 0.0)) + hidden * cache_heads * both
+        token = cache_heads * both
+        pair = prefill_pair = 2 * heads * both
     index_dim, index_heads = get("sparse_index_dim", 0.0), get("sparse_index_heads", 0.0)
     if index_dim:
         attention += index_heads * index_dim * get("mla_q_rank", hidden) + hidden * (index_dim + index_heads)
     attention_params = attention * layers
     window = get("sliding_window_tok", 0.0)
     windowed = other if window else 0.0
+    near_heads = get("window_kv_heads", cache_heads)
+    near_both = (both / dim) * get("window_head_dim", dim) if not latent else 0.0
+    near_token = near_heads * near_both if not latent else token
+    near_pair = 2 * heads * near_both if not latent else pair
+    if windowed and not latent:
+        attention_params = attention * full + hidden * near_both * (heads + near_heads) * windowed
     state = get("linear_state_size", 0.0)
     if state:
         linear = hidden * (2 * shape["linear_key_size"] + 3 * shape["linear_value_size"])
@@ -297,8 +308,8 @@ def _sums(shape: Mapping[str, float]) -> tuple[float, ...]:
         "cache_elements": token * full,
         "cache_flop": pair * full,
         "prefill_flop": prefill_pair * full,
-        "window_elements": token * windowed,
-        "window_flop": pair * windowed,
+        "window_elements": near_token * windowed,
+        "window_flop": near_pair * windowed,
         "window_tok": window,
         "sparse_tok": get("sparse_top_tok", np.inf),
         "index_elements": index_dim * full,

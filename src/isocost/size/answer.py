@@ -61,8 +61,6 @@ class Wanted(NamedTuple):
 
 
 USUAL = Wanted()
-OF_THE_MAIN_BUILD = ("NVIDIA", "AMD")
-"""Makers whose accelerators the engines themselves support."""
 MINE = ("your own measurements of another set-up", "your own measurements")
 THEIRS = ("measured requests of another set-up", "measured requests of this set-up")
 
@@ -425,7 +423,11 @@ def _cache(case: _Case, i: int) -> CacheSize:
     at, setup = case.at, case.every.setup
     stated = at.find(f"model/{case.model}", "context_tok")
     context = int(float(stated.value)) if stated is not None else 10**7
-    layers = layers_of(at, case.model, float(setup.tp[i]), float(setup.pp[i]), float(setup.cache_bytes[i]))
+    layers = layers_of(
+        at, case.model, (float(setup.tp[i]), float(setup.pp[i])), float(setup.cache_bytes[i]),
+        shares_prefixes=case.need.prefix_hit_frac > 0,
+        drafts_tok=0 if case.wanted.draft is None else case.wanted.draft.depth,
+    )  # fmt: skip
     room = float(case.memory.cache[i])
     longest = min(context, int(_longest(case, i)))
     log = cache_log(layers, room, longest, case.engine)
@@ -517,7 +519,7 @@ def _unmeasured(case: _Case, rows: Sequence[Sized]) -> list[str]:
     said = [
         f"Engines run on accelerators of {maker} by a build of their own, whose options may differ."
         for maker in dict.fromkeys(case.at.text(f"gpu/{row.gpu}", "vendor") for row in rows[:1])
-        if maker not in OF_THE_MAIN_BUILD
+        if maker not in case.at.text("engine/any", "main_build_makers").split("|")
     ]
     if not makers:
         return said

@@ -17,8 +17,6 @@ ON_LOADING = "fp8"
 """The format that engines make of wider weights as they load them; others are checkpoints of their own."""
 BENCHMARK_S = 120.0
 FEWEST, MOST = 120, 2000
-RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""Greatest ranks of adapters that vLLM makes room for."""
 
 
 def served_name(catalog_at: CatalogAt, model: str) -> str:
@@ -91,7 +89,8 @@ def serve_command(
         guess = json.dumps(by | {"num_speculative_tokens": draft.depth})
         parts.append(f"--speculative-config {shlex.quote(guess)}")
     if adapter is not None:
-        rank = next((most for most in RANKS if most >= adapter.rank), adapter.rank)
+        ranks = [int(most) for most in catalog_at.text("engine/vllm", "lora_ranks").split("|")]
+        rank = next((most for most in ranks if most >= adapter.rank), adapter.rank)
         parts.append(f"--enable-lora --max-lora-rank {rank}")
         parts.append(f"--lora-modules tuned={shlex.quote(adapter.folder)}")
     return " ".join(parts)

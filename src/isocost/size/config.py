@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,12 +21,23 @@ SAME: Mapping[str, tuple[str, ...]] = {
     "intermediate_size": ("n_inner", "ffn_hidden_size", "ffn_dim", "inner_dim"),
     "vocab_size": ("padded_vocab_size",),
     "max_position_embeddings": ("max_sequence_length", "seq_length", "n_positions", "max_seq_len", "n_ctx"),
-    "num_experts_per_tok": ("moe_topk", "moe_top_k", "num_experts_per_token", "experts_per_token", "top_k"),
+    "num_experts_per_tok": (
+        "moe_topk",
+        "moe_top_k",
+        "num_experts_per_token",
+        "experts_per_token",
+        "top_k_experts",
+        "moe_k",
+    ),
     "num_experts": ("n_routed_experts", "num_local_experts", "moe_num_experts"),
     "n_shared_experts": ("num_shared_experts", "num_shared_expert", "moe_num_shared_experts"),
     "moe_intermediate_size": ("expert_ffn_hidden_size", "moe_ffn_hidden_size"),
     "first_k_dense_replace": ("num_dense_layers", "moe_layer_start_index"),
     "sliding_window": ("sliding_window_size", "attention_window_size"),
+    "shared_expert_intermediate_size": ("moe_shared_expert_intermediate_size", "shared_intermediate_size"),
+    "value_head_dim": ("v_head_dim",),
+    "window_kv_heads": ("swa_num_key_value_heads",),
+    "window_head_dim": ("swa_head_dim",),
 }
 """What other families call the fields that a config is read by."""
 
@@ -33,6 +45,12 @@ FOUR_WIDE = frozenset({"falcon", "bloom", "gpt2", "gptj", "gpt_bigcode", "mpt"})
 """Families whose feed-forward is four widths where the config does not say."""
 UNGATED = FOUR_WIDE | {"gpt_neox", "opt", "phi", "starcoder2", "nemotron", "nemotron_h"}
 """Families whose feed-forward is two matrices, not three with a gate."""
+
+TIED = (
+    "gemma", "cohere", "gpt2", "gpt_bigcode", "bloom", "mpt", "falcon", "opt", "starcoder2", "granite",
+    "smollm", "olmo_hybrid", "recurrent_gemma",
+)  # fmt: skip
+"""Families (their first letters) whose input and output embeddings are one where the config does not say."""
 
 SIZES = (
     "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "vocab_size",
@@ -46,10 +64,17 @@ WHOLE = "Give the whole config.json that lies beside the model's weights"
 
 FORMATS: Mapping[str, str] = {
     "bfloat16": "bf16", "float16": "bf16", "half": "bf16", "float32": "bf16", "fp8": "fp8",
-    "fbgemm_fp8": "fp8", "mxfp4": "mxfp4", "nvfp4": "fp4", "awq": "int4", "gptq": "int4",
+    "fbgemm_fp8": "fp8", "mxfp4": "mxfp4", "nvfp4": "fp4", "fp4": "fp4", "awq": "int4", "gptq": "int4",
     "auto-round": "int4", "bitsandbytes": "int4",
 }  # fmt: skip
 """Stored formats by the name that a config gives them; 32-bit weights are served in 16."""
+
+
+STATES: Mapping[str, float] = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
+"""Bytes of an element by the name of its format, for what a layer keeps of a sequence."""
+LAYER = re.compile(r"layers\.(\d+)\.")
+ATTENTION = re.compile(r"(self_attn|attention)(\.?\*|$|\.(q|k|v|o|qkv|kv)_(\w_)?proj)")
+"""How a module that is left out of quantising is named where it is a layer's attention."""
 
 
 def with_config(catalog: Catalog, path: Path) -> tuple[Catalog, str]:
@@ -58,7 +83,7 @@ def with_config(catalog: Catalog, path: Path) -> tuple[Catalog, str]:
     Raises:
         BadInput: no such file, not a decoder's config, or a field without which the shapes are unknown.
     """
-    config = _read(path)
+    config = _filled(catalog, _read(path))
     called = str(config.get("_name_or_path") or path.resolve().parent.name or "config")
     model = called.rstrip("/").rpartition("/")[2].lower()
     # What lies beside the config is what is served, whatever it was tuned from.
@@ -90,6 +115,9 @@ def with_config(catalog: Catalog, path: Path) -> tuple[Catalog, str]:
     facts.append(fact("weight_dtype", dense, ""))
     if experts != dense:
         facts.append(fact("expert_dtype", experts, ""))
+    held = str(plain.get("mamba_ssm_cache_dtype") or plain.get("mamba_ssm_dtype") or "")
+    if "linear_state_size" in shape and held in STATES:
+        facts.append(fact("state_bytes_per_element", STATES[held], "bytes"))
     drafts = plain.get("num_nextn_predict_layers") or plain.get("mtp_num_hidden_layers")
     if isinstance(drafts, int) and drafts > 0:
         facts.append(fact("draft_layers", float(drafts), "count"))
@@ -97,6 +125,20 @@ def with_config(catalog: Catalog, path: Path) -> tuple[Catalog, str]:
         facts.append(fact("context_tok", float(plain["max_position_embeddings"]), "tok"))
     facts.append(fact("family", str(config.get("model_type") or "own"), ""))
     return Catalog(facts, catalog.sources, catalog.attributes, catalog.basis, catalog.rows), model
+
+
+def _filled(catalog: Catalog, config: dict[str, Any]) -> dict[str, Any]:
+    """A config whose family says what an absent field means, with those fields stated (Gemma 3)."""
+    nested = config.get("text_config")
+    inner = nested if isinstance(nested, dict) else config
+    kind = inner.get("model_type")
+    if not isinstance(kind, str):
+        return config
+    for fact in catalog.about(f"config/{kind}"):
+        field = fact.when.removeprefix("field=")
+        if fact.attribute == "default" and inner.get(field) is None:
+            inner[field] = int(float(fact.value))
+    return config
 
 
 class Adapter(NamedTuple):
@@ -164,6 +206,11 @@ def normal(config: Mapping[str, Any]) -> dict[str, Any]:
                 plain[name] = found
     _sizes(plain)
     _spell_out(plain)
+    _by_layer(plain)
+    if plain.get("tie_word_embeddings") is None and str(plain.get("model_type", "")).startswith(TIED):
+        plain["tie_word_embeddings"] = True
+    if plain.get("kv_lora_rank") is not None or plain.get("value_head_dim") == plain.get("head_dim"):
+        plain["value_head_dim"] = None
     return plain
 
 
@@ -196,7 +243,9 @@ def _spell_out(plain: dict[str, Any]) -> None:
             plain["layer_types"] = [
                 "full_attention" if (i + 1) % pattern == 0 else "sliding_attention" for i in range(layers)
             ]
-        elif plain.get("use_sliding_window") is False:
+        elif plain.get("use_sliding_window") is False or plain["sliding_window"] >= (
+            plain.get("max_position_embeddings") or plain["sliding_window"] + 1
+        ):
             plain["sliding_window"] = None
         elif str(plain.get("model_type", "")) in ("mistral", "phi3", "starcoder2"):
             plain["layer_types"] = ["sliding_attention"] * layers
@@ -222,49 +271,137 @@ def _spell_out(plain: dict[str, Any]) -> None:
         plain["moe_intermediate_size"] = plain["moe_intermediate_size"][-1]
 
 
+def _by_layer(plain: dict[str, Any]) -> None:
+    """Layers that a family lists one by one: windows, dense ones, heads of their own, feed-forwards."""
+    listed = plain.get("layers_block_type")
+    if plain.get("num_hidden_layers") is None and isinstance(listed, list):
+        plain["num_hidden_layers"] = len(listed)
+    layers = plain.get("num_hidden_layers")
+    pattern = plain.get("hybrid_layer_pattern")
+    if isinstance(pattern, list) and pattern and plain.get("sliding_window"):
+        plain["layer_types"] = ["sliding_attention" if one else "full_attention" for one in pattern]
+    freq = plain.get("moe_layer_freq")
+    if isinstance(freq, list) and freq:
+        plain["first_k_dense_replace"] = sum(not one for one in freq)
+    if plain.get("dense_intermediate_size") and plain.get("num_experts"):
+        plain["moe_intermediate_size"] = plain.get("moe_intermediate_size") or plain["intermediate_size"]
+        plain["intermediate_size"] = plain["dense_intermediate_size"]
+    if plain.get("shared_expert_intermediate_size") and plain.get("n_shared_experts"):
+        # Both state one thing: how many, and how wide they are together.
+        plain["n_shared_experts"] = None
+    if plain.get("enable_moe_block") and plain.get("num_experts"):
+        # A dense feed-forward beside the routed one is a shared expert.
+        plain["shared_expert_intermediate_size"] = plain["intermediate_size"]
+        plain["first_k_dense_replace"] = 0
+    if plain.get("global_head_dim"):
+        plain["window_head_dim"], plain["head_dim"] = plain["head_dim"], plain["global_head_dim"]
+    if plain.get("num_global_key_value_heads"):
+        plain["window_kv_heads"] = plain["num_key_value_heads"]
+        plain["num_key_value_heads"] = plain["num_global_key_value_heads"]
+    if isinstance(plain.get("block_configs"), list) and layers:
+        _searched(plain)
+
+
+def _searched(plain: dict[str, Any]) -> None:
+    """A decoder whose blocks were searched one by one (Nemotron of Llama): those with attention are its
+    layers, and the feed-forwards are spread over them."""
+    heads, groups, widths = plain["num_attention_heads"], [], 0.0
+    for block in plain["block_configs"]:
+        attention, feed = block.get("attention") or {}, block.get("ffn") or {}
+        if not attention.get("no_op") and attention.get("n_heads_in_group"):
+            groups.append(heads // attention["n_heads_in_group"])
+        if not feed.get("no_op") and feed.get("ffn_mult"):
+            # Two thirds of the multiple, rounded up as its code does.
+            wide = int(2 * feed["ffn_mult"] * plain["hidden_size"] / 3)
+            widths += -(-wide // 256) * 256
+    if groups and widths:
+        plain["num_hidden_layers"] = len(groups)
+        plain["num_key_value_heads"] = round(sum(groups) / len(groups))
+        plain["intermediate_size"] = round(widths / len(groups))
+
+
 def recurrent(plain: Mapping[str, Any]) -> dict[str, float]:
     """The shapes of layers that keep a state (Mamba 2 in Nemotron-H, Jamba, Bamba, Granite 4, Zamba).
 
     A layer of ``d`` inner width, ``g`` groups and ``s`` state is, in parameters, linear attention with
     values of ``d`` and keys of ``g * s``; its state holds ``d * s``. Where mixing and feed-forward are
-    layers of their own, both are spread over all layers. Empty where there are none.
+    layers of their own, each mixer is a layer and feed-forwards are paired with mixers. Empty where there
+    are none.
     """
+    delta = plain.get("linear_attn_config")
+    if isinstance(delta, Mapping) and delta.get("num_heads") and delta.get("full_attn_layers"):
+        wide = float(delta["num_heads"] * delta["head_dim"])
+        found = {
+            "full_attention_layers": float(len(delta["full_attn_layers"])),
+            "linear_key_size": wide, "linear_value_size": wide, "linear_state_size": wide * delta["head_dim"],
+        }  # fmt: skip
+        return found | _narrow_experts(plain)
     state = plain.get("ssm_state_size") or plain.get("mamba_d_state") or plain.get("mamba_state_dim")
     layers = plain.get("num_hidden_layers")
     if not state or not layers:
-        return {}
-    pattern = plain.get("hybrid_override_pattern")
-    kinds = plain.get("layers_block_type") or plain.get("layer_types") or ()
-    mixers, feeds = 0, layers
-    if isinstance(pattern, str):
-        full, mixers, feeds = pattern.count("*"), pattern.count("M"), pattern.count("-") + pattern.count("E")
-    elif kinds:
-        full = sum("attention" in str(kind) and "linear" not in str(kind) for kind in kinds)
-        mixers = layers - full
-    elif isinstance(plain.get("attn_layer_indices"), list):
-        full = len(plain["attn_layer_indices"])
-        mixers = layers - full
-    elif plain.get("attn_layer_period"):
-        full = layers // int(plain["attn_layer_period"])
-        mixers = layers - full
-    else:
-        full, mixers = (layers if plain.get("num_key_value_heads") else 0), layers
+        return _narrow_experts(plain)
     heads, width = plain.get("mamba_num_heads") or plain.get("mamba_n_heads"), plain.get("mamba_head_dim")
     width = width or plain.get("mamba_d_head")
     expand = plain.get("mamba_expand") or plain.get("expand") or 2
     inner = heads * width if heads and width else int(expand) * plain["hidden_size"]
     groups = plain.get("n_groups") or plain.get("mamba_n_groups") or 1
-    other = layers - full
-    part = mixers / other if other else 0.0
+    full, mixers, dense, routed = _kinds(plain, layers)
     found = {
+        "layers": float(full + mixers),
         "full_attention_layers": float(full),
-        "linear_key_size": part * groups * state,
-        "linear_value_size": part * inner,
-        "linear_state_size": part * inner * state,
+        "linear_key_size": float(groups * state),
+        "linear_value_size": float(inner),
+        "linear_state_size": float(inner * state),
     }
-    if feeds != layers and plain.get("intermediate_size"):
-        found["ffn_size"] = plain["intermediate_size"] * feeds / layers
-    return found
+    if routed and plain.get("num_experts"):
+        # Feed-forwards of every kind are paired with mixers; the rest of the mixers have none.
+        alone = full + mixers - routed
+        found["dense_ffn_layers"] = float(alone)
+        found["ffn_size"] = plain["intermediate_size"] * dense / alone if alone else 0.0
+    elif dense != full + mixers and plain.get("intermediate_size"):
+        found["ffn_size"] = plain["intermediate_size"] * dense / (full + mixers)
+    return found | _narrow_experts(plain)
+
+
+def _kinds(plain: Mapping[str, Any], layers: int) -> tuple[int, int, int, int]:
+    """Layers with attention, with a state, with a dense feed-forward and with a routed one."""
+    pattern, listed = plain.get("hybrid_override_pattern"), plain.get("layers_block_type")
+    if isinstance(listed, list) and not isinstance(pattern, str) and {"moe", "mlp"} & set(listed):
+        signs = {"mamba": "M", "attention": "*", "moe": "E", "mlp": "-"}
+        pattern = "".join(signs.get(str(kind), "") for kind in listed)
+    if isinstance(pattern, str):
+        return pattern.count("*"), pattern.count("M"), pattern.count("-"), pattern.count("E")
+    kinds = listed or plain.get("layer_types") or ()
+    if kinds:
+        full = sum("attention" in str(kind) and "linear" not in str(kind) for kind in kinds)
+    elif isinstance(plain.get("attn_layer_indices"), list):
+        full = len(plain["attn_layer_indices"])
+    elif plain.get("attn_layer_period"):
+        full = layers // int(plain["attn_layer_period"])
+    elif plain.get("num_key_value_heads"):
+        # Both in every layer, side by side.
+        return layers, layers, layers, 0
+    else:
+        full = 0
+    return full, layers - full, layers, 0
+
+
+def _narrow_experts(plain: Mapping[str, Any]) -> dict[str, float]:
+    """Experts of two matrices, or that act in a width of their own, as wide as gives their parameters."""
+    experts, inner = plain.get("num_experts"), plain.get("moe_intermediate_size")
+    latent = plain.get("moe_latent_size") or plain.get("routed_expert_hidden_size")
+    is_plain = plain.get("model_type") in UNGATED
+    if not experts or not inner or not (latent or is_plain):
+        return {}
+    matrices = 2.0 if is_plain else 3.0
+    share = latent / plain["hidden_size"] if latent else 1.0
+    shared = (plain.get("n_shared_experts") or 0) * inner
+    shared += plain.get("shared_expert_intermediate_size") or 0
+    # Into the experts' width and back: two matrices that every token passes.
+    return {
+        "expert_ffn_size": inner * share * matrices / 3.0,
+        "shared_ffn_size": shared + 2.0 * (latent or 0) / matrices,
+    }
 
 
 def formats(config: Mapping[str, Any], path: Path) -> tuple[str, str]:
@@ -283,8 +420,9 @@ def formats(config: Mapping[str, Any], path: Path) -> tuple[str, str]:
         config.get("quantization_config")
         or inner.get("quantization_config")
         or config.get("compression_config")
+        or _beside(path)
     )
-    if isinstance(quantised, Mapping):
+    if isinstance(quantised, Mapping) and quantised:
         found = _quantised(quantised)
         if found is None:
             raise BadInput(
@@ -293,7 +431,11 @@ def formats(config: Mapping[str, Any], path: Path) -> tuple[str, str]:
             )  # fmt: skip
         # gpt-oss and most NVFP4 checkpoints of mixtures leave attention as it was.
         only_experts = found == "mxfp4" and "gpt" in str(config.get("model_type", ""))
-        return ("bf16" if only_experts else found), found
+        plain = normal(config)
+        if FORMATS.get(str(plain.get("expert_dtype"))):
+            return found, FORMATS[str(plain["expert_dtype"])]
+        apart = bool(plain.get("num_experts")) and _keeps_attention(quantised, plain)
+        return ("bf16" if only_experts or apart else found), found
     dense = FORMATS.get(str(wide).removeprefix("torch."))
     if dense is None:
         raise BadInput(
@@ -303,10 +445,32 @@ def formats(config: Mapping[str, Any], path: Path) -> tuple[str, str]:
     return dense, dense
 
 
+def _keeps_attention(stated: Mapping[str, Any], plain: Mapping[str, Any]) -> bool:
+    """Whether what is left out of quantising covers the attention of most layers."""
+    lists = (stated.get(name) for name in ("ignore", "exclude_modules", "modules_to_not_convert"))
+    kept = [str(one) for named in lists if isinstance(named, list) for one in named]
+    if any(one.startswith(("re:", "*")) and ATTENTION.search(one) for one in kept):
+        return True
+    layers = {found[1] for one in kept if ATTENTION.search(one) and (found := LAYER.search(one))}
+    return 2 * len(layers) > int(plain.get("num_hidden_layers") or 1)
+
+
+def _beside(path: Path) -> Mapping[str, Any]:
+    """The ``hf_quant_config.json`` that ModelOpt lays beside a config; empty where there is none."""
+    file = path.parent / "hf_quant_config.json"
+    found = _read(file).get("quantization") if file.is_file() else None
+    return found if isinstance(found, Mapping) else {}
+
+
 def _quantised(stated: Mapping[str, Any]) -> str | None:
     """The format that a ``quantization_config`` stores weights in; ``None`` where it is not known."""
     method = str(stated.get("quant_method") or "").lower()
     algorithm = str(stated.get("quant_algo") or stated.get("format") or "").lower()
+    if algorithm == "mixed_precision":
+        # Most layers by number are experts': their format is the one stated most.
+        each = stated.get("quantized_layers") or {}
+        named = [str(one.get("quant_algo", "")).lower() for one in each.values() if isinstance(one, Mapping)]
+        algorithm = max(set(named), key=named.count) if named else algorithm
     if method in FORMATS and method not in ("awq", "gptq", "auto-round", "bitsandbytes"):
         return FORMATS[method]
     for word, found in (("nvfp4", "fp4"), ("mxfp4", "mxfp4"), ("fp8", "fp8"), ("float-quantized", "fp8")):

@@ -9,6 +9,7 @@ many blocks of each group, and the maximum concurrency is all blocks over those 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -55,7 +56,8 @@ class CacheLog(NamedTuple):
 
 class Layers(NamedTuple):
     """Layers by kind of attention, and bytes that each keeps on one accelerator: of a token where it
-    attends (``token_bytes``), of a sequence where it keeps a state (``state_bytes``)."""
+    attends (``token_bytes``; ``window_token_bytes`` where it sees a window and they differ, else 0), of a
+    sequence where it keeps a state (``state_bytes``, in ``state_blocks`` blocks of each group of layers)."""
 
     full: int
     window: int
@@ -63,6 +65,8 @@ class Layers(NamedTuple):
     window_tok: int
     token_bytes: float
     state_bytes: float
+    window_token_bytes: float = 0.0
+    state_blocks: int = 1
 
 
 def memory_of(
@@ -95,8 +99,21 @@ def memory_of(
     return Memory(weights, activations, overhead * np.ones_like(cache), cache, gpu.memory_bytes - usable)
 
 
-def layers_of(catalog_at: CatalogAt, model: str, tp: float, pp: float, cache_bytes: float) -> Layers:
-    """The layers of one stage of a model by kind, and what each keeps on one accelerator."""
+def layers_of(
+    catalog_at: CatalogAt,
+    model: str,
+    split: tuple[float, float],
+    cache_bytes: float,
+    *,
+    shares_prefixes: bool = False,
+    drafts_tok: int = 0,
+) -> Layers:
+    """The layers of one stage of a model by kind, and what each keeps on one accelerator.
+
+    ``split`` is (tensor, pipeline) parallel. A state takes a block of each group, one more where prefixes are
+    shared, and one for each drafted token.
+    """
+    tp, pp = split
 
     def number(name: str) -> float:
         found = catalog_at.find(f"model/{model}", name)
@@ -112,15 +129,37 @@ def layers_of(catalog_at: CatalogAt, model: str, tp: float, pp: float, cache_byt
     if latent:
         token = (latent + number("mla_rope_dim")) * cache_bytes
     else:
-        heads = max(number("kv_heads") / tp, 1.0)
-        token = 2.0 * heads * number("head_dim") * cache_bytes
+        heads, width = max(number("kv_heads") / tp, 1.0), number("head_dim")
+        values = number("value_head_dim") or width
+        token = heads * (width + values) * cache_bytes
     if number("sparse_index_dim"):
         token += number("sparse_index_dim")
-    state = number("linear_state_size") * catalog_at.number("dtype/bf16", "bytes_per_element") / tp
+    state = _state_bytes(catalog_at, model, number) / tp
     other = layers - full
     window = number("sliding_window_tok")
+    near = 0.0
+    if window and not latent and (number("window_kv_heads") or number("window_head_dim")):
+        near_heads = max((number("window_kv_heads") or number("kv_heads")) / tp, 1.0)
+        near_share = (number("window_head_dim") or width) / width
+        near = near_heads * near_share * (width + values) * cache_bytes
     per_stage = [math.ceil(count / pp) for count in (full, other if window else 0, other if state else 0)]
-    return Layers(per_stage[0], per_stage[1], per_stage[2], int(window), token, state)
+    kept = 0
+    if state:
+        mode = "prefix_caching=on" if shares_prefixes else "prefix_caching=off"
+        kept = int(catalog_at.number(SUBJECT, "state_blocks", mode)) + drafts_tok
+    return Layers(per_stage[0], per_stage[1], per_stage[2], int(window), token, state, near, kept)
+
+
+def _state_bytes(catalog_at: CatalogAt, model: str, number: Callable[[str], float]) -> float:
+    """Bytes of a sequence's state in one layer: the state itself and the last columns of its inputs."""
+    size = number("linear_state_size")
+    if not size:
+        return 0.0
+    stated = catalog_at.find(f"model/{model}", "state_bytes_per_element")
+    each = float(stated.value) if stated else catalog_at.number(SUBJECT, "state_bytes_per_element")
+    columns = catalog_at.number(SUBJECT, "conv_columns")
+    inputs = 2.0 * number("linear_key_size") + number("linear_value_size")
+    return size * each + columns * inputs * catalog_at.number("dtype/bf16", "bytes_per_element")
 
 
 def cache_log(layers: Layers, cache_bytes: float, longest_tok: int, engine: Engine) -> CacheLog:
@@ -132,6 +171,12 @@ def cache_log(layers: Layers, cache_bytes: float, longest_tok: int, engine: Engi
     (16000, 2.0, 1000)
     """
     block = engine.block_tok
+    near_block = block
+    if layers.window_token_bytes and layers.window:
+        # Pages are as large as the largest kind's: the others hold more tokens in one.
+        most = max(layers.token_bytes, layers.window_token_bytes)
+        near_block = int(block * most / layers.window_token_bytes)
+        block = int(block * most / layers.token_bytes)
     if layers.state:
         # The block of attention is made so long that its page holds a state.
         needed = math.ceil(layers.state_bytes / (layers.token_bytes * block))
@@ -146,9 +191,9 @@ def cache_log(layers: Layers, cache_bytes: float, longest_tok: int, engine: Engi
     whole = math.ceil(longest_tok / block)
     near = min(layers.window_tok - 1 + engine.max_num_batched_tokens, longest_tok) if layers.window else 0
     of_request = math.ceil(layers.full / size) * whole
-    of_request += (
-        math.ceil(layers.window / size) * min(math.ceil(near / block) + 1, whole) if layers.window else 0
-    )
-    of_request += math.ceil(layers.state / size) if layers.state else 0
+    near_whole = math.ceil(longest_tok / near_block)
+    near_blocks = min(math.ceil(near / near_block) + 1, near_whole)
+    of_request += math.ceil(layers.window / size) * near_blocks if layers.window else 0
+    of_request += math.ceil(layers.state / size) * layers.state_blocks if layers.state else 0
     concurrency = blocks / max(of_request, 1)
     return CacheLog(int(concurrency * longest_tok), concurrency, longest_tok, blocks, block)
