@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 
 from isocost.bill import Usage, price
 from isocost.catalog import Catalog
-from isocost.deployment import Api, Deployment, ExactCache, Pool, offering_of, work_s
+from isocost.deployment import PS_PER_S, Api, Deployment, ExactCache, Pool, offering_of, work_s
 from isocost.errors import BadLimits, BadTrace
 from isocost.fleet import Fleet, PoolSchedule
 from isocost.policy.route import Route, Share
 from isocost.replay.reuse import exact_hits
 from isocost.replay.run import Ratio, Replayed, Routed, Situation, replay
+from isocost.size.queue import Need, Step, carried
 from isocost.trace.schema import NS_PER_S, Chunk, utc
 
 NS_PER_H = 3600 * NS_PER_S
@@ -115,6 +116,27 @@ def test_prices_at_arrival_follow_every_change_of_price(catalog: Catalog) -> Non
     assert found.ledger.total_fusd == bill_fusd(catalog, api, table, np.arange(500), None)
     inputs = {c.unit_price_usd for c in found.ledger if c.meter == "input"}
     assert len(inputs) == 4
+
+
+def test_a_first_token_waits_outside_the_steps_as_size_says(catalog: Catalog) -> None:
+    """The same load on the same replica: a plan's replay and ``isocost size`` see the same times."""
+    wait_s, count, rate = 0.037, 400, 2.0
+    pool = msgspec.structs.replace(POOL, first_token_ps=round(wait_s * PS_PER_S))
+    need = Need(rate, 900, 120, burst_cv=0.0)
+    step = Step(
+        POOL.base_ps / PS_PER_S, POOL.prefill_ps_per_tok / PS_PER_S, POOL.seq_ps / PS_PER_S,
+        POOL.kv_ps_per_tok / PS_PER_S, wait_s, POOL.kv_capacity_tok,
+    )  # fmt: skip
+    size = carried(need, step, (POOL.prefill_budget_tok, POOL.max_seqs), 1, (9.0, 9.0), n=count)
+    assert size is not None
+    arrival = (START // NS_PER_H + 1) * NS_PER_H + np.arange(1, count + 1) * int(1e9 / rate)
+    same = np.full(count, 900, np.int32), np.full(count, 120, np.int32), np.zeros(count, np.int8)
+    table = Chunk(arrival, **dict(zip(("input_tok", "output_tok", "outcome"), same, strict=True)))
+    seen = run(catalog, table, route((POOL.id, 1.0)), (pool,), (pool_schedule(on_demand=1),))
+    assert seen.percentile(np.arange(count), 95.0)["ttft"] == pytest.approx(size.ttft_p95_s, abs=1e-9)
+    assert seen.percentile(np.arange(count), 95.0)["tpot"] == pytest.approx(size.tpot_p95_s, abs=1e-9)
+    bare = run(catalog, table, route((POOL.id, 1.0)), (POOL,), (pool_schedule(on_demand=1),))
+    np.testing.assert_allclose(seen.e2e_s - bare.e2e_s, wait_s)
 
 
 def test_shares_come_true_and_each_part_is_billed(catalog: Catalog) -> None:

@@ -87,6 +87,7 @@ def test_pools_of_a_plan_have_the_steps_and_the_interval_of_size(catalog: Catalo
         speed = speed_of(at, [(pool.model, pool.gpu, condition("vllm", pool.gpus, weights))])
         assert option.speed_frac == speed.frac("throughput", 0)
         assert option.measured == ""
+        assert pool.first_token_ps > 0
 
 
 def test_other_makers_are_slowed_by_what_was_measured_of_them(at: CatalogAt) -> None:

@@ -43,7 +43,8 @@ class Api(msgspec.Struct, frozen=True, tag="api", forbid_unknown_fields=True):
 class Pool(msgspec.Struct, frozen=True, tag="pool", forbid_unknown_fields=True):
     """A kind of replica: a model on so many accelerators, its step times and its rent.
 
-    Step time is ``base + prefill * tokens + seq * sequences + kv * tokens held``, in picoseconds.
+    Step time is ``base + prefill * tokens + seq * sequences + kv * tokens held``, in picoseconds; each
+    request spends ``first_token_ps`` outside the steps before its first token.
     ``quote`` is the fact id of the on-demand rent.
     """
 
@@ -64,6 +65,7 @@ class Pool(msgspec.Struct, frozen=True, tag="pool", forbid_unknown_fields=True):
     usd_per_gpu_h: float
     quote: str
     engine: str = "vllm"
+    first_token_ps: int = 0
 
 
 class ExactCache(msgspec.Struct, frozen=True, tag="exact-cache", forbid_unknown_fields=True):

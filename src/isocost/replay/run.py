@@ -165,8 +165,8 @@ def replay(
         rows = np.flatnonzero(state.where == code[pool.id])
         served, cached, worked = _serve(table, rows, pool, schedule, state.tokens, situation.block_tok)
         ok = served.status == 0
-        state.ttft_s[rows[ok]] = served.ttft_ps[ok] / PS_PER_S
-        state.e2e_s[rows[ok]] = served.e2e_ps[ok] / PS_PER_S
+        state.ttft_s[rows[ok]] = (served.ttft_ps[ok] + pool.first_token_ps) / PS_PER_S
+        state.e2e_s[rows[ok]] = (served.e2e_ps[ok] + pool.first_token_ps) / PS_PER_S
         overflowed[pool.id] = int((~ok).sum())
         state.where[rows[~ok]] = state.fallback[rows[~ok]]
         _recount(table, routed, rows[~ok], state, situation, code)

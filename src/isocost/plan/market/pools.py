@@ -334,6 +334,7 @@ def _option(
         ranks * int(at.number("engine/vllm", "max_num_batched_tokens")),
         quotes["on_demand"].usd_per_gpu_h,
         quotes["on_demand"].fact.id,
+        first_token_ps=_ps(terms.first_token_s[i]),
     )
     fits = {case.stream.id: _fit(at, market, case, pool, native) for case in cases}
     return PoolOption(pool, quotes, fits, rate, native, speed.frac("throughput", i), speed.says(i))

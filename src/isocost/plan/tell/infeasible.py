@@ -260,7 +260,7 @@ def _pool(prepared: Prepared, case: Case, option: PoolOption, given_up: tuple[st
         _pool_usd(prepared, case, option),
         frozenset((*given_up, QUALITY)) if bad else frozenset(given_up),
         points,
-        (pool.base_ps + pool.prefill_ps_per_tok * prompt) / PS_PER_S,
+        (pool.first_token_ps + pool.base_ps + pool.prefill_ps_per_tok * prompt) / PS_PER_S,
         (pool.base_ps + pool.seq_ps + pool.kv_ps_per_tok * held) / PS_PER_S,
         "",
     )
