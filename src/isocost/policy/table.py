@@ -222,57 +222,65 @@ def _typical(rule: Rule, key: tuple[str, bool, str, str]) -> tuple[Request, View
 def entries(rule: Rule, table: Table, columns: Columns, tasks: Sequence[str]) -> Int32:
     """State in which each request starts, (n,)."""
     n = len(columns.sequence)
-    gate = _gates(rule, columns)
     deferred = np.zeros(n, np.bool_)
     if rule.defer is not None:
         deferred = np.nan_to_num(columns.wait_s, nan=-1.0) >= rule.defer.wait_s
-    pick = _picked(rule.choose, columns, tasks)
     known = set(_task_names(rule))
-    plain = np.array([task if task in known else STRONG for task in tasks] or [STRONG])
-    task = plain[np.minimum(columns.task, len(plain) - 1)] if tasks else np.full(n, STRONG)
+    plain = [task if task in known else STRONG for task in tasks] or [STRONG]
+    task = np.minimum(columns.task, len(plain) - 1) if tasks else np.zeros(n, np.int64)
     among = set(rule.sticky.among) if rule.sticky else set()
-    out = np.empty(n, np.int32)
-    for i in range(n):
-        last = table.names[columns.last[i]] if columns.last[i] >= 0 else ""
-        key = (str(gate[i]), bool(deferred[i]), last if last in among else "", f"{pick[i]}\t{task[i]}")
-        out[i] = table.starts[key]
-    return out
+    lasts = [*(name if name in among else "" for name in table.names), ""]
+    gates, gate = _gates(rule, columns)
+    picks, pick = _picked(rule.choose, columns, tasks)
+    # Few requests differ in what sets them apart: each kind is looked up once.
+    sizes = (len(gates), 2, len(lasts), len(picks), len(plain))
+    mixed = np.ravel_multi_index(
+        (gate, deferred.astype(np.int64), columns.last % len(lasts), pick, task), sizes
+    )
+    state = np.full(int(np.prod(sizes)), -1, np.int32)
+    for kind in np.flatnonzero(np.bincount(mixed, minlength=len(state))):
+        g, d, last, p, t = (int(k) for k in np.unravel_index(kind, sizes))
+        state[kind] = table.starts[gates[g], bool(d), lasts[last], f"{picks[p]}\t{plain[t]}"]
+    return np.asarray(state[mixed], np.int32)
 
 
-def _gates(rule: Rule, columns: Columns) -> npt.NDArray[np.str_]:
+def _gates(rule: Rule, columns: Columns) -> tuple[list[str], npt.NDArray[np.int64]]:
+    """Gates by name, and the code of each request's."""
+    names = [_OPEN, _SOFT, "budget", "output", "input"]
+    gate = np.zeros(len(columns.sequence), np.int64)
     guard = rule.guard
-    gate = np.full(len(columns.sequence), _OPEN, dtype="<U8")
     if guard is None:
-        return gate
+        return names, gate
     if guard.usd is not None:
         if guard.then:
-            gate[columns.spent_usd >= guard.soft_frac * guard.usd] = _SOFT
-        gate[columns.spent_usd >= guard.usd] = "budget"
+            gate[columns.spent_usd >= guard.soft_frac * guard.usd] = 1
+        gate[columns.spent_usd >= guard.usd] = 2
     if guard.most_output_tok is not None:
-        gate[columns.output_tok > guard.most_output_tok] = "output"
+        gate[columns.output_tok > guard.most_output_tok] = 3
     if guard.most_input_tok is not None:
-        gate[columns.input_tok > guard.most_input_tok] = "input"
-    return gate
+        gate[columns.input_tok > guard.most_input_tok] = 4
+    return names, gate
 
 
-def _picked(choice: Choice, columns: Columns, tasks: Sequence[str]) -> npt.NDArray[np.str_]:
+def _picked(
+    choice: Choice, columns: Columns, tasks: Sequence[str]
+) -> tuple[list[str], npt.NDArray[np.int64]]:
+    """Deployments that a choice without steps may give, and the code of each request's."""
     n = len(columns.sequence)
     match choice:
         case Fixed():
-            return np.full(n, choice.deployment)
+            return [choice.deployment], np.zeros(n, np.int64)
         case Split():
-            names = np.array([share.deployment for share in choice.shares])
-            return np.asarray(names[assign_shares(choice.shares, columns.hour, columns.sequence)])
+            names = [share.deployment for share in choice.shares]
+            return names, np.asarray(assign_shares(choice.shares, columns.hour, columns.sequence), np.int64)
         case ByTask():
-            each = np.array(
-                [choice.tasks.get(task, choice.tasks[STRONG]) for task in tasks] or [choice.tasks[STRONG]]
-            )
-            return np.asarray(each[np.minimum(columns.task, len(each) - 1)])
+            each = [choice.tasks.get(task, choice.tasks[STRONG]) for task in tasks] or [choice.tasks[STRONG]]
+            return each, np.minimum(columns.task, len(each) - 1).astype(np.int64)
         case Router():
             hard = np.isnan(columns.score) | (columns.score >= choice.bar)
-            return np.where(hard, choice.strong, choice.cheap)
+            return [choice.cheap, choice.strong], hard.astype(np.int64)
         case Cascade():
-            return np.full(n, "")
+            return [""], np.zeros(n, np.int64)
 
 
 def with_chances(rule: Rule, table: Table, seen: Mapping[str, float]) -> Table:
