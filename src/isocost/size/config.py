@@ -86,6 +86,9 @@ def with_config(catalog: Catalog, path: Path) -> tuple[Catalog, str]:
     config = _filled(catalog, _read(path))
     called = str(config.get("_name_or_path") or path.resolve().parent.name or "config")
     model = called.rstrip("/").rpartition("/")[2].lower()
+    while catalog.about(f"model/{model}"):
+        # A folder called like a model of the catalog is not that model.
+        model += "-own"
     # What lies beside the config is what is served, whatever it was tuned from.
     served = str(path.parent) if path.is_absolute() else f"./{path.parent}".removesuffix("/.")
     try:
