@@ -19,11 +19,12 @@ from isocost.deployment import Api, Cache, Deployment, ExactCache, Pool, Semanti
 from isocost.errors import BadLimits, BadTrace
 from isocost.plan.asked.streams import Stream
 from isocost.plan.written.attempts import Filled, Floats, Rows, Traffic, World, fill, price_of
+from isocost.plan.written.ended import downgraded, gates, taken, times_of
 from isocost.plan.written.file import PlanFile
 from isocost.plan.written.merged import Merged, merge
 from isocost.plan.written.rerun import today_of
 from isocost.policy.route import Request, Route, RoutePolicy, Share
-from isocost.policy.rules import Cascade, Policies, Recover, Router, Rule, Seen, Split, accepted, pattern
+from isocost.policy.rules import Cascade, Policies, Recover, Router, Rule, Seen, Split
 from isocost.policy.table import (
     GROUP0,
     LEAST_COUNT,
@@ -36,17 +37,15 @@ from isocost.policy.table import (
     WAIT,
     Columns,
     Table,
-    attempt_of,
     entries,
 )
 from isocost.replay.closed import Closed, Happened, Known, Replicas, Stopped, serve_closed, stopped
 from isocost.replay.engine import EngineLimits, Options, StepTerms
+from isocost.replay.faults import Faults
 from isocost.replay.run import LONGEST_NS, PS_PER_NS
 from isocost.trace.shape import HOUR_NS, hour_of_week
 
 End = Literal["least", "most"]
-BLOCK_TOK = 16
-"""Tokens in a block of a replica's cache: vLLM's default."""
 PS_PER_S = 1e12
 NO_SESSION = -1
 
@@ -54,8 +53,8 @@ NO_SESSION = -1
 class Loop(NamedTuple):
     """One closed loop: n requests, D deployments.
 
-    ``rows`` (n,) of the log; ``traffic`` (n,) index into ``traffics``; ``cost_fusd`` (n, D) of an attempt,
-    ``priced`` whether that is all of it; ``ttft_s``, ``e2e_s`` (n,) from arrival, NaN not known or not
+    ``rows`` (n,) of the log; ``traffic`` (n,) index into ``traffics``; ``filled`` what each would
+    cost and take at each; ``ttft_s``, ``e2e_s`` (n,) from arrival, NaN not known or not
     answered; ``gate`` (n,) which entry was taken (0 open, 1 soft, 2 hard); ``served`` (n,) code into
     ``names`` of whose answer is taken; ``judged``: how answers are judged, which nothing says, was played at
     its least or most; ``unscored``: requests of routers whose score is not known; ``foretold``: answers
@@ -69,8 +68,7 @@ class Loop(NamedTuple):
     found: Closed
     served: Rows
     gate: Rows
-    cost_fusd: Rows
-    priced: npt.NDArray[np.bool_]
+    filled: Filled
     ttft_s: Floats
     e2e_s: Floats
     output_tok: Rows
@@ -154,6 +152,15 @@ def play(world: World, parts: Sequence[Traffic], end: End, draw: int = 1) -> lis
     Raises:
         BadLimits: two budgets on one pool, or a name that cannot do what is asked of it.
     """
+    return [play_laid(world, one, end, draw) for one in lay(world, parts)]
+
+
+def lay(world: World, parts: Sequence[Traffic]) -> list[Laid]:
+    """The loops of rules, ready to be played as often as there are draws.
+
+    Raises:
+        BadLimits: as :func:`play`.
+    """
     groups: dict[tuple[object, ...], list[Traffic]] = {}
     for one in parts:
         _able(world, one.rule)
@@ -176,7 +183,7 @@ def play(world: World, parts: Sequence[Traffic], end: End, draw: int = 1) -> lis
                     where="[[policy]] guard",
                     fix="Give both policies one budget",
                 )
-    return [_loop(world, tuple(mine), end, draw) for mine in groups.values()]
+    return [_lay(world, tuple(mine)) for mine in groups.values()]
 
 
 def _able(world: World, rule: Rule) -> None:
@@ -193,17 +200,29 @@ def _able(world: World, rule: Rule) -> None:
             raise BadLimits(f"{name!r} has no replicas", where=where, fix="Give it a [[pool]]")
 
 
-def _loop(world: World, parts: tuple[Traffic, ...], end: End, draw: int) -> Loop:
-    # Graded outcomes say of each question what a fit says of all.
-    merged = merge([one.rule for one in parts], draw, by_fit=world.answers is None)
-    names = merged.table.names
+class Laid(NamedTuple):
+    """A loop before it is played: what no draw changes. ``place`` of each rule's requests among the n."""
+
+    parts: tuple[Traffic, ...]
+    names: tuple[str, ...]
+    rows: Rows
+    place: tuple[Rows, ...]
+    traffic: Rows
+    filled: Filled
+    arrival_ps: Rows
+    deployments: dict[str, Known | Replicas]
+    happened: Happened
+    tasks: tuple[tuple[tuple[str, ...], Rows], ...]
+
+
+def _lay(world: World, parts: tuple[Traffic, ...]) -> Laid:
+    names = merge([one.rule for one in parts], 1, by_fit=False).table.names
     rows = np.sort(np.concatenate([one.rows for one in parts]))
-    place = [np.searchsorted(rows, one.rows) for one in parts]
+    place = tuple(np.searchsorted(rows, one.rows) for one in parts)
     traffic = np.empty(len(rows), np.int64)
     for t, where in enumerate(place):
         traffic[where] = t
     filled = fill(world, parts, place, names, len(rows))
-    arrival = _arrivals(world, rows)
     deployments = {
         name: _known(filled, d) if name not in world.pools else _replicas(world, name, filled, d)
         for d, name in enumerate(names)
@@ -211,30 +230,42 @@ def _loop(world: World, parts: tuple[Traffic, ...], end: End, draw: int) -> Loop
     guard = parts[0].rule.guard
     usd = np.inf if guard is None or guard.usd is None else guard.usd
     soft = np.inf if guard is None or guard.usd is None else guard.soft_frac * guard.usd
-    cost = {name: filled.cost_fusd[:, d] / 1e15 for d, name in enumerate(names)}
-    happened = Happened(
-        {name: filled.judged[:, d] for d, name in enumerate(names)},
-        {name: filled.answer[:, d] for d, name in enumerate(names)},
-        cost, soft, usd, draw,
-    )  # fmt: skip
-    table = _ended(merged, [one.rule for one in parts], filled, end)
-    last = np.full(len(rows), NO_SESSION, np.int64)
-    entry, opened, scored = _entry(world, parts, merged, place, last, (end, draw))
-    found = serve_closed(arrival, table, entry, deployments, happened)
-    if any(one.rule.sticky is not None for one in parts):
+    judged, answer, cost, inputs = (
+        {name: values[:, d] for d, name in enumerate(names)}
+        for values in (filled.judged, filled.answer, filled.cost_fusd / 1e15, filled.input_fusd / 1e15)
+    )
+    happened = Happened(judged, answer, cost, soft, usd, 0, inputs)
+    tasks = tuple(tasks_of(world, one) for one in parts)
+    return Laid(
+        parts, names, rows, place, traffic, filled, _arrivals(world, rows), deployments, happened, tasks
+    )
+
+
+def play_laid(world: World, laid: Laid, end: End, draw: int = 1, faults: Faults | None = None) -> Loop:
+    """Play one loop; see :func:`play`. ``faults``: how APIs fail in it, left out not at all."""
+    parts, filled, names = laid.parts, laid.filled, laid.names
+    rules = [one.rule for one in parts]
+    # Graded outcomes say of each question what a fit says of all.
+    merged = merge(rules, draw, by_fit=world.answers is None)
+    happened = laid.happened._replace(seed=draw)
+    table = _ended(merged, rules, filled, end)
+    last = np.full(len(laid.rows), NO_SESSION, np.int64)
+    entry, opened, scored = _entry(world, laid, merged, last, (end, draw))
+    found = serve_closed(laid.arrival_ps, table, entry, laid.deployments, happened, faults)
+    if any(rule.sticky is not None for rule in rules):
         # Where a session was served first, its later requests stay.
-        last = _sessions(world, parts, place, rows, found.served, names)
-        entry, opened, _ = _entry(world, parts, merged, place, last, (end, draw))
-        found = serve_closed(arrival, table, entry, deployments, happened)
-    gate = _gates(found, entry)
-    served = _taken(world, parts, traffic, found, names)
+        last = _sessions(world, parts, laid.place, laid.rows, found.served, names)
+        entry, opened, _ = _entry(world, laid, merged, last, (end, draw))
+        found = serve_closed(laid.arrival_ps, table, entry, laid.deployments, happened, faults)
+    gate = gates(found, entry)
+    served = taken(rules, laid.traffic, found, names, laid.tasks)
     refused = stopped(found, table, opened, happened)
-    judged, foretold = _was_drawn(parts, merged, traffic, found, filled)
+    judged, foretold = _was_drawn(parts, merged, laid.traffic, found, filled)
     return Loop(
-        parts, names, rows, traffic, found, served, gate, filled.cost_fusd, filled.priced,
-        *_times_of(found, filled), filled.output_tok[np.arange(len(rows)), np.maximum(served, 0)],
+        parts, names, laid.rows, laid.traffic, found, served, gate, filled,
+        *times_of(found, filled), filled.output_tok[np.arange(len(laid.rows)), np.maximum(served, 0)],
         judged, scored[0], foretold, scored[1], refused,
-        _downgraded(found, table, opened, gate, filled),
+        downgraded(found, table, opened, gate, filled),
     )  # fmt: skip
 
 
@@ -258,9 +289,10 @@ def _known(filled: Filled, d: int) -> Known:
 def _replicas(world: World, name: str, filled: Filled, d: int) -> Replicas:
     pool = world.deployments[name]
     assert isinstance(pool, Pool)
+    block_tok = int(world.at.number("memory/vllm", "block_tok"))
     return Replicas(
         StepTerms(pool.base_ps, pool.prefill_ps_per_tok, pool.seq_ps, pool.kv_ps_per_tok),
-        EngineLimits(pool.prefill_budget_tok, pool.max_seqs, pool.kv_capacity_tok // BLOCK_TOK, BLOCK_TOK),
+        EngineLimits(pool.prefill_budget_tok, pool.max_seqs, pool.kv_capacity_tok // block_tok, block_tok),
         Options(fewest(world, name)),
         filled.input_tok[:, d],
         filled.output_tok[:, d],
@@ -277,9 +309,8 @@ def fewest(world: World, name: str) -> int:
 
 def _entry(
     world: World,
-    parts: Sequence[Traffic],
+    laid: Laid,
     merged: Merged,
-    place: Sequence[Rows],
     last: Rows,
     way: tuple[End, int],
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], tuple[int, int]]:
@@ -288,7 +319,7 @@ def _entry(
     out = np.zeros((len(last), 3), np.int32)
     opened = np.zeros(len(last), np.int32)
     unscored = lots = 0
-    for t, (one, where) in enumerate(zip(parts, place, strict=True)):
+    for t, (one, where) in enumerate(zip(laid.parts, laid.place, strict=True)):
         rule, table, k = one.rule, merged.tables[t], len(one.rows)
         score = np.full(k, np.nan)
         if isinstance(rule.choose, Router):
@@ -302,7 +333,7 @@ def _entry(
                 unscored += int(unknown.sum())
                 cheap = _dearer_first(world, rule.choose) == (end == "most")
                 score = np.where(unknown, -np.inf if cheap else np.inf, score)
-        tasks, task = tasks_of(world, one)
+        tasks, task = laid.tasks[t]
         columns = Columns(
             one.sequence, hour_of_week(world.table.arrival_ns[one.rows]), task, score,
             world.table.input_tok[one.rows].astype(np.int64),
@@ -467,80 +498,3 @@ def _was_drawn(
             fits[t] |= [name == one.rule.semantic.cache for name in merged.table.names]
     drawn, by_fit = filled.judged[i, d] < 0, fits[traffic[i], d]
     return bool((drawn & ~by_fit).any()), bool((drawn & by_fit).any())
-
-
-def _times_of(found: Closed, filled: Filled) -> tuple[Floats, Floats]:
-    """Seconds to the first token that is shown and to the last; NaN where an attempt's are not known."""
-    e2e_unknown = np.zeros(len(found.served), np.bool_)
-    for q in range(found.deployment.shape[1]):
-        rows = np.flatnonzero((found.deployment[:, q] >= 0) & (found.begin_ps[:, q] >= 0))
-        e2e_unknown[rows] |= filled.e2e_unknown[rows, found.deployment[rows, q]]
-    ended = found.served >= 0
-    # What is shown only once it is whole is known as that is; else the answer's own first token must be.
-    own = filled.ttft_unknown[np.arange(len(ended)), np.maximum(found.served, 0)]
-    streamed = found.ttft_ps < found.e2e_ps
-    ttft, e2e = found.ttft_ps / PS_PER_S, found.e2e_ps / PS_PER_S
-    return (
-        np.where(ended & ~e2e_unknown & ~(own & streamed), ttft, np.nan),
-        np.where(ended & ~e2e_unknown, e2e, np.nan),
-    )
-
-
-def _gates(found: Closed, entry: npt.NDArray[np.int32]) -> Rows:
-    """Which entry each request took: the machine of a start is the run of states from it on."""
-    starts = np.unique(entry)
-    mine = starts[np.searchsorted(starts, found.state, side="right") - 1]
-    return np.asarray(np.argmax(entry == mine[:, None], axis=1), np.int64)
-
-
-def _downgraded(
-    found: Closed, table: Table, opened: npt.NDArray[np.int32], gate: Rows, filled: Filled
-) -> Stopped:
-    """Requests that a spent budget sent elsewhere, and what their first attempts would have cost more."""
-    began = np.flatnonzero((gate == 1) & (found.deployment[:, 0] >= 0) & (table.op[opened] == TRY))
-    first = table.targets[table.first[opened[began]]]
-    did = found.deployment[began, 0]
-    moved = first != did
-    rows, first, did = began[moved], first[moved], did[moved]
-    usd = (filled.cost_fusd[rows, first] - filled.cost_fusd[rows, did]) / 1e15
-    return Stopped(len(rows), float(usd.sum()))
-
-
-def _taken(
-    world: World,
-    parts: Sequence[Traffic],
-    traffic: Rows,
-    found: Closed,
-    names: Sequence[str],
-) -> Rows:
-    """Whose answer is taken: of a cascade whose answers agree the one that its table names."""
-    served = found.served.astype(np.int64)
-    for t, one in enumerate(parts):
-        choice = one.rule.choose
-        if not isinstance(choice, Cascade) or choice.checked or not choice.accept:
-            continue
-        mine = np.flatnonzero((traffic == t) & (served >= 0))
-        tasks, task = tasks_of(world, one)
-        of_task = np.full(len(traffic), -1, np.int64)
-        of_task[np.flatnonzero(traffic == t)] = task
-        both = np.concatenate(
-            [
-                found.deployment[mine],
-                found.outcome[mine].astype(np.int32),
-                of_task[mine, None].astype(np.int32),
-            ],
-            axis=1,
-        )
-        kinds, which = np.unique(both, axis=0, return_inverse=True)
-        q = found.deployment.shape[1]
-        for k, kind in enumerate(kinds):
-            asked = [
-                (d, o) for d, o in zip(kind[:q], kind[q : 2 * q], strict=True)
-                if d >= 0 and names[d] in choice.ask
-            ]  # fmt: skip
-            tried = [attempt_of(names[d], int(o)) for d, o in asked]
-            letter = accepted(choice, tasks[kind[-1]], pattern(tried))
-            if letter is not None:
-                group = GROUP0 + ord(letter) - ord("A")
-                served[mine[which.ravel() == k]] = next(d for d, o in asked if o == group)
-    return served

@@ -22,7 +22,18 @@ from isocost.plan.market.offers import planned
 from isocost.plan.written.answers import Answers
 from isocost.plan.written.attempts import Rows, Traffic, World
 from isocost.plan.written.caches import told_of, with_caches, wrong_of_hits
-from isocost.plan.written.closed import Loop, fewest, play, tasks_of, traffics, with_todays
+from isocost.plan.written.closed import (
+    End,
+    Loop,
+    fewest,
+    lay,
+    play,
+    play_laid,
+    tasks_of,
+    traffics,
+    with_todays,
+)
+from isocost.plan.written.ended import billed_fusd
 from isocost.plan.written.file import PlanFile
 from isocost.plan.written.near import Verifier, in_force
 from isocost.plan.written.rerun import Rerun, today_of
@@ -165,21 +176,26 @@ def police(
     world = with_caches(_scored(world, parts, weights), parts, verifiers)
     hours = world.at.number("finance/any", "hours_per_month")
     month = hours * 3600.0 / week.span_s
-    loops = play(world, parts, "least")
+    laid = lay(world, parts)
+
+    def ways_of(end: End, draw: int = 1) -> list[Loop]:
+        return [play_laid(world, one, end, draw) for one in laid]
+
+    loops = ways_of("least")
     judged, unscored = any(loop.judged for loop in loops), sum(loop.unscored for loop in loops)
     lots = sum(loop.lots for loop in loops)
     foretold = lots > 0 or any(loop.foretold for loop in loops)
     ways, likely = [_played(world, plan, loops, month)], None
     if judged or unscored:
-        others = play(world, parts, "most")
+        others = ways_of("most")
         ways.append(_played(world, plan, others, month))
         loops = others if ways[1].usd > ways[0].usd else loops
     elif foretold:
-        every = [ways[0], *(_played(world, plan, play(world, parts, "least", k), month) for k in _OTHERS)]
+        every = [ways[0], *(_played(world, plan, ways_of("least", k), month) for k in _OTHERS)]
         order = sorted(range(DRAWS), key=lambda k: every[k].usd)
         ways = [every[order[DRAWS // 10]], every[order[-1 - DRAWS // 10]]]
         likely = every[order[DRAWS // 2]]
-        loops = play(world, parts, "least", 1 + order[DRAWS // 2])
+        loops = ways_of("least", 1 + order[DRAWS // 2])
     try:
         today = with_todays(world)
         plain = _played(today, plan, play(today, traffics(today, plan, with_policies=False), "most"), month)
@@ -284,7 +300,8 @@ def _played(world: World, plan: PlanFile, loops: Sequence[Loop], month: float) -
         d = loop.found.deployment[i, q]
         n, attempts = n + len(loop.rows), attempts + _model_attempts(world, loop, d)
         tried += int(np.count_nonzero(np.bincount(i)))
-        unpriced += int((~loop.priced[i, d]).sum())
+        paid = billed_fusd(loop.found, loop.filled, i, q)
+        unpriced += int((~loop.filled.priced[i, d]).sum())
         escalated += _escalated(loop)
         batch = _is_batch(world, loop)
         late = batch & (loop.served >= 0)
@@ -296,7 +313,7 @@ def _played(world: World, plan: PlanFile, loops: Sequence[Loop], month: float) -
             told = answered.setdefault(name, [0, 0, 0])
             told[0] += int((loop.served == code).sum())
             told[1] += int((d == code).sum())
-            told[2] += _whole(loop.cost_fusd[i[d == code], code])
+            told[2] += _whole(paid[d == code])
             ttft_of.setdefault(name, []).append(times[now & (loop.served == code), 0])
         for why, stop in (*loop.refused.items(), ("downgraded", loop.downgraded)):
             held = stops.setdefault(why, [0, 0.0])
