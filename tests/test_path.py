@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from datetime import date
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,21 +15,47 @@ from rich.console import Console
 
 from golden import Golden
 from isocost.catalog import Catalog
-from isocost.errors import BadInput
-from isocost.plan.asked.limits import Have, HeldGpus, Limits
-from isocost.plan.market.prepare import Request
+from isocost.errors import BadInput, Infeasible
+from isocost.plan.asked.limits import Have, HeldGpus, Limits, OwnRate
+from isocost.plan.make.build import Built, problem_of
+from isocost.plan.market.prepare import Prepared, Request
 from isocost.plan.market.terms import Term, signed_for, terms_of
 from isocost.plan.path import PathAsk, PathResult, horizon_months, make_path
 from isocost.plan.path.ask import quarters
 from isocost.plan.path.limits import over_budget
-from isocost.plan.path.run import when
+from isocost.plan.path.month import How, Priced, Prices, priced, scheduled
+from isocost.plan.path.run import _falling
+from isocost.plan.path.stages import study_of
 from isocost.plan.path.steps import Signed, Stage, allotted, cost_path, envelope, least_path
-from isocost.plan.path.ways import Part, Priced, Way
+from isocost.plan.path.study import COUNT
+from isocost.plan.path.sure import costed, month_groups, solved_at
+from isocost.plan.path.told import when
+from isocost.plan.path.way import Part, Way, pool_draft
+from isocost.plan.path.ways import division, ways_of
 from isocost.plan.run import Outcome, make_plan
+from isocost.plan.scenario import read, request_of
+from isocost.plan.solve.problem import emitted_kg
 from isocost.report.path import render
 from isocost.report.signing import page
 from isocost.trace.workload import Spread, from_numbers
 
+WAITS = """
+title = "own replicas, documents that wait"
+now = "openai/gpt-4o"
+[[workload]]
+name = "chat"
+requests = "1500k/mo"
+in = 1500
+out = 350
+[[workload]]
+name = "documents"
+requests = "900k/mo"
+in = "2k"
+out = 700
+wait = "24h"
+[slo.default]
+place = "own"
+"""
 HOURS, RATE = 730.5, 0.008
 YEAR = Term("reserved_1y", "1 year", 12, 0.6, ())
 THREE = Term("reserved_3y", "3 years", 36, 0.45, ())
@@ -128,7 +156,7 @@ def test_hours_in_words() -> None:
     flags[:] = False
     assert when(flags) == "never"
     flags[::2] = True
-    assert when(flags) == "in 84 of 168 hours of the week"
+    assert when(flags) == "84 of 168 hours of the week"
 
 
 @pytest.fixture(scope="module")
@@ -227,6 +255,209 @@ def test_what_the_same_quality_may_come_to_cost(outcome: Outcome, path: PathResu
     assert 0.0 < moving.falling.ratio < 1.0
     assert moving.falling.band.low <= moving.falling.usd <= moving.falling.band.high
     assert 0.0 <= moving.falling.path_wins_frac <= 1.0
+
+
+def limited(outcome: Outcome, limits: Limits | None = None, have: Have | None = None) -> Built:
+    """The same plan under other limits, its streams as they are."""
+    prepared = outcome.built.prepared
+    request = replace(
+        prepared.request, limits=limits or prepared.request.limits, have=have or prepared.request.have
+    )
+    return replace(outcome.built, prepared=replace(prepared, request=request))
+
+
+def test_a_budget_is_kept_by_signing_otherwise(outcome: Outcome, path: PathResult) -> None:
+    dearest = max(step.usd_per_month for step in path.steps)
+    built = limited(outcome, Limits(budget_usd_per_month=round(0.98 * dearest)))
+    kept = make_path(built, outcome.stays, PathAsk(24, 0.25, "flat"))
+    assert all(step.usd_per_month <= 0.98 * dearest + 1.0 for step in kept.steps)
+    assert kept.usd > path.usd
+    (met,) = kept.met
+    assert met.limit == "budget"
+    assert met.usd == pytest.approx(kept.usd - path.usd, rel=1e-3)
+    assert any(rival.why_not.startswith("over the budget") for rival in kept.rivals)
+    with pytest.raises(Infeasible, match="least-cost path costs") as refused:
+        make_path(
+            limited(outcome, Limits(budget_usd_per_month=0.5 * dearest)),
+            outcome.stays,
+            PathAsk(24, 0.25, "flat"),
+        )
+    assert "--growth" in refused.value.conflict[1]
+
+
+def test_emissions_cap_a_way_and_do_not_bar_it(outcome: Outcome) -> None:
+    """Replicas run up to the limit, the APIs take the rest: neither dropped nor over it."""
+    ask = PathAsk(6, 1.0, "flat")
+    study = study_of(outcome.built, outcome.stays, ask)
+    free = study.least()
+    month = study.stages[-1].priced[free.ways[-1]]
+    assert month.kg > 0
+    capped = limited(outcome, Limits(carbon_kg_per_month=month.kg / 3))
+    under = study_of(capped, outcome.stays, ask)
+    held = under.stages[-1].priced[free.ways[-1]]
+    assert 0 < held.kg <= month.kg / 3 * 1.0001
+    assert held.least_usd() > month.least_usd()
+    assert all(one.kg <= month.kg / 3 * 1.0001 for stage in under.stages for one in stage.priced.values())
+    assert under.least("carbon").usd == pytest.approx(free.usd, rel=1e-3)
+    assert under.least().usd > free.usd
+    # Each number of committed replicas that the limit leaves room for runs within it.
+    way, last = under.ways[free.ways[-1]], len(under.stages) - 1
+    for number in range(len(held.parts[0])):
+        (found,) = solved_at(under, free.ways[-1], last, (number,))
+        problem = way.parts[0].problem
+        assert emitted_kg(problem, found) <= month.kg / 3 * 1.0001
+        assert found.usd_per_month == pytest.approx(held.parts[0][number], rel=1e-6)
+
+
+def test_what_is_too_much_for_an_api_goes_to_the_next(outcome: Outcome) -> None:
+    study = study_of(outcome.built, outcome.stays, PathAsk(12, 0.25, "flat"))
+    first = study.ways[study.least().ways[0]]
+    (load,) = first.draft.loads(outcome.built.prepared)
+    most = float(load.asked[3].max() * 2.0)
+    own = Have((), 0.5, (OwnRate(load.provider, tok_per_min=most),))
+    # The limits are the account's own: what is planned today is within them.
+    full = make_path(limited(outcome, have=own), outcome.stays, PathAsk(12, 0.25, "flat"))
+    assert full.usd >= study.least().usd - 1.0
+    assert any(met.limit == "rates" and "a minute" in met.what for met in full.met)
+    again = study_of(limited(outcome, have=own), outcome.stays, PathAsk(12, 0.25, "flat"))
+    for q, stage in enumerate(again.stages):
+        for w in stage.priced:
+            way = again.way(w, q)
+            if way.parts:
+                continue
+            asked = [
+                one.asked.max(axis=1)[3] * again.multiples[q]
+                for one in way.draft.loads(again.built.prepared)
+                if one.provider == load.provider
+            ]
+            assert all(tokens <= most * 1.001 for tokens in asked)
+
+
+def test_apis_of_one_quality_pay_their_launch(outcome: Outcome, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At prices that stay, what the same quality costs is that way kept throughout, launch included."""
+
+    def still(at: object, series: object, months: int, count: int = 0) -> np.ndarray:
+        return np.ones((count, months + 1))
+
+    monkeypatch.setattr("isocost.plan.path.study.paths", still)
+    monkeypatch.setattr("isocost.plan.path.run.paths", still)
+    study = study_of(outcome.built, outcome.stays, PathAsk(12, 0.0, "forecast"))
+    way = next(way for way in study.ways if way.kinds and not way.parts)
+    alone = study.only([way])
+    path = least_path(alone.ways, alone.stages, alone.launches, alone.hours, alone.rate)
+    falling = _falling(study, [(way, path)], np.zeros(COUNT))
+    assert falling is not None
+    assert falling.usd == pytest.approx(float(np.median(costed(alone, path))))
+    assert falling.usd > sum(study.launches[kind] for kind in way.kinds)
+
+
+def test_a_closed_models_risk_grows_with_its_bill(outcome: Outcome, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands beside a way's replicas is priced at hours that weigh as much as traffic grew."""
+    study = study_of(outcome.built, outcome.stays, PathAsk(3, 0.0, "flat"))
+    way = next(way for way in study.ways if way.parts)
+    seen = []
+
+    def spy(prepared: Prepared, *rest: Any) -> Any:
+        seen.append(float(prepared.weight_h.sum()))
+        return pool_draft(prepared, *rest)
+
+    monkeypatch.setattr("isocost.plan.path.month.pool_draft", spy)
+    monkeypatch.setattr("isocost.plan.path.sure.pool_draft", spy)
+    hours = float(outcome.built.prepared.weight_h.sum())
+    assert priced(outcome.built, way, Prices(4.0)) is not None
+    found = scheduled(way.parts[0], How(), 0, way.cases, Prices(4.0))
+    assert found is not None
+    month_groups(outcome.built, way, 4.0, [found], [0.0])
+    assert seen == pytest.approx([4.0 * hours, 4.0 * hours])
+
+
+def test_each_kind_of_replica_is_laid_out_once(outcome: Outcome, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def spy(*rest: Any, **named: Any) -> Any:
+        asked.append(rest[2][0].pool.id)
+        return problem_of(*rest, **named)
+
+    monkeypatch.setattr("isocost.plan.path.ways.problem_of", spy)
+    ways_of(outcome.built, outcome.stays, 4.0)
+    assert len(asked) == len(set(asked)) > 1
+
+
+def test_streams_are_divided_among_as_many_kinds_as_pay() -> None:
+    rng = np.random.Generator(np.random.PCG64(5))
+    rents = np.array([3.0, 3.2, 3.4])
+    load = rng.uniform(4.0, 9.0, (3, 6))
+    load[[0, 0, 1, 1, 2, 2], range(6)] = rng.uniform(1.0, 2.0, 6)
+    load[2, 0] = np.nan
+    kinds: list[Any] = [
+        SimpleNamespace(
+            pool=SimpleNamespace(id=f"k{k}"),
+            fits={f"s{s}": SimpleNamespace(why_not="") for s in range(6)},
+        )
+        for k in range(3)
+    ]
+    problems: dict[str, Any] = {
+        f"k{k}": SimpleNamespace(
+            pools=(SimpleNamespace(more_per_h=10.0, on_demand_usd_per_h=rents[k]),),
+            load_per_h=load[k][:, None, None],
+        )
+        for k in range(3)
+    }
+    built: Any = SimpleNamespace(
+        planned=[SimpleNamespace(stream=SimpleNamespace(id=f"s{s}")) for s in range(6)]
+    )
+    found = division(built, kinds, problems)
+    assert found is not None
+    usd = np.nan_to_num(load * rents[:, None], nan=np.inf)
+    assert sorted(s for streams in found for s in streams) == list(range(6))
+    assert sum(usd[k, s] for k, streams in enumerate(found) for s in streams) == usd.min(axis=0).sum()
+    assert division(built, [kinds[0], kinds[0]], problems) is None
+
+
+def test_what_lacks_proof_is_worth_its_odds(path: PathResult) -> None:
+    assert path.proofs
+    for proof in path.proofs:
+        assert proof.saves_usd > 0
+        likely = 1.0 if proof.odds is None else proof.odds
+        assert proof.worth_usd == pytest.approx(proof.saves_usd * likely)
+    worths = [proof.worth_usd for proof in path.proofs]
+    assert worths == sorted(worths, reverse=True)
+
+
+def test_work_that_waits_fills_idle_hours(tmp_path: Path) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text(WAITS)
+    outcome = make_plan(request_of(read(file), Catalog.load(), date(2026, 11, 23)))
+    study = study_of(outcome.built, outcome.stays, PathAsk(12, 0.0, "flat"))
+    way = min(
+        (way for way in study.ways if way.parts and way.parts[0].later),
+        key=lambda way: study.stages[0].priced[study.ways.index(way)].least_usd(),
+    )
+    at_once = replace(way, parts=tuple(replace(part, later=()) for part in way.parts))
+    later, plain = (priced(outcome.built, one, Prices()) for one in (way, at_once))
+    assert later is not None
+    assert plain is not None
+    assert (later.parts[0] <= plain.parts[0] + 1e-6).all()
+    assert later.parts[0].min() < plain.parts[0].min() or any(how.problem for how in later.how[0])
+    number = next(n for n, how in enumerate(later.how[0]) if how.problem)
+    found = scheduled(way.parts[0], later.how[0][number], number, way.cases, Prices())
+    assert found is not None
+    assert found.served is not None
+    draft = pool_draft(outcome.built.prepared, way, [found])
+    put_off = [serving.case for serving in draft.servings if serving.case.served is not None]
+    assert put_off
+    for case in put_off:
+        before = next(one for one in way.cases if one.stream.id == case.stream.id)
+        assert case.stream.usage.requests.sum() == pytest.approx(before.stream.usage.requests.sum(), rel=1e-6)
+
+
+def test_hours_are_mostly_where_most_of_them_are() -> None:
+    flags = np.zeros(168, bool)
+    flags.reshape(7, 24)[:5, 8:18] = True
+    flags[9], flags[40] = False, False
+    assert when(flags) == "48 of 168 hours of the week, mostly Mon-Fri 08-18 UTC"
+    flags[::2] = True
+    assert "hours of the week" in when(flags)
 
 
 @pytest.mark.parametrize("width", [80, 120])

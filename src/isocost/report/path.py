@@ -12,15 +12,20 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from isocost.plan.path.result import Falling, PathResult, Step
+from isocost.plan.path.result import Falling, Met, PathResult, Rival, Step
+from isocost.plan.result import Band
+from isocost.report.words import sure
 from isocost.units import count, money, money_range, percent
 
 INDENT = 2
 RIVALS_MOST = 4
-SURE_LEAST = 0.005
+TODAY = "as today"
+WIDE = 100
+"""Columns from which the mean of scenarios has a column of its own."""
 EVERY = 2
 """Of the volumes of the map, one in so many is printed."""
 CLOSE_FRAC = 0.02
+MEASURED_MOST = 5
 NAME_LEAST = 18
 """Columns of a way's name at least."""
 
@@ -32,9 +37,13 @@ def render(path: PathResult, width: int = 100) -> Group:
     gap = f"at most {percent(path.gap_frac)} above the least of these ways"
     parts.append(_line(f"{band}; {gap}.", width))
     parts += ["", Padding(_steps(path), (0, 0, 0, INDENT))]
-    changes = _changes(path, width)
-    if changes:
+    if hours := _hours(path, width):
+        parts += ["", _line("what goes to an API, and in which hours", width, "bold"), *hours]
+    if changes := _changes(path, width):
         parts += ["", _line("what to do", width, "bold"), *changes]
+    if path.met:
+        parts += ["", _line("limits that growth meets", width, "bold")]
+        parts += [_dated(one.since, _met(one), width) for one in path.met]
     if path.signings:
         parts += ["", _line("commitments", width, "bold"), Padding(_signings(path), (0, 0, 0, INDENT))]
     letters = _letters(path)
@@ -42,7 +51,7 @@ def render(path: PathResult, width: int = 100) -> Group:
         parts += ["", _line("keeping one way for the whole horizon", width, "bold")]
         parts.append(Padding(_rivals(path, letters, width), (0, 0, 0, INDENT)))
         said = "if wrong: what having chosen it costs above hindsight, in the mean of scenarios"
-        parts.append(_line(f"{said}.{_expected(path)}", width))
+        parts.append(_line(f"{said}.{_expected(path)}{_broken_limits(path, letters)}", width))
         if path.falling is not None:
             parts.append(_line(_falling(path.falling, path.months, letters), width))
     if path.cells:
@@ -50,10 +59,10 @@ def render(path: PathResult, width: int = 100) -> Group:
         parts += ["", _line(title, width, "bold"), Padding(_cells(path, letters), (0, 0, 0, INDENT))]
         if others := _others(path, letters):
             parts.append(_line(others, width))
-    if path.worths:
+    if first := _measure(path):
         parts += ["", _line("worth measuring first", width, "bold")]
-        for one in path.worths:
-            parts.append(_line(f"{one.label}: knowing it is worth up to {money(one.usd)}", width, indent=4))
+        wide = max(len(amount) for amount, _ in first)
+        parts += [_dated(f"{amount:>{wide}}", text, width) for amount, text in first]
     notes = list(path.notes)
     if path.week_error_frac is not None:
         notes.append(
@@ -65,6 +74,49 @@ def render(path: PathResult, width: int = 100) -> Group:
     return Group(*parts)
 
 
+def _met(one: Met) -> str:
+    """A limit, what the path does instead, and what it costs."""
+    cost = f"costs {money(one.usd)} over the horizon" if one.usd >= 1.0 else "costs nothing more"
+    return f"{one.what}: {one.instead}; {cost}"
+
+
+def _measure(path: PathResult) -> list[tuple[str, str]]:
+    """What to measure first, most worth first: dollars, and what."""
+    found = [(one.usd, money(one.usd), f"know {one.label}") for one in path.worths]
+    for proof in path.proofs:
+        saves = f"saves {money(proof.saves_usd)} if it passes"
+        odds = (
+            f"{sure(proof.odds)} likely by its published scores"
+            if proof.odds is not None
+            else "no published score says how likely"
+        )
+        grade = f"grade {proof.samples:,} answers of {proof.way} (about {money(proof.grading_usd)})"
+        found.append((proof.worth_usd, money(proof.worth_usd), f"{grade}: {saves}, {odds}"))
+    found.sort(key=lambda one: -one[0])
+    return [(f"up to {amount}", text) for _, amount, text in found[:MEASURED_MOST]]
+
+
+def _hours(path: PathResult, width: int) -> list[Text]:
+    """The hours in which an API takes what replicas leave, a line for each run of quarters."""
+    said = []
+    for group in _alike(path.steps):
+        first = group[0]
+        if first.peak and first.api_hours:
+            said.append(
+                _dated(first.label, f"{percent(first.api_frac)} to {first.api}: {first.api_when}", width)
+            )
+    return said
+
+
+def _dated(lead: str, text: str, width: int) -> Text:
+    """A line with what begins it apart."""
+    head = " " * INDENT + lead + "  "
+    lines = textwrap.wrap(
+        text, width, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False
+    )
+    return Text("\n".join(lines))
+
+
 def _falling(one: Falling, months: int, letters: Mapping[str, str]) -> str:
     """What the same quality would cost, were it always bought where it is cheapest."""
     yearly = max(one.ratio, 1e-9) ** (-12.0 / months)
@@ -72,7 +124,7 @@ def _falling(one: Falling, months: int, letters: Mapping[str, str]) -> str:
     return (
         f"Were {letters.get(one.way, one.way)}'s quality always bought from the cheapest model that has it, "
         f"each proven first, as such prices have fallen ({yearly:.1f}x a year, the median), APIs alone would "
-        f"cost {money(one.usd)} ({band}): the path is cheaper in {percent(one.path_wins_frac)} of scenarios. "
+        f"cost {money(one.usd)} ({band}): the path is cheaper in {sure(one.path_wins_frac)} of scenarios. "
         "Own replicas would gain from such models too; a long commitment bets on one."
     )
 
@@ -85,10 +137,16 @@ def _expected(path: PathResult) -> str:
     least = min(kept, key=lambda one: one.mean_usd)
     if least.mean_usd < path.mean_usd * (1.0 - CLOSE_FRAC):
         return (
-            f" The path costs {money(path.mean_usd)} in the mean; {least.way} kept throughout costs "
+            f" In that mean the path costs {money(path.mean_usd)}; {least.way} kept throughout costs "
             f"{money(least.mean_usd)}: dearer in the middle, surer."
         )
-    return f" The path itself: {money(path.mean_usd)} in the mean."
+    return f" In that mean the path costs {money(path.mean_usd)}."
+
+
+def _broken_limits(path: PathResult, letters: Mapping[str, str]) -> str:
+    """Ways that break a limit when they are kept throughout."""
+    said = [f"{letters[one.way]} is {one.why_not}" for one in _shown(path) if one.why_not]
+    return f" {'; '.join(said)}." if said else ""
 
 
 def _line(text: str, width: int, style: str = "", indent: int = INDENT) -> Text:
@@ -117,31 +175,16 @@ def _steps(path: PathResult) -> Table:
             Text(first.label, no_wrap=True),
             f"{count(first.requests_per_month)}" + (f"-{count(last.requests_per_month)}" if many else ""),
             f"{money(first.usd_per_month)}" + (f"-{money(last.usd_per_month)}" if many else ""),
-            "-" if not first.peak else f"{first.mean:.1f}, peak {first.peak}",
+            "-" if not first.peak else f"{first.mean:.1f} (peak {first.peak})",
             "-" if not first.committed else str(first.committed),
-            _to_api(first),
+            percent(first.api_frac) if first.api_hours else "-",
         )
     return table
 
 
-def _to_api(step: Step) -> str:
-    if not step.peak:
-        return percent(step.api_frac)
-    return "-" if not step.api_hours else f"{percent(step.api_frac)}, {step.api_hours} h a week"
-
-
 def _changes(path: PathResult, width: int) -> list[Text]:
     """What is done when, a line each."""
-    said = []
-    for step in path.steps:
-        if step.change:
-            lead = " " * INDENT + f"{step.label}  "
-            rest = " " * len(lead)
-            lines = textwrap.wrap(
-                step.change, width, initial_indent=lead, subsequent_indent=rest, break_on_hyphens=False
-            )
-            said.append(Text("\n".join(lines)))
-    return said
+    return [_dated(step.label, step.change, width) for step in path.steps if step.change]
 
 
 def _alike(steps: list[Step]) -> list[list[Step]]:
@@ -177,28 +220,32 @@ def _signings(path: PathResult) -> Table:
 
 
 def _rivals(path: PathResult, letters: Mapping[str, str], width: int) -> Table:
+    """The path, and each way that is kept throughout."""
+    wide = width >= WIDE
+    mean = [("mean", True)] if wide else []
     table = _table(
-        ("", False), ("way", False), ("cost", True), ("mean", True), ("80% band", True), ("cheapest", True),
+        ("", False), ("way", False), ("cost", True), *mean, ("80% band", True), ("cheapest", True),
         ("if wrong", True),
     )  # fmt: skip
-    rows = []
-    for one in path.rivals[:RIVALS_MOST]:
-        known = one.usd is not None and one.band is not None
-        rows.append(
-            (
-                money(one.usd) if known and one.usd is not None else "-",
-                money(one.mean_usd),
-                money_range(one.band.low, one.band.high) if one.band is not None else "-",
-                percent(one.cheapest_frac) if one.cheapest_frac >= SURE_LEAST else "under 1%",
-                money(one.regret_usd),
-            )
-        )
+    rows = [("", "the path", *_cost(path.usd, path.mean_usd, path.band, wide), "", "")]
+    for one in _shown(path):
+        cost = _cost(one.usd, one.mean_usd, one.band, wide)
+        rows.append((letters[one.way], one.way, *cost, sure(one.cheapest_frac), money(one.regret_usd)))
     heads = [str(column.header) for column in table.columns[2:]]
-    others = sum(2 + max(len(head), *(len(row[i]) for row in rows)) for i, head in enumerate(heads))
+    others = sum(2 + max(len(head), *(len(row[i + 2]) for row in rows)) for i, head in enumerate(heads))
     room = max(NAME_LEAST, width - INDENT - len("A  ") - others)
-    for one, row in zip(path.rivals, rows, strict=False):
-        table.add_row(letters[one.way], _broken(one.way, room), *row)
+    for letter, name, *rest in rows:
+        table.add_row(letter, _broken(name, room), *rest)
     return table
+
+
+def _cost(usd: float | None, mean_usd: float, band: Band | None, wide: bool) -> list[str]:
+    """What a way costs, in the middle, in the mean where there is room, and its band."""
+    mean = [money(mean_usd)] if wide else []
+    return [
+        "-" if usd is None else money(usd), *mean,
+        "-" if band is None else money_range(band.low, band.high),
+    ]  # fmt: skip
 
 
 def _broken(name: str, width: int) -> str:
@@ -215,9 +262,15 @@ def _broken(name: str, width: int) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
+def _shown(path: PathResult) -> list[Rival]:
+    """The rivals that have a row: the cheapest, and staying as today."""
+    first = path.rivals[:RIVALS_MOST]
+    return first + [one for one in path.rivals[RIVALS_MOST:] if one.way == TODAY]
+
+
 def _letters(path: PathResult) -> dict[str, str]:
     """A letter for each way that is shown."""
-    ways = dict.fromkeys([one.way for one in path.rivals[:RIVALS_MOST]] + [cell.way for cell in path.cells])
+    ways = dict.fromkeys([one.way for one in _shown(path)] + [cell.way for cell in path.cells])
     return {way: ascii_uppercase[i % len(ascii_uppercase)] for i, way in enumerate(ways)}
 
 
@@ -228,13 +281,13 @@ def _cells(path: PathResult, letters: Mapping[str, str]) -> Table:
     table = _table(("requests/mo", True), *((f"{months} months", False) for months in horizons))
     for volume in volumes:
         cells = [at[volume, months] for months in horizons]
-        table.add_row(count(volume), *(f"{letters[cell.way]}  {percent(cell.frac)}" for cell in cells))
+        table.add_row(count(volume), *(f"{letters[cell.way]}  {sure(cell.frac)}" for cell in cells))
     return table
 
 
 def _others(path: PathResult, letters: Mapping[str, str]) -> str:
     """Ways that the map names and the table above it does not."""
-    shown = {one.way for one in path.rivals[:RIVALS_MOST]}
+    shown = {one.way for one in _shown(path)}
     volumes = set(sorted({cell.requests_per_month for cell in path.cells})[::EVERY])
     used = dict.fromkeys(cell.way for cell in path.cells if cell.requests_per_month in volumes)
     return "; ".join(f"{letters[way]} {way}" for way in used if way not in shown)

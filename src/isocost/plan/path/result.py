@@ -11,7 +11,8 @@ class Step(msgspec.Struct, frozen=True):
     """A quarter: traffic, who serves, and what it costs a month. Shares are of requests.
 
     ``api_frac`` goes to an API, in ``api_hours`` hours of the week at least in part; ``peak`` and ``mean``
-    replicas run, ``committed`` of them signed or held. ``change``: what is done at its start.
+    replicas run, ``committed`` of them signed or held. ``change``: what is done at its start. ``api`` names
+    the APIs.
     """
 
     label: str
@@ -26,6 +27,7 @@ class Step(msgspec.Struct, frozen=True):
     committed: int
     usd_per_month: float
     change: str
+    api: str = ""
 
 
 class Signing(msgspec.Struct, frozen=True):
@@ -72,6 +74,36 @@ class Cell(msgspec.Struct, frozen=True):
     odds: dict[str, float] = {}
 
 
+class Met(msgspec.Struct, frozen=True):
+    """A limit that growth meets: from when, what the path does instead, and what that costs over the horizon.
+
+    ``limit`` is ``rates``, ``carbon`` or ``budget``; ``usd`` is what the path costs above the one without it.
+    """
+
+    limit: str
+    what: str
+    since: str
+    instead: str
+    usd: float
+
+
+class Proof(msgspec.Struct, frozen=True):
+    """A cheaper way that only lacks proof: what it saves over the horizon, and how likely it is to pass.
+
+    ``odds`` that it is within the margin, by published scores (``None``: none compare it); ``worth_usd`` is
+    what grading is worth before choosing: the saving times those odds, all of it where they are not known.
+    """
+
+    way: str
+    workloads: list[str]
+    saves_usd: float
+    odds: float | None
+    worth_usd: float
+    samples: int
+    grading_usd: float
+    evidence: str
+
+
 class Falling(msgspec.Struct, frozen=True):
     """APIs alone, were today's quality always bought where it is cheapest: what the path would lose to.
 
@@ -112,3 +144,5 @@ class PathResult(msgspec.Struct, frozen=True):
     worths: list[Worth]
     notes: list[str]
     falling: Falling | None = None
+    met: list[Met] = []
+    proofs: list[Proof] = []

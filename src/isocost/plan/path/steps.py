@@ -6,6 +6,7 @@ minimise   sum_q d_q sum_w (b_w x_wq + sum_p theta_wpq) + sum_kq D_q u_k l_kq + 
 subject to sum_w x_wq = 1,   theta_wpq >= (a_wpi - b_wpi i) x_wq + b_wpi c_wpq   (hull of its months)
            sum_p gpus_p c_wpq <= G_gq = held_gq + sum over terms in force of r_gtq'   (p on accelerator g)
            c_wpq <= C_wpq x_wq,   sum_(q' <= q) l_kq' >= x_wq  where w needs k launched
+           sum_w (b_w x_wq + sum_p theta_wpq) + sum over terms paid in q of rent r_gtq' <= budget
            x, l in {0, 1},  r whole
 
 with p the kinds of replica of a way and s_gtq the discounted rent of a term until it ends, beyond the
@@ -15,7 +16,7 @@ horizon too: so a path signs what outlives it only where that pays within the ho
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
@@ -23,17 +24,24 @@ import numpy as np
 from isocost.errors import Infeasible
 from isocost.plan.market.terms import Term
 from isocost.plan.path.ask import Quarter
-from isocost.plan.path.ways import Priced, Way
+from isocost.plan.path.month import Priced
+from isocost.plan.path.way import Way
 from isocost.plan.solve.milp import INF, Columns, Rows, minimise
 from isocost.plan.solve.problem import Floats
 
 NODES = 2000
+BUDGET_TRIES = 6
+CENT = 0.01
 GAP_FRAC = 1e-4
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A quarter's data: discounted months, discount at its start, price of accelerators, what is held."""
+    """A quarter's data: discounted months, discount at its start, price of accelerators, what is held.
+
+    ``priced`` has the month of each way that serves the quarter; ``here`` the ways that differ in it from
+    what they are today, and ``free``, by limit, what ways that it holds back would cost without it.
+    """
 
     quarter: Quarter
     months: float
@@ -41,6 +49,8 @@ class Stage:
     gpu_ratio: float
     held: Mapping[str, int]
     priced: Mapping[int, Priced]
+    here: Mapping[int, Way] = field(default_factory=dict)
+    free: Mapping[str, Mapping[int, Priced]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -88,6 +98,11 @@ def envelope(usd: Floats) -> list[tuple[float, float]]:
     return lines
 
 
+def needs(ways: Sequence[Way], stage: Stage, w: int) -> frozenset[str]:
+    """What must have been launched for a way in a quarter."""
+    return ways[w].kinds | frozenset(stage.priced[w].more)
+
+
 def term_usd(stages: Sequence[Stage], step: int, months: int, hours: float, rate: float) -> float:
     """Discounted hours that a term signed at a step is paid for: dollars for one dollar an hour."""
     first = stages[step].quarter.first
@@ -95,15 +110,55 @@ def term_usd(stages: Sequence[Stage], step: int, months: int, hours: float, rate
 
 
 def least_path(
-    ways: Sequence[Way], stages: Sequence[Stage], launches: Mapping[str, float], hours: float, rate: float
+    ways: Sequence[Way],
+    stages: Sequence[Stage],
+    launches: Mapping[str, float],
+    hours: float,
+    rate: float,
+    budget_usd: float = INF,
 ) -> Chosen:
     """The cheapest path and what none goes below.
 
-    ``hours`` in a month, ``rate`` the discount of a month.
+    ``hours`` in a month, ``rate`` the discount of a month. ``budget_usd``: the most that any month may cost,
+    launches apart; the hull of months lies below them, so that what is allowed is lowered until they hold.
 
     Raises:
-        Infeasible: in some quarter no way serves.
+        Infeasible: in some quarter no way serves, or none within the budget.
     """
+    allowed = [budget_usd] * len(stages)
+    for _ in range(BUDGET_TRIES):
+        found = _least(ways, stages, launches, hours, rate, allowed)
+        over = [month_usd(stages, found, q, hours) - budget_usd for q in range(len(stages))]
+        if all(usd <= CENT for usd in over):
+            return found
+        allowed = [most - max(0.0, usd) * 1.01 for most, usd in zip(allowed, over, strict=True)]
+    raise Infeasible("no path was found within the budget")
+
+
+def month_usd(stages: Sequence[Stage], path: Chosen, q: int, hours: float) -> float:
+    """What a month of a quarter costs, undiscounted: who serves, and what is signed and still paid for."""
+    usd = stages[q].priced[path.ways[q]].month_usd(path.committed[q])
+    return usd + sum(
+        one.count * one.usd_per_gpu_h * hours
+        for one in path.signed
+        if paid_in(stages, one.step, one.term.months, q)
+    )
+
+
+def paid_in(stages: Sequence[Stage], step: int, months: int, q: int) -> bool:
+    """Whether what is signed at a step for so many months is paid for in some month of a quarter."""
+    return 0 <= stages[q].quarter.first - stages[step].quarter.first < months
+
+
+def _least(
+    ways: Sequence[Way],
+    stages: Sequence[Stage],
+    launches: Mapping[str, float],
+    hours: float,
+    rate: float,
+    allowed: Sequence[float],
+) -> Chosen:
+    """The cheapest path whose months cost no more than is allowed, as far as the hull says."""
     columns, rows = Columns(), Rows()
     count = len(ways)
     gpus = sorted({part.gpu for way in ways for part in way.parts})
@@ -129,10 +184,12 @@ def least_path(
                 usd = price * term_usd(stages, q, term.months, hours, rate)
                 signing[q, gpu, name] = columns.add(usd, float(most), True)
     for q, stage in enumerate(stages):
+        month_terms = [(int(x[q, w]), month.base_usd) for w, month in stage.priced.items()]
         for w, month in stage.priced.items():
             uses: dict[str, list[tuple[int, float]]] = {}
             for part, months in zip(ways[w].parts, month.parts, strict=True):
                 theta, top = columns.add(stage.months, INF), float(len(months) - 1)
+                month_terms.append((theta, 1.0))
                 c = columns.add(0.0, top)
                 rows.add([(c, 1.0), (int(x[q, w]), -top)], -INF, 0.0)
                 for value, slope in envelope(months):
@@ -145,12 +202,19 @@ def least_path(
                     if g == gpu and in_force(stages, step, terms[g][name].months, q)
                 ]
                 rows.add([*used, *active], -INF, float(stage.held.get(gpu, 0)))
+        if allowed[q] < INF:
+            month_terms += [
+                (column, rents[g] * stages[step].gpu_ratio * terms[g][name].price_ratio * hours)
+                for (step, g, name), column in signing.items()
+                if paid_in(stages, step, terms[g][name].months, q)
+            ]
+            rows.add(month_terms, -INF, allowed[q])
     for kind, usd in launches.items():
         begun: list[int] = []
         for q, stage in enumerate(stages):
             begun.append(columns.add(usd * stage.discount, 1.0, True))
             for w in stage.priced:
-                if kind in ways[w].kinds:
+                if kind in needs(ways, stage, w):
                     rows.add([*((b, 1.0) for b in begun), (int(x[q, w]), -1.0)], 0.0, INF)
     answer = minimise(columns, rows, offset_usd=0.0, gap_frac=GAP_FRAC, nodes=NODES)
     if answer.values is None:
@@ -243,7 +307,7 @@ def cost_path(
                 numbers[i] = number
         committed.append(tuple(numbers))
         usd += stage.months * month.month_usd(numbers)
-        for kind in way.kinds - launched:
-            usd += launches[kind] * stage.discount
-        launched |= way.kinds
+        kinds = needs(ways, stage, w)
+        usd += sum(launches[kind] for kind in kinds - launched) * stage.discount
+        launched |= kinds
     return tuple(committed), usd

@@ -13,24 +13,24 @@ from isocost.fleet import SPREAD, Fleet
 from isocost.ledger import FEMTO_PER_USD, Charge
 from isocost.plan.make.build import Built, drafted
 from isocost.plan.make.draft import Draft, api_meters, month_ledger, standing_charges
-from isocost.plan.path.steps import Chosen, term_usd
-from isocost.plan.path.study import COUNT, RENTAL, Study, follows
-from isocost.plan.path.ways import Way, at_volume, pool_draft, scaled, scaled_volume
-from isocost.plan.solve.one_pool import one_pool
+from isocost.plan.path.month import scheduled
+from isocost.plan.path.steps import Chosen, needs, term_usd
+from isocost.plan.path.study import COUNT, MAKER, RENTAL, Study, series_of_api
+from isocost.plan.path.way import Way, pool_draft
 from isocost.plan.solve.problem import Floats, Solution
 
 Groups = dict[tuple[str, ...], float]
 
 
-def solved_at(study: Study, way: Way, q: int, committed: tuple[int, ...]) -> tuple[Solution, ...]:
+def solved_at(study: Study, w: int, q: int, committed: tuple[int, ...]) -> tuple[Solution, ...]:
     """The schedule of each kind of replica of a way in a quarter with so many of each committed."""
-    stage = study.stages[q]
-    ratio = study.ahead.middle(follows(way), stage.quarter.middle)
+    stage, way = study.stages[q], study.way(w, q)
     key = (way.name, q, committed)
     if key not in study.solved:
+        hows = stage.priced[w].how
         found = [
-            one_pool(at_volume(part, study.multiples[q], ratio, stage.gpu_ratio), 0, number)
-            for part, number in zip(way.parts, committed, strict=True)
+            scheduled(part, how[number], number, way.cases, study.prices(q))
+            for part, number, how in zip(way.parts, committed, hows, strict=True)
         ]
         assert all(one is not None for one in found)
         study.solved[key] = tuple(one for one in found if one is not None)
@@ -44,14 +44,13 @@ def month_groups(
 
     ``committed_usd``: a month's rent of what is committed of each kind, which goes with the rent's fact.
     """
-    series = follows(way)
     groups: Groups = {}
     if not way.parts:
-        grown = scaled(built, multiple).prepared
-        draft = drafted(grown, way.draft.servings, (), Fleet())
+        draft = drafted(built.prepared.heavier(multiple), way.draft.servings, (), Fleet())
     else:
-        draft = _unpaid(pool_draft(scaled_volume(built, multiple), way, solutions))
-        bare = replace(draft, servings=tuple(replace(s, offer=None) for s in draft.servings))
+        draft = _unpaid(pool_draft(built.prepared.heavier(multiple), way, solutions))
+        grown = tuple(replace(s, offer=None, case=s.case.scaled(multiple)) for s in draft.servings)
+        bare = replace(draft, servings=grown)
         _add(groups, (c for c in month_ledger(built.prepared, bare) if c.option != "people"))
         for part, usd in zip(way.parts, committed_usd, strict=True):
             rent = (part.option.pool.quote,)
@@ -59,6 +58,7 @@ def month_groups(
     _add(groups, standing_charges(built.prepared.at, draft.fleet.standing))
     weight = built.prepared.weight_h * multiple
     for serving in draft.servings:
+        series = MAKER if serving.offer is None else series_of_api(serving.offer.api)
         for _, quantity, price, names in api_meters(serving):
             key = (*names, series)
             groups[key] = groups.get(key, 0.0) + float(quantity @ weight) * price
@@ -82,29 +82,15 @@ def _add(groups: Groups, charges: Iterable[Charge]) -> None:
         groups[names] = groups.get(names, 0.0) + charge.amount_fusd / FEMTO_PER_USD
 
 
-def moving_on(study: Study, way: Way, falls: Floats) -> Floats:
-    """A way of APIs alone in every scenario, tokens at prices that fall as ``falls``: (COUNT, months + 1)."""
-    total = np.zeros(COUNT)
-    for q, stage in enumerate(study.stages):
-        at = min(falls.shape[1] - 1, round(stage.quarter.middle))
-        for names, usd in month_groups(study.built, way, study.multiples[q], (), ()).items():
-            factor = np.full(COUNT, usd * stage.months)
-            for name in names:
-                if name in study.ratios:
-                    factor = factor * study.ratios[name]
-            total += factor * (falls[:, at] if follows(way) in names else 1.0)
-    return total
-
-
 def costed(study: Study, chosen: Chosen) -> Floats:
     """Discounted dollars of a path in every scenario, (COUNT,): quantities times drawn prices, by quarter."""
     ahead, ratios = study.ahead, study.ratios
     total = np.zeros(COUNT)
     for q, stage in enumerate(study.stages):
-        way, committed = study.ways[chosen.ways[q]], chosen.committed[q]
+        way, committed = study.way(chosen.ways[q], q), chosen.committed[q]
         key = (way.name, q, committed)
         if key not in study.costs:
-            found = solved_at(study, way, q, committed)
+            found = solved_at(study, chosen.ways[q], q, committed)
             groups = month_groups(study.built, way, study.multiples[q], found, [0.0] * len(found))
             month = np.zeros(COUNT)
             for names, usd in groups.items():
@@ -127,7 +113,8 @@ def costed(study: Study, chosen: Chosen) -> Floats:
         total += paid * drawn
     launched: set[str] = set()
     for stage, w in zip(study.stages, chosen.ways, strict=True):
-        for kind in study.ways[w].kinds - launched:
+        kinds = needs(study.ways, stage, w)
+        for kind in kinds - launched:
             total += study.launches[kind] * stage.discount
-        launched |= study.ways[w].kinds
+        launched |= kinds
     return total

@@ -22,6 +22,8 @@ CLOSED_MOST = 64
 """Counts up to which a repeating week is closed exactly; beyond, its seam is bounded from below."""
 EXACT_MOST = 64
 """Counts up to which every number reserved that could be best is tried."""
+KG_FIRST, KG_STEP = 0.02, 1.1
+"""The first price of emissions that is tried, as a share of a replica's rent, and the factor to the next."""
 NEAR_FRAC = 2e-4
 """Beyond: how near to the best the number reserved is, as a share of what is at stake."""
 
@@ -118,6 +120,42 @@ def by_committed(problem: Problem, k: int) -> Floats:
     most = max(int(pool.needed(worth.load.sum(axis=0), problem.spare).max()), floor)
     table = _Table(problem, pool, worth, most, floor)
     return np.array([table.cost(n)[0] for n in range(most - pool.held + 1)])
+
+
+def by_committed_within(problem: Problem, k: int, most_kg: float) -> tuple[Floats, Floats]:
+    """As :func:`by_committed`, with what the replicas emit held to a limit: dollars, and a kilogram's price.
+
+    The price is raised, by ``KG_STEP`` each time, until the schedule holds; dollars are without it. Both are
+    as long as committed replicas, which always run, leave the limit room; empty where not even none do.
+    """
+    worth, pool = worth_of(problem, k), replace(problem.pools[k], reserved_usd_per_h=0.0)
+    none = np.zeros(0)
+    if pool.kg_per_replica_h <= 0.0 or schedule(problem, k, worth, 0) is None:
+        return none, none
+    floor = max(1 + problem.spare, pool.held, pool.least)
+    most = max(int(pool.needed(worth.load.sum(axis=0), problem.spare).max()), floor)
+    table = _Table(problem, pool, worth, most, floor)
+    rent = pool.on_demand_usd_per_h + pool.extra_usd_per_replica_h
+    stake = float((worth.base_usd_per_h + np.abs(worth.saving).sum(axis=0)).max())
+    price, first, last = 0.0, KG_FIRST * rent / pool.kg_per_replica_h, 2.0 * stake / pool.kg_per_replica_h
+    usd: list[float] = []
+    prices: list[float] = []
+    for n in range(most - pool.held + 1):
+        while True:
+            care = pool.extra_usd_per_replica_h + price * pool.kg_per_replica_h
+            table.pool = replace(pool, extra_usd_per_replica_h=care)
+            cost = table.cost(n)[0]
+            if not np.isfinite(cost):
+                return np.array(usd), np.array(prices)
+            kg = pool.kg_per_replica_h * float(table.counts(n) @ problem.weight_h)
+            if kg <= most_kg * (1.0 + 1e-9):
+                break
+            if price > last:
+                return np.array(usd), np.array(prices)
+            price = max(first, price * KG_STEP)
+        usd.append(cost - price * kg)
+        prices.append(price)
+    return np.array(usd), np.array(prices)
 
 
 def _search(table: _Table, limit: int, near_usd: float) -> tuple[int, float]:
