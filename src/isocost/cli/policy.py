@@ -16,6 +16,16 @@ from rich.text import Text
 
 from isocost.cli.catalog import load, newest
 from isocost.cli.output import grid, show, show_as_is, show_json, staged, working, wrapped
+from isocost.cli.policy_cache import (
+    PAIRS,
+    Near,
+    check_caches,
+    fit_cache,
+    holds_caches,
+    measure_cache,
+    read_rules,
+    show_caches,
+)
 from isocost.cli.root import Facts, Json, app
 from isocost.cli.trace import Format, Map, WorkloadBy, opened
 from isocost.errors import BadInput
@@ -71,6 +81,7 @@ def fit(
     /,
     *,
     ask: Annotated[Ask, Parameter(name="*")] = Ask(),
+    near: Annotated[Near, Parameter(name="*")] = Near(),
     to: Annotated[Path, Parameter(help="Folder that policy.toml is written into.", show_default=True)] = Path(
         "."
     ),
@@ -81,9 +92,13 @@ def fit(
 
     The certificate says that the loss of quality is at most --max-loss, by an exact test; where none can be
     given, strong-only stays and the command says how many more grades would settle it (exit code 0 in both
-    cases).
+    cases). With --cache a semantic cache is certified in its place: at most --max-wrong of requests get a
+    wrong answer (docs/caches.md).
     """
     import msgspec
+
+    if near.cache:
+        return fit_cache(outcomes, near, ask.confidence, to, facts, json=json)
 
     from isocost.policy.outcomes import read_outcomes
     from isocost.policy.study import Wanted, dumps, study
@@ -118,15 +133,18 @@ def check(
     *,
     version: Annotated[tuple[str, ...], Parameter(help="MODEL=VERSION that serves now.")] = (),
     price: Price = (),
+    log: Annotated[Path | None, Parameter(help="A newer log: for certificates of semantic caches.")] = None,
     facts: Facts = None,
     json: Json = False,
 ) -> int:
-    """Say whether certificates still hold: model versions, prices, the mix of questions. Exit code 1 where
-    one lapsed."""
+    """Say whether certificates still hold: model versions, prices, the mix of questions; of a plan's semantic
+    caches. Exit code 1 where one lapsed."""
     from isocost.policy.lapse import lapsed
     from isocost.policy.study import loads
 
-    _, certificates = loads(_text(file), file.name)
+    if holds_caches(text := _text(file)):
+        return _check_caches(file, version, log, json)
+    _, certificates = loads(text, file.name)
     if not certificates:
         raise BadInput("no certificate", where=str(file), fix="Make one: isocost policy fit OUTCOMES")
     new = None
@@ -163,6 +181,25 @@ def check(
         show("", wrapped("The mix of questions was not looked at: name newer outcomes to test it."))
     if lapses:
         show("", "  Next: grade anew (isocost measure LOG) and isocost policy fit OUTCOMES")
+    return int(bool(lapses))
+
+
+def _check_caches(file: Path, version: tuple[str, ...], log: Path | None, json: bool) -> int:
+    rules = [rule for rule in read_rules(file) if rule.semantic is not None]
+    if not rules:
+        raise BadInput(
+            "no semantic cache in its policies", where=str(file),
+            fix="Make one: isocost policy fit PAIRS --cache --plan plan.toml",
+        )  # fmt: skip
+    found = check_caches(file, rules, version, log)
+    lapses = sum(bool(why) for why in found.values())
+    if json:
+        show_json({"lapsed": lapses, "why": found})
+        return int(bool(lapses))
+    which = "The certificate" if len(found) == 1 else f"{lapses} of {len(found)} certificates"
+    one = "The certificate holds" if len(found) == 1 else "Every certificate holds"
+    show(Text(f"{which} lapsed: off until certified anew" if lapses else one, "bold"), "")
+    show_caches(found, rules, looked=log is not None)
     return int(bool(lapses))
 
 
@@ -214,6 +251,10 @@ class Grading:
     volume: Annotated[str, Parameter(help="Requests a month, for dollars: 200k/mo.", show_default=True)] = (
         "100k/mo"
     )
+    cache: Annotated[
+        bool, Parameter(negative="", help="Pairs of questions to grade, for a semantic cache.")
+    ] = False
+    workload: Annotated[str, Parameter(help="With --cache: whose questions.", show_default=True)] = "*"
 
 
 @dataclass(frozen=True)
@@ -238,6 +279,10 @@ def measure(
     """Sample a log to grade; import grades; say what the next ones would buy. No model is called."""
     named = tuple(part.strip() for part in grading.models.split(",") if part.strip())
     outcomes = grading.outcomes
+    if log is not None and grading.cache:
+        trace = opened(log, reading.map_, reading.workload_by, reading.format_, prompts=True)
+        to = Path(PAIRS) if outcomes == Path(OUTCOMES) else outcomes
+        return measure_cache(trace, grading.workload, grading.questions, to, json=json)
     if log is not None:
         trace = opened(log, reading.map_, reading.workload_by, reading.format_)
         return _sample(trace, named, grading.questions, outcomes, json)

@@ -1,9 +1,11 @@
 """Fit a semantic cache's verifier on past requests, certify it by playing the cache, report it on later ones.
 
 Requests come in order, each in a scope. The first part fits (:mod:`isocost.policy.semantic_fit`). On the
-second a threshold is certified, tried from the strictest on with every earlier question at hand; then the
-cache is played there as it will run, with what it misses kept and what it answers not, and the claim is made
-of what that play came to. The third part is played on and told; nothing was chosen by it.
+second the cache is played as it will run, what it misses kept and what it answers not, at thresholds from the
+strictest on, which the scores alone have fixed; the loosest is kept before the first whose exact upper bound
+(Clopper and Pearson) of wrong hits per request exceeds the limit. In that fixed order no threshold is tested
+that chance alone let through, so the confidence needs no correction. The third part is played on and told;
+nothing was chosen by it.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from isocost.errors import BadInput
 from isocost.policy.proven import Proven, banded, features_digest, upper
 from isocost.policy.semantic import Index, Nearest, Weights, best, rarity_of, taken_apart
 from isocost.policy.semantic_cache import SemanticCache, readable
-from isocost.policy.semantic_fit import Grown, certify, fit, graded_pairs, grouped, grow
+from isocost.policy.semantic_fit import Grown, fit, graded_pairs, grouped, grow
 
 FITS, CERTIFIES = 0.4, 0.7
 """Where the parts end, as shares of the requests."""
@@ -31,8 +33,8 @@ DIGITS = 5
 """Digits of a fitted weight that are kept: the file is certified as it is written."""
 NEVER = 1e300
 """A score that no pair reaches."""
-_PATIENCE = 1.5
-"""Times the limit that wrong hits are expected to reach before no more pairs are put up for grading."""
+EXPECTED = (0.1, 0.25, 0.45, 0.65, 0.85, 1.05, 1.3, 1.6, 2.0)
+"""Wrong answers that scores expect, over the limit, at the thresholds that are tried."""
 
 Grade = Callable[[int, int], bool | None]
 """Whether the answer of request j would do for request i; ``None``: nobody has said."""
@@ -123,20 +125,53 @@ def study(
         return past.stopped(n, fits, "pairs to fit on are not graded yet", past.to_fit(fits))
     # Certified as it is written: a rounded weight is another weight.
     weights = msgspec.json.decode(written(weights), type=Weights)
-    near = past.near(weights, fits, certifies)
-    known, more = _graded_first(weights, near, lambda i, j: grade(fits + i, j), wanted)
-    shown, found = certify(
-        weights, known, lambda i, j: bool(grade(fits + i, j)), most_wrong_frac=wanted.most_wrong_frac,
-        confidence=wanted.confidence, labels_used=past.labels,
-    )  # fmt: skip
-    to_grade = tuple(Pair(fits + i, j, "certify", score) for i, j, score in more)
-    past.labels = found.labels
-    if math.isinf(shown.threshold):
-        why = (
-            "certifying pairs are not graded yet" if more else "more answers were wrong than the limit allows"
-        )
-        return past.stopped(n, fits, why, to_grade)
-    return past.proven(shown, (fits, certifies), n, grade, to_grade)
+    found = [best(weights, one) for one in past.near(weights, fits, certifies)]
+    order = sorted((i for i, (one, _) in enumerate(found) if one is not None), key=lambda i: -found[i][1])
+    bars = thresholds([found[i][1] for i in order], len(found), wanted.most_wrong_frac)
+    shown: _Claim | None = None
+    open_: tuple[Pair, ...] = ()
+    why = "more answers were wrong than the limit allows"
+    for bar in bars:
+        claim = past.claimed(weights, bar, (fits, certifies), grade)
+        if claim.upper > wanted.most_wrong_frac:
+            # What nobody has graded counts as wrong; the grades of all that may come are asked for at once.
+            if claim.ungraded:
+                why = "certifying pairs are not graded yet"
+                pairs = [(fits + i, one.entry, score) for i in order for one, score in [found[i]] if one]
+                more = (Pair(i, j, "certify", x) for i, j, x in pairs if x >= bars[-1])
+                ask = {(one.asked, one.held): one for one in (*claim.ungraded, *more)}
+                open_ = tuple(one for pair, one in ask.items() if grade(*pair) is None)
+            break
+        shown = claim
+    if shown is None:
+        return past.stopped(n, fits, why, open_)
+    return past.proven(weights, shown, (fits, certifies), n, grade, open_)
+
+
+def thresholds(scores: Sequence[float], many: int, most_wrong_frac: float) -> list[float]:
+    """Thresholds to try, the strictest first: where the scores themselves (descending) expect so many wrong
+    answers among ``many`` requests. They rest on no grade of these requests.
+
+    >>> thresholds([9.0, 9.0, 0.0], 3, 0.1)
+    [9.0, 0.0]
+    """
+    expected, step, bars = 0.0, 0, []
+    last = math.inf
+    for score in scores:
+        expected += 1.0 / (1.0 + math.exp(min(score, 500.0)))
+        while step < len(EXPECTED) and expected > EXPECTED[step] * most_wrong_frac * many:
+            step += 1
+            if math.isfinite(last) and last not in bars:
+                bars.append(last)
+        if step == len(EXPECTED):
+            return bars
+        last = score
+    return bars + [last] * (math.isfinite(last) and last not in bars)
+
+
+def first_pairs(asked: Sequence[Asked], wanted: Wanted) -> tuple[Pair, ...]:
+    """Pairs whose grades fit a verifier, at most ``wanted.labels``."""
+    return _Past(asked, wanted).to_fit(int(FITS * len(asked)))
 
 
 def written(weights: Weights) -> bytes:
@@ -159,31 +194,15 @@ def digest(file: bytes) -> str:
     return hashlib.sha256(file).hexdigest()[:12]
 
 
-def _graded_first(
-    weights: Weights, near: Sequence[tuple[Nearest, ...]], grade: Grade, wanted: Wanted
-) -> tuple[list[tuple[Nearest, ...]], list[tuple[int, int, float]]]:
-    """Candidates down to the first, in order of score, that nobody has graded; and those to grade next.
+class _Claim(NamedTuple):
+    """What a play of the cache at a threshold came to on the certifying requests: (request, whose answer or
+    -1, score) of each, wrong hits, their exact bound a request, and hits that nobody has graded."""
 
-    The order is that of the scores, so which pairs are graded says nothing of what the grades were.
-    """
-    found = [best(weights, one) for one in near]
-    order = sorted(
-        (i for i, (one, _) in enumerate(found) if one is not None), key=lambda i: (-found[i][1], i)
-    )
-    known: list[tuple[Nearest, ...]] = [()] * len(near)
-    more: list[tuple[int, int, float]] = []
-    expected = 0.0
-    for i in order:
-        one, score = found[i]
-        assert one is not None
-        if not more and grade(i, one.entry) is not None:
-            known[i] = near[i]
-        elif grade(i, one.entry) is None:
-            more.append((i, one.entry, score))
-        expected += 1.0 / (1.0 + math.exp(min(score, 500.0)))
-        if more and expected > _PATIENCE * wanted.most_wrong_frac * len(near) + 1.0:
-            break
-    return known, more
+    threshold: float
+    played: list[tuple[int, int, float]]
+    wrong: int
+    upper: float
+    ungraded: tuple[Pair, ...]
 
 
 def grown_of(graded: Mapping[tuple[int, int], bool]) -> Grown:
@@ -216,6 +235,7 @@ class _Past:
         self.wanted = wanted
         self.questions = [taken_apart(one.text) if readable(one.text) else None for one in asked]
         self.labels = 0
+        self.asked_of: set[tuple[int, int]] = set()
 
     def _cache(self, weights: Weights, end: int) -> tuple[SemanticCache, list[int]]:
         """A cache that was off for the first requests, and so kept each; the request of each that it kept."""
@@ -307,43 +327,55 @@ class _Past:
                 part.append((i, given, score))
         return [*parts, part]
 
-    def proven(
-        self, weights: Weights, parts: tuple[int, int], n: int, grade: Grade, to_grade: tuple[Pair, ...]
-    ) -> CacheStudy:
-        """The claim that a play of the cache at the threshold makes, where it meets the limit."""
-        wanted, (fits, certifies) = self.wanted, parts
-        threshold = weights.threshold
-        b, c = self.play(weights, threshold, fits, (certifies, len(self.asked)))
-        hits = [(i, j, score) for i, j, score in b if j >= 0]
-        told = [grade(i, j) for i, j, _ in hits]
-        # What nobody has graded counts as wrong.
+    def claimed(self, weights: Weights, threshold: float, parts: tuple[int, int], grade: Grade) -> _Claim:
+        """Play the cache at a threshold on the certifying requests; what is not graded counts as wrong."""
+        (part,) = self.play(weights, threshold, parts[0], (parts[1],))
+        hits = [(i, j, score) for i, j, score in part if j >= 0]
+        told = [self._told(grade, i, j) for i, j, _ in hits]
         wrong = sum(not same for same in told)
-        upto = upper(wrong, len(b), wanted.confidence)
         open_ = tuple(
             Pair(i, j, "certify", score)
             for (i, j, score), same in zip(hits, told, strict=True)
             if same is None
         )
-        if upto > wanted.most_wrong_frac:
-            why = (
-                "certifying pairs are not graded yet" if open_
-                else f"played as it runs, {wrong} of {len(b):,} requests were answered wrong"
-            )  # fmt: skip
-            return self.stopped(n, fits, why, (*open_, *to_grade))
+        return _Claim(threshold, part, wrong, upper(wrong, len(part), self.wanted.confidence), open_)
+
+    def _told(self, grade: Grade, i: int, j: int) -> bool | None:
+        """A grade, counted once."""
+        same = grade(i, j)
+        if same is not None and (i, j) not in self.asked_of:
+            self.asked_of.add((i, j))
+            self.labels += 1
+        return same
+
+    def proven(
+        self,
+        weights: Weights,
+        claim: _Claim,
+        parts: tuple[int, int],
+        n: int,
+        grade: Grade,
+        to_grade: tuple[Pair, ...],
+    ) -> CacheStudy:
+        """The certificate of a claim, and what the cache did later on."""
+        wanted, (fits, certifies) = self.wanted, parts
+        _, after = self.play(weights, claim.threshold, fits, (certifies, len(self.asked)))
+        b = claim.played
         finite = [score for _, _, score in b if math.isfinite(score)]
         edges = np.unique(np.quantile(finite, np.arange(1, BANDS) / BANDS)).tolist() if finite else []
-        later = [(i, j) for i, j, _ in c if j >= 0]
+        later = [(i, j) for i, j, _ in after if j >= 0]
         known = [grade(i, j) for i, j in later]
         file = written(weights)
         found = Proven(
-            threshold, wanted.most_wrong_frac, wanted.confidence, len(b), len(hits), wrong, upto, self.labels,
-            wanted.made, features_digest(), digest(file), dict(wanted.versions), tuple(edges),
-            banded([score for _, _, score in b], edges), len(c), len(later),
+            claim.threshold, wanted.most_wrong_frac, wanted.confidence, len(b),
+            sum(j >= 0 for _, j, _ in b), claim.wrong, claim.upper, self.labels, wanted.made,
+            features_digest(), digest(file), dict(wanted.versions), tuple(edges),
+            banded([score for _, _, score in b], edges), len(after), len(later),
             -1 if None in known else sum(not same for same in known),
         )  # fmt: skip
-        many = len(c) or math.nan
+        many = len(after) or math.nan
         return CacheStudy(
-            n, self._counted(fits), len(b), self.labels, found, "", file, (*open_, *to_grade), len(c),
+            n, self._counted(fits), len(b), self.labels, found, "", file, to_grade, len(after),
             len(later) / many, math.nan if found.later_wrong < 0 else found.later_wrong / many,
         )  # fmt: skip
 

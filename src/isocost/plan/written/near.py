@@ -302,4 +302,3 @@ def _cost_fusd(
         share[i] = one.share
     tok = np.maximum(1.0, np.rint(share * table.input_tok))
     return np.rint(tok * per_tok * 1e15).astype(np.int64)
-

@@ -1,0 +1,172 @@
+"""Semantic caches and their certificates in plan files: made of a log, put into a plan, held against newer
+logs."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import tomli_w
+
+from isocost.deployment import SemanticCache
+from isocost.errors import BadInput, BadLimits
+from isocost.fleet import Standing
+from isocost.plan.asked.streams import DEMAND
+from isocost.plan.written.file import PlanFile, dumps, loads
+from isocost.plan.written.near import words_of
+from isocost.policy.lapse import same_mix_p
+from isocost.policy.proven import Proven, banded
+from isocost.policy.route import Route
+from isocost.policy.rules import Recover, Rule, Semantic, Split
+from isocost.policy.semantic import Weights
+from isocost.policy.semantic_cache import SemanticCache as Running
+from isocost.policy.semantic_study import Asked
+from isocost.trace.schema import NS_PER_S, Trace
+
+WARM = 0.5
+"""Share of newer requests that fill the cache before scores are compared: those certified met a full one."""
+
+
+class Requests(NamedTuple):
+    """A workload's requests as a semantic cache would see them, in order of arrival, and the line of each;
+    ``models`` answered them, and ``repeats`` are left to an exact cache."""
+
+    asked: tuple[Asked, ...]
+    lines: tuple[int, ...]
+    models: tuple[str, ...]
+    repeats: int
+
+
+def requests_of(trace: Trace, workload: str) -> Requests:
+    """What a semantic cache behind an exact one would be asked; ``*``: of all workloads.
+
+    Raises:
+        BadInput: a log without words, or without requests of the workload.
+    """
+    table = trace.requests()
+    mine = np.isin(table.outcome, [int(one) for one in DEMAND])
+    named = trace.names.get("workload", ())
+    if workload != "*" and table.workload is not None:
+        if workload not in named:
+            raise BadInput(f"no workload {workload!r}", where=trace.title, fix=f"It has: {', '.join(named)}")
+        mine &= table.workload == named.index(workload)
+    words = words_of(trace, table, mine)
+    if not words:
+        raise BadInput(
+            "the log has no words of prompts", where=trace.title,
+            fix="Log the messages of each request: a column messages, or prompt",
+        )  # fmt: skip
+    seen: set[tuple[bytes, int]] = set()
+    asked, lines, repeats = [], [], 0
+    for i, one in sorted(words.items()):
+        if (one.scope, one.exact) in seen:
+            repeats += 1
+            continue
+        seen.add((one.scope, one.exact))
+        asked.append(Asked(one.question, one.scope, int(table.arrival_ns[i]) / NS_PER_S))
+        lines.append(i if table.line is None else int(table.line[i]))
+    codes = [] if table.model is None else np.unique(table.model[mine]).tolist()
+    models = tuple(trace.names["model"][k] for k in codes if k >= 0)
+    return Requests(tuple(asked), tuple(lines), models, repeats)
+
+
+def with_semantic(
+    plan: PlanFile, workload: str, semantic: Semantic, cache: SemanticCache, standing: Standing
+) -> PlanFile:
+    """The plan with a semantic cache in the policies of a workload (``*``: in those of all); routes of a
+    workload without a policy become one.
+
+    Raises:
+        BadLimits: neither a policy nor a route of that workload.
+    """
+    rules = list(plan.policies)
+    mine = [k for k, rule in enumerate(rules) if workload in ("*", rule.workload)]
+    if not mine:
+        taken = [route for route in plan.routes if workload in ("*", route.workload)]
+        mine = [len(rules) + k for k in range(len(taken))]
+        rules += [rule_of(route) for route in taken]
+    if not mine:
+        raise BadLimits(
+            f"no policy or route of {workload!r}",
+            where="plan.toml",
+            fix="Name the workload of one: --workload",
+        )
+    for k in mine:
+        rules[k] = msgspec.structs.replace(rules[k], semantic=semantic)
+    others = tuple(one for one in plan.deployments if one.id != cache.id)
+    costs = tuple(one for one in plan.fleet.standing if one.what != standing.what)
+    fleet = msgspec.structs.replace(plan.fleet, standing=(*costs, standing))
+    return msgspec.structs.replace(plan, policies=tuple(rules), deployments=(*others, cache), fleet=fleet)
+
+
+def rule_of(route: Route) -> Rule:
+    """A route as a policy: its shares, its cache, its fallback."""
+    recover = Recover(fallback=(route.fallback,)) if route.fallback else None
+    return Rule(Split(route.shares), route.workload, route.model, cache=route.cache, recover=recover)
+
+
+def piece(semantic: Semantic, cache: SemanticCache, standing: Standing) -> str:
+    """What a plan needs for a semantic cache, to be put into one by hand."""
+    doc = _plain({"deployment": [cache], "standing": [standing]})
+    head = "# For plan.toml. [policy.semantic] and what is under it go behind the workload's [[policy]].\n\n"
+    return f"{head}{tomli_w.dumps(doc)}\n{_part(semantic)}"
+
+
+def _part(semantic: Semantic) -> str:
+    return tomli_w.dumps({"policy": {"semantic": _plain(semantic)}}).replace("[policy]\n", "")
+
+
+def _plain(value: Any) -> Any:
+    plain = msgspec.to_builtins(value)
+    if isinstance(plain, dict):
+        return {name: _plain(one) for name, one in plain.items() if one is not None}
+    return [_plain(one) for one in plain] if isinstance(plain, list | tuple) else plain
+
+
+def inserted(text: str, plan: PlanFile, workload: str, made: tuple[Semantic, SemanticCache, Standing]) -> str:
+    """The text of a plan with a semantic cache, its other lines and comments as they were if that can be."""
+    semantic, cache, standing = made
+    whole = with_semantic(plan, workload, semantic, cache, standing)
+    rules = [rule.workload for rule in plan.policies]
+    has_one = any(rule.semantic is not None for rule in plan.policies)
+    if not has_one and any(workload in ("*", name) for name in rules):
+        out: list[str] = []
+        k, open_ = -1, False
+        for line in [*text.rstrip().splitlines(), "[[end]]"]:
+            if line.startswith("[[") and open_:
+                # Comments that stand before the next table belong to it.
+                at = len(out)
+                while at and (not out[at - 1].strip() or out[at - 1].startswith("#")):
+                    at -= 1
+                out[at:at] = ["", *_part(semantic).rstrip().splitlines()]
+                open_ = False
+            if line.split("#")[0].strip() == "[[policy]]":
+                k += 1
+                open_ = k < len(rules) and workload in ("*", rules[k])
+            out.append(line)
+        more = tomli_w.dumps(_plain({"deployment": [cache], "standing": [standing]}))
+        told = "\n".join(out[:-1]).rstrip() + "\n\n" + more
+        try:
+            if loads(told) == whole:
+                return told
+        except BadLimits:
+            pass
+    return dumps(whole)
+
+
+def drift_p(trace: Trace, workload: str, found: Proven, weights: Weights) -> float:
+    """P-value that questions of a newer log are as near to earlier ones as those of the certificate were."""
+    asked = requests_of(trace, workload).asked
+    running = Running(weights)
+    scores = []
+    for i, one in enumerate(asked):
+        score = -math.inf
+        if one.text:
+            score = running.look(one.scope, one.text, one.at_s).score
+            if score < found.threshold:
+                running.keep(one.scope, one.text, "", one.at_s)
+        if i >= WARM * len(asked):
+            scores.append(score)
+    return same_mix_p(found.scores, banded(scores, found.edges))
