@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from isocost.errors import BadLimits
 from isocost.policy import Attempt, Edit, Refuse, Request, Share, Stop, Try, View
+from isocost.policy.proven import Proven, upper
 from isocost.policy.rules import (
     Accept,
     ByTask,
@@ -25,6 +26,7 @@ from isocost.policy.rules import (
     Recover,
     Router,
     Rule,
+    Semantic,
     Shape,
     Split,
     Sticky,
@@ -49,6 +51,7 @@ from isocost.policy.table import (
 TASKS = ("maths", "law", "other")
 MODELS = ("a", "b", "c", "d")
 
+PROVEN = Proven(1.0, 0.01, 0.95, 1000, 300, 4, upper(4, 1000, 0.95), 500, "2026-11-23", "", "")
 halves = st.sampled_from([(0.5, 0.5), (1.0, 0.0), (0.25, 0.75)])
 cascades = st.builds(
     Cascade,
@@ -86,6 +89,7 @@ rules = st.builds(
         then=st.sampled_from(["", "a"]),
     ),
     cache=st.sampled_from(["", "cache"]),
+    semantic=st.sampled_from([None, Semantic("near"), Semantic("near", certificate=PROVEN)]),
     first=st.none() | st.builds(First, deployment=st.just("rules"), tasks=st.sampled_from([(), ("law",)])),
     sticky=st.none() | st.just(Sticky(("a", "b"))),
     defer=st.none() | st.just(Defer("batch", 3600.0)),
@@ -200,13 +204,15 @@ def test_evidence_is_read_in_order() -> None:
         Cascade(("a", "b", "d"), (Accept("AA", "A"),)),
         cache="cache",
         first=First("rules"),
+        semantic=Semantic("near", certificate=PROVEN),
         shape=Shape(cap_output_tok=200),
         recover=Recover(fallback=("c",)),
     )
     request = Request("w", "m", 0, 0)
     seen: list[Attempt] = []
     for deployment, ended, answer in (
-        ("cache", "missed", -1), ("rules", "missed", -1), ("a", "served", 0), ("b", "served", 1),
+        ("cache", "missed", -1), ("rules", "missed", -1), ("near", "missed", -1), ("a", "served", 0),
+        ("b", "served", 1),
     ):  # fmt: skip
         action = decide(rule, request, seen)
         assert isinstance(action, Try)
@@ -214,7 +220,8 @@ def test_evidence_is_read_in_order() -> None:
         seen.append(Attempt(deployment, ended, answer))  # type: ignore[arg-type]
     assert decide(rule, request, seen) == Try(("d",), None, Edit(None, 200))
     assert decide(rule, request, [*seen, Attempt("d", "served", 2)]) == Stop()
-    agreed = [*seen[:3], Attempt("b", "served", 0)]
+    agreed = [*seen[:4], Attempt("b", "served", 0)]
+    assert decide(rule, request, [*seen[:2], Attempt("near", "served")]) == Stop()
     assert decide(rule, request, agreed) == Stop()
 
 

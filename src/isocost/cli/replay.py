@@ -172,7 +172,7 @@ def _show_policy(found: Review, policy: Policed, plan: Path) -> None:
     )  # fmt: skip
     before = {} if plain is None else {row.deployment: row for row in plain.answered}
     for row in shown.answered:
-        ttft = "-" if row.ttft_p95_s is None else f"{row.ttft_p95_s:.2f} s"
+        ttft = "-" if row.ttft_p95_s is None else _seconds(row.ttft_p95_s)
         cells = [f"{row.attempts:,}", f"{row.requests:,}", f"{row.usd:,.2f}", ttft]
         if plain is not None:
             cells.append(f"{before[row.deployment].usd:,.2f}" if row.deployment in before else "-")
@@ -210,7 +210,12 @@ def _quality(found: Quality | None) -> str:
 def _wait(way: Played, name: str) -> str:
     """A percentile over the requests whose times are known."""
     value: float | None = None if way.waiting is None else getattr(way.waiting, name)
-    return "not known" if value is None else f"{value:.2f} s"
+    return "not known" if value is None else _seconds(value)
+
+
+def _seconds(value: float) -> str:
+    """A time; a look in a cache takes milliseconds."""
+    return f"{value * 1000:.0f} ms" if 0.0 < value < 0.01 else f"{value:.2f} s"
 
 
 def _known(way: Played) -> str:
