@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
+from markupsafe import escape
 from rich.console import Console
 
 from golden import Golden
@@ -36,7 +39,7 @@ from isocost.plan.run import Outcome, make_plan
 from isocost.plan.scenario import read, request_of
 from isocost.plan.solve.problem import emitted_kg
 from isocost.report.path import render
-from isocost.report.signing import page
+from isocost.report.signing import Heading, Para, Table, blocks, html, page
 from isocost.trace.workload import Spread, from_numbers
 
 WAITS = """
@@ -471,7 +474,33 @@ def test_a_path_as_a_person_sees_it(path: PathResult, golden: Golden, width: int
 def test_the_page_to_sign(outcome: Outcome, path: PathResult) -> None:
     text = page(outcome.result, path)
     assert text.startswith(f"# {outcome.result.title}")
-    assert outcome.result.headline in text
-    assert "Approved by" in text
     assert path.headline in text
-    assert "## Over" not in page(outcome.result, None)
+    assert "Approved by" in text
+    for one in path.signings:
+        assert f"{one.count}x {one.gpu}" in text
+    for step in path.steps:
+        assert not step.change or step.change in text
+    for proof in path.proofs[:1]:
+        assert f"Grade {proof.samples:,} answers of {proof.way}" in text
+    alone = page(outcome.result, None)
+    assert outcome.result.headline in alone
+    assert "## What to sign" not in alone
+
+
+def test_the_page_to_sign_as_html_says_the_same(outcome: Outcome, path: PathResult) -> None:
+    named = msgspec.structs.replace(outcome.result, title="<script>alert(1)</script>")
+    text = html(named, path)
+    assert "<script>" not in text
+    assert "http" not in text.split("</style>")[1]
+    plain = " ".join(re.sub(r"<[^>]+>", " ", text.split("</style>")[1]).split())
+    for block in blocks(outcome.result, path):
+        if isinstance(block, Heading | Para) and block.text not in named.title:
+            said = " ".join(escape(block.text).split())
+            assert said in plain or outcome.result.title in block.text
+        if isinstance(block, Table):
+            for row in block.rows:
+                assert all(" ".join(str(escape(cell)).split()) in plain for cell in row)
+
+
+def test_the_page_is_one_page(outcome: Outcome, path: PathResult) -> None:
+    assert len(page(outcome.result, path).splitlines()) <= 90

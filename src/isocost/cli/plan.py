@@ -72,7 +72,7 @@ class Written:
     ] = Path()
     report: Annotated[bool, Parameter(help="Leave report.html out.", negative="--no-report", name="")] = True
     memo: Annotated[
-        Path | None, Parameter(help="A file for the one page that goes to whoever signs (Markdown).")
+        Path | None, Parameter(help="A file for the one page that goes to whoever signs: Markdown, or .html.")
     ] = None
     accounts: Annotated[
         bool, Parameter(help="Show every account by option, and why it is nil.", negative="")
@@ -166,9 +166,10 @@ def plan(
                 path = make_path(outcome.built, outcome.stays, asked)
                 outcome = _over_life(outcome, asked)
         if written.memo is not None:
-            from isocost.report.signing import page
+            from isocost.report.signing import html, page
 
-            _written(written.memo, page(outcome.result, path))
+            as_html = written.memo.suffix.lower() in (".html", ".htm")
+            _written(written.memo, (html if as_html else page)(outcome.result, path))
         (stage / "plan.toml").write_text(outcome.toml, encoding="utf-8")
         outcome.ledger.write(stage / "ledger.parquet")
         if written.report:

@@ -34,7 +34,7 @@ class Signing(msgspec.Struct, frozen=True):
     """A commitment: when it is signed, for how long, how many accelerators at what rent, and how used it is.
 
     ``held``: it is there already, paid for until it ends whatever is done. ``beyond_usd``: what is still owed
-    when the horizon ends, undiscounted; it is in the path's cost.
+    when the horizon ends, undiscounted; it is in the path's cost. ``usd``: all that signing it promises.
     """
 
     label: str
@@ -46,6 +46,7 @@ class Signing(msgspec.Struct, frozen=True):
     used_frac: float
     held: bool
     beyond_usd: float = 0.0
+    usd: float = 0.0
 
 
 class Rival(msgspec.Struct, frozen=True):

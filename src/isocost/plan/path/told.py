@@ -163,6 +163,7 @@ def signings_of(study: Study, best: Chosen) -> list[Signing]:
                 starts.label, one.gpu, one.count, one.term.words, _ends(starts.starts, one.term).isoformat(),
                 one.usd_per_gpu_h, _used(study, best, one.gpu, one.step), False,
                 one.count * one.usd_per_gpu_h * study.hours * beyond,
+                one.count * one.usd_per_gpu_h * study.hours * one.term.months,
             )
         )  # fmt: skip
     return found
