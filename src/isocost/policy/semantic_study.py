@@ -300,7 +300,8 @@ class _Past:
         cache, kept = self._cache(Weights(*rarity_of(past), (), (), (), (), 0.0), 0)
         _, alike = self._looked(cache, kept, 0, fits, all_alike=True)
         found = [(i, *one[0]) for i, one in enumerate(alike) if one]
-        some = found[:: max(1, math.ceil(len(found) / max(1, self.wanted.labels)))]
+        many = min(len(found), self.wanted.labels)
+        some = [found[k * len(found) // many] for k in range(many)]
         return tuple(Pair(i, j, "fit", likeness) for i, likeness, j in some)
 
     def play(

@@ -130,30 +130,44 @@ def inserted(text: str, plan: PlanFile, workload: str, made: tuple[Semantic, Sem
     semantic, cache, standing = made
     whole = with_semantic(plan, workload, semantic, cache, standing)
     rules = [rule.workload for rule in plan.policies]
-    has_one = any(rule.semantic is not None for rule in plan.policies)
-    if not has_one and any(workload in ("*", name) for name in rules):
-        out: list[str] = []
-        k, open_ = -1, False
-        for line in [*text.rstrip().splitlines(), "[[end]]"]:
-            if line.startswith("[[") and open_:
-                # Comments that stand before the next table belong to it.
-                at = len(out)
-                while at and (not out[at - 1].strip() or out[at - 1].startswith("#")):
-                    at -= 1
-                out[at:at] = ["", *_part(semantic).rstrip().splitlines()]
-                open_ = False
-            if line.split("#")[0].strip() == "[[policy]]":
-                k += 1
-                open_ = k < len(rules) and workload in ("*", rules[k])
-            out.append(line)
-        more = tomli_w.dumps(_plain({"deployment": [cache], "standing": [standing]}))
-        told = "\n".join(out[:-1]).rstrip() + "\n\n" + more
-        try:
-            if loads(told) == whole:
-                return told
-        except BadLimits:
-            pass
-    return dumps(whole)
+    if not any(workload in ("*", name) for name in rules):
+        return dumps(whole)
+    out: list[str] = []
+    k = -1
+    for block in _blocks(text):
+        head = next((line for line in block if line.startswith("[")), "").partition("#")[0].strip()
+        k += head == "[[policy]]"
+        mine = 0 <= k < len(rules) and workload in ("*", rules[k])
+        if head.startswith("[policy.semantic") and mine:
+            continue
+        held = "\n".join(block)
+        if head == "[[deployment]]" and f'id = "{cache.id}"' in held:
+            continue
+        if head == "[[standing]]" and f'what = "{standing.what}"' in held:
+            continue
+        out += block
+        if head == "[[policy]]" and mine:
+            out += ["", *_part(semantic).rstrip().splitlines(), ""]
+    more = tomli_w.dumps(_plain({"deployment": [cache], "standing": [standing]}))
+    told = "\n".join(out).rstrip() + "\n\n" + more
+    try:
+        return told if loads(told) == whole else dumps(whole)
+    except BadLimits:
+        return dumps(whole)
+
+
+def _blocks(text: str) -> list[list[str]]:
+    """A TOML text cut before its tables; the comments that stand right before a table go with it."""
+    blocks: list[list[str]] = [[]]
+    for line in text.splitlines():
+        if line.startswith("["):
+            at = len(blocks[-1])
+            while at and (not blocks[-1][at - 1].strip() or blocks[-1][at - 1].startswith("#")):
+                at -= 1
+            blocks[-1], before = blocks[-1][:at], blocks[-1][at:]
+            blocks.append(before)
+        blocks[-1].append(line)
+    return blocks
 
 
 def drift_p(trace: Trace, workload: str, found: Proven, weights: Weights) -> float:
