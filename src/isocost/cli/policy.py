@@ -17,12 +17,14 @@ from rich.text import Text
 from isocost.cli.catalog import load, newest
 from isocost.cli.output import grid, show, show_as_is, show_json, staged, working, wrapped
 from isocost.cli.policy_cache import (
+    NO_CACHE,
     PAIRS,
     Near,
     check_caches,
     fit_cache,
     holds_caches,
     measure_cache,
+    plan_rules,
     read_rules,
     show_caches,
 )
@@ -81,7 +83,7 @@ def fit(
     /,
     *,
     ask: Annotated[Ask, Parameter(name="*")] = Ask(),
-    near: Annotated[Near, Parameter(name="*")] = Near(),
+    near: Annotated[Near, Parameter(name="*")] = NO_CACHE,
     to: Annotated[Path, Parameter(help="Folder that policy.toml is written into.", show_default=True)] = Path(
         "."
     ),
@@ -205,7 +207,7 @@ def _check_caches(file: Path, version: tuple[str, ...], log: Path | None, json: 
 
 @policy.command(sort_key=3)
 def export(
-    file: PolicyPath,
+    file: Annotated[Path, Parameter(help="A policy.toml of 'isocost policy fit', or a plan.toml.")],
     /,
     *,
     to: Annotated[
@@ -220,10 +222,14 @@ def export(
 
     if to != "litellm":
         raise BadInput(f"no export to {to!r}", fix="Type --to litellm")
-    made, _ = loads(_text(file), file.name)
+    life: float | None = None
+    if holds_caches(text := _text(file)):
+        made, life = plan_rules(file)
+    else:
+        made, _ = loads(text, file.name)
     if not made:
         raise BadInput("no policy", where=str(file), fix="Make one: isocost policy fit OUTCOMES")
-    found = litellm(made)
+    found = litellm(made, life)
     if json:
         return show_json({"config": found.text, "left_out": found.left_out})
     if out is None:

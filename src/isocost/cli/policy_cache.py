@@ -55,6 +55,10 @@ class Near:
     )
 
 
+NO_CACHE = Near()
+"""A routing policy, no cache."""
+
+
 def fit_cache(pairs: Path, near: Near, confidence: str, to: Path, facts: Path | None, *, json: bool) -> int:
     """Fit and certify a semantic cache; write its verifier and its certificate."""
     from isocost.deployment import SemanticCache
@@ -282,6 +286,19 @@ def read_rules(file: Path) -> tuple[Rule, ...]:
     except msgspec.ValidationError as wrong:
         raise BadInput(str(wrong), where=str(file)) from None
     return Policies([rule]).rules
+
+
+def plan_rules(file: Path) -> tuple[tuple[Rule, ...], float | None]:
+    """Policies of a plan and, where it has none of a workload, its routes; the life of its exact cache."""
+    from isocost.deployment import ExactCache
+    from isocost.plan.written.certified import rule_of
+    from isocost.plan.written.file import read
+
+    plan = read(file)
+    named = {rule.workload for rule in plan.policies}
+    routes = () if "*" in named else (r for r in plan.routes if r.workload not in named)
+    lives = [one.ttl_s for one in plan.deployments if isinstance(one, ExactCache)]
+    return (*plan.policies, *(rule_of(route) for route in routes)), min(lives, default=None)
 
 
 def holds_caches(text: str) -> bool:

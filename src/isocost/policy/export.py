@@ -4,12 +4,16 @@ LiteLLM's configuration (docs.litellm.ai/docs/router/api_reference/configuration
 /docs/proxy/caching): ``model_list`` entries of one ``model_name`` share requests by ``weight`` under
 ``simple-shuffle``; ``router_settings`` holds ``fallbacks``, ``num_retries``, ``retry_after`` and
 ``model_group_alias``; a cache of whole answers is in ``litellm_settings``; ``max_budget`` and
-``budget_duration`` stop a deployment. Nothing there reads an answer.
+``budget_duration`` stop a deployment. Nothing there reads an answer. Its semantic caches are ``cache_params``
+of ``type`` ``redis-semantic`` or ``qdrant-semantic`` with one ``similarity_threshold`` for embeddings of
+whole prompts (``redis_semantic_cache_embedding_model``): in the place of the exact cache, for all models and
+keys, without a verifier. A certificate of another cache is not true of them, so none is switched on.
 """
 
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -23,8 +27,9 @@ class Exported(NamedTuple):
     left_out: tuple[str, ...]
 
 
-def litellm(rules: Sequence[Rule]) -> Exported:
-    """Rules as ``config.yaml``. A workload becomes a model group of its name, which its callers ask for.
+def litellm(rules: Sequence[Rule], ttl_s: float | None = None) -> Exported:
+    """Rules as ``config.yaml``. A workload becomes a model group of its name, which its callers ask for;
+    ``ttl_s`` is the life of an answer in the exact cache (``None``: LiteLLM's own).
 
     What cannot be expressed is replaced by what is safe: a cascade by its last deployment, a router by its
     strong one.
@@ -61,7 +66,8 @@ def litellm(rules: Sequence[Rule]) -> Exported:
         },
     }
     if cached:
-        doc["litellm_settings"] = {"cache": True, "cache_params": {"type": "local"}}
+        life = {} if ttl_s is None else {"ttl": round(ttl_s)}
+        doc["litellm_settings"] = {"cache": True, "cache_params": {"type": "local", **life}}
         left.append(
             "the exact cache is shared by all models of the proxy: its key is LiteLLM's, not this policy's"
         )
@@ -71,7 +77,7 @@ def litellm(rules: Sequence[Rule]) -> Exported:
             f"how LiteLLM names {', '.join(bare)}: write each model as provider/name, with its api_key"
         )
     head = "# Written by isocost policy export. Not expressed here:\n" + "".join(
-        f"#   {one}\n" for one in left
+        textwrap.fill(one, 100, initial_indent="#   ", subsequent_indent="#     ") + "\n" for one in left
     )
     return Exported((head if left else "# Written by isocost policy export.\n") + yaml(doc), tuple(left))
 
@@ -116,6 +122,13 @@ def _left_out(rule: Rule, name: str) -> list[str]:
         "hedging": rule.hedge,
     }
     out += [f"{name}: {what}" for what, part in parts.items() if part is not None]
+    if rule.semantic is not None:
+        out.append(
+            f"{name}: the semantic cache. LiteLLM's (cache_params: type redis-semantic, "
+            "similarity_threshold, redis_semantic_cache_embedding_model) compares whole prompts by one "
+            "threshold for all models and keys, in the place of the exact cache, without this one's verifier "
+            "and scopes: what was certified here is not true of it, so it stays off"
+        )
     if rule.shape is not None and rule.shape.trim_input_tok is not None:
         out.append(f"{name}: trimming of the input")
     if rule.model != STRONG:
