@@ -129,3 +129,64 @@ def test_a_size_that_nothing_carries_is_infeasible() -> None:
     """Rather than free."""
     with pytest.raises(Infeasible):
         static_fleet_usd_per_h([1.0], {"small": [0.0]}, {"small": 1.0})
+
+
+def row(
+    case: str, kind: str, inputs: str, published: float, unit: str, ref: str = "a study"
+) -> dict[str, str]:
+    return {
+        "case_id": case, "kind": kind, "inputs": inputs, "metric": "", "published": str(published),
+        "unit": unit, "tolerance": "0.02", "ref": ref,
+    }  # fmt: skip
+
+
+def asked(to: Path, rows: Sequence[dict[str, str]]) -> Path:
+    with to.open("w", encoding="utf-8", newline="") as out:
+        writer = csv.DictWriter(out, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return to
+
+
+MONTHS = (
+    '{{"capex": {0}, "opex_month": 10, "capacity_mtok_month": {1}, "in_usd": {2}, "out_usd": 8, '
+    '"mix": "1/2 in"}}'
+)
+
+
+def months(capex: float, mtok: float, in_usd: float) -> float:
+    return capex / (mtok * (in_usd + 8) / 2 - 10)
+
+
+def test_inputs_that_leave_nothing_to_suppose_flag_a_figure_that_is_alone(tmp_path: Path) -> None:
+    """A break-even whose inputs say all contradicts them, with no other figure of the publication there."""
+    wrong = row("a", "breakeven_months", MONTHS.format(1000, 100, 2), 1.1 * months(1000, 100, 2), "months")
+    report = validate_tco(asked(tmp_path / "one.csv", [wrong]))
+    assert [one.id for one in report.flagged] == ["a"]
+    # A whole column made with another price is one mistake, not the word of many.
+    column = [
+        row(f"c{k}", "breakeven_months", MONTHS.format(k, 100, 2), 1.1 * months(k, 100, 2), "months")
+        for k in (500, 1000, 2000)
+    ]
+    report = validate_tco(asked(tmp_path / "column.csv", column))
+    assert len(report.flagged) == 3
+    assert "2 more of the publication are off by the same factor" in report.flagged[0].because
+    # Where others of the publication come out each in another way, the formula may be ours to mend.
+    others = [
+        row(f"o{k}", "breakeven_months", MONTHS.format(1000, 100, 2), k * months(1000, 100, 2), "months")
+        for k in (1.3, 1.7, 2.5)
+    ]
+    report = validate_tco(asked(tmp_path / "others.csv", others))
+    assert not report.flagged
+    assert len(report.failed) == 3
+
+
+def test_an_input_that_explains_a_miss_is_no_contradiction(tmp_path: Path) -> None:
+    """Eight accelerators that a formula does not count are ours to count, not the publication's error."""
+    hours = '{"capex": 1000, "cloud_usd_h": 12, "onprem_usd_h": 2, "gpus": 8}'
+    report = validate_tco(asked(tmp_path / "x.csv", [row("x", "breakeven_hours", hours, 800.0, "h")]))
+    assert not report.flagged
+    assert report.failed == ("x",)
+    shared = '{"gpu_usd_h": 2.0, "gpus": 4, "tok_s": 1000, "utilization": 0.5}'
+    right = row("y", "usd_per_mtok", shared, 2.0 * 4 / (1000 * 0.5 * 3600 / 1e6), "USD")
+    assert validate_tco(asked(tmp_path / "y.csv", [right])).passed == 1

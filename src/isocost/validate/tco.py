@@ -8,8 +8,9 @@ publication: of the rows above it with its ``case_id``, else of any rows of it, 
 
 A published figure that contradicts its own inputs is flagged by name. That is a finding about the
 publication, so it is claimed only where the formula is sure: a product or a quotient of the row's own
-inputs (``EXACT``), or one that reproduces at least ``SURE_ROWS`` other rows of the same publication and
-``SURE_FRAC`` of them. Anything else that misses is our failure. A row is left out only by a named rule.
+inputs (``exact``), one that reproduces at least ``SURE_ROWS`` other rows of the same publication and
+``SURE_FRAC`` of them, or one whose inputs say all that it uses (``plain``) and that no other rows of the
+publication speak against. Anything else that misses is our failure. A row is left out only by a named rule.
 """
 
 from __future__ import annotations
@@ -53,6 +54,8 @@ WORDS = frozenset({"mix", "gpu", "gpus", "models", "fn", "file"})
 """Inputs that are words, whatever digits they hold."""
 SURE_ROWS = 3
 SURE_FRAC = 0.6
+SAME_FACTOR_FRAC = 0.02
+"""How near two ratios of published figures to ours are for them to be one mistake."""
 
 NO_FIGURE = "no published figure"
 NO_NUMBER = "the published figure is no number"
@@ -85,11 +88,15 @@ Formula = Callable[[Case], float]
 
 
 class Rule(NamedTuple):
-    """A formula by the inputs that it ``needs``; ``exact`` where it is only their product or quotient."""
+    """A formula by the inputs that it ``needs``; ``exact`` where it is only their product or quotient.
+
+    ``plain``: its inputs say all that it uses, so that no convention of a publication is left to guess.
+    """
 
     needs: tuple[str, ...]
     formula: Formula
     exact: bool = False
+    plain: bool = False
 
 
 class Contradiction(msgspec.Struct, frozen=True):
@@ -200,7 +207,7 @@ def _static(of: Case) -> float:
 
 RULES: Mapping[tuple[str, str], Sequence[Rule]] = {
     ("breakeven_months", "months"): (
-        Rule(("capex", "opex_month", "capacity_mtok_month", "in_usd", "out_usd", "mix"), _months),
+        Rule(("capex", "opex_month", "capacity_mtok_month", "in_usd", "out_usd", "mix"), _months, plain=True),
         Rule(
             ("capex", "saving_month"),
             lambda of: breakeven_periods(of["capex"], of["saving_month"]), True,
@@ -212,7 +219,7 @@ RULES: Mapping[tuple[str, str], Sequence[Rule]] = {
             lambda of: mtok_per_period(of["tok_s"], of["hours_month"]), True,
         ),
     ),
-    ("breakeven_hours", "h"): (Rule(("capex", "cloud_usd_h", "onprem_usd_h"), _hours),),
+    ("breakeven_hours", "h"): (Rule(("capex", "cloud_usd_h", "onprem_usd_h"), _hours, plain=True),),
     ("breakeven_years", "yr"): (Rule(("capex", "cloud_usd_h", "onprem_usd_h", "hours_day"), _years),),
     ("api_cost", "USD"): (
         Rule(("msgs_day", "in_tok", "cache_hit", "p_in", "p_cached"), _month_of_input),
@@ -240,6 +247,22 @@ RULES: Mapping[tuple[str, str], Sequence[Rule]] = {
         ),
     ),
     ("usd_per_mtok", "USD"): (
+        Rule(
+            ("gpu_usd_h", "gpus", "tok_s", "utilization"),
+            lambda of: usd_per_mtok(
+                of["gpu_usd_h"] * of["gpus"], mtok_per_period(of["tok_s"] * of["utilization"], 1.0)
+            ),
+        ),
+        Rule(
+            ("gpu_usd_h", "tok_s", "utilization"),
+            lambda of: usd_per_mtok(
+                of["gpu_usd_h"], mtok_per_period(of["tok_s"] * of["utilization"], 1.0)
+            ), True,
+        ),
+        Rule(
+            ("gpu_usd_h", "gpus", "tok_s"),
+            lambda of: usd_per_mtok(of["gpu_usd_h"] * of["gpus"], mtok_per_period(of["tok_s"], 1.0)),
+        ),
         Rule(
             ("gpu_usd_h", "tok_s"),
             lambda of: usd_per_mtok(of["gpu_usd_h"], mtok_per_period(of["tok_s"], 1.0)), True,
@@ -410,13 +433,40 @@ def _sure(
     rows: Sequence[_Row], ours: Mapping[int, tuple[float, Rule]], right: set[int], i: int, rule: Rule
 ) -> str:
     """Why a miss is the publication's; empty where it may be ours."""
+    if _explained(rows[i], ours[i][0], rule):
+        return ""
     if rule.exact:
         return f"it is a product or quotient of {', '.join(rule.needs)}"
     kin = [j for j in ours if j != i and rows[j].ref == rows[i].ref and ours[j][1] is rule]
     good = [j for j in kin if j in right]
     if len(good) >= SURE_ROWS and len(good) >= SURE_FRAC * len(kin):
         return f"the same formula gives {len(good)} of the {len(kin)} other figures of the publication"
-    return ""
+    if not rule.plain:
+        return ""
+    # Rows that are off by one factor are one mistake: a price or a unit other than the one that is stated.
+    other = [j for j in kin if j not in right and not _off_alike(rows, ours, i, j)]
+    if len(good) < SURE_FRAC * (len(good) + len(other)):
+        return ""
+    alike = len(kin) - len(good) - len(other)
+    told = f"; {alike} more of the publication are off by the same factor" if alike else ""
+    return f"its inputs, {', '.join(rule.needs)}, leave nothing else to suppose{told}"
+
+
+def _explained(row: _Row, value: float, rule: Rule) -> bool:
+    """Whether an input of the row that the formula leaves out, as a factor, gives the published figure."""
+    for name, given in row.own.items():
+        if name in rule.needs or isinstance(given, bool) or not isinstance(given, int | float) or not given:
+            continue
+        for other in (value * given, value / given):
+            if given != 1 and math.isclose(other, row.published, rel_tol=max(row.tolerance, USUAL_TOLERANCE)):
+                return True
+    return False
+
+
+def _off_alike(rows: Sequence[_Row], ours: Mapping[int, tuple[float, Rule]], i: int, j: int) -> bool:
+    """Whether two figures are off by one factor, as nearly as the digits that were printed tell."""
+    one, other = (rows[k].published / ours[k][0] if ours[k][0] else math.inf for k in (i, j))
+    return math.isclose(one, other, rel_tol=SAME_FACTOR_FRAC)
 
 
 def _input_share(mix: str) -> float:
