@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import msgspec
 from cyclopts import Parameter
 
 from isocost.cli.catalog import load
@@ -30,6 +31,7 @@ def levers(
     from isocost.plan.run import make_plan, totals_of
     from isocost.plan.shadow import shadow_prices
     from isocost.prompts.make import make
+    from isocost.prompts.nearly import nearly
     from isocost.prompts.worth import worths
     from isocost.report.levers import render
     from isocost.report.prompts import render_worths
@@ -47,6 +49,12 @@ def levers(
     waits = {one: request.limits.of(one).wait_s for one in trace.names.get("workload", ())}
     with working("comparing prompts"):
         seen = worths(make(trace, request.catalog, request.on, now=request.now, declared_s=waits))
+        alike = nearly(trace, request.catalog, request.on, now=request.now)
+    if alike is not None:
+        # What is priced here is not told again among what does not apply.
+        seen = sorted([*seen, alike], key=lambda one: -one.saves.usd)
+        others = [one for one in found.levers if one.name != alike.name]
+        found = msgspec.structs.replace(found, levers=others)
     if json:
         return show_json({"levers": found, "limits": limits, "prompts": seen})
     show(render(found, columns(), limits))
