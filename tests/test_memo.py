@@ -17,8 +17,8 @@ from isocost.catalog import Catalog
 from isocost.errors import BadInput, BadLimits, UnknownModel
 from isocost.plan.asked.limits import Limits, Slo
 from isocost.plan.memo import Memo, MemoAsk, memo
-from isocost.plan.memo.traffic import within
 from isocost.report.memo import markdown, text
+from isocost.trace.workload import within
 
 ON = date(2026, 11, 22)
 CASE = Path(__file__).parent / "cases" / "memo.json"

@@ -64,6 +64,20 @@ def test_no_load_holds_an_impossible_limit(load) -> None:
     assert unfit.requests_per_s == 0.0
 
 
+@pytest.mark.parametrize("replicas", [1, 3])
+def test_a_load_that_may_wait_counts_only_as_far_as_it_is_worked_off(load, replicas: int) -> None:
+    """Without limits a backlog holds them all; what is found is what replicas finish, day after day."""
+    free = {"ttft_limit_ps": 1e17, "tpot_limit_ps": 1e17, "percentile": 95}
+    found = capacity(*load, TERMS, LIMITS, replicas, **free)
+    arrival, prompt, output = load
+    again = np.tile(prompt, 4), np.tile(output, 4)
+    served = serve(np.arange(8000, dtype=np.int64), *again, TERMS, LIMITS, n_replicas=replicas)
+    whole = 8000 / served.e2e_ps.max() * 1e12
+    assert found.requests_per_s == pytest.approx(whole, rel=0.05)
+    strict = capacity(*load, TERMS, LIMITS, replicas, **MUST)
+    assert strict.requests_per_s <= found.requests_per_s
+
+
 def test_a_short_sample_is_tiled(load) -> None:
     arrival, prompt, output = (column[:60] for column in load)
     short = capacity(arrival, prompt, output, TERMS, LIMITS, 8, **MUST)

@@ -263,9 +263,10 @@ def unfit(catalog_at: CatalogAt, deployment: Api | Pool, ask: Ask) -> str:
         return _unfit_api(catalog_at, deployment, ask) or _lacks(catalog_at, deployment, ask)
     context = catalog_at.find(f"model/{deployment.model}", "context_tok")
     if context is None or ask.max_input_tok + ask.max_output_tok > float(context.value):
-        return f"context of {deployment.model} is {context.value if context else 'unknown'} tokens"
+        known = f"{float(context.value):,.0f} tokens" if context else "not known"
+        return f"context of {deployment.model} is {known}"
     if ask.max_input_tok + ask.max_output_tok > deployment.kv_capacity_tok:
-        return f"one request of {ask.max_input_tok + ask.max_output_tok} tokens exceeds its cache"
+        return f"one request of {ask.max_input_tok + ask.max_output_tok:,} tokens exceeds its cache"
     return _lacks(catalog_at, deployment, ask)
 
 

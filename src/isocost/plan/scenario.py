@@ -115,7 +115,8 @@ def request_of(scenario: Scenario, catalog: Catalog, on: date) -> Request:
 
 def trace_of(scenario: Scenario, at: CatalogAt) -> Trace:
     """Requests that stand for a scenario's numbers: one or two weeks of them, the same every time."""
-    spread = Spread(*(at.number(MEMO, name) for name in ("input_sigma", "output_sigma", "dispersion")))
+    names = ("input_sigma", "output_sigma", "dispersion", "longest_ratio")
+    spread = Spread(*(at.number(MEMO, name) for name in names))
     shape = np.ones(WEEK_H) if scenario.shape == "flat" else weekly_shape(at, scenario.shape)
     kinds = tuple(_workload(one, spread) for one in scenario.workload)
     per_day = sum(kind.requests_per_day for kind in kinds)

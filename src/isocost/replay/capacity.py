@@ -21,6 +21,8 @@ LIGHTEST_FRAC = 1.0 / 4096.0
 LONGEST_PS = 2**61
 """The longest replay tried: 26 days."""
 NEVER_PS = 2**62
+CROWD, MIDDLE = 4.0, 0.9
+"""How much more than replicas can do is offered to see what they sustain, and up to which of its ends."""
 
 
 class Capacity(NamedTuple):
@@ -81,7 +83,9 @@ def capacity(
 
     Bisection on the logarithm of load, to within ``tol_frac``, between a load that holds and a higher
     one that does not: where the measured percentile is not monotone in load it is its crossing from
-    below that is found, and every run finds the same. Returns load 0 where even the lightest fails
+    below that is found, and every run finds the same. No load counts that only piles up: where the limits
+    hold at what the work alone would allow, it is what replicas finish when they are never idle that is
+    found. Returns load 0 where even the lightest fails
     (1/4096 of what the work alone would allow, or what 26 days can hold). Raises ``BadTrace`` where
     there is no pattern (fewer than two arrival times), ``BadLimits`` for limits that cannot be.
     """
@@ -102,13 +106,12 @@ def capacity(
     if not holds:
         return Capacity(0.0, 0.0, -1, -1, 0.0)
     high = max(fluid, 2.0 * low)
-    while True:
+    holds, found = at(high)
+    if holds:
+        high = max(2.0 * low, _sustained(sample, high, terms, limits, n_replicas))
         holds, found = at(high)
-        if not holds:
-            break
-        low, best, high = high, found, 2.0 * high
-        if sample.span_ps / high < sample.arrival_ps.size:  # arrivals closer than a picosecond
-            return best
+        if holds:
+            return found
     while high > low * (1.0 + tol_frac):
         middle = math.sqrt(low * high)
         holds, found = at(middle)
@@ -213,6 +216,20 @@ def _work_ps(sample: Sample, terms: Terms, limits: BatchLimits) -> float:
     # In floats: a sample of long answers has more picoseconds of steps than 64 bits count.
     work += terms.kv_ps_per_tok * held.sum() + terms.base_ps * float(sample.output_tok.sum()) / batch
     return float(max(1.0, work))
+
+
+def _sustained(sample: Sample, scale: float, terms: Terms, limits: BatchLimits, n_replicas: int) -> float:
+    """The compression of time at which requests come as fast as replicas that are never idle finish them.
+
+    ``scale`` is one that keeps them busy: all are offered several times as fast, and what is finished is
+    counted away from the ends, where batches fill and drain.
+    """
+    arrival = (sample.arrival_ps / (CROWD * scale)).astype(np.int64)
+    columns = (arrival, sample.input_tok, sample.output_tok, terms, limits)
+    served = serve(*columns, n_replicas=n_replicas, cached_tok=sample.cached_tok)
+    first, last = np.quantile((arrival + served.e2e_ps)[served.status == 0], [1.0 - MIDDLE, MIDDLE])
+    done = (2.0 * MIDDLE - 1.0) * float((served.status == 0).sum()) / max(1.0, float(last - first))
+    return done * sample.span_ps / sample.arrival_ps.size
 
 
 def _try(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, date, datetime
@@ -32,11 +33,13 @@ class Spread(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     ``input_sigma`` and ``output_sigma`` are standard deviations of the logarithm of token counts.
     ``dispersion`` is the variance of requests a minute over their mean: 1 is Poisson, more is burstier.
+    No length is more than ``longest_ratio`` times the mean, which is kept.
     """
 
     input_sigma: float
     output_sigma: float
     dispersion: float = 1.0
+    longest_ratio: float = math.inf
 
 
 class Workload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -126,6 +129,18 @@ def from_numbers(
     )
     text = f"{requests_per_month:,.0f} requests a month of {input_tok:,.0f} in, {output_tok:,.0f} out"
     return generate(Parameters(text, seed, days, (workload,), {"given": tuple(weights.tolist())}))
+
+
+def within(tokens: npt.NDArray[np.generic], mean: float, ratio: float) -> npt.NDArray[np.float64]:
+    """Lengths (n,) of at least one and at most ``ratio`` means, scaled so that their mean is as given."""
+    most = max(1.0, math.floor(ratio * mean))
+    scale = 1.0
+    capped = tokens.astype(np.float64)
+    for _ in range(8):
+        capped = np.clip(tokens.astype(np.float64) * scale, 1.0, most)
+        scale *= mean / float(capped.mean())
+    # Each is rounded up or down so that the running sum stays whole: rounding one by one would drift.
+    return np.asarray(np.diff(np.floor(np.cumsum(capped) + 1e-6), prepend=0.0), dtype=np.float64)
 
 
 def example(now: str = "") -> Trace:
@@ -302,8 +317,10 @@ class _Part:
         return np.sort(np.repeat(at_ns, counts) + inside)
 
     def lengths(self, mean: float, sigma: float, n: int) -> Int64:
-        """Lognormal whole numbers of at least one with this mean."""
+        """Lognormal whole numbers of at least one with this mean, none beyond the longest."""
         drawn = np.exp(self.rng.standard_normal(n) * sigma + np.log(mean) - sigma * sigma / 2)
+        if n and (longest := self.mine.spread.longest_ratio) < math.inf:
+            return within(drawn, mean, longest).astype(np.int64)
         whole: Int64 = np.maximum(1, np.rint(drawn)).astype(np.int64)
         return whole
 

@@ -139,6 +139,15 @@ def singles(built: Built) -> dict[str, Single]:
     found = {option: best_api(built, option) for option in ("api", "hosted")}
     for option in ("selfhost", "slm"):
         ranked = pool_singles(built, option)
-        nothing = Single(option, "", "", None, None, "no replica carries this traffic within the limits", "")
-        found[option] = ranked[0] if ranked else nothing
+        found[option] = ranked[0] if ranked else Single(option, "", "", None, None, _barred(built, option), "")
     return found
+
+
+def _barred(built: Built, option: str) -> str:
+    """Why no replica of a kind carries everything: what a stream needs and the best of them lacks."""
+    for pool in built.options:
+        for case in built.planned:
+            why_not = pool.fits[case.stream.id].why_not
+            if pool.pool.option == option and why_not and not why_not.startswith("quality"):
+                return f"{case.stream.workload}: {why_not}"
+    return "no replica carries this traffic within the limits"

@@ -17,7 +17,7 @@ from isocost.plan.asked.streams import WEEK_H
 from isocost.plan.asked.today import api_of
 from isocost.plan.market.prepare import DEFAULT_SHAPE, weekly_shape
 from isocost.trace.schema import Trace
-from isocost.trace.workload import DAYS_PER_MONTH, Spread, from_numbers
+from isocost.trace.workload import DAYS_PER_MONTH, Spread, from_numbers, within
 from isocost.units import count
 
 MEMO = "planning/memo"
@@ -113,18 +113,6 @@ def traffic(ask: MemoAsk, at: CatalogAt, reference: Api, middle: float) -> tuple
     room = most_tok / (ask.input_tok + ask.output_tok)
     table = trace.table()
     ratio = min(longest, room)
-    prompts = within(table.input_tok, ask.input_tok, ratio)
-    answers = within(table.output_tok, ask.output_tok, ratio)
+    prompts = within(table.input_tok, ask.input_tok, ratio).astype(table.input_tok.dtype)
+    answers = within(table.output_tok, ask.output_tok, ratio).astype(table.output_tok.dtype)
     return trace.of(replace(table, input_tok=prompts, output_tok=answers)), volume
-
-
-def within(tokens: np.ndarray, mean: float, ratio: float) -> np.ndarray:
-    """Lengths (n,) of at least one and at most ``ratio`` means, scaled so that their mean is as given."""
-    most = max(1.0, math.floor(ratio * mean))
-    scale = 1.0
-    capped = tokens.astype(np.float64)
-    for _ in range(8):
-        capped = np.clip(tokens * scale, 1.0, most)
-        scale *= mean / float(capped.mean())
-    # Each is rounded up or down so that the running sum stays whole: rounding one by one would drift.
-    return np.diff(np.floor(np.cumsum(capped) + 1e-6), prepend=0.0).astype(tokens.dtype)
