@@ -306,7 +306,7 @@ def test_trace_says_what_a_log_holds(capsys: pytest.CaptureFixture[str], tmp_pat
     words = ["trace", "log.csv", "--map", "arrival=when,input_tok=asked,output_tok=said"]
     assert main(words) == 0
     out = capsys.readouterr().out
-    assert out.startswith("log: 96 requests in 4.0 days, read as generic\n")
+    assert out.startswith("log: 96 requests in 4 days, read as generic\n")
     for said in ("guessed", "cannot", "What does it cost today", "Mon |", "Next: isocost plan log.csv"):
         assert said in out
     assert max(len(line) for line in out.splitlines()) <= 100

@@ -21,7 +21,7 @@ from isocost.cli.catalog import load
 from isocost.errors import BadInput, IsocostError
 from isocost.keep.ask import Ask, Device, Knowledge, Law, Own, Team, Traffic, Upkeep, read
 from isocost.keep.book import Keep
-from isocost.keep.change import gone_within, lives, loss_usd, wilson
+from isocost.keep.change import gone_within, lives, loss_usd, seen_in
 from isocost.keep.kept import Kept, keep
 from isocost.keep.people import needed_fte, steps
 from isocost.keep.pooled import exactly, peak_of, shapley, shared
@@ -287,17 +287,17 @@ def test_people_grow_in_steps_by_services() -> None:
 
 
 def test_a_share_seen_often_is_sure() -> None:
-    few, many = wilson(3, 10), wilson(300, 1000)
+    few, many = seen_in(3, 10), seen_in(300, 1000)
     assert few.low < many.low < 0.3 < many.high < few.high
-    assert wilson(0, 5).low == 0.0
-    assert wilson(5, 5).high == pytest.approx(1.0)
+    assert seen_in(0, 5).low == 0.0
+    assert seen_in(5, 5).high == pytest.approx(1.0)
 
 
 def test_old_models_go_sooner() -> None:
     ages = [1.0, 1.2, 1.4, 2.5]
     assert gone_within(ages, 0.1).mid < gone_within(ages, 0.5).mid
     assert gone_within(ages, 0.5, events=2.0).high > gone_within(ages, 0.5).high
-    assert gone_within([], 0.5) == wilson(0, 0)
+    assert gone_within([], 0.5) == seen_in(0, 0)
 
 
 def test_nobody_loses_more_than_a_move_costs() -> None:

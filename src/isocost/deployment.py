@@ -15,6 +15,7 @@ import msgspec
 from isocost.catalog import CatalogAt, Fact
 from isocost.catalog.names import Offering, deprecated
 from isocost.catalog.prices import Rates, parse_when, rates, ruled
+from isocost.units import FEMTO_PER_USD
 
 if TYPE_CHECKING:
     import numpy as np
@@ -243,7 +244,7 @@ def _unit_prices(catalog_at: CatalogAt, api: Api, context_tok: int) -> UnitPrice
     table: Rates = rates(catalog_at, offering_of(catalog_at, api.subject), api.tier, context_tok=context_tok)
     if not {"input", "output"} <= table.meters.keys():
         return None
-    per_tok = {meter: rate.fusd / 1e15 for meter, rate in table.meters.items()}
+    per_tok = {meter: rate.fusd / FEMTO_PER_USD for meter, rate in table.meters.items()}
     facts = {meter: rate.facts for meter, rate in table.meters.items()}
     plain = per_tok["input"]
     return UnitPrices(

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-FEMTO_PER_USD = 10**15
+from isocost.units import FEMTO_PER_USD as FEMTO_PER_USD
 
 KEYS = (
     "period",

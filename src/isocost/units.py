@@ -77,6 +77,9 @@ WEEKS_PER_YEAR = DAYS_PER_YEAR / 7
 SCALE: Mapping[str, int] = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9, "t": 10**12}
 """Powers of ten that may follow a number; ``m`` is a million, in any case."""
 
+FEMTO_PER_USD = 10**15
+"""Femto-dollars in a dollar: money is counted in whole ones."""
+
 _NUMBER = r"([+-]?(?:\d[\d_,]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)"
 
 
@@ -156,6 +159,25 @@ def count(number: float) -> str:
             part = number / scale
             return f"{part:.0f}{letter}" if abs(part) >= 9.95 else f"{part:.1f}{letter}"
     return f"{number:.0f}"
+
+
+def plural(n: float, one: str, many: str = "") -> str:
+    """A count with its noun, or with all that follows it.
+
+    >>> plural(1, "replica"), plural(3_000, "replica"), plural(2, "query", "queries")
+    ('1 replica', '3,000 replicas', '2 queries')
+    """
+    return f"{n:,.0f} {one if n == 1 else many or one + 's'}"
+
+
+def span(days: float) -> str:
+    """A length of time for a person: days, or hours where they are fewer than two days.
+
+    >>> span(20.94), span(14.0), span(0.5), span(1 / 24)
+    ('20.9 days', '14 days', '12 hours', '1 hour')
+    """
+    number, unit = (days, "day") if days >= 2 else (days * 24, "hour")
+    return f"{number:.1f}".removesuffix(".0") + f" {unit}" + ("" if round(number, 1) == 1.0 else "s")
 
 
 def tokens(text: str) -> int:

@@ -18,8 +18,9 @@ from isocost.bill.kernel import FIRST_EXTRA, NS_PER_DAY, NS_PER_MINUTE
 from isocost.bill.usage import STATUS
 from isocost.catalog import Catalog
 from isocost.catalog.names import Offering
-from isocost.catalog.prices import FUSD_PER_USD, METERS, Rates, Slot, edges, rates
+from isocost.catalog.prices import METERS, Rates, Slot, edges, rates
 from isocost.errors import BadInput
+from isocost.units import FEMTO_PER_USD
 
 Ints = npt.NDArray[np.int64]
 
@@ -270,7 +271,7 @@ class Tariff:
         row = int(kernel.compiled(kernel.first_beyond)(counts, line, table, wrong))
         if row >= 0:
             raise BadInput(
-                f"one request costs more than {kernel.MOST / FUSD_PER_USD:,.0f} USD",
+                f"one request costs more than {kernel.MOST / FEMTO_PER_USD:,.0f} USD",
                 where=f"row {first + row}",
                 fix="Check the unit of its token counts",
             )

@@ -28,6 +28,7 @@ from isocost.books.rounding import largest_remainder
 from isocost.books.statement import Line, Statement
 from isocost.errors import BadInput
 from isocost.toml import read_toml
+from isocost.units import FEMTO_PER_USD
 
 UNALLOCATED = "unallocated"
 By = Literal["proportional", "even", "fixed"]
@@ -251,7 +252,9 @@ def _shared(
         effective += entry.effective_fusd
     if billed != effective:
         lines[TIMING] = billed - effective
-    stated = {cost.name: round(Fraction(cost.usd) * 10**15) for cost in mapping.cost if cost.usd is not None}
+    stated = {
+        cost.name: round(Fraction(cost.usd) * FEMTO_PER_USD) for cost in mapping.cost if cost.usd is not None
+    }
     lines |= stated
     rest = invoice_fusd - billed - sum(stated.values())
     if rest:

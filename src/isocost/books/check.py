@@ -23,6 +23,7 @@ from isocost.books.contract import Contract
 from isocost.books.statement import Statement, month_of
 from isocost.errors import BadInput
 from isocost.toml import read_toml
+from isocost.units import FEMTO_PER_USD
 
 Floats = npt.NDArray[np.float64]
 
@@ -153,7 +154,7 @@ def check(found: Statement, budgets: Sequence[Budget], under: Contract | None = 
         series, spent_fusd = _series(found, under, budget, (begin, stop), month)
         growths = _growths(series, weeks)
         ends = _ends(series, after - stop, weeks, growths)
-        spent_usd = spent_fusd / 1e15
+        spent_usd = spent_fusd / FEMTO_PER_USD
         low, middle, high = (spent_usd + _quantile(*ends, share) for share in (0.1, 0.5, 0.9))
         over = spent_usd + ends[0] > float(budget.usd_per_month)
         exceeds = float(ends[1][over].sum() / ends[1].sum())
@@ -205,7 +206,7 @@ def _series(
     for line, fusd in charged:
         if all(getattr(line, key) == name for key, name in asked.items()):
             at = _hour(datetime.fromisoformat(f"{line.period}:00").replace(tzinfo=UTC)) - begin
-            series[at] += fusd / 1e15
+            series[at] += fusd / FEMTO_PER_USD
             spent_fusd += fusd if line.month == month else 0
     for entry in under.entries if under is not None else ():
         # What is charged beside usage belongs to no tenant, workload or model.
@@ -216,7 +217,7 @@ def _series(
                 for day in (entry.start, entry.end)
             )
             if last > first:
-                series[first - begin : last - begin] += entry.billed_fusd / 1e15 / (last - first)
+                series[first - begin : last - begin] += entry.billed_fusd / FEMTO_PER_USD / (last - first)
     return series, spent_fusd
 
 
@@ -259,12 +260,12 @@ def _anomalies(found: Statement, month: str) -> Iterable[Anomaly]:
     days = [first + timedelta(n) for n in range(1, (last - first).days)]
     if len(days) < LEAST_DAYS:
         return
-    total = found.total_fusd / 1e15 / ((last - first).days + 1)
+    total = found.total_fusd / FEMTO_PER_USD / ((last - first).days + 1)
     weekend = np.array([day.weekday() >= 5 for day in days])
     for key in ("tenant", "model"):
         cost = found.by(key, "day")
         for name in sorted({group[0] for group in cost}):
-            usd = np.array([cost.get((name, day.isoformat()), 0) / 1e15 for day in days])
+            usd = np.array([cost.get((name, day.isoformat()), 0) / FEMTO_PER_USD for day in days])
             for like in (weekend, ~weekend):
                 yield from _outside(days, usd, like, f"{key} {name or '(none)'}", (month, total))
 

@@ -29,6 +29,7 @@ from isocost.books.rounding import largest_remainder
 from isocost.books.statement import Line, Statement, month_of
 from isocost.catalog import Catalog
 from isocost.errors import BadInput
+from isocost.units import plural
 
 MANIFEST, FACTS, OVERLAY = "manifest.toml", "facts.parquet", "overlay.toml"
 _CELL = ("day", "provider", "model", "tier", "region", "tenant", "workload", "meter")
@@ -272,7 +273,11 @@ def _calls(calls: Mapping[tuple[str, ...], int], who: tuple[str, ...]) -> int:
 def _usage_said(who: tuple[str, ...], before: int, after: int) -> str:
     day, model, tenant, workload = who
     by = "/".join(part for part in (tenant, workload) if part)
-    count = f"{before:,} to {after:,} requests" if before != after else f"{after:,} requests, other tokens"
+    count = (
+        f"{before:,} to {plural(after, 'request')}"
+        if before != after
+        else f"{plural(after, 'request')}, other tokens"
+    )
     return " ".join(part for part in (day, by, model or "(no model)") if part) + f": {count}"
 
 

@@ -37,6 +37,7 @@ from isocost.catalog.prices import PRICES, parse_when
 from isocost.errors import BadInput
 from isocost.ledger import Charge, Ledger
 from isocost.risk import JOIN
+from isocost.units import FEMTO_PER_USD
 
 Effect = Literal["price", "volume", "mix", "policy", "coverage"]
 EFFECTS: tuple[Effect, ...] = ("price", "volume", "mix", "policy", "coverage")
@@ -250,7 +251,7 @@ def _as_ledger(side: Statement | Ledger, notes: list[str]) -> Ledger:
             Charge(
                 line.month, "", f"{line.provider}/{line.model}".strip("/"), "deployment", "api-tokens",
                 line.workload, "", line.meter, float(line.quantity * times), "tok" if tokens else "unit",
-                JOIN.join(line.facts), rate / 1e15, round(line.amount_fusd * times),
+                JOIN.join(line.facts), rate / FEMTO_PER_USD, round(line.amount_fusd * times),
             )
         )  # fmt: skip
     return Ledger(charges)
@@ -372,7 +373,7 @@ def _rates(prices: _Prices, meter: str) -> str:
         return "no price"
     per = PRICES[meter][1] if meter in PRICES else 1
     ends = dict.fromkeys((min(prices.rates), max(prices.rates)))
-    said = "..".join(f"${float(rate * per / 10**15):,.6g}" for rate in ends)
+    said = "..".join(f"${float(rate * per / FEMTO_PER_USD):,.6g}" for rate in ends)
     return f"{said}{'/Mtok' if per > 1 else ''}"
 
 
@@ -447,7 +448,7 @@ def _of_ledger(found: Ledger, title: str, bare: bool) -> _Side:
         cell.quantity += quantity
         cell.priced += quantity
         cell.fusd += charge.amount_fusd
-        side.priced(key).rates.add(Fraction(charge.unit_price_usd) * 10**15)
+        side.priced(key).rates.add(Fraction(charge.unit_price_usd) * FEMTO_PER_USD)
         side.priced(key).facts |= set(charge.price_fact.split(JOIN)) - {""}
     return side
 

@@ -59,6 +59,7 @@ from isocost.trace.head import look
 from isocost.trace.invoices import read_invoice
 from isocost.trace.readers import Reader, anthropic_usage, openai_usage, openrouter
 from isocost.trace.schema import Trace
+from isocost.units import plural
 
 ZONES = range(-12, 15)
 """Whole hours ahead of UTC that an invoice's days may be in."""
@@ -119,7 +120,10 @@ def reconcile(
     kept = of_month(whole, month)
     out = len(whole.lines) - len(kept.lines)
     if out:
-        doubts.append(f"{out:,} lines of the invoice are of other days than {month}: left out")
+        doubts.append(
+            plural(out, "line of the invoice is", "lines of the invoice are")
+            + f" of other days than {month}: left out"
+        )
     names = Names(log.catalog, who, log.days[1])
     charges = charges_of(kept, log.overlay, names)
     book = Ledgered()
@@ -141,7 +145,7 @@ def reconcile(
     if log.found.at_least:
         doubts.append("some usage of the log has no price: the bill is at least this")
     if log.trace.unread:
-        doubts.append(f"{len(log.trace.unread):,} rows of the log could not be read and are not in the bill")
+        doubts.append(f"{plural(len(log.trace.unread), 'row')} of the log could not be read: not in the bill")
     doubts += work.whose(through)
     if work.shift_h:
         doubts.append(f"the invoice's days are taken to begin {work.shift_h:+d} h from UTC")

@@ -25,6 +25,7 @@ from isocost.catalog.names import Offering, resolve
 from isocost.catalog.prices import METERS, STANDARD
 from isocost.errors import UnknownModel
 from isocost.trace.schema import WHO, Chunk, Outcome, Trace, utc
+from isocost.units import plural
 
 Ints = npt.NDArray[np.int64]
 
@@ -303,11 +304,15 @@ class Sums:
 
     def notes(self) -> tuple[str, ...]:
         """Why some usage has no price, or only a part of one."""
-        said = [f"{text} ({rows:,} rows)" if rows else text for text, rows in sorted(self.why.items())]
+        said = [
+            f"{text} ({plural(rows, 'row')})" if rows else text for text, rows in sorted(self.why.items())
+        ]
         if self.bad_rows:
-            said.append(f"{self.bad_rows:,} rows have counts that contradict each other: unpriced")
+            said.append(
+                plural(self.bad_rows, "row has", "rows have") + " counts that contradict each other: unpriced"
+            )
         if self.duplicates:
-            said.append(f"{self.duplicates:,} rows repeat a request id: counted once")
+            said.append(plural(self.duplicates, "row repeats", "rows repeat") + " a request id: counted once")
         return tuple(said)
 
     def in_order(self) -> Iterator[tuple[tuple[Any, ...], int]]:

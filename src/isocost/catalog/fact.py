@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from datetime import date
+from statistics import NormalDist
 from typing import Literal
 
 import msgspec
 
 Kind = Literal["published", "measured", "derived", "assumed", "expected"]
 """How a number came to be. ``expected`` facts (announced, not yet in force) never compute."""
+
+
+CENTRAL = 0.8
+"""Share of cases between the low and the high end of a fact, and of every band made of facts."""
+Z_CENTRAL = NormalDist().inv_cdf(0.5 + CENTRAL / 2)
+"""Standard deviations from the middle of a normal distribution to the ends of its central 80 %."""
 
 
 class Fact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -43,6 +50,12 @@ class Fact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         when = f"[{self.when}]" if self.when else ""
         since = f"@{self.valid_from.isoformat()}" if self.valid_from else ""
         return f"{self.subject}.{self.attribute}{when}{since}"
+
+    @property
+    def ends(self) -> tuple[float, float, float]:
+        """Low end, value and high end of a numeric fact; the value where an end is not known."""
+        value = float(self.value)
+        return value if self.low is None else self.low, value, value if self.high is None else self.high
 
     def holds(self, on: date) -> bool:
         """Whether the fact is in force on ``on``: from ``valid_from``, before ``valid_to``."""

@@ -22,9 +22,7 @@ from isocost.catalog.catalog import Catalog, CatalogAt, Key
 from isocost.catalog.fact import Fact
 from isocost.catalog.names import Offering
 from isocost.errors import BadFact
-
-FUSD_PER_USD = 10**15
-"""Femto-dollars in a dollar: the integer unit of a bill."""
+from isocost.units import FEMTO_PER_USD
 
 MTOK = 1_000_000
 
@@ -388,7 +386,7 @@ def _nearest(
 
 
 def _made(meter: str, usd: Decimal, per: int, facts: tuple[str, ...], announced: date | None = None) -> Rate:
-    fusd = (usd * FUSD_PER_USD / per).to_integral_value(ROUND_HALF_EVEN)
+    fusd = (usd * FEMTO_PER_USD / per).to_integral_value(ROUND_HALF_EVEN)
     return Rate(meter, Decimal(format(usd.normalize(), "f")), per, int(fusd), facts, announced)
 
 

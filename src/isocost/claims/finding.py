@@ -13,14 +13,13 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from isocost.catalog.fact import Z_CENTRAL
 from isocost.units import count, money, percent
 
 Verdict = Literal["holds", "holds when", "fails", "not settled"]
 VERDICTS: tuple[Verdict, ...] = ("holds", "holds when", "fails", "not settled")
 SURE = 0.8
 """Chance from which a comparison is called settled; below one less it is settled the other way."""
-Z_CENTRAL = NormalDist().inv_cdf(0.9)
-"""Standard deviations from the middle to the ends of the central 80 %."""
 NINETY_TO_EIGHTY = Z_CENTRAL / NormalDist().inv_cdf(0.95)
 """A logarithm's 90 % end to its 80 % end."""
 

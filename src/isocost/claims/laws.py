@@ -7,6 +7,7 @@ from collections import defaultdict
 
 import numpy as np
 
+from isocost.catalog.prices import parse_when
 from isocost.claims.finding import (
     Claim,
     Figure,
@@ -318,7 +319,7 @@ def _skill(points: list[tuple[float, float, str]], cut: int) -> float:
 
 
 def _bench(when: str) -> tuple[str, str]:
-    parts = dict(part.partition("=")[::2] for part in when.split(";"))
+    parts = parse_when(when)
     return parts.get("benchmark", ""), parts.get("harness", "")
 
 

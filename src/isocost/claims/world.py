@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from isocost.catalog import Catalog, CatalogAt, Fact
 from isocost.catalog.names import resolve
-from isocost.catalog.prices import rates
+from isocost.catalog.prices import parse_when, rates
 from isocost.claims.finding import (
     NINETY_TO_EIGHTY,
     Claim,
@@ -141,7 +141,7 @@ class World:
             kind = CLAIMED.get(key.attribute)
             if kind is None:
                 continue
-            parts = dict(part.partition("=")[::2] for part in key.when.split(";") if part)
+            parts = parse_when(key.when)
             of, end = parts.get("of", ""), parts.get("end", "")
             fact = self.at.fact(*key)
             value = float(fact.value)

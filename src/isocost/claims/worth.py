@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from statistics import median
 
+from isocost.catalog.prices import parse_when
 from isocost.claims.finding import (
     Claim,
     Figure,
@@ -254,7 +255,7 @@ def d17(world: World, claim: Claim) -> Finding:
     latest: dict[str, str] = {}
     scores: dict[tuple[str, str], list[tuple[float, str]]] = defaultdict(list)
     for fact in world.at.each("model/", "score"):
-        parts_of = dict(part.partition("=")[::2] for part in fact.when.split(";"))
+        parts_of = parse_when(fact.when)
         name, harness = parts_of.get("benchmark", ""), parts_of.get("harness", "")
         scores[name, harness].append((float(fact.value), fact.id))
         if len(scores[name, harness]) >= COMMON:
@@ -306,7 +307,7 @@ def d21(world: World, claim: Claim) -> Finding:
     """How far small models fall behind the best by kind of work: their best kind against their worst."""
     rows: dict[tuple[str, str], dict[str, tuple[float, str]]] = defaultdict(dict)
     for fact in world.at.each("model/", "score"):
-        parts_of = dict(part.partition("=")[::2] for part in fact.when.split(";"))
+        parts_of = parse_when(fact.when)
         rows[parts_of.get("benchmark", ""), parts_of.get("harness", "")][fact.subject] = (
             float(fact.value),
             fact.id,

@@ -18,7 +18,7 @@ from isocost.cli.price import check_tier
 from isocost.cli.root import Facts, Json, app
 from isocost.cli.trace import Format, Map, WorkloadBy, opened
 from isocost.errors import BadInput
-from isocost.units import exact_usd
+from isocost.units import exact_usd, plural
 
 if TYPE_CHECKING:
     from isocost.bill.log import Logged
@@ -113,7 +113,7 @@ def bill(
     if under is not None:
         _show_contract(under)
     if quarantine is not None:
-        show(wrapped(f"{len(trace.unread):,} rows are set aside in {quarantine}"))
+        show(wrapped(f"{plural(len(trace.unread), 'row is', 'rows are')} set aside in {quarantine}"))
     return None
 
 
@@ -179,10 +179,10 @@ def _cents(usd: Decimal, at_least: bool = False) -> str:
 def _reasons(found: Statement, trace: Trace) -> list[str]:
     """Why the total is a lower bound."""
     unread = len(trace.unread)
-    said = [f"{unread:,} rows could not be read and are not in it"] if unread else []
+    said = [f"{plural(unread, 'row')} could not be read: not in it"] if unread else []
     if any(note.startswith("rows name no model") for note in found.notes):
         said.append("name their model with --now openai/gpt-4.1, or its column with --map model=COLUMN")
-    twice = f"{found.duplicates:,} rows repeat"
+    twice = plural(found.duplicates, "row repeats", "rows repeat")
     return [*(note for note in found.notes if not note.startswith(twice)), *said]
 
 
@@ -235,18 +235,17 @@ def _show(found: Statement, said: Logged, trace: Trace, keys: tuple[str, ...], g
             text += f", but {found.not_charged:,} without an answer where the provider charges for none"
         show(wrapped(text, "calls       "))
     if said.duplicates:
-        show(wrapped(f"{said.duplicates:,} rows, not billed", "duplicates  "))
+        show(wrapped(f"{plural(said.duplicates, 'row')}, not billed", "duplicates  "))
     if found.avoided:
         saved = _cents(Decimal(found.avoided_fusd).scaleb(-15))
-        calls = "call" if found.avoided == 1 else "calls"
-        text = f"{found.avoided:,} {calls} by the proxy's own cache: not billed, {saved} avoided"
+        text = f"{plural(found.avoided, 'call')} by the proxy's own cache: not billed, {saved} avoided"
         show(wrapped(text, "answered    "))
     if said.billed_usd is not None:
         difference = found.total_usd - said.billed_usd
         sign = "-" if difference < 0 else "+"
         text = (
-            f"{exact_usd(said.billed_usd)} on {said.billed_rows:,} rows; ours is {exact_usd(found.total_usd)}"
-            f" ({sign}{exact_usd(abs(difference))})"
+            f"{exact_usd(said.billed_usd)} on {plural(said.billed_rows, 'row')}; ours is"
+            f" {exact_usd(found.total_usd)} ({sign}{exact_usd(abs(difference))})"
         )
         show(wrapped(text, "in the log  "))
     show(wrapped(found.basis, "price basis "))

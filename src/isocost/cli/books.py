@@ -16,7 +16,7 @@ from isocost.cli.output import grid, show, show_as_is, show_json, working, wrapp
 from isocost.cli.root import Facts, Json, app
 from isocost.cli.trace import Map, WorkloadBy, opened
 from isocost.errors import BadInput
-from isocost.units import percent
+from isocost.units import percent, plural
 
 if TYPE_CHECKING:
     from isocost.books.check import Check, Outlook
@@ -215,7 +215,8 @@ def _show_closed(closed: Closed, folder: Path) -> None:
     billed = f", billed ${Decimal(head.billed_usd):,.2f} under the contract" if head.billed_usd else ""
     show(
         Text(f"{head.month} is closed at {least}${Decimal(head.total_usd):,.2f}{billed}", "bold"),
-        f"  {head.requests:,} requests, {len(closed.statement.lines):,} lines, {len(closed.facts)} facts,"
+        f"  {plural(head.requests, 'request')}, {plural(len(closed.statement.lines), 'line')},"
+        f" {plural(len(closed.facts), 'fact')},"
         f" price basis {head.price_basis}",
     )
     for note in closed.statement.notes:
@@ -377,9 +378,18 @@ def focus(
         })  # fmt: skip
         return
     said = [f"{name} cost ${costs[name]:,.2f}" for name in (names if terms is not None else names[:1])]
-    show(Text(f"{len(charges):,} rows, {', '.join(said)}", "bold"))
+    show(Text(f"{plural(len(charges), 'row')}, {', '.join(said)}", "bold"))
     if found.at_least:
         show(
-            Text(wrapped(f"{len(found.unpriced):,} lines of usage have no price: they are no rows"), "yellow")
+            Text(
+                wrapped(
+                    plural(
+                        len(found.unpriced),
+                        "line of usage has no price: it is no row",
+                        "lines of usage have no price: they are no rows",
+                    )
+                ),
+                "yellow",
+            )
         )
     show_as_is(f"  in {out}")

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from isocost.cli.output import grid, show, show_json, wrapped
 from isocost.cli.root import Facts, Json, app
+from isocost.units import plural
 
 if TYPE_CHECKING:
     from isocost.catalog import Catalog
@@ -136,7 +137,11 @@ def show_(subject: str, /, *, on: On = None, facts: Facts = None, json: Json = F
     past = sum(not row.in_force for row in rows)
     show(
         "",
-        Text(f"{len(rows)} facts, {past} not in force on the date asked" if past else f"{len(rows)} facts"),
+        Text(
+            f"{plural(len(rows), 'fact')}, {past} not in force on the date asked"
+            if past
+            else plural(len(rows), "fact")
+        ),
     )
     return None
 
@@ -152,6 +157,6 @@ def check(*, facts: Facts = None, json: Json = False) -> int:
         show_json({"facts": len(catalog.rows), "basis": catalog.basis, "problems": problems})
     else:
         show(*(Padding(problem.line(), (0, 0, 0, 0)) for problem in problems))
-        said = f"{len(problems)} problems" if problems else "sound"
+        said = plural(len(problems), "problem") if problems else "sound"
         show(f"{len(catalog.rows):,} facts, {len(catalog.sources)} sources, basis {catalog.basis}: {said}")
     return 1 if problems else 0

@@ -31,7 +31,7 @@ from isocost.cli.policy_cache import (
 from isocost.cli.root import Facts, Json, app
 from isocost.cli.trace import Format, Map, WorkloadBy, opened
 from isocost.errors import BadInput
-from isocost.units import money, percent, share, volume_per_month
+from isocost.units import money, percent, plural, share, volume_per_month
 
 if TYPE_CHECKING:
     from isocost.catalog.catalog import CatalogAt
@@ -236,7 +236,13 @@ def export(
         return show_as_is(found.text.rstrip())
     with staged(out.parent) as folder:
         (folder / out.name).write_text(found.text, encoding="utf-8")
-    show(Text(f"Wrote {out}; {len(found.left_out)} parts of the policy are not in it", "bold"))
+    show(
+        Text(
+            f"Wrote {out};"
+            f" {plural(len(found.left_out), 'part of the policy is', 'parts of the policy are')} not in it",
+            "bold",
+        )
+    )
     for one in found.left_out:
         show(wrapped(one, "- "))
     return None
@@ -314,7 +320,7 @@ def _sample(trace: object, models: tuple[str, ...], questions: int, to: Path, js
     counts = {name: picked.workload.count(name) for name in dict.fromkeys(picked.workload)}
     if json:
         return show_json({"questions": len(picked.rows), "by_workload": counts, "wrote": str(to)})
-    show(Text(f"{len(picked.rows):,} questions to grade, written to {to}", "bold"), "")
+    show(Text(f"{plural(len(picked.rows), 'question')} to grade, written to {to}", "bold"), "")
     table = grid(("  workload", "w"), ("questions", "r"), ("each stands for", "r"))
     for name, count in counts.items():
         stands = [each for each, one in zip(picked.stands_for, picked.workload, strict=True) if one == name]
@@ -365,7 +371,7 @@ def _import(file: Path, outcomes: Path, json: bool) -> None:
         (folder / outcomes.name).write_text(text, encoding="utf-8")
     more = f"; {stray:,} fit none" if stray else ""
     if not json:
-        show(wrapped(f"{placed:,} grades of {kind} filled into {outcomes}{more}", indent=0), "")
+        show(wrapped(f"{plural(placed, 'grade')} of {kind} filled into {outcomes}{more}", indent=0), "")
 
 
 def _buys(outcomes: Path, volume: str, facts: Path | None, json: bool) -> None:
@@ -472,7 +478,7 @@ def show_routing(found: Mapping[str, Any]) -> None:
     head = certified if found["verdict"] == "certified" else refused
     show(
         Text(f"{head}, against only {found['strong']}", "bold"),
-        f"  {found['file']}: {found['questions']:,} questions, {found['models']} models",
+        f"  {found['file']}: {plural(found['questions'], 'question')}, {plural(found['models'], 'model')}",
         "",
     )
     table = grid(("  held out, every attempt paid", "w"), ("saving", "r"), ("quality", "r"), ("labels", "r"))

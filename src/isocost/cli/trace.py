@@ -11,7 +11,7 @@ from rich.text import Text
 from isocost.cli.output import columns, grid, show, show_json, working, wrapped
 from isocost.cli.root import Json, app
 from isocost.errors import BadInput
-from isocost.units import count, percent
+from isocost.units import count, percent, plural, span
 
 if TYPE_CHECKING:
     from isocost.trace import Trace
@@ -104,7 +104,10 @@ def trace(
 
 def _show(seen: Profile) -> None:
     show(
-        Text(f"{seen.title}: {seen.requests:,} requests in {_span(seen.days)}, read as {seen.reader}", "bold")
+        Text(
+            f"{seen.title}: {plural(seen.requests, 'request')} in {span(seen.days)}, read as {seen.reader}",
+            "bold",
+        )
     )
     if seen.begins:
         show(f"  {seen.begins} to {seen.ends}")
@@ -198,7 +201,3 @@ def _show_shape(seen: Profile) -> None:
 def _bullet(label: str, text: str) -> None:
     """A labelled line; what does not fit goes on under its text."""
     show(wrapped(text, f"{label:<10}"))
-
-
-def _span(days: float) -> str:
-    return f"{days:.1f} days" if days >= 2 else f"{days * 24:.1f} hours"

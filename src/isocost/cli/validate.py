@@ -14,6 +14,7 @@ from isocost.cli.catalog import load
 from isocost.cli.output import grid, show, show_json, working, wrapped
 from isocost.cli.root import Facts, Json, app
 from isocost.errors import BadInput
+from isocost.units import plural
 
 if TYPE_CHECKING:
     from isocost.validate.kinds import Share
@@ -83,9 +84,9 @@ def _show_one(found: Mapping[str, Any]) -> None:
         return show_routing(found)
     rows, passed, kept = _counts(found)
     share = f" ({passed / kept:.1%})" if kept else ""
-    show(Text(f"{found['kind']}: {passed:,} of {kept:,} rows passed{share}", "bold"))
+    show(Text(f"{found['kind']}: {passed:,} of {plural(kept, 'row')} passed{share}", "bold"))
     said = _sentence(found)
-    show(*([wrapped(said)] if said else []), f"  {found['file']}: {rows:,} rows")
+    show(*([wrapped(said)] if said else []), f"  {found['file']}: {plural(rows, 'row')}")
     if rows != kept:
         show(wrapped(_words(found["left_out"]), "left out: "))
     _show_rest(found)
@@ -179,7 +180,11 @@ def _show_all(reports: Sequence[Mapping[str, Any]]) -> None:
         left_out = f"{rows - kept:,}" if rows != kept else ""
         name = _source(found)
         table.add_row(found["kind"], name, f"{rows:,}", left_out, _part(passed, kept), *errors)
-    show(Text(f"{held:,} of {total:,} rows passed, in {len(reports)} files", "bold"), "", table)
+    show(
+        Text(f"{held:,} of {plural(total, 'row')} passed, in {plural(len(reports), 'file')}", "bold"),
+        "",
+        table,
+    )
     names = dict.fromkeys(name for found in reports for name in found.get("by") or {})
     kinds = len({found["kind"] for found in reports}) > 1
     for name in names:

@@ -14,7 +14,7 @@ from isocost.cli.catalog import load, newest
 from isocost.cli.output import show, show_json, wrapped
 from isocost.cli.root import Facts, InTok, Json, OutTok, app
 from isocost.errors import BadInput
-from isocost.units import tokens
+from isocost.units import plural, tokens
 
 if TYPE_CHECKING:
     from isocost.catalog import CatalogAt
@@ -176,7 +176,7 @@ def _cited(at: CatalogAt, ident: str) -> dict[str, object]:
 def _show_facts(node: Node, at: CatalogAt) -> None:
     ids = node.all_facts()
     sources: dict[str, int] = {}
-    show("", Text(f"  {len(ids)} facts" if len(ids) != 1 else "  1 fact", "bold"))
+    show("", Text(f"  {plural(len(ids), 'fact')}", "bold"))
     for ident in ids[:MOST_FACTS]:
         fact = _cited(at, ident)
         band = f" ({fact['low']} to {fact['high']})" if fact["low"] is not None else ""

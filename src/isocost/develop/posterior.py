@@ -8,9 +8,9 @@ from statistics import NormalDist
 from typing import NamedTuple
 
 from isocost.catalog import CatalogAt, Fact
+from isocost.catalog.fact import Z_CENTRAL
 
 SUBJECT = "development/posterior"
-END = NormalDist().inv_cdf(0.9)
 STEPS = 2000
 """Even number of parts of an integral."""
 
@@ -36,7 +36,7 @@ class Spread(NamedTuple):
         >>> Spread(2.0, 0.5, 2.0).ends(0.8)
         (1.0, 4.0)
         """
-        times = NormalDist().inv_cdf(0.5 + central / 2.0) / END
+        times = NormalDist().inv_cdf(0.5 + central / 2.0) / Z_CENTRAL
         return self.median * self.low_ratio**times, self.median * self.high_ratio**times
 
 

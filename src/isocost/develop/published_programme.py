@@ -12,7 +12,6 @@ import math
 from collections.abc import Mapping
 from datetime import date
 from fnmatch import fnmatchcase
-from statistics import NormalDist
 from typing import NamedTuple
 
 import msgspec
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isocost.catalog import Catalog, CatalogAt, Fact
+from isocost.catalog.fact import Z_CENTRAL
 from isocost.develop import published
 from isocost.develop.published import ANY, METHOD, Run
 from isocost.errors import UnknownFact
@@ -31,7 +31,6 @@ DRAWS = 10_000
 REPEATS = 16
 """Independent estimates, whose spread is the error of one."""
 STAFF_DRAWS = 500
-END = NormalDist().inv_cdf(0.9)
 SEED = 20_240_531
 
 
@@ -165,7 +164,7 @@ def log_normal(rng: np.random.Generator, fact: Fact, size: int | tuple[int, ...]
     """Draws of a fact whose low and high are the ends of 80 % on the log scale."""
     assert fact.low is not None
     assert fact.high is not None
-    middle, spread = math.log(fact.low * fact.high) / 2.0, math.log(fact.high / fact.low) / (2.0 * END)
+    middle, spread = math.log(fact.low * fact.high) / 2.0, math.log(fact.high / fact.low) / (2.0 * Z_CENTRAL)
     return rng.lognormal(middle, spread, size)
 
 
@@ -173,7 +172,7 @@ def normal(rng: np.random.Generator, fact: Fact, size: int | tuple[int, ...] = D
     """Draws of a fact whose low and high are the ends of 80 %."""
     assert fact.low is not None
     assert fact.high is not None
-    return rng.normal(float(fact.value), (fact.high - fact.low) / (2.0 * END), size)
+    return rng.normal(float(fact.value), (fact.high - fact.low) / (2.0 * Z_CENTRAL), size)
 
 
 def method_interval(catalog: Catalog, kind: str) -> tuple[float, float]:

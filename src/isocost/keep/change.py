@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from datetime import date, timedelta
-from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +18,7 @@ from isocost.develop.book import Term
 from isocost.forecast.histories import windows
 from isocost.keep.ask import Ask
 from isocost.keep.book import Keep
-from isocost.risk import CENTRAL
+from isocost.risk.scenarios import wilson
 from isocost.units import DAYS_PER_YEAR
 
 
@@ -50,21 +49,13 @@ class Change(NamedTuple):
     usd_per_year: float
 
 
-def wilson(happened: float, trials: float) -> Share:
-    """A share with its central 80 % (Wilson's score interval); wide where little was seen.
+def seen_in(happened: float, trials: float) -> Share:
+    """A share with its central 80 %; wide where little was seen.
 
-    >>> wilson(0.0, 0.0)
-    Share(low=0.0, mid=0.5, high=1.0)
-    >>> wilson(5.0, 10.0).mid
-    0.5
+    >>> seen_in(0.0, 0.0), seen_in(5.0, 10.0).mid
+    (Share(low=0.0, mid=0.5, high=1.0), 0.5)
     """
-    if trials <= 0.0:
-        return Share(0.0, 0.5, 1.0)
-    z = NormalDist().inv_cdf(0.5 + CENTRAL / 2)
-    share = happened / trials
-    middle = (share + z * z / (2.0 * trials)) / (1.0 + z * z / trials)
-    half = z / (1.0 + z * z / trials) * math.sqrt(share * (1.0 - share) / trials + z * z / (4.0 * trials**2))
-    return Share(max(0.0, middle - half), middle, min(1.0, middle + half))
+    return Share(*wilson(happened / trials if trials > 0.0 else 0.5, trials))
 
 
 def gone_within(lives_years: Sequence[float], age_years: float, events: float | None = None) -> Share:
@@ -72,13 +63,13 @@ def gone_within(lives_years: Sequence[float], age_years: float, events: float | 
 
     ``events`` are the retirements that were decided apart from one another, where fewer than the models.
 
-    >>> gone_within([0.5, 1.5, 3.0], 1.0).mid == wilson(1.0, 2.0).mid
+    >>> gone_within([0.5, 1.5, 3.0], 1.0).mid == seen_in(1.0, 2.0).mid
     True
     """
     alive = [life for life in lives_years if life > age_years]
     gone = [life for life in alive if life <= age_years + 1.0]
     weight = 1.0 if events is None or not alive else min(1.0, events / len(lives_years))
-    return wilson(len(gone) * weight, len(alive) * weight)
+    return seen_in(len(gone) * weight, len(alive) * weight)
 
 
 class Past(NamedTuple):
@@ -166,7 +157,7 @@ def keep_moving(
         sure = 1.0 if date.fromisoformat(announced) <= at.on + timedelta(days=365) else 0.0
         retired = Share(sure, sure, sure)
     rises = [ratio for ratio in seen.price_ratios if ratio > 1.0]
-    rise = wilson(float(len(rises)), float(len(seen.price_ratios)))
+    rise = seen_in(float(len(rises)), float(len(seen.price_ratios)))
     each = book.fact("migration/any", "usd_per_service")
     graded = book.fact("migration/any", "graded_samples")
     grading = book.fact("ops/evaluation", "usd_per_sample")

@@ -73,11 +73,6 @@ def _hours(at: CatalogAt, subject: str, name: str, law: Law) -> Fact:
     return own or at.fact(subject, name)
 
 
-def _ends(fact: Fact) -> tuple[float, float, float]:
-    value = float(fact.value)
-    return (value if fact.low is None else fact.low, value, value if fact.high is None else fact.high)
-
-
 def keep_lawful(book: Keep, ask: Ask) -> tuple[Duty, ...]:
     """Book the duties in force; every duty that will ever apply, by date.
 
@@ -135,7 +130,7 @@ def _duty(book: Keep, subject: str, ask: Ask, times: float) -> Duty:
                 "compliance", f"{title}: set up, spread", "h", times, book.once(), moving(hours_once), *pay
             )
     return Duty(
-        name, title, since, str(moved.value) if moved else "", law.role, _ends(hours_once), _ends(hours),
+        name, title, since, str(moved.value) if moved else "", law.role, hours_once.ends, hours.ends,
         times * float(hours_once.value) * hour_usd,
         times * (float(hours.value) * hour_usd + outside),
         counts, is_set_up,

@@ -19,8 +19,6 @@ from isocost.perf.arch import Floats
 from isocost.perf.predict import SPREADS, Load, Prediction, Spread
 
 SUBJECT = "perf/anchor"
-TENTH_SD = 1.2815515655446004
-"""Standard deviations from the middle of a normal distribution to its ninetieth percentile."""
 
 
 class Kinship(NamedTuple):

@@ -23,7 +23,7 @@ from isocost.plan.tell import accounts, curves, odds, story
 from isocost.plan.tell.frontier import frontier
 from isocost.plan.tell.unit import spent, unit_costs
 from isocost.plan.written.file import Basis, PlanFile, dumps
-from isocost.units import money
+from isocost.units import money, plural
 
 
 @dataclass(frozen=True)
@@ -278,7 +278,10 @@ def _notes(built: Built) -> list[str]:
     notes = []
     if today.unpriced:
         why = "; ".join(why for why, _ in today.bill.why[:2])
-        notes.append(f"{today.unpriced:,} rows have no full price, so today's bill is at least this: {why}.")
+        notes.append(
+            f"{plural(today.unpriced, 'row has', 'rows have')} no full price, so today's bill is at least"
+            f" this: {why}."
+        )
     for case in built.planned:
         own = next((o for o in case.offers if case.today is not None and o.api.id == case.today.id), None)
         if own is not None and own.why_not:
@@ -315,7 +318,7 @@ def _notes(built: Built) -> list[str]:
         notes.append(f"{miss.workload}: {seen} misses {miss.limit_s:g} s in replay.")
     for name, count in built.replayed.overflowed.items():
         if count:
-            notes.append(f"{count:,} requests found {name} full in replay and went to the fallback.")
+            notes.append(f"{plural(count, 'request')} found {name} full in replay and went to the fallback.")
     return notes
 
 

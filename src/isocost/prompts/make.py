@@ -19,7 +19,7 @@ from isocost.prompts.sent import Kind, Sent, read
 from isocost.prompts.wait import filled, waiting
 from isocost.trace.profile import WEEK_DAYS
 from isocost.trace.schema import Trace
-from isocost.units import money, percent
+from isocost.units import money, percent, span
 
 VIEWS = ("prefixes", "caches", "waiting", "retrieval", "lengths", "rules")
 """What may be asked for, in the order in which it is told."""
@@ -106,6 +106,5 @@ def _notes(sent: Sent, prices: Prices) -> list[str]:
     if not sent.months:
         found.append("all requests come at one instant: what a month costs is not known")
     elif sent.days < WEEK_DAYS:
-        span = f"{sent.days:.1f} days" if sent.days >= 2 else f"{sent.days * 24:.1f} hours"
-        found.append(f"{span} stand for a month, as if every day were like these")
+        found.append(f"{span(sent.days)} stand for a month, as if every day were like these")
     return found

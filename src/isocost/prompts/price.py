@@ -13,6 +13,7 @@ from isocost.catalog.names import Offering
 from isocost.prompts.pieces import I64
 from isocost.prompts.sent import Sent, noon_ns
 from isocost.replay.reuse import Kept
+from isocost.units import FEMTO_PER_USD
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.integer[Any]]
@@ -24,7 +25,6 @@ ASKED_TOK = 1_000_000
 LOW, HIGH = 10.0, 90.0
 """Percentiles: the ends of an 80 % interval."""
 PRICED = STATUS.index("priced")
-FUSD_PER_USD = 1e15
 
 
 class Amount(NamedTuple):
@@ -120,7 +120,7 @@ class Prices:
             held |= {"output_tok": np.zeros(len(kinds), np.int64)}
             held |= {name: np.full(len(kinds), count, np.int64) for name, count in counts.items()}
             found = price_columns(self._sent.catalog, asked, {**base, **held}, tiers=tiers)
-            return np.where(found.status == PRICED, found.amount_fusd / FUSD_PER_USD, np.nan)
+            return np.where(found.status == PRICED, found.amount_fusd / FEMTO_PER_USD, np.nan)
 
         fixed = usd()
         each = [

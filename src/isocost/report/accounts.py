@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from isocost.plan.result import Account, Band, PlanResult, UnitCost
+from isocost.report import words
 from isocost.units import count, money, money_range, percent
 
 OPTIONS: Mapping[str, str] = {
@@ -58,10 +59,10 @@ def _units(result: PlanResult, width: int) -> list[RenderableType]:
     costs = result.unit_costs
     assert costs is not None
     moved = result.verdict == "switch"
-    now = f", {small(costs.today_usd)} today" if moved else ""
-    head = f"an answer costs {small(costs.plan_usd)}{' under the plan' if moved else ''}{now}"
+    now = f", {words.each(costs.today_usd)} today" if moved else ""
+    head = f"an answer costs {words.each(costs.plan_usd)}{' under the plan' if moved else ''}{now}"
     if costs.revenue_usd is not None:
-        head += f" and brings {small(costs.revenue_usd)}"
+        head += f" and brings {words.each(costs.revenue_usd)}"
     parts = [_of(one) for one in costs.features[:FEATURES] if one.name]
     if len(parts) > 1:
         rest = len([one for one in costs.features if one.name]) - len(parts)
@@ -80,7 +81,7 @@ def _units(result: PlanResult, width: int) -> list[RenderableType]:
 
 
 def _of(one: UnitCost) -> str:
-    each = small(one.plan_usd / one.requests_per_month)
+    each = words.each(one.plan_usd / one.requests_per_month)
     if one.revenue_usd is None:
         return f"{one.name} {each}"
     margin = percent(1.0 - one.plan_usd / one.revenue_usd) if one.revenue_usd > 0 else "no"
@@ -203,7 +204,7 @@ def over_life(result: PlanResult, width: int) -> list[RenderableType]:
         same = abs(one.usd.mid - life.lines[0].usd.mid) < 0.5
         ahead = "-" if same else when(one.ahead_months)
         cells = [money(one.usd.mid), *(money(one.by_pillar.get(pillar, 0.0)) for pillar, _ in PILLARS)]
-        cells += [small(one.usd_per_request), ahead]
+        cells += [words.each(one.usd_per_request), ahead]
         if width >= BANDS:
             cells.append(money_range(one.usd.low, one.usd.high))
         table.add_row(OPTIONS[one.option], *cells, style="" if one.feasible else "dim")
@@ -257,15 +258,6 @@ def _usd(usd: float | None) -> str:
     if usd is None:
         return "-"
     return "<1" if 0 < usd < 0.5 else f"{usd:,.0f}"
-
-
-def small(usd: float) -> str:
-    """A unit cost: dollars and cents, or two digits of less than ten cents.
-
-    >>> small(0.0342), small(12.5)
-    ('$0.034', '$12.50')
-    """
-    return f"${usd:,.2f}" if usd >= 0.1 else f"${usd:.2g}"
 
 
 def _table() -> Table:

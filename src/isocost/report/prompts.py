@@ -12,7 +12,7 @@ from rich.text import Text
 
 from isocost.prompts.result import Band, Filled, Found, Lives, Prompts, Searched, Simple, Trim, Waiting
 from isocost.prompts.worth import Worth
-from isocost.units import money, money_range, percent
+from isocost.units import money, money_range, percent, plural, span
 
 INDENT = 2
 MOST_ROWS = 8
@@ -23,11 +23,10 @@ WIDE = 92
 def render(found: Prompts, width: int = 100) -> Group:
     """All that was asked for, in lines of at most ``width`` columns."""
     parts: list[RenderableType] = [_line(_headline(found), width, "bold", 0)]
-    span = f"{found.days:.1f} days" if found.days >= 2 else f"{found.days * 24:.1f} hours"
     least = "at least " if found.at_least else ""
-    many = f"{found.requests:,} request{'s' if found.requests != 1 else ''}"
     usd = money(found.usd_per_month)
-    text = f"{many} in {span}, {least}{usd} a month as logged. Prices of {found.priced_on}."
+    text = f"{plural(found.requests, 'request')} in {span(found.days)}, {least}{usd} a month as logged."
+    text += f" Prices of {found.priced_on}."
     parts.append(_line(text, width))
     for section in (
         _prefixes(found, width), _caches(found.lives, width), _waiting(found.waiting, found.filled, width),

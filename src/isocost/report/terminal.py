@@ -16,7 +16,7 @@ from rich.text import Text
 
 from isocost.plan.result import Limit, Line, OptionLine, PlanResult, Rate
 from isocost.report.accounts import OPTIONS, PILLARS, brief
-from isocost.units import count, money, money_range, percent
+from isocost.units import count, money, money_range, percent, plural, span
 
 INDENT = 2
 MOST_UNPROVEN = 3
@@ -52,9 +52,10 @@ def render(result: PlanResult, width: int = 100, stale_days: float | None = None
 
 def _opening(result: PlanResult, width: int) -> Text:
     trace = result.trace
-    span = f"{trace.days:.0f} days" if trace.days >= 2 else f"{trace.days * 24:.1f} hours"
+    over = span(round(trace.days) if trace.days >= 2 else trace.days)
     said = (
-        f"{result.title} ({trace.requests:,} requests in {span}; a month: {count(trace.requests_per_month)}"
+        f"{result.title} ({plural(trace.requests, 'request')} in {over}; a month:"
+        f" {count(trace.requests_per_month)}"
         f" requests, {_mtok(trace.input_mtok_per_month)} in, {_mtok(trace.output_mtok_per_month)} out)"
     )
     today = trace.today if trace.today.startswith("today") else f"today {trace.today}"
@@ -318,7 +319,7 @@ def _closing(result: PlanResult, width: int, stale_days: float | None) -> list[R
     if result.facts:
         assumed = sum(fact.kind == "assumed" for fact in result.facts)
         old = f"older than {stale_days:.0f} days" if stale_days is not None else "due for a check"
-        text = f"Rests on {len(result.facts)} facts: {result.stale_facts} {old}, {assumed} assumed."
+        text = f"Rests on {plural(len(result.facts), 'fact')}: {result.stale_facts} {old}, {assumed} assumed."
         said.append(_wrapped(text, width, INDENT))
     for note in result.notes[:MOST_NOTES]:
         said.append(_wrapped(f"Note: {note}", width, INDENT, "dim"))

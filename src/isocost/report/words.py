@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 
 from isocost import units
+from isocost.units import plural as plural
+from isocost.units import span as span
 
 DASH = "—"
 """Absent or unknown: an unknown amount is never printed as zero."""
@@ -42,11 +44,11 @@ def each(value: float | None) -> str:
     """A unit cost: dollars and cents, two digits of less than ten cents.
 
     >>> each(0.0301), each(12.5), each(0.0074), each(0), each(None)
-    ('$0.030', '$12.50', '$0.0074', '$0', '—')
+    ('$0.03', '$12.50', '$0.0074', '$0', '—')
     """
     if value is None or not math.isfinite(value):
         return DASH
-    return f"${value:,.2f}" if value >= 0.1 else f"${value:#.2g}" if value else "$0"
+    return f"${value:,.2f}" if value >= 0.1 else f"${value:.2g}" if value else "$0"
 
 
 def usd_short(value: float | None) -> str:
@@ -108,15 +110,6 @@ def points(value: float | None) -> str:
     return DASH if value is None or not math.isfinite(value) else f"{value:+.1f} pt".replace("-", "−")
 
 
-def span(days: float) -> str:
-    """A length of time: days, or hours where they are fewer than two days.
-
-    >>> span(14.0), span(0.0416)
-    ('14 days', '1.0 hours')
-    """
-    return f"{number(days)} days" if days >= 2 else f"{days * 24:.1f} hours"
-
-
 def number(value: float | None) -> str:
     """A number in about four digits, without an exponent where it can be read without.
 
@@ -151,12 +144,3 @@ def listed(names: list[str], most: int = 3) -> str:
     if len(names) > most:
         return f"{', '.join(names[:most])} and {len(names) - most} more"
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else ""
-
-
-def plural(n: float, one: str, many: str = "") -> str:
-    """A count with its noun.
-
-    >>> plural(1, "replica"), plural(3, "replica"), plural(2, "query", "queries")
-    ('1 replica', '3 replicas', '2 queries')
-    """
-    return f"{n:,.0f} {one if n == 1 else many or one + 's'}"

@@ -18,6 +18,7 @@ from isocost.risk.scenarios import (
     share,
     swings,
     totals,
+    wilson,
     with_families,
 )
 
@@ -25,5 +26,5 @@ __all__ = [
     "CENTRAL", "JOIN", "SCENARIOS", "SCENARIOS_OF_A_CELL", "Band", "Choice", "Driver", "Regret",
     "Surface", "Swing", "Worth", "band", "cheaper_frac", "choose", "crossing", "drawn", "draws",
     "evpi_usd", "evppi_usd", "grouped", "path_of", "payback", "regret", "scenarios", "share", "surface",
-    "swings", "totals", "weigh", "with_families",
+    "swings", "totals", "weigh", "wilson", "with_families",
 ]  # fmt: skip

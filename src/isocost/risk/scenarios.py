@@ -20,15 +20,13 @@ import numpy as np
 import numpy.typing as npt
 
 from isocost.catalog.catalog import CatalogAt
+from isocost.catalog.fact import CENTRAL as CENTRAL
+from isocost.catalog.fact import Z_CENTRAL as Z_CENTRAL
 from isocost.ledger import FEMTO_PER_USD, Ledger
 
 Floats = npt.NDArray[np.float64]
 
 SCENARIOS = 16_384
-CENTRAL = 0.8
-"""Share of scenarios inside a band, as of facts inside their low to high."""
-Z_CENTRAL = NormalDist().inv_cdf(0.5 + CENTRAL / 2)
-"""Standard deviations from the middle of a normal distribution to the ends of its central 80 %."""
 JOIN = " * "
 """Between the names of a charge's drivers in ``price_fact``."""
 
@@ -179,6 +177,22 @@ def swings(ledger: Ledger, drivers: Mapping[str, Driver]) -> tuple[Swing, ...]:
 def cheaper_frac(one: Ledger, two: Ledger, drivers: Mapping[str, Driver]) -> float:
     """Share of scenarios in which ``one`` costs less than ``two``, with the same draws for both."""
     return float(np.mean(scenarios(one, drivers) < scenarios(two, drivers)))
+
+
+def wilson(share: float, n: float, z: float = Z_CENTRAL) -> tuple[float, float, float]:
+    """Wilson's score interval of a mean of ``n`` values in [0, 1]: low end, middle, high end.
+
+    Wide where all are alike, as it must be; the middle leans towards a half where few were seen.
+
+    >>> wilson(0.5, 0.0), wilson(0.5, 10.0)[1], [round(x, 3) for x in wilson(1.0, 100.0, 1.96)][::2]
+    ((0.0, 0.5, 1.0), 0.5, [0.963, 1.0])
+    """
+    if n <= 0.0:
+        return 0.0, 0.5, 1.0
+    lean, share = z * z / n, min(max(share, 0.0), 1.0)
+    middle = (share + lean / 2.0) / (1.0 + lean)
+    half = math.sqrt(lean * share * (1.0 - share) + lean * lean / 4.0) / (1.0 + lean)
+    return max(0.0, middle - half), middle, min(1.0, middle + half)
 
 
 def _normal_quantile(uniform: Floats) -> Floats:

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from isocost.catalog import Catalog, CatalogAt, Fact
+from isocost.catalog.fact import Z_CENTRAL
+from isocost.catalog.prices import parse_when
 from isocost.errors import BadInput
 
 TERMS = ("base_s", "prefill_s_per_tok", "seq_s", "kv_s_per_tok", "first_token_s")
@@ -77,7 +79,7 @@ def own_of(catalog_at: CatalogAt, model: str, gpu: str, when: str) -> Own | None
             ratios[name] = next(iter(every), None)
         if not any(ratios.values()):
             return None
-        wider = 1.28 * catalog_at.number("calibration/any", "borrowed_log_sd")
+        wider = Z_CENTRAL * catalog_at.number("calibration/any", "borrowed_log_sd")
     terms = {name: catalog_at.find(subject, name, when) for name in TERMS}
     step = None
     if all(fact is not None for fact in terms.values()):
@@ -99,7 +101,7 @@ def run_condition(when: str, concurrency: float, isl: float, osl: float) -> str:
     'concurrency=12.346;engine=vllm;gpus=2;isl=2000;osl=300;weights=fp8'
     """
     load = {"concurrency": concurrency, "isl": isl, "osl": osl}
-    parts = dict(part.partition("=")[::2] for part in when.split(";"))
+    parts = parse_when(when)
     parts |= {name: f"{value:.5g}" for name, value in load.items()}
     return ";".join(f"{name}={parts[name]}" for name in sorted(parts))
 
@@ -109,7 +111,7 @@ def _anchors(catalog_at: CatalogAt, subject: str, name: str, when: str) -> tuple
     wanted = set(when.split(";"))
     found = []
     for fact in catalog_at.each(subject, name):
-        parts = dict(part.partition("=")[::2] for part in fact.when.split(";"))
+        parts = parse_when(fact.when)
         if "concurrency" in parts and wanted <= set(fact.when.split(";")):
             concurrency, isl, osl = (float(parts[one]) for one in MEASURED)
             found.append(Anchor(concurrency, isl, osl, float(fact.value)))

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from isocost.catalog import CatalogAt, Fact
+from isocost.catalog.prices import parse_when
 
 SAME = 0.15
 OTHER_KIND = 0.8
@@ -55,7 +56,7 @@ def points_of(catalog_at: CatalogAt) -> list[Point]:
             sizes[model] = (float(size.value) if size is not None else math.nan, is_mixture)
         if gpu not in widths:
             widths[gpu] = catalog_at.number(f"gpu/{gpu}", "memory_bytes_per_s")
-        when = dict(part.partition("=")[::2] for part in fact.when.split(";"))
+        when = parse_when(fact.when)
         middle = float(fact.value)
         load = (
             middle,

@@ -21,6 +21,7 @@ from isocost.trace.kernels import chain, compiled, unroll
 from isocost.trace.parts import split
 from isocost.trace.schema import NAMED, WHO, Chunk, Clock, Finding, Trace, Unread
 from isocost.trace.sql import at_once, literal, relation
+from isocost.units import plural
 
 if TYPE_CHECKING:
     import duckdb
@@ -245,7 +246,7 @@ class _Table:
             shown = "a time before 1970" if kind == "early" else f"{value[0]:g}" if value else "?"
             n = int(found[f"n_{key}"])
             raise BadTrace(
-                f"{self._called(column or 'arrival_ns')} is {shown} ({n:,} of {total:,} rows are such)",
+                f"{self._called(column or 'arrival_ns')} is {shown} ({n:,} of {plural(total, 'row')} so)",
                 where=f"{self.head.path}:{self._line(int(found[f'at_{key}']))}",
                 fix="Tokens must be from 0 to 2,147,483,647 and times after 1970: mend or remove the row",
             )
@@ -276,13 +277,17 @@ class _Table:
         at = sorted([*(self._line(int(row[0])) for row in rows), *self.rejected[:5]])[:5]
         if usable == 0 or (not self.lenient and bad > max(1.0, BAD_SHARE * (total + len(self.rejected)))):
             raise BadTrace(
-                f"{bad:,} of {total + len(self.rejected):,} rows cannot be read as a request"
+                f"{bad:,} of {plural(total + len(self.rejected), 'row')} cannot be read as a request"
                 " (a time, input tokens and output tokens)",
                 where=f"{self.head.path}:{at[0]}",
                 fix="Mend or remove the rows, or name the columns with --map",
             )
         shown = ", ".join(str(line) for line in at) + (" ..." if bad > len(at) else "")
-        text = f"{bad:,} rows could not be read and are left out: lines {shown}"
+        text = plural(
+            bad,
+            f"row could not be read and is left out: line {shown}",
+            f"rows could not be read and are left out: lines {shown}",
+        )
         return [Finding("doubt", "unreadable_rows", text, bad)]
 
     def _odd(self, found: Mapping[str, Any]) -> list[Finding]:
@@ -312,7 +317,12 @@ class _Table:
             n = int(found.get(f"n_minus_{name}") or 0)
             if n:
                 findings.append(
-                    Finding("doubt", "negative_time", f"{n:,} rows have a negative {name}: left out", n)
+                    Finding(
+                        "doubt",
+                        "negative_time",
+                        f"{plural(n, 'row has', 'rows have')} a negative {name}: left out",
+                        n,
+                    )
                 )
         return findings
 
@@ -325,7 +335,9 @@ class _Table:
         )
         if back:
             findings.append(
-                Finding("doubt", "clock_order", f"the clock goes backwards at {back:,} rows; sorted", back)
+                Finding(
+                    "doubt", "clock_order", f"the clock goes backwards at {plural(back, 'row')}; sorted", back
+                )
             )
         duplicate = "false"
         if "request_id" in self.present:
@@ -337,7 +349,11 @@ class _Table:
             twice = self._int("SELECT count(*) FROM twice")
             if twice:
                 duplicate = "s.rowid IN (SELECT r FROM twice)"
-                text = f"{twice:,} rows repeat a request id; they are neither served nor billed twice"
+                text = plural(
+                    twice,
+                    "row repeats a request id; it is neither served nor billed twice",
+                    "rows repeat a request id; they are neither served nor billed twice",
+                )
                 findings.append(Finding("doubt", "duplicate_ids", text, twice))
         else:
             findings += self._twins()
@@ -349,7 +365,8 @@ class _Table:
             self._int("SELECT count(*) FROM requests WHERE outcome = 5") if "failed" in self.present else 0
         )
         if served:
-            text = f"{served:,} calls were answered by a proxy's own cache: demand that no provider billed"
+            text = plural(served, "call was", "calls were")
+            text += " answered by a proxy's own cache: demand that no provider billed"
             findings.append(Finding("found", "answered_by_cache", text, served))
         self.rows = self._int("SELECT count(*) FROM requests")
         self.chunk_rows = CHUNK_ROWS
@@ -368,7 +385,8 @@ class _Table:
         )
         if not twins:
             return []
-        text = f"{twins:,} rows equal an earlier row in every column read; kept, as the log has no request id"
+        text = plural(twins, "row equals", "rows equal")
+        text += " an earlier row in every column read; kept, as the log has no request id"
         return [Finding("doubt", "equal_rows", text, twins)]
 
     def _encode(self, duplicate: str, *, ordered: bool) -> None:
@@ -432,7 +450,14 @@ class _Table:
         failed = self._int("SELECT count(*) FROM requests WHERE outcome = 1")
         if not failed:
             return []
-        findings = [Finding("found", "failed_calls", f"{failed:,} calls failed; they are not demand", failed)]
+        findings = [
+            Finding(
+                "found",
+                "failed_calls",
+                plural(failed, "call failed; it is not demand", "calls failed; they are not demand"),
+                failed,
+            )
+        ]
         if not key:
             return findings
         self.con.execute(

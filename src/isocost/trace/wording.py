@@ -74,7 +74,9 @@ def _settings(head: Head, reader: str) -> str:
         return f"json_object({pairs})" if pairs else "NULL"
     if head.kind in ("csv", "parquet"):
         columns = ((name, head.column(name)) for name in (*SETTINGS, *_BESIDE))
-        pairs = ", ".join(f"{literal(name)}, {ident(column)}" for name, column in columns if column is not None)
+        pairs = ", ".join(
+            f"{literal(name)}, {ident(column)}" for name, column in columns if column is not None
+        )
         return f"json_object({pairs})" if pairs else "NULL"
     rows = list(_rows(head, reader))
     bodies = [b for b in _BODIES if any(_words(_at(row, (*b, name))) for row in rows for name in MESSAGES)]

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from isocost.errors import BadInput
 from isocost.trace.schema import ANCHOR_NS, NS_PER_S, Chunk, Finding, Need, Trace, concat
 from isocost.trace.shape import HOURS, hour_of_week
+from isocost.units import plural
 
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
@@ -127,7 +128,7 @@ def from_numbers(
     workload = Workload(
         "workload", requests_per_month / DAYS_PER_MONTH, "given", input_tok, output_tok, spread
     )
-    text = f"{requests_per_month:,.0f} requests a month of {input_tok:,.0f} in, {output_tok:,.0f} out"
+    text = f"{plural(requests_per_month, 'request')} a month of {input_tok:,.0f} in, {output_tok:,.0f} out"
     return generate(Parameters(text, seed, days, (workload,), {"given": tuple(weights.tolist())}))
 
 

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isocost.catalog import CatalogAt
+from isocost.catalog.fact import Z_CENTRAL
 from isocost.errors import BadInput
 from isocost.perf.anchor import Anchors, Kinship, anchored, kinship_of
 from isocost.perf.predict import Load, Spread, groups_of, load_of, quantities, spread_of
@@ -33,8 +34,6 @@ from isocost.validate.benchmarks import Requests, Run
 
 F64 = NDArray[np.float64]
 PS_PER_S = 1e12
-SIGMA_80 = 1.2816
-"""Standard deviations from the middle to the end of the central 80 %."""
 FEWEST = 20
 """Requests from which the terms of a step are fitted; below, only ratios."""
 LEARN_FRAC = 2 / 3
@@ -144,7 +143,7 @@ def calibrate(at: CatalogAt, place: Place, runs: Sequence[Run]) -> Calibrated:
         middle = float(prior.middle[0])
         kin = kinship_of(at, name)
         within = math.sqrt(kin.local + kin.noise)
-        sd = float((prior.high - prior.low)[0]) / (2.0 * SIGMA_80)
+        sd = float((prior.high - prior.low)[0]) / (2.0 * Z_CENTRAL)
         between = math.sqrt(max(kin.common, sd**2 - within**2))
         ratios[name] = _posterior(logs, middle, between, within)
         runs_of[name] = np.exp(logs)
@@ -209,7 +208,7 @@ def _posterior(logs: F64, middle: float, between: float, near: float) -> Ratio:
 
 
 def _ratio(log: float, sd: float) -> Ratio:
-    return Ratio(math.exp(log), math.exp(log - SIGMA_80 * sd), math.exp(log + SIGMA_80 * sd))
+    return Ratio(math.exp(log), math.exp(log - Z_CENTRAL * sd), math.exp(log + Z_CENTRAL * sd))
 
 
 def _errors(runs: Anchors, prior: Spread, kin: Kinship) -> Error:
