@@ -139,7 +139,8 @@ def singles(built: Built) -> dict[str, Single]:
     found = {option: best_api(built, option) for option in ("api", "hosted")}
     for option in ("selfhost", "slm"):
         ranked = pool_singles(built, option)
-        found[option] = ranked[0] if ranked else Single(option, "", "", None, None, _barred(built, option), "")
+        nothing = Single(option, "", "", None, None, "" if ranked else _barred(built, option), "")
+        found[option] = ranked[0] if ranked else nothing
     return found
 
 

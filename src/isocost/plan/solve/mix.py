@@ -385,6 +385,8 @@ def _coupled(problem: Problem, gap_frac: float, nodes: int) -> Solution:
         made = _within_kg(placed, keep, per_kg, gap_frac, nodes)
         if made is not None and (found is None or made.usd_per_month < found.usd_per_month):
             found = replace(made, served=moved)
+    if found is None and problem.most_kg == INF:
+        return _certified(None, bound)
     if found is None:
         raise Infeasible(
             f"no plan stays within {problem.most_kg:g} kg of CO2e",
