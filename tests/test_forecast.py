@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import sys
 from datetime import date
+from pathlib import Path
 
+import duckdb
 import numpy as np
 import pytest
 from hypothesis import given
@@ -222,5 +224,49 @@ def test_bands_hold_about_what_they_say() -> None:
         past = np.repeat(1000.0 * noise[:8], 7)
         found = demand(past, 7)
         true = 7000.0 * noise[8]
-        inside += bool(found.low.sum() <= true <= found.high.sum())
+        inside += bool(found.week_low[0] <= true <= found.week_high[0])
     assert 0.7 <= inside / 300 <= 0.95
+
+
+@pytest.mark.parametrize("day_sd", [0.0, 0.3])
+def test_a_week_is_surer_than_its_days(day_sd: float) -> None:
+    """Its days even each other out; where nothing differs by chance they do not."""
+    rng = np.random.default_rng(4)
+    past = 1000.0 * np.exp(rng.normal(0.0, 0.1, 6).repeat(7) + rng.normal(0.0, day_sd, 42))
+    found = demand(past, 7)
+    days, week = found.high.sum() / found.mid.sum(), found.week_high[0] / found.week_mid[0]
+    assert found.week_mid[0] == pytest.approx(found.mid.sum())
+    assert week <= days * (1 + 1e-9)
+    assert (week < 0.9 * days) == (day_sd > 0)
+
+
+def test_hours_of_a_real_log_come_within_their_bands(data_dir: Path) -> None:
+    """Ten days of three models and of their thirty busiest tenants, each next day from the days before."""
+    found = duckdb.sql(
+        "select model, model || tenant as tenant, cast(floor(ts_s / 3600) as bigint) as hour, count(*) as n "
+        f"from '{data_dir}/traces/servegen_10d.parquet' group by all"
+    ).fetchnumpy()
+    hours = int(found["hour"].max()) + 1
+
+    def by(names: np.ndarray) -> list[np.ndarray]:
+        """Requests by hour of each name, busiest first."""
+        every = [
+            np.bincount(found["hour"][names == name], found["n"][names == name], hours)
+            for name in np.unique(names)
+        ]
+        return sorted(every, key=lambda one: -float(one.sum()))
+
+    wholes = by(np.asarray(found["model"]).astype(str))
+    parts = by(np.asarray(found["tenant"]).astype(str))[:30]
+    for series, low, high in ((wholes, 0.75, 0.95), (parts, 0.7, 0.9)):
+        inside, days = [], []
+        for one in series:
+            for day in range(2, hours // 24):
+                past, true = one[: 24 * day], one[24 * day : 24 * day + 24]
+                if (past.reshape(-1, 24).sum(axis=1) <= 0).any():
+                    continue
+                ahead = demand(past, 24, season=24)
+                inside.append(((true >= ahead.low) & (true <= ahead.high)).mean())
+                days.append(ahead.week_low[0] <= true.sum() <= ahead.week_high[0])
+        assert low <= np.mean(inside) <= high
+        assert 0.65 <= np.mean(days) <= 1.0

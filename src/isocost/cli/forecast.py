@@ -28,6 +28,8 @@ NAMES: Mapping[str, str] = {
 SHOWN = (12, 24, 36)
 LONGEST_MONTHS = 60
 DAYS_SHOWN = 28
+HOURS_SHOWN = 72
+WEEK = 7
 
 
 @app.command(sort_key=9)
@@ -120,22 +122,28 @@ def _ratio(value: float) -> str:
 
 
 def _demand(log: Path, mapping: str | None, reader: str | None, method: str) -> Demand:
-    """The requests of a log's whole days, forecast."""
+    """The requests of a log's whole days, forecast; by the hour of the day where they are not two weeks."""
     import numpy as np
 
-    from isocost.forecast.demand import demand, demand_by_statsforecast
+    from isocost.forecast.demand import DAY_HOURS, WEEK_DAYS, demand, demand_by_statsforecast
 
     with working(f"reading {log.name}"):
         trace = opened(log, mapping, None, reader)
-        days: dict[int, int] = {}
+        hours: dict[int, int] = {}
         for chunk in trace.chunks():
-            at, counts = np.unique(chunk.arrival_ns // 86_400_000_000_000, return_counts=True)
-            for day, many in zip(at.tolist(), counts.tolist(), strict=True):
-                days[day] = days.get(day, 0) + many
-    first, last = min(days), max(days)
-    # The first and the last day of a log are seldom whole.
-    whole = np.array([days.get(day, 0) for day in range(first + 1, last)], dtype=np.float64)
-    return (demand_by_statsforecast if method == "ets" else demand)(whole, DAYS_SHOWN)
+            at, counts = np.unique(chunk.arrival_ns // 3_600_000_000_000, return_counts=True)
+            for hour, many in zip(at.tolist(), counts.tolist(), strict=True):
+                hours[hour] = hours.get(hour, 0) + many
+    made = demand_by_statsforecast if method == "ets" else demand
+    first, last = min(hours), max(hours)
+    # The first and the last hour of a log are seldom whole, and so are its first and its last day.
+    per_hour = np.array([hours.get(hour, 0) for hour in range(first + 1, last)], dtype=np.float64)
+    midnight = -(first + 1) % DAY_HOURS
+    days = (len(per_hour) - midnight) // DAY_HOURS
+    per_day = per_hour[midnight : midnight + DAY_HOURS * max(0, days)].reshape(-1, DAY_HOURS).sum(axis=1)
+    if len(per_day) < 2 * WEEK_DAYS and len(per_hour) >= 2 * DAY_HOURS:
+        return made(per_hour, HOURS_SHOWN, DAY_HOURS)
+    return made(per_day, DAYS_SHOWN)
 
 
 def _show_scores(scores: list[Score]) -> None:
@@ -161,15 +169,12 @@ def _show_scores(scores: list[Score]) -> None:
 
 
 def _show_demand(coming: Demand) -> None:
+    by_day = coming.season != WEEK
+    noun = "day" if by_day else "week"
     table = grid(("requests", "l"), ("low", "r"), ("middle", "r"), ("high", "r"))
-    for week in range(DAYS_SHOWN // 7):
-        cut = slice(7 * week, 7 * week + 7)
-        table.add_row(
-            f"week {week + 1}",
-            *(f"{part[cut].sum():,.0f}" for part in (coming.low, coming.mid, coming.high)),
-        )
-    show(
-        "",
-        wrapped(f"Demand grows {coming.growth_per_week:+.1%} a week, from {coming.weeks} whole weeks."),
-        table,
-    )
+    for i, sums in enumerate(zip(coming.week_low, coming.week_mid, coming.week_high, strict=True)):
+        table.add_row(f"{noun} {i + 1}", *(f"{value:,.0f}" for value in sums))
+    text = f"Demand grows {coming.growth_per_week:+.1%} a {noun}, from {coming.weeks} whole {noun}s."
+    if by_day:
+        text += " The log is under two whole weeks: its weekdays are not known, and neither are weekends."
+    show("", wrapped(text), table)
