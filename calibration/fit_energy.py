@@ -20,7 +20,7 @@ from scipy.optimize import least_squares
 from isocost.catalog import Catalog
 from isocost.perf import coarse, energy
 from isocost.perf.energy import Power, power_frac
-from isocost.validate.energy import METRICS, Runs, constants_of_runs, read_runs, runs_of
+from isocost.validate.energy import METRICS, Runs, conditions_of, constants_of_runs, read_runs, runs_of
 
 # Start of each constant, and how far (in logarithms) it is let go; then of the stated conditions.
 STARTS: dict[str, tuple[float, float, dict[str, float]]] = {
@@ -41,14 +41,25 @@ STARTS: dict[str, tuple[float, float, dict[str, float]]] = {
         "instruct-concise": 50, "instruct": 50,
     }),
     "media_s": (1e-6, 1e-3, {"image-chat": 0.03, "video-chat": 0.05, "mllm-chat": 0.03}),
+    "media_split_power": (0.5, 0.5, {}),
+    "crowd_s": (1e-6, 1e-3, {
+        f"{gpu}/{task}": 3e-3
+        for gpu in ("b200", "h100-sxm")
+        for task in ("gpqa", "image-chat", "lm-arena-chat", "sourcegraph-fim", "video-chat")
+    }),
+    "narrow_layer_s": (2e-5, 1.0, {}),
+    "narrow_moe_layer_s": (4e-5, 1.0, {}),
     "collective_s": (20e-6, 0.7, {}),
     "cache_eff": (0.6, 0.3, {}),
     "spread_ratio": (1.1, 0.25, {}),
     "prefill_attention_eff": (0.3, 0.5, {}),
     "rank_sequence_frac": (0.05, 1.0, {}),
+    "lockstep_power": (1.0, 0.3, {}),
 }  # fmt: skip
-LOOSE = {"media_s": 1.0}
-POWER_PULL = 0.7
+LOOSE = {"media_s": 1.0, "crowd_s": 1.5}
+POWER_PULL = 0.2
+POWER_STARTS = (0.95, 0.25, 0.35, 0.5, 0.5)
+SHARPNESS = 6.0
 NOISE = 0.1
 WORST_FRAC = 0.05
 """Of the runs, those furthest off: the error is stated without them too."""
@@ -104,7 +115,7 @@ class Speed:
     def __init__(self, at, runs: Runs) -> None:
         self.at, self.keys, (self.start, self.width) = at, None, (None, None)
         self.keys, self.start, self.width = layout()
-        wanted = {"gpu": runs.gpu, "stack": runs.stack, "task": runs.task, "": ("",) * len(runs.gpu)}
+        wanted = conditions_of(runs)
         self.index = {name: coarse.pick(self.keys, name, wanted[by]) for name, by in coarse.BY.items()}
         self.fixed = constants_of_runs(at, runs, self.keys, np.exp(self.start))
         self.runs = runs
@@ -125,7 +136,7 @@ class Speed:
 
 
 class Watts:
-    """The power fit: a level for each (stack, accelerator), two exponents for each stack."""
+    """The power fit: most and awake for each (stack, accelerator), three shares for each stack."""
 
     def __init__(self, runs: Runs, idle: float) -> None:
         self.pairs = sorted(set(zip(runs.stack, runs.gpu, strict=True)))
@@ -134,18 +145,24 @@ class Watts:
         self.of = np.array([self.stacks.index(one) for one in runs.stack])
         self.idle, self.runs = idle, runs
         n, m = len(self.pairs), len(self.stacks)
-        self.start = np.concatenate([np.zeros(n), np.full(2 * m, np.log(0.3))])
+        self.start = np.log(np.repeat(POWER_STARTS, (n, n, m, m, m)))
         self.share = runs.measured["power_w"] / (runs.tdp_w * runs.machine.gpus)
 
     def power(self, log: np.ndarray) -> Power:
-        n, m = len(self.pairs), len(self.stacks)
-        v = np.exp(log)
+        most, awake, *shares = self.parts(np.exp(log))
+        size = len(self.pair)
         return Power(
-            np.full(len(self.pair), self.idle), v[:n][self.pair], v[n : n + m][self.of], v[n + m :][self.of]
-        )
+            np.full(size, self.idle), most[self.pair], awake[self.pair], *(one[self.of] for one in shares),
+            np.full(size, SHARPNESS),
+        )  # fmt: skip
+
+    def parts(self, values: np.ndarray) -> list[np.ndarray]:
+        """The values by constant: most and awake by pair, memory, compute and media by stack."""
+        n, m = len(self.pairs), len(self.stacks)
+        return np.split(values, np.cumsum([n, n, m, m]))
 
     def said(self, log: np.ndarray, step) -> np.ndarray:
-        return power_frac(self.power(log), step.memory_used_frac, step.compute_used_frac)
+        return power_frac(self.power(log), *step[1:])
 
     def fit(self, step, here: np.ndarray, begin: np.ndarray) -> np.ndarray:
         def miss(log):
@@ -318,63 +335,34 @@ def main() -> None:
             kind="measured",
             note="each model left out in turn; one pass over the final form",
         )
-    n, m = len(watts.pairs), len(watts.stacks)
-    values = np.exp(level)
-    low, high = np.exp(np.quantile(powers, [0.1, 0.9], axis=0))
-    for i, (stack, gpu) in enumerate(watts.pairs):
-        put(
-            energy.SUBJECT,
-            "power_level",
-            f"gpu={gpu};stack={stack}",
-            float(values[i]),
-            "1",
-            float(min(low[i], values[i])),
-            float(max(high[i], values[i])),
-        )
-    for j, stack in enumerate(watts.stacks):
-        here = [i for i, (s, _) in enumerate(watts.pairs) if s == stack]
-        mean = float(np.exp(level[here].mean()))
-        put(
-            energy.SUBJECT,
-            "power_level",
-            f"stack={stack}",
-            mean,
-            "1",
-            float(values[here].min()),
-            float(values[here].max()),
-            note="geometric mean of the accelerators measured on the stack",
-        )
-        put(
-            energy.SUBJECT,
-            "memory_power",
-            f"stack={stack}",
-            float(values[n + j]),
-            "1",
-            float(min(low[n + j], values[n + j])),
-            float(max(high[n + j], values[n + j])),
-        )
-        put(
-            energy.SUBJECT,
-            "compute_power",
-            f"stack={stack}",
-            float(values[n + m + j]),
-            "1",
-            float(min(low[n + m + j], values[n + m + j])),
-            float(max(high[n + m + j], values[n + m + j])),
-        )
     newest = watts.stacks[-1]
-    for name, i in (("memory_power", n + m - 1), ("compute_power", n + 2 * m - 1)):
-        put(energy.SUBJECT, name, "", float(values[i]), "1", note=f"of the newest stack measured, {newest}")
-    put(
-        energy.SUBJECT,
-        "power_level",
-        "",
-        float(np.exp(level[[i for i, (s, _) in enumerate(watts.pairs) if s == newest]].mean())),
-        "1",
-        float(values[:n].min()),
-        float(values[:n].max()),
-        note="an accelerator that was not measured",
+    parts, low, high = (
+        watts.parts(one) for one in (np.exp(level), *np.exp(np.quantile(powers, [0.1, 0.9], axis=0)))
     )
+    named = ("most", "awake", "memory", "compute", "media")
+    for name, values, least, most in zip(named, parts, low, high, strict=True):
+        attribute = f"{name}_power_frac"
+        values, least, most = (
+            np.minimum(one, 1.0) if name == "most" else one for one in (values, least, most)
+        )
+        by_pair = len(values) == len(watts.pairs)
+        for i, value in enumerate(values.tolist()):
+            stack, *gpu = watts.pairs[i] if by_pair else (watts.stacks[i],)
+            when = ";".join([*(f"gpu={one}" for one in gpu), f"stack={stack}"])
+            bounds = min(float(least[i]), value), max(float(most[i]), value)
+            put(energy.SUBJECT, attribute, when, value, "1", *bounds)
+        for stack in ("", *(watts.stacks if by_pair else ())):
+            here = [
+                i for i, one in enumerate(watts.pairs if by_pair else watts.stacks)
+                if (one[0] if by_pair else one) == (stack or newest)
+            ]  # fmt: skip
+            mean = float(np.exp(np.log(values[here]).mean()))
+            note = "geometric mean of the accelerators measured on the stack"
+            note = note if stack else f"an accelerator that was not measured; of the newest stack, {newest}"
+            bounds = min(float(values.min()), mean), max(float(values.max()), mean)
+            put(energy.SUBJECT, attribute, f"stack={stack}" if stack else "", mean, "1", *bounds, note=note)
+    put(energy.SUBJECT, "power_sharpness", "", SHARPNESS, "1", 3, 12, kind="assumed",
+        note="how sharply a board is held to its most; the errors hardly depend on it")  # fmt: skip
     put(
         energy.SUBJECT,
         "newest_stack",

@@ -23,11 +23,14 @@ BY: Mapping[str, str] = {
     "memory_eff": "gpu", "flop_eff": "gpu", "expert_memory_eff": "gpu", "expert_flop_eff": "gpu",
     "narrow_flop_eff": "gpu", "narrow_expert_flop_eff": "gpu",
     "layer_s": "stack", "moe_layer_s": "stack", "step_s": "stack", "sequence_s": "stack",
-    "overlap_excess": "stack", "input_tok": "task", "media_s": "task",
+    "overlap_excess": "stack", "input_tok": "task", "media_s": "task", "media_split_power": "",
+    "crowd_s": "alone", "narrow_layer_s": "", "narrow_moe_layer_s": "",
     "collective_s": "", "cache_eff": "", "spread_ratio": "", "prefill_attention_eff": "",
-    "rank_sequence_frac": "",
+    "rank_sequence_frac": "", "lockstep_power": "",
 }  # fmt: skip
-"""Every constant and the condition that it may be stated for; what has no statement takes the general one."""
+"""Every constant and the condition that it may be stated for; what has no statement takes the general one.
+
+``alone`` is the accelerator and the task of a replica of one accelerator: its neighbours run others."""
 
 WIDTH_PER_LAYER, HEAD_DIM, CACHE_HEADS, LAYER_SQUARES = (
     "width_per_layer", "head_dim", "cache_heads", "layer_squares",
@@ -51,8 +54,9 @@ class Shape(NamedTuple):
 
 
 class Machine(NamedTuple):
-    """``n`` replicas: accelerators, ranks of copied attention, whether experts are spread, and one
-    accelerator's bandwidth, its peak in the format of the weights and in bf16, and bytes a weight."""
+    """``n`` replicas: accelerators, ranks of copied attention, whether experts are spread, one
+    accelerator's bandwidth, its peak in the format of the weights and in bf16, bytes a weight, and whether
+    what enters a product is narrowed first (fp8)."""
 
     gpus: Floats
     dp: Floats
@@ -61,15 +65,18 @@ class Machine(NamedTuple):
     flop_per_s: Floats
     wide_flop_per_s: Floats
     weight_bytes: Floats
+    narrows: NDArray[np.bool_]
 
 
 class Step(NamedTuple):
-    """A mean step, ``(n,)``: its time with prompts spread over it, and the shares of one accelerator's
-    bandwidth and peak that it uses."""
+    """A mean step, ``(n,)``: its time with prompts spread over it, the shares of one accelerator's bandwidth
+    and peak that it uses, and the shares of its time that the accelerator works and that images take."""
 
     step_s: Floats
     memory_used_frac: Floats
     compute_used_frac: Floats
+    busy_frac: Floats
+    media_frac: Floats
 
 
 def keys_of(catalog_at: CatalogAt) -> list[tuple[str, str]]:
@@ -123,8 +130,9 @@ def coarse_step(shape: Shape, machine: Machine, batch: Floats, osl: Floats, k: M
     """One step of ``batch`` sequences with answers of ``osl`` tokens; ``k`` are the constants by row.
 
     Weights, cache, multiplications and exchanges are the accelerator's time; layers, steps and sequences
-    cost the host's. The two overlap to the degree that ``overlap_excess`` says: 0 adds them, a large
-    value takes the greater. Each step also carries ``batch / osl`` new prompts.
+    cost the host's, as do neighbours of a replica of one accelerator. The two overlap to the degree that
+    ``overlap_excess`` says: 0 adds them, a large value takes the greater. Each step also carries
+    ``batch / osl`` new prompts; a replica of more accelerators has more of the host for their images.
     """
     n = machine.gpus
     read = machine.bytes_per_s * k["memory_eff"]
@@ -158,16 +166,23 @@ def coarse_step(shape: Shape, machine: Machine, batch: Floats, osl: Floats, k: M
     host_s = (
         shape.layers * k["layer_s"] + shape.moe_layers * k["moe_layer_s"] + k["step_s"]
         + batch / machine.dp * k["sequence_s"] * (1.0 + k["rank_sequence_frac"] * (n - 1.0))
+        + machine.narrows * (shape.layers * k["narrow_layer_s"] + shape.moe_layers * k["narrow_moe_layer_s"])
+        + k["crowd_s"]
     )  # fmt: skip
     prompt_s = 2.0 * k["input_tok"] / n * (dense_active / dense_rate + spread * expert_active / expert_rate)
     pairs = 2.0 * k["input_tok"] ** 2 * shape.hidden_size * shape.layers
-    prompt_s = prompt_s + pairs / n / (machine.wide_flop_per_s * k["prefill_attention_eff"]) + k["media_s"]
-    step_s = _either(device_s, host_s, 1.0 + k["overlap_excess"]) + batch / osl * prompt_s
+    prompt_s = prompt_s + pairs / n / (machine.wide_flop_per_s * k["prefill_attention_eff"])
+    # Ranks of copied attention step together: while one fills a prompt, the others wait.
+    prompts_s = batch / osl * prompt_s * machine.dp ** k["lockstep_power"]
+    media_s = batch / osl * k["media_s"] / n ** k["media_split_power"]
+    step_s = _either(device_s, host_s, 1.0 + k["overlap_excess"]) + prompts_s + media_s
     flop = 2.0 * shape.params_active * batch * (1.0 + k["input_tok"] / osl) / n
     return Step(
         step_s,
         np.minimum((dense_bytes + expert_bytes + cached) / machine.bytes_per_s / step_s, 1.0),
         np.minimum(flop / machine.flop_per_s / step_s, 1.0),
+        np.minimum((device_s + prompts_s) / step_s, 1.0),
+        media_s / step_s,
     )
 
 

@@ -1,13 +1,15 @@
 """Electricity of accelerators: power from how far memory and arithmetic are used, energy of a token.
 
-A board draws its idle power, and of the rest of its limit a share that grows with the bandwidth and with
-the arithmetic that are used::
+A board draws its idle power, more while kernels run at all, and more with the bandwidth and the arithmetic
+that they use, up to what it is held to::
 
-    power = gpus * limit * (idle + (1 - idle) * min(1, level * memory_used**a * compute_used**b))
+    wanted = idle + awake * busy + memory * memory_used + compute * sqrt(compute_used) + media * media_share
+    power  = gpus * limit * wanted / (1 + (wanted / most)**sharpness)**(1 / sharpness)
 
-The constants are facts ``energy/accelerator``, fitted to measured power: a level for each accelerator,
-exponents for a stack of software. A token takes the power for the time of a step over the tokens of a
-step. Hosts and the building multiply what boards draw: facts with a boundary, beside and not inside.
+The constants are facts ``energy/accelerator``, fitted to measured power: ``awake`` and ``most`` by
+accelerator and stack of software, the others by stack; the root is of clocks that fall as arithmetic fills
+the board's limit. A token takes the power for the time of a step over the tokens of a step. Hosts and the
+building multiply what boards draw: facts with a boundary, beside and not inside.
 """
 
 from __future__ import annotations
@@ -25,12 +27,17 @@ SUBJECT = "energy/accelerator"
 
 
 class Power(NamedTuple):
-    """Of ``n`` accelerators, ``(n,)`` each or scalars: idle share of the limit, level and exponents."""
+    """Of ``n`` accelerators, ``(n,)`` each or scalars, as shares of the board's limit: idle, the most that is
+    drawn, and what is added while kernels run, at all of the bandwidth, at all of the arithmetic and while
+    images are read; ``sharpness`` of the passage to the most."""
 
     idle_power_frac: Floats
-    power_level: Floats
-    memory_power: Floats
-    compute_power: Floats
+    most_power_frac: Floats
+    awake_power_frac: Floats
+    memory_power_frac: Floats
+    compute_power_frac: Floats
+    media_power_frac: Floats
+    sharpness: Floats
 
 
 class Site(NamedTuple):
@@ -44,7 +51,7 @@ class Site(NamedTuple):
 def power_of(catalog_at: CatalogAt, gpu_id: str, stack: str = "") -> Power:
     """The constants of one accelerator under a stack (the newest measured where none is named).
 
-    An accelerator that was not measured gets the level of all that were.
+    An accelerator that was not measured gets the mean of those that were.
 
     Raises:
         UnknownFact: the catalog has no constants of power.
@@ -58,11 +65,15 @@ def power_of(catalog_at: CatalogAt, gpu_id: str, stack: str = "") -> Power:
         raise UnknownFact(f"no {name} of {SUBJECT}")
 
     named = stack or catalog_at.text(SUBJECT, "newest_stack")
+    pair = (f"gpu={gpu_id};stack={named}", f"stack={named}", "")
     return Power(
         np.asarray(number("idle_power_frac", f"gpu={gpu_id}", "")),
-        np.asarray(number("power_level", f"gpu={gpu_id};stack={named}", f"stack={named}", "")),
-        np.asarray(number("memory_power", f"stack={named}", "")),
-        np.asarray(number("compute_power", f"stack={named}", "")),
+        np.asarray(number("most_power_frac", *pair)),
+        np.asarray(number("awake_power_frac", *pair)),
+        np.asarray(number("memory_power_frac", *pair[1:])),
+        np.asarray(number("compute_power_frac", *pair[1:])),
+        np.asarray(number("media_power_frac", *pair[1:])),
+        np.asarray(number("power_sharpness", "")),
     )
 
 
@@ -76,25 +87,48 @@ def site_of(catalog_at: CatalogAt, kind: str = "cloud") -> Site:
     return Site(maybe(SUBJECT, "host_power_ratio"), maybe(f"energy/{kind}", "pue"))
 
 
-def power_frac(power: Power, memory_used_frac: ArrayLike, compute_used_frac: ArrayLike) -> Floats:
-    """Power over the board's limit, between idle and 1.
+def power_frac(
+    power: Power,
+    memory_used_frac: ArrayLike,
+    compute_used_frac: ArrayLike,
+    busy_frac: ArrayLike = 0.0,
+    media_frac: ArrayLike = 0.0,
+) -> Floats:
+    """Power over the board's limit, between idle and the most that is drawn (at most 1).
+
+    An accelerator is at work for as long as its memory or its arithmetic would be at their peaks, at least.
 
     >>> import numpy as np
-    >>> half = Power(*(np.float64(x) for x in (0.1, 1.0, 0.5, 0.0)))
-    >>> float(power_frac(half, 0.0, 1.0)), float(power_frac(half, 1.0, 1.0))
-    (0.1, 1.0)
+    >>> board = Power(*(np.float64(x) for x in (0.1, 0.9, 0.3, 0.2, 0.4, 0.0, 6.0)))
+    >>> float(power_frac(board, 0.0, 0.0)), round(float(power_frac(board, 0.0, 0.0, 1.0)), 3)
+    (0.1, 0.4)
+    >>> round(float(power_frac(board, 1.0, 1.0)), 2)
+    0.83
     """
-    memory = np.clip(np.asarray(memory_used_frac, dtype=np.float64), 0.0, 1.0)
-    compute = np.clip(np.asarray(compute_used_frac, dtype=np.float64), 0.0, 1.0)
-    used = power.power_level * memory**power.memory_power * compute**power.compute_power
-    return np.asarray(power.idle_power_frac + (1.0 - power.idle_power_frac) * np.minimum(used, 1.0))
+    memory, compute, busy = (
+        np.clip(np.asarray(one, dtype=np.float64), 0.0, 1.0)
+        for one in (memory_used_frac, compute_used_frac, busy_frac)
+    )
+    busy = np.maximum(busy, np.maximum(memory, compute))
+    wanted = power.idle_power_frac + power.awake_power_frac * busy + power.memory_power_frac * memory
+    wanted = (
+        wanted + power.compute_power_frac * np.sqrt(compute) + power.media_power_frac * np.asarray(media_frac)
+    )
+    most = np.minimum(power.most_power_frac, 1.0)
+    held = wanted / (1.0 + (wanted / most) ** power.sharpness) ** (1.0 / power.sharpness)
+    return np.asarray(np.maximum(held, power.idle_power_frac))
 
 
 def replica_power_w(
-    power: Power, tdp_w: ArrayLike, gpus: ArrayLike, memory_used_frac: ArrayLike, compute_used_frac: ArrayLike
+    power: Power,
+    tdp_w: ArrayLike,
+    gpus: ArrayLike,
+    memory_used_frac: ArrayLike,
+    compute_used_frac: ArrayLike,
+    busy_frac: ArrayLike = 0.0,
 ) -> Floats:
     """Power of a replica's accelerators, W: never below idle nor above their limit."""
-    share = power_frac(power, memory_used_frac, compute_used_frac)
+    share = power_frac(power, memory_used_frac, compute_used_frac, busy_frac)
     return np.asarray(np.asarray(tdp_w) * np.asarray(gpus) * share)
 
 

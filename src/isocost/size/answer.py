@@ -17,7 +17,7 @@ from isocost.perf.arch import Floats
 from isocost.perf.energy import site_of, wall_j_per_tok
 from isocost.perf.memory import cache_bytes_per_tok
 from isocost.size.calibrated import Own, condition, outside
-from isocost.size.commands import bench_command, checkpoint, serve_command, served_name
+from isocost.size.commands import Beside, bench_command, checkpoint, serve_command, served_name
 from isocost.size.config import Adapter
 from isocost.size.memory import SUBJECT, Engine, Memory, cache_log, layers_of, memory_of
 from isocost.size.nearest import Point, nearest, points_of
@@ -367,9 +367,12 @@ def _row(case: _Case, i: int, replicas: int, before: int, seen: Carried, held: M
         measured=_mine(case, own, running),
         quote="" if quote is None else quote.fact.id,
         command=serve_command(
-            at, case.model, every, i, case.engine, cache.longest_tok, case.wanted.draft, case.wanted.adapter
+            at, case.model, every, i, case.engine, cache.longest_tok,
+            Beside(case.wanted.draft, case.wanted.adapter, case.wanted.apart, need.prefix_hit_frac > 0),
         ),
-        bench=bench_command(checkpoint(at, case.model, every, i), need, all_replicas, case.wanted.adapter),
+        bench=bench_command(
+            checkpoint(at, case.model, every, i), need, 1 if before else all_replicas, case.wanted.adapter
+        ),
     )  # fmt: skip
 
 
@@ -482,6 +485,15 @@ def _notes(case: _Case, rows: Sequence[Sized]) -> list[str]:
         said.append(
             f"An adapter of rank {case.wanted.adapter.rank} on {case.model}: what it adds to a step and to "
             "memory, a few per cent, is not in the figures. Merged into the weights it adds nothing."
+        )
+    if rows and "DRAFT_MODEL" in rows[0].command:
+        said.append(
+            f"DRAFT_MODEL stands for a small model that drafts for {case.model}: it makes no drafts itself."
+        )
+    if case.wanted.apart:
+        said.append(
+            "Prefill and decode run the same command; a proxy before them sends a request to one of each in "
+            "turn. The benchmark is of both together, through the proxy."
         )
     narrow = dict.fromkeys(row.quality for row in rows if row.quality)
     said += [f"Narrower than published: {one} of the score." for one in narrow]

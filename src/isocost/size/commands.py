@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from typing import NamedTuple
 
 import numpy as np
 
@@ -35,6 +36,19 @@ def checkpoint(catalog_at: CatalogAt, model: str, found: Setups, i: int) -> str:
     return f"./{name.rstrip('/').rpartition('/')[2]}-{weights}"
 
 
+class Beside(NamedTuple):
+    """What a server is started with beside its layout: drafts, an adapter, a cache that is sent to or taken
+    from replicas of the other kind (``apart``), and prompts that share prefixes."""
+
+    draft: Draft | None = None
+    adapter: Adapter | None = None
+    apart: bool = False
+    shares_prefixes: bool = False
+
+
+PLAIN = Beside()
+
+
 def serve_command(
     catalog_at: CatalogAt,
     model: str,
@@ -42,10 +56,10 @@ def serve_command(
     i: int,
     engine: Engine,
     longest_tok: int,
-    draft: Draft | None,
-    adapter: Adapter | None = None,
+    beside: Beside = PLAIN,
 ) -> str:
     """The server of one replica, with every option that the figures stand on."""
+    draft, adapter = beside.draft, beside.adapter
     setup, name = found.setup, shlex.quote(checkpoint(catalog_at, model, found, i))
     tp, pp, dp = (int(np.asarray(one)[i]) for one in (setup.tp, setup.pp, setup.dp))
     cache = found.precisions[found.precision[i]].cache
@@ -83,6 +97,12 @@ def serve_command(
     parts += ["--kv-cache-dtype fp8"] if cache == "fp8" else []
     parts += [f"--max-model-len {longest_tok}", f"--max-num-seqs {engine.max_num_seqs}"]
     parts += [f"--max-num-batched-tokens {engine.max_num_batched_tokens}", f"--gpu-memory-utilization {used}"]
+    if beside.shares_prefixes and catalog_at.find(f"model/{model}", "linear_state_size") is not None:
+        # Off where layers keep a state, unless it is asked for.
+        parts.append("--enable-prefix-caching")
+    if beside.apart:
+        sent = json.dumps({"kv_connector": "NixlConnector", "kv_role": "kv_both"})
+        parts.append(f"--kv-transfer-config {shlex.quote(sent)}")
     if draft is not None:
         own = catalog_at.find(f"model/{model}", "draft_layers") is not None
         by = {"method": "mtp"} if own else {"method": "eagle3", "model": "DRAFT_MODEL"}
@@ -100,12 +120,15 @@ def bench_command(name: str, need: Need, replicas: int, adapter: Adapter | None 
     """A benchmark of one replica that serves ``name``, at its share of the load, two minutes long."""
     rate = need.rate_per_s / replicas
     count = int(min(max(rate * BENCHMARK_S, FEWEST), MOST))
+    shared = round(need.input_tok * need.prefix_hit_frac)
     parts = [
         f"vllm bench serve --model {shlex.quote(name)}{' --lora-modules tuned' if adapter else ''}",
         "--dataset-name random",
-        f"--random-input-len {need.input_tok} --random-output-len {need.output_tok} --ignore-eos",
+        f"--random-input-len {need.input_tok - shared} --random-output-len {need.output_tok} --ignore-eos",
         f"--num-prompts {count} --request-rate {rate:.4g}",
     ]
+    if shared:
+        parts.append(f"--random-prefix-len {shared}")
     if need.burst_cv not in (0.0, 1.0):
         parts.append(f"--burstiness {1.0 / need.burst_cv**2:.4g}")
     parts.append("--percentile-metrics ttft,tpot,itl,e2el --metric-percentiles 50,90,95,99")

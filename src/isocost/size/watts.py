@@ -57,6 +57,8 @@ def energy_of(
         replica_power_w(
             power, float(limit.value), gpus,
             read / float(gpu.memory_bytes_per_s[0]), flop / float(setup.dense_flop_per_s[0]),
+            # Of independent sequences, how often one runs at least.
+            -np.expm1(-running),
         )
     )  # fmt: skip
     return Energy(watts, float(energy_j_per_tok(watts, np.float64(rate_per_s * answer))))

@@ -301,6 +301,7 @@ def _arrays(at: CatalogAt, kept: Sequence[tuple[Mapping[str, Any], str, tuple[fl
             np.maximum(column("num_gpus", 1.0), 1.0), dp, column("ep", 1.0) > 1, gpu.memory_bytes_per_s, flop,
             gpu.bf16_flop_per_s,
             np.array([at.number(f"dtype/{name}", "bytes_per_element") for name in dtype]),
+            np.array([name == "fp8" for name in dtype]),
         ),
         column("avg_batch", np.nan), column("avg_output_tokens", np.nan),
         np.array([at.number(f"gpu/{one}", "tdp_w") for one in ids]),
@@ -332,12 +333,27 @@ def _id(row: Mapping[str, Any]) -> str:
     return f"{_stack(str(row['dataset']))}/{row['task']}/{row['model_id']}/{gpus}/{row['avg_batch']:g}"
 
 
+def conditions_of(runs: Runs) -> dict[str, tuple[str, ...]]:
+    """What constants may be stated for, by the name of the condition, ``n`` values each."""
+    alone = tuple(
+        f"{gpu}/{task}" if gpus == 1 else ""
+        for gpu, task, gpus in zip(runs.gpu, runs.task, runs.machine.gpus.tolist(), strict=True)
+    )
+    return {
+        "gpu": runs.gpu,
+        "stack": runs.stack,
+        "task": runs.task,
+        "alone": alone,
+        "": ("",) * len(runs.gpu),
+    }
+
+
 def constants_of_runs(
     at: CatalogAt, runs: Runs, keys: Sequence[tuple[str, str]], values: Floats
 ) -> dict[str, Floats]:
     """The constants of every run, ``(n,)`` each, from ``values`` in the order of ``keys``."""
     wide = at.number("dtype/bf16", "bytes_per_element")
-    wanted = {"gpu": runs.gpu, "stack": runs.stack, "task": runs.task, "": ("",) * len(runs.gpu)}
+    wanted = conditions_of(runs)
     found = {name: values[pick(keys, name, wanted[by])] for name, by in BY.items()}
     found["wide_bytes"] = np.full(len(runs.gpu), wide)
     found["link_bytes_per_s"] = 0.5 * gpu_of(at, runs.gpu).link_bytes_per_s
@@ -360,7 +376,7 @@ def predict(at: CatalogAt, runs: Runs) -> dict[str, Floats]:
     pairs = {pair: power_of(at, *pair) for pair in set(zip(runs.gpu, runs.stack, strict=True))}
     each = [pairs[pair] for pair in zip(runs.gpu, runs.stack, strict=True)]
     power = Power(*(np.array([getattr(one, name) for one in each]) for name in Power._fields))
-    share = power_frac(power, step.memory_used_frac, step.compute_used_frac)
+    share = power_frac(power, *step[1:])
     watts = share * runs.tdp_w * runs.machine.gpus
     return {"tok_per_s": rate, "j_per_tok": watts / rate, "power_w": watts}
 
