@@ -6,6 +6,7 @@ import re
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -144,6 +145,20 @@ def test_a_plan_is_its_ledger() -> None:
     assert node.all_facts() == ("gpu/h100-sxm.memory_bytes",)
     with pytest.raises(UnknownFact, match="no part 'nothing'"):
         of_ledger(ledger, "plan.nothing")
+
+
+def test_what_a_plan_only_estimated_is_said_to_be_no_fact(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    risk = charge("acme/big", "api-change-risk", "service", 1.0, 100.0)
+    facts = "retirement/acme/big.within a year * migration/any.usd_per_service"
+    Ledger([msgspec.structs.replace(risk, price_fact=facts)]).write(tmp_path / "ledger.parquet")
+    assert main(["why", "plan", "--ledger", str(tmp_path / "ledger.parquet")]) == 0
+    assert "big.within a year, estimated from facts of retirement/*" in " ".join(
+        capsys.readouterr().out.split()
+    )
+    assert main(["why", "plan", "--ledger", str(tmp_path / "ledger.parquet"), "--json"]) == 0
+    assert '"kind": "estimated"' in capsys.readouterr().out
 
 
 def half_of(x: float) -> float:

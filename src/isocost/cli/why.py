@@ -13,7 +13,7 @@ from rich.text import Text
 from isocost.cli.catalog import load, newest
 from isocost.cli.output import show, show_json, wrapped
 from isocost.cli.root import Facts, InTok, Json, OutTok, app
-from isocost.errors import BadInput
+from isocost.errors import BadInput, UnknownFact
 from isocost.units import plural, tokens
 
 if TYPE_CHECKING:
@@ -162,9 +162,19 @@ def _value(node: Node, at: CatalogAt) -> str:
 
 
 def _cited(at: CatalogAt, ident: str) -> dict[str, object]:
+    """A fact with its source; what a plan only estimated has neither value nor source of its own."""
     from isocost.why import fact_of
 
-    fact = fact_of(at, ident)
+    try:
+        fact = fact_of(at, ident)
+    except UnknownFact:
+        kind = ident.partition("/")[0]
+        known = at.catalog.subjects(f"{kind}/")
+        note = f"estimated from facts of {kind}/*: isocost catalog list {kind}" if known else "estimated"
+        return {
+            "id": ident, "value": None, "unit": "", "low": None, "high": None, "kind": "estimated",
+            "checked": None, "quote": "", "note": note, "source": "", "address": "",
+        }  # fmt: skip
     source = at.catalog.sources.get(fact.source)
     return {
         "id": ident, "value": fact.value, "unit": fact.unit, "low": fact.low, "high": fact.high,
@@ -179,6 +189,9 @@ def _show_facts(node: Node, at: CatalogAt) -> None:
     show("", Text(f"  {plural(len(ids), 'fact')}", "bold"))
     for ident in ids[:MOST_FACTS]:
         fact = _cited(at, ident)
+        if fact["value"] is None:
+            show(wrapped(f"{ident}, {fact['note']}"))
+            continue
         band = f" ({fact['low']} to {fact['high']})" if fact["low"] is not None else ""
         unit = "" if fact["unit"] == "1" else f" {fact['unit']}"
         number = sources.setdefault(
