@@ -191,8 +191,9 @@ def test_scaling_agrees_with_planning_there(found: Memo, ask: MemoAsk) -> None:
 
 
 def test_own_place_leaves_only_own_replicas_and_is_deterministic(ask: MemoAsk) -> None:
-    own = replace(ask, limits=Limits(default=Slo(place="own"), budget_usd_per_month=1e6))
+    own = replace(ask, limits=Limits(default=Slo(place="own"), budget_usd_per_month=100.0))
     one, two = memo(own), memo(own)
+    assert "Over the budget of $100 at every volume." in one.headline
     assert {verdict.option for verdict in one.verdicts} <= set(OWN)
     assert msgspec.json.encode(one) == msgspec.json.encode(two)
     absent = [row for row in one.options if row.option in ("api", "hosted")]

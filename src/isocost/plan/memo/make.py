@@ -71,7 +71,7 @@ def memo(ask: MemoAsk) -> Memo:
         output_tok=ask.output_tok,
         now=ask.now,
         reference=reference.id,
-        headline=_headline(verdicts, crossings, today),
+        headline=_headline(verdicts, crossings, today, ask.limits.budget_usd_per_month),
         volumes=volumes,
         verdicts=verdicts,
         options=[_row(study, option, found, drivers) for option in OPTIONS if _shown(option, found)],
@@ -80,7 +80,7 @@ def memo(ask: MemoAsk) -> Memo:
         tripwires=tripwires_of(study, found, crossings),
         assumed=assumed_of(study),
         facts=facts_of(study, found[VOLUMES // 2]),
-        notes=_notes(study, trace, planned_at, shown, verdicts),
+        notes=_notes(study, trace, planned_at, shown),
     )
 
 
@@ -152,8 +152,10 @@ def _cell(one: Costed | None, drivers: Mapping[str, risk.Driver]) -> Cell | None
     )
 
 
-def _headline(verdicts: Sequence[Verdict], crossings: Sequence[Crossing], today: str) -> str:
-    """The verdict by volume, in two sentences at most."""
+def _headline(
+    verdicts: Sequence[Verdict], crossings: Sequence[Crossing], today: str, budget: float | None
+) -> str:
+    """The verdict by volume in two sentences at most, and whether the budget holds."""
     first, last = verdicts[0], verdicts[-1]
     inside = [crossing for crossing in crossings if crossing.inside]
     ends = list(dict.fromkeys(money(verdict.usd_per_month.mid) for verdict in (first, last)))
@@ -172,10 +174,18 @@ def _headline(verdicts: Sequence[Verdict], crossings: Sequence[Crossing], today:
     if beyond:
         then = beyond[0]
         said += f" {sentence(OPTIONS[then.after])} cost less from {count(then.requests_per_month)} on."
+    over = [] if budget is None else [v for v in verdicts if v.usd_per_month.mid > budget]
+    if budget is not None and over:
+        where = "at every volume" if len(over) == len(verdicts) else _from(over[0])
+        said += f" Over the budget of {money(budget)} {where}."
     close = [v for v in verdicts if v.sure_frac is not None and v.sure_frac < SURE_FRAC]
     if close:
         said += f" {_where(close, verdicts)} are within the uncertainty: choose by what you already run."
     return said
+
+
+def _from(first: Verdict) -> str:
+    return f"from {count(first.requests_per_month)} requests a month on"
 
 
 def _where(close: Sequence[Verdict], verdicts: Sequence[Verdict]) -> str:
@@ -197,7 +207,6 @@ def _notes(
     trace: Trace,
     planned_at: float,
     shown: Sequence[Costed],
-    verdicts: Sequence[Verdict],
 ) -> list[str]:
     built, ask = study.built, study.ask
     today = built.planned[0].today
@@ -211,12 +220,6 @@ def _notes(
     ]
     if not ask.now:
         notes.append("Nothing serves today: launch is counted for every option.")
-    budget = ask.limits.budget_usd_per_month
-    over = [] if budget is None else [v for v in verdicts if v.usd_per_month.mid > budget]
-    if budget is not None and over:
-        notes.append(
-            f"Over the budget of {money(budget)} from {count(over[0].requests_per_month)} requests on."
-        )
     doubtful = [offer.api.id for one in shown for offer in one.way.offers if offer.latency == "unverified"]
     if doubtful:
         names = ", ".join(dict.fromkeys(doubtful))

@@ -21,7 +21,7 @@ from isocost.plan.market.offers import Case, Offer
 from isocost.plan.market.pools import PoolOption
 from isocost.plan.market.prepare import Prepared
 from isocost.plan.solve.one_pool import one_pool, whole_pool
-from isocost.plan.solve.problem import Problem, Solution
+from isocost.plan.solve.problem import Problem, Solution, emitted_kg
 
 MIX_LEAST_FRAC = 0.01
 """Least share of the traffic on either side for a mix to be one."""
@@ -120,6 +120,9 @@ def costed(built: Built, way: Way, multiple: float, running: bool, committed: in
     ]
     fleet = Fleet(tuple(schedules(solution, (way.pool,), {})))
     draft = _launching(prepared, drafted(prepared, servings, (way.pool,), fleet), running)
+    kg, most_kg = emitted_kg(problem, solution), built.prepared.request.limits.carbon_kg_per_month
+    if most_kg is not None and kg > most_kg and not way.why_not:
+        way = replace(way, why_not=f"emits {kg:,.0f} kg of CO2e a month, over {most_kg:g}")
     reserved, rent = int(solution.reserved[0]), way.pool.rents.get("reserved_1y")
     month = rent.usd_per_gpu_h * way.pool.pool.gpus * float(prepared.weight_h.sum()) if rent else 0.0
     return Costed(way, draft, month_ledger(prepared, draft), reserved, reserved * month, rest)
