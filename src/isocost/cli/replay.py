@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,6 +20,7 @@ from isocost.errors import BadInput
 from isocost.units import money, percent
 
 if TYPE_CHECKING:
+    from isocost.plan.written.failed import Band, Failures
     from isocost.plan.written.review import Review, Served
     from isocost.plan.written.told import Played, Policed, Quality
 
@@ -117,6 +119,8 @@ def _show(found: Review, plan: Path) -> None:
                 "What the best cache would read is not known: the log does not say what prompts share.", "  "
             )
         )
+    if found.failures is not None:
+        _show_failures(found.failures, None)
     show("", limit_rows(found.limits))
 
 
@@ -183,11 +187,100 @@ def _show_policy(found: Review, policy: Policed, plan: Path) -> None:
     show(table)
     for stop in shown.stopped:
         show(wrapped(_STOPPED[stop.why].format(requests=f"{stop.requests:,}", usd=f"{stop.usd:,.2f}"), "  "))
+    if policy.failures is not None:
+        _show_failures(policy.failures, policy.failures_without)
     show("", limit_rows(found.limits))
     for note in policy.notes:
         show(wrapped(f"{note}.", "  "))
 
 
+def _show_failures(found: Failures, without: Failures | None) -> None:
+    """What failing APIs do, with the plan's policies and without; how often they are taken to fail."""
+    ways = [found] if without is None else [found, without]
+    names = ["with policies", "without"] if len(ways) > 1 else [f"middle and 80 % of {found.draws} draws"]
+    table = grid(("  when APIs fail", "l"), *((name, "r") for name in names))
+    for label, cell in _FAILURE_ROWS:
+        table.add_row(f"  {label}", *(cell(way) for way in ways))
+    show("", table)
+    worst = min(found.workloads, key=lambda one: one.availability_frac.value)
+    if len(found.workloads) > 1 and worst.availability_frac.value < found.availability_frac.value:
+        show(wrapped(f"Least available: {worst.workload}, {_share(worst.availability_frac)}.", "  "))
+    show(wrapped(_rates(found), "  "))
+
+
+def _share(band: Band) -> str:
+    """A share near one, with as many digits as tell it from one."""
+    least = min(1 - band.low, 1 - band.value) or 1 - band.low
+    digits = 2 if least <= 0 else max(0, min(4, -math.floor(math.log10(max(least, 1e-6))) - 1))
+    value, low, high = (f"{100 * x:.{digits}f}" for x in (band.value, band.low, band.high))
+    return f"{value} % ({low} to {high})"
+
+
+def _count(band: Band) -> str:
+    return f"{band.value:,.0f} ({band.low:,.0f} to {band.high:,.0f})"
+
+
+def _usd(band: Band) -> str:
+    value, low, high = (round(x, 2) or 0.0 for x in (band.value, band.low, band.high))
+    sign = "-" if value < 0 else ""
+    return f"{sign}${abs(value):,.2f} ({low:,.2f} to {high:,.2f})"
+
+
+def _kinds(found: Failures) -> str:
+    """Attempts that failed in the middle draw, by why."""
+    said = [f"{count:,} {_KINDS[kind]}" for kind, count in found.kinds.items() if count and kind in _KINDS]
+    return ", ".join(said) or "none"
+
+
+def _when(band: Band | None) -> str:
+    return "not known" if band is None else f"{band.value:.2f} s"
+
+
+def _rates(found: Failures) -> str:
+    """How often each API is taken to fail, and by what."""
+    said: dict[str, list[str]] = {}
+    for one in found.rates:
+        errors = f"{one.deployment} {_percent(one.error_frac)}"
+        if one.source == "measured":
+            errors += f" of {one.calls:,}"
+        elif one.outage_frac:
+            errors += f" and {_percent(one.outage_frac)} in incidents"
+        said.setdefault(one.source, []).append(errors)
+    parts = [f"{_SOURCES[source]}: {_some(names)}" for source, names in said.items()]
+    return "; ".join(parts) + ". Draws are alike for every rule."
+
+
+def _percent(frac: float) -> str:
+    """Two figures of a small share."""
+    return f"{100 * frac:.2g} %"
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:MOST_NAMES])
+    return shown if len(names) <= MOST_NAMES else f"{shown} and {len(names) - MOST_NAMES} more"
+
+
+MOST_NAMES = 4
+_SOURCES: Mapping[str, str] = {
+    "stated": "Calls that fail, as the plan states",
+    "measured": "Calls that fail, as the log's own did",
+    "published": "Calls that fail, as published for the provider or, without that, for any",
+}
+_KINDS: Mapping[str, str] = {
+    "refused": "above a quota", "outage": "in incidents", "error": "errors", "hang": "without an answer",
+    "cut": "too slow",
+}  # fmt: skip
+_FAILURE_ROWS: tuple[tuple[str, Callable[[Failures], str]], ...] = (
+    ("requests answered", lambda way: _share(way.availability_frac)),
+    ("lost", lambda way: _count(way.lost)),
+    ("attempts that fail", lambda way: _count(way.failed)),
+    ("of these, a middle draw", _kinds),
+    ("added to the bill", lambda way: _usd(way.usd)),
+    ("not billed, as lost", lambda way: _usd(way.unpaid_usd)),
+    ("TTFT p95", lambda way: _when(way.ttft_p95_s)),
+    ("E2E p95", lambda way: _when(way.e2e_p95_s)),
+)
+"""What is shown of a log whose APIs fail."""
 _STOPPED: Mapping[str, str] = {
     "input": "Refused, input too long: {requests} requests, whose first attempts would have cost ${usd}.",
     "output": "Refused, output too long: {requests} requests, whose first attempts would have cost ${usd}.",

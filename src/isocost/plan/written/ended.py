@@ -100,7 +100,11 @@ def billed_fusd(found: Closed, filled: Filled, i: Rows, q: Rows) -> Rows:
     whole = 1 << WHOLE_BITS
     cut = np.flatnonzero((part >= 0) & (part < whole))
     out = np.where(part < 0, 0, cost)
-    # The product must fit: what is cut is counted in millions of a millionth.
     more = (cost[cut] - first[cut]) / whole * part[cut]
     out[cut] = first[cut] + np.rint(more).astype(np.int64)
     return np.asarray(out, np.int64)
+
+
+def whole_fusd(values: Rows) -> int:
+    """The exact sum of amounts that together may pass 64 bits."""
+    return (int((values >> 31).sum()) << 31) + int((values & (2**31 - 1)).sum())

@@ -13,6 +13,7 @@ from isocost.catalog import Catalog, CatalogAt
 from isocost.ledger import FEMTO_PER_USD
 from isocost.plan.market.prepare import default_slo
 from isocost.plan.result import Limit, LimitStatus
+from isocost.plan.written.failed import Failures, of_routes
 from isocost.plan.written.file import PlanFile
 from isocost.plan.written.near import Verifier
 from isocost.plan.written.rerun import Rerun, rerun
@@ -68,6 +69,8 @@ class Review(msgspec.Struct, frozen=True):
     policy: Policed | None = None
     """What the plan's policies did, where it has any; the fields above are then of the likely way, else of
     the dearest."""
+    failures: Failures | None = None
+    """What failures of APIs do; the fields above are without them."""
 
 
 def review(
@@ -104,6 +107,7 @@ def review(
         at_least=found.replayed.unpriced > 0,
         served=_served(found),
         limits=_limits(found, plan, at),
+        failures=of_routes(trace, plan, catalog, found),
     )
 
 
@@ -128,6 +132,7 @@ def _policed(plan: PlanFile, catalog: Catalog, title: str, played: tuple[Policed
         ],
         limits=_limits(found, plan, at),
         policy=policy,
+        failures=policy.failures,
     )
 
 

@@ -27,13 +27,14 @@ from isocost.plan.written.closed import (
     Loop,
     fewest,
     lay,
-    play,
     play_laid,
     tasks_of,
     traffics,
     with_todays,
 )
-from isocost.plan.written.ended import billed_fusd
+from isocost.plan.written.ended import billed_fusd, whole_fusd
+from isocost.plan.written.failed import DRAWS, Failures, paid_usd, play_failures, simple
+from isocost.plan.written.failing import cut_in, rates_of
 from isocost.plan.written.file import PlanFile
 from isocost.plan.written.near import Verifier, in_force
 from isocost.plan.written.rerun import Rerun, today_of
@@ -46,8 +47,6 @@ from isocost.trace.schema import Trace
 
 Z_95 = 1.959963984540054
 """Standard deviations to either side that hold 95 % of a normal distribution."""
-DRAWS = 21
-"""Draws of what a fit saw: an odd number has a middle one, and its third and nineteenth hold four in five."""
 _OTHERS = range(2, DRAWS + 1)
 
 
@@ -131,6 +130,9 @@ class Policed(msgspec.Struct, frozen=True):
     notes: list[str]
     likely: Played | None = None
     draws: int = 0
+    failures: Failures | None = None
+    """What failures of APIs do to the way that is shown; the ways above are without them."""
+    failures_without: Failures | None = None
 
     @property
     def shown(self) -> Played:
@@ -176,6 +178,7 @@ def police(
     world = with_caches(_scored(world, parts, weights), parts, verifiers)
     hours = world.at.number("finance/any", "hours_per_month")
     month = hours * 3600.0 / week.span_s
+    world = cut_in(world, plan)
     laid = lay(world, parts)
 
     def ways_of(end: End, draw: int = 1) -> list[Loop]:
@@ -186,21 +189,41 @@ def police(
     lots = sum(loop.lots for loop in loops)
     foretold = lots > 0 or any(loop.foretold for loop in loops)
     ways, likely = [_played(world, plan, loops, month)], None
+    clean, dearer = [paid_usd(loops)], False
     if judged or unscored:
         others = ways_of("most")
         ways.append(_played(world, plan, others, month))
-        loops = others if ways[1].usd > ways[0].usd else loops
+        dearer = ways[1].usd > ways[0].usd
+        loops = others if dearer else loops
+        clean = [paid_usd(loops)]
     elif foretold:
-        every = [ways[0], *(_played(world, plan, ways_of("least", k), month) for k in _OTHERS)]
+        every = [ways[0]]
+        for k in _OTHERS:
+            drawn = ways_of("least", k)
+            every.append(_played(world, plan, drawn, month))
+            clean.append(paid_usd(drawn))
         order = sorted(range(DRAWS), key=lambda k: every[k].usd)
         ways = [every[order[DRAWS // 10]], every[order[-1 - DRAWS // 10]]]
         likely = every[order[DRAWS // 2]]
         loops = ways_of("least", 1 + order[DRAWS // 2])
+    end: End = "most" if dearer else "least"
+    of_fit = likely is not None
+    failures = play_failures(
+        world, laid, rates_of(world, plan),
+        lambda one, k, faults: play_laid(world, one, end, k if of_fit else 1, faults), clean,
+    )  # fmt: skip
+    plain, without = None, None
     try:
         today = with_todays(world)
-        plain = _played(today, plan, play(today, traffics(today, plan, with_policies=False), "most"), month)
+        plain_laid = lay(today, traffics(today, plan, with_policies=False))
     except BadLimits:
-        plain = None
+        plain_laid = []
+    if plain_laid:
+        plain_loops = [play_laid(today, one, "most") for one in plain_laid]
+        plain = _played(today, plan, plain_loops, month)
+        without = play_failures(
+            today, plain_laid, rates_of(today, plan), simple(today), [paid_usd(plain_loops)]
+        )
     waits = [way.waiting for way in (*ways, plain) if way is not None and way.waiting is not None]
     if any(one.ttft_known_frac < one.e2e_known_frac for one in waits):
         notes.append("The log has no first token of some answers (not streamed): TTFT is of the others")
@@ -210,6 +233,7 @@ def police(
     found = Policed(
         not (judged or unscored or foretold), min(ways, key=lambda way: way.usd),
         max(ways, key=lambda way: way.usd), plain, notes, likely, 0 if likely is None else DRAWS,
+        failures, without,
     )  # fmt: skip
     return found, _rerun(world, loops, week.span_s)
 
@@ -313,7 +337,7 @@ def _played(world: World, plan: PlanFile, loops: Sequence[Loop], month: float) -
             told = answered.setdefault(name, [0, 0, 0])
             told[0] += int((loop.served == code).sum())
             told[1] += int((d == code).sum())
-            told[2] += _whole(paid[d == code])
+            told[2] += whole_fusd(paid[d == code])
             ttft_of.setdefault(name, []).append(times[now & (loop.served == code), 0])
         for why, stop in (*loop.refused.items(), ("downgraded", loop.downgraded)):
             held = stops.setdefault(why, [0, 0.0])
@@ -338,11 +362,6 @@ def _played(world: World, plan: PlanFile, loops: Sequence[Loop], month: float) -
         escalated / max(1, tried), deferred, sorted(rows, key=lambda row: -row.usd),
         _waiting(np.concatenate(waits)), _quality(world, loops), stopped,
     )  # fmt: skip
-
-
-def _whole(values: Rows) -> int:
-    """The exact sum of amounts that together may pass 64 bits."""
-    return (int((values >> 31).sum()) << 31) + int((values & (2**31 - 1)).sum())
 
 
 def _begun(loop: Loop) -> tuple[Rows, Rows]:
@@ -503,8 +522,6 @@ def _notes(world: World, rules: Sequence[Rule], drawn: bool) -> list[str]:
         notes.append(f"OUTCOMES has no answers of {', '.join(absent)}")
     if any(isinstance(rule.choose, Cascade) and rule.choose.checked for rule in rules) and world.answers:
         notes.append("The checker is taken to pass what was graded 0.5 or more: a real one errs")
-    if any(rule.recover or rule.hedge for rule in rules):
-        notes.append("Only what a pool cannot hold fails: failures of APIs are not played")
     if any(rule.guard and rule.guard.most_output_tok is not None for rule in rules):
         notes.append("most_output_tok is held against what was answered: a log says no more")
     if any(rule.shape for rule in rules):

@@ -1,0 +1,225 @@
+"""Failures of APIs in a replay: what is stated, measured or published, and what policies bring against it."""
+
+from __future__ import annotations
+
+import datetime
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from isocost.catalog import Catalog
+from isocost.errors import BadLimits
+from isocost.plan.asked.limits import read_have
+from isocost.plan.written.failed import Failures
+from isocost.plan.written.failing import episodes, rates_of
+from isocost.plan.written.file import PlanFile, dumps, loads
+from isocost.plan.written.review import review
+from isocost.plan.written.told import police
+from isocost.trace import Trace, open_trace
+from isocost.trace.schema import NS_PER_S
+from test_policed_seen import BASIS, BIG, SMALL, cascade, seen_of
+
+OPUS = "anthropic/claude-opus-4-5"
+RULE = '\n[[policy]]\nworkload = "*"\n{more}[policy.choose]\nkind = "fixed"\ndeployment = "{name}"\n'
+STATED = '\n[[failure]]\nprovider = "openai"\n{what}\n'
+N = 4000
+
+
+def plan(more: str = "", failures: str = "", name: str = BIG) -> PlanFile:
+    return loads(BASIS + RULE.format(more=more, name=name) + failures)
+
+
+def log(path: Path, failing: float = 0.0, down: tuple[float, float] | None = None) -> Trace:
+    """4,000 requests over four days; a share fails, and in an incident (hours) nine in ten."""
+    rng, at, rows = random.Random(1), datetime.datetime(2026, 11, 1), []
+    for i in range(N):
+        t = at + datetime.timedelta(seconds=i * 86.4)
+        in_incident = down is not None and down[0] <= i * 86.4 / 3600 < down[1]
+        bad = rng.random() < (0.9 if in_incident else failing)
+        rows.append(f"{t.isoformat()}Z,{BIG},1000,100,0.5,{3.5 if bad else 2.0},{'error' if bad else 'ok'}")
+    path.write_text(
+        "timestamp,model,input_tokens,output_tokens,ttft_s,e2e_s,status\n" + "\n".join(rows) + "\n"
+    )
+    return open_trace(path)
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory: pytest.TempPathFactory) -> Trace:
+    return log(tmp_path_factory.mktemp("log") / "log.csv")
+
+
+def fails(trace: Trace, made: PlanFile, catalog: Catalog) -> Failures:
+    found = police(trace, made, catalog)[0].failures
+    assert found is not None
+    return found
+
+
+def test_a_log_without_failures_is_not_taken_to_have_none(clean: Trace, catalog: Catalog) -> None:
+    found = fails(clean, plan(), catalog)
+    assert [(one.deployment, one.source) for one in found.rates] == [(BIG, "published")]
+    assert 0.97 < found.availability_frac.value < 0.9999
+    assert found.availability_frac.low < found.availability_frac.value < found.availability_frac.high
+    assert found.usd.value == found.usd.high == 0.0  # what fails costs nothing
+    assert found.unpaid_usd.value > 0
+
+
+def test_what_is_stated_is_played(clean: Trace, catalog: Catalog) -> None:
+    stated = STATED.format(what="error_frac = 0.1\nerror_s = 1.0\nhang_frac = 0.0\noutage_frac = 0.0")
+    alone = fails(clean, plan("", stated), catalog)
+    assert alone.rates[0].source == "stated"
+    assert alone.availability_frac.value == pytest.approx(0.9, abs=0.01)
+    again = fails(clean, plan("recover = { retries = 2, pause_s = 1.0 }\n", stated), catalog)
+    assert again.availability_frac.value == pytest.approx(0.999, abs=0.001)
+    assert again.failed.value > alone.failed.value
+    other = fails(clean, plan(f'recover = {{ fallback = ["{OPUS}"] }}\n', stated), catalog)
+    assert other.availability_frac.value > 0.99
+    assert other.usd.value > 0  # a tenth goes to what is dearer
+    assert again.usd.value == pytest.approx(0.0, abs=1e-9)
+    waits = police(clean, plan("recover = { retries = 2, pause_s = 1.0 }\n", stated), catalog)[0].most.waiting
+    assert waits is not None
+    assert waits.e2e_p95_s == 2.0
+    assert again.e2e_p95_s is not None
+    assert again.e2e_p95_s.value == pytest.approx(4.0)  # a second to fail, a second's pause, the answer
+
+
+def test_the_logs_own_failures_measure_them(tmp_path: Path, catalog: Catalog) -> None:
+    trace = log(tmp_path / "log.csv", failing=0.05)
+    found = fails(trace, plan(), catalog)
+    assert (found.rates[0].source, found.rates[0].calls) == ("measured", N)
+    assert found.rates[0].error_frac == pytest.approx(0.05, abs=0.01)
+    assert found.availability_frac.value == pytest.approx(0.95, abs=0.01)
+    assert found.kinds["outage"] == 0
+    # Whoever the log does not know fails as published.
+    other = fails(trace, plan(name=OPUS), catalog)
+    assert other.rates[0].source == "published"
+
+
+def test_incidents_in_a_log_are_bursts_that_retries_do_not_mend(tmp_path: Path, catalog: Catalog) -> None:
+    trace = log(tmp_path / "log.csv", failing=0.01, down=(20.0, 26.0))
+    retry = "recover = { retries = 2, pause_s = 1.0 }\n"
+    found = fails(trace, plan(retry), catalog)
+    assert found.kinds["outage"] > 5 * found.kinds["error"]
+    share = 6 / 96 * 0.9**3
+    assert 1 - found.availability_frac.value == pytest.approx(share, rel=0.3)
+    assert found.availability_frac.low < found.availability_frac.high
+    elsewhere = fails(trace, plan(f'recover = {{ fallback = ["{OPUS}"] }}\n'), catalog)
+    assert 1 - elsewhere.availability_frac.value < 0.2 * share
+
+
+def test_scattered_failures_are_no_incident() -> None:
+    at = np.arange(20_000) * 30 * NS_PER_S
+    for seed in range(5):
+        failed = np.random.default_rng(seed).random(20_000) < 0.05
+        assert len(episodes(at, failed)) <= 1
+    failed[5000:5020] = True
+    found = episodes(at, failed)
+    assert any(first <= at[5005] <= last and share > 0.5 for first, last, share in found)
+
+
+def test_a_quota_of_the_plan_refuses_and_a_fallback_takes_what_is_over(
+    clean: Trace, catalog: Catalog
+) -> None:
+    """A request every 86 s, 1,100 tokens: half of a quota's 380 tokens a minute are not enough."""
+    none = "error_frac = 0.0\nhang_frac = 0.0\noutage_frac = 0.0"
+    quota = STATED.format(what=none) + '\n[[rate_limits]]\nprovider = "openai"\ntok_per_min = {most}\n'
+    tight = fails(clean, plan("", quota.format(most=1100 / 86.4 * 60 / 2 + 1100)), catalog)
+    assert tight.availability_frac.value == 1.0  # a bucket of two minutes' worth fills in time
+    tight = fails(clean, plan("", quota.format(most=400)), catalog)
+    assert tight.availability_frac.value == 0.0  # no request ever fits
+    assert tight.kinds["refused"] == N
+    both = plan(f'recover = {{ fallback = ["{OPUS}"] }}\n', quota.format(most=400))
+    assert fails(clean, both, catalog).availability_frac.value > 0.98
+
+
+def test_an_answer_past_the_time_limit_is_cut_and_partly_billed(clean: Trace, catalog: Catalog) -> None:
+    none = "error_frac = 0.0\nhang_frac = 0.0\noutage_frac = 0.0\ntimeout_s = 1.25"
+    found = fails(clean, plan("", STATED.format(what=none)), catalog)
+    assert found.kinds["cut"] == N
+    assert found.lost.value == N
+    input_usd, output_usd = 1000 * 2.5e-6, 100 * 15e-6
+    left = N * (output_usd * (1 - 0.75 / 1.5))
+    assert found.unpaid_usd.value == pytest.approx(left, rel=1e-6), input_usd
+
+
+def test_a_hedge_is_paid_for_what_it_made(clean: Trace, catalog: Catalog) -> None:
+    """Two seconds an answer, half of one to its first token; a hedge is begun after a quarter of one."""
+    hedge = f'hedge = {{ deployment = "{SMALL}", after_s = 0.25 }}\n'
+    found, _ = police(clean, plan(hedge), catalog)
+    by = {row.deployment: row for row in found.most.answered}
+    alone = police(clean, plan(name=SMALL), catalog)[0].most.usd
+    assert by[SMALL].attempts == N
+    assert 0 < by[SMALL].usd < alone
+    assert by[BIG].requests > 0
+    assert by[BIG].requests + by[SMALL].requests == N
+
+
+def test_draws_of_a_fit_and_of_failures_go_together(clean: Trace, catalog: Catalog) -> None:
+    found, _ = police(clean, loads(BASIS + cascade(seen_of(0.7, 400))), catalog)
+    assert found.likely is not None
+    assert found.failures is not None
+    assert found.failures.draws == 21
+    again, _ = police(clean, loads(BASIS + cascade(seen_of(0.7, 400))), catalog)
+    assert again.failures == found.failures
+
+
+def test_a_plan_of_routes_is_played_too(clean: Trace, catalog: Catalog) -> None:
+    route = (
+        f'\n[[route]]\nworkload = "log"\nmodel = "*"\nshare = [{{ deployment = "{BIG}", frac = "1x1" }}]\n'
+    )
+    found = review(clean, loads(BASIS + route), catalog)
+    assert found.failures is not None
+    assert found.failures.requests == N
+    assert found.failures.availability_frac.value < 1
+    with_fallback = route.replace("share =", f'fallback = "{OPUS}"\nshare =')
+    better = review(clean, loads(BASIS + with_fallback), catalog).failures
+    assert better is not None
+    assert better.availability_frac.value > found.failures.availability_frac.value
+    assert better.usd.value > 0
+
+
+def test_plans_keep_what_is_stated() -> None:
+    made = plan(
+        "",
+        STATED.format(what="error_frac = 0.1") + '[[rate_limits]]\nprovider = "openai"\ntok_per_min = 9e4\n',
+    )
+    assert loads(dumps(made)) == made
+    assert made.failures[0].error_frac == 0.1
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("error_frac = 1.2", "error_frac"),
+        ("timeout_s = -1", "timeout_s"),
+        ("outage_every_h = 1\noutage_h = 2", "2 h every 1 h"),
+        ("outage_every_h = 100\noutage_h = 1\noutage_frac = 0.5", "outage_frac = 0.5"),
+        ("errors = 0.1", "errors"),
+    ],
+)
+def test_what_cannot_be_is_refused(what: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(BadLimits, match=said):
+        plan("", STATED.format(what=what))
+    have = tmp_path / "have.toml"
+    have.write_text(STATED.format(what=what).replace("[[failure]]", "[[failures]]"))
+    with pytest.raises(BadLimits, match=said):
+        read_have(have)
+
+
+def test_every_provider_has_a_rate_above_zero(catalog: Catalog, clean: Trace) -> None:
+    from datetime import date
+
+    from isocost.deployment import apis
+    from isocost.plan.written.attempts import World
+
+    at = catalog.at(date(2026, 11, 22))
+    every = {api.id: api for api in apis(at)}
+    world = World(catalog, date(2026, 11, 22), clean, clean.requests(), (), every, {}, None)
+    rates = rates_of(world, plan())
+    assert len(rates) > 100
+    for one in rates.values():
+        assert one.error.value > 0
+        assert one.outage.value > 0
+        assert one.hang.value > 0
+        assert one.error.low < one.error.high
