@@ -16,7 +16,7 @@ import subprocess
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -128,6 +128,86 @@ def told_by_scripts(clone: Path, commit: str, at: Any) -> list[list[str]]:
     return rows
 
 
+class Held(NamedTuple):
+    """Prompts that a script holds back: the script's name, a line of it that must be there, and when."""
+
+    script: str
+    line: str
+    models: str
+    gpu: str
+    when: str
+    steps: int
+
+
+HELD = (
+    *(
+        Held(
+            f"benchmarks/70b_{weights}_{gpu}_trt_slurm.sh", "batch_wait_timeout_iters: 20", "llama-3.1-70b",
+            gpu, f"engine=trtllm;isl=1024;osl=1024;tp_below=8;weights={weights}", 20,
+        )
+        for weights, gpu in (("fp8", "b200"), ("fp4", "b200"), ("fp8", "h200"))
+    ),
+    Held(
+        "benchmarks/dsr1_fp8_b200_trt.sh", "batch_wait_timeout_iters: 40", "deepseek-r1", "b200",
+        "engine=trtllm;from=64;isl=1024;osl=1024;weights=fp8", 40,
+    ),
+    *(
+        Held(
+            f"benchmarks/dsr1_{weights}_{gpu}_trt.sh", "timeout_iters: 60", "deepseek-r1", gpu,
+            f"attention=copied;engine=trtllm;weights={weights}", 60,
+        )
+        for weights, gpu in (("fp8", "b200"), ("fp4", "b200"), ("fp8", "h200"))
+    ),
+)  # fmt: skip
+"""Read by eye, because the scripts decide with the shell's own conditions; checked to be there still."""
+
+
+def held_by_scripts(clone: Path, at: Any) -> list[list[str]]:
+    """Facts of scripts that let new prompts wait for others."""
+    rows = []
+    for held in HELD:
+        commit = git(
+            clone, "log", "-1", "--format=%H", f"--before={UNTIL}", f"-S{held.line}", "--", held.script
+        ).strip()
+        texts = [
+            subprocess.run(
+                ["git", "-C", str(clone), "show", f"{one}:{held.script}"], capture_output=True, text=True
+            ).stdout
+            for one in (commit, f"{commit}^")
+        ]
+        if not any(held.line in text for text in texts):
+            raise SystemExit(f"{held.script} no longer says {held.line!r}")
+        subject = f"measured/{held.models}/{gpu_id_of(at, held.gpu)}"
+        rows.append(fact(subject, "hold_steps", held.when, str(held.steps), "count"))
+    return rows
+
+
+def offered_by_scripts(clone: Path, at: Any) -> list[list[str]]:
+    """Facts of scripts whose client once offered a fixed number of requests at once, whatever load was
+    listed, to an engine that seats the listed load: that number, and how many requests for each seat."""
+    rows: dict[tuple[str, str], list[list[str]]] = {}
+    history = git(
+        clone, "log", "--format=%H", f"--before={UNTIL}", "-G--max-concurrency [0-9]", "--", "benchmarks"
+    )
+    for commit in history.split():
+        for path in git(clone, "ls-tree", "-r", "--name-only", commit, "benchmarks/").split():
+            named = re.search(r"/([^_/]+)_(fp8|fp4|bf16|int4)_([bh]\d+)(_trt)?_\w+\.sh", path)
+            if named is None or named[1] not in MODELS:
+                continue
+            text = git(clone, "show", f"{commit}:{path}")
+            offered = re.search(r"--max-concurrency (\d+)", text)
+            each = re.search(r"--num-prompts \$\(\( \$CONC \* (\d+) \)\)", text)
+            if offered is None or each is None or "--max-num-seqs=$CONC" not in text:
+                continue
+            subject = f"measured/{MODELS[named[1]]}/{gpu_id_of(at, named[3])}"
+            when = f"engine={'trtllm' if named[4] else 'vllm'};weights={named[2]}"
+            rows[subject, when] = [
+                fact(subject, "offered_requests", when, offered[1], "count"),
+                fact(subject, "requests_per_seat", when, each[1], "count"),
+            ]
+    return [row for pair in rows.values() for row in pair]
+
+
 def fact(subject: str, attribute: str, when: str, value: str, unit: str) -> list[str]:
     told = ["inferencex-runs", "", date.today().isoformat(), "published", "", ""]
     return [subject, attribute, when, value, unit, "", "", "", "", *told]
@@ -167,6 +247,7 @@ def main() -> None:
         for (subject, when), spaces in sorted(found.items())
     ]
     rows += sorted(told_by_scripts(given.clone, commits[0], at))
+    rows += sorted(offered_by_scripts(given.clone, at)) + sorted(held_by_scripts(given.clone, at))
     print(len(rows), "facts,", sum(len(spaces) for spaces in found.values()), "layouts")
     if given.write:
         with FACTS.open("w", newline="", encoding="utf-8") as file:

@@ -7,9 +7,9 @@ that the constants had not seen and, with ``--write FACTS``, replaces the fitted
 which ``isocost validate perf`` answers that family.
 
 The loss is robust in the logarithm; every constant is pulled to a guess, and a stack's own value to what
-all share. First the constants of a step are fitted to times of a token and to throughput, then those of
-the first token with the step held. Intervals are the tenth and ninetieth percentile of what was held out,
-by kind of load.
+all share; a family has a level of its own, which is forgotten. First the constants of a step are fitted to
+times of a token and to throughput, then those of the first token with the step held. Intervals are the
+tenth and ninetieth percentile of what was held out, by kind of load.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from __future__ import annotations
 import argparse
 import csv
 from collections.abc import Iterable
+from copy import copy
 from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import least_squares
+from robust import least
+from spreads import LEAST_OF_GROUP, Ratios, coverage, tenths, widening
 
 from isocost.catalog import Catalog, CatalogAt
 from isocost.perf.constants import GENERIC, MADE, PLAIN, Constants, Reader, Term, cases_of
@@ -34,9 +36,11 @@ FITTED_FILES = ("silicon", "mlenergy", "trtllm", "inferencex_community")
 OTHER_FILES = ("argonne", "splitwise")
 PULL = 2.0
 """Weight of one standard deviation of a constant from its guess, in units of one row's log error."""
-OWN_SIGMA = {"step": 0.35, "first": 0.9}
+OWN_SIGMA = {"step": 0.5, "first": 0.9}
 """How far (in logarithms) a stack's own value is thought to lie from what all stacks share."""
 LOSS_SCALE = 0.1
+NUDGE = 1e-4
+"""By how much a logarithm is moved to see what it moves."""
 STAGES = ("step", "first")
 
 
@@ -59,7 +63,7 @@ SHARES = {
     "touch_share": Share(0.85, 0.12, "step"),
     "cache_share": Share(0.85, 0.05, "step"),
     "prompt_flop_share": Share(0.9, 0.1, "step"),
-    "reduce_share": Share(1.3, 0.3, "step"),
+    "reduce_share": Share(1.3, 0.6, "step", True),
     "link_share": Share(0.9, 0.2, "step"),
     "start_share": Share(0.7, 0.4, "step", True),
     "activation_moves": Share(10.0, 0.5, "step"),
@@ -76,10 +80,10 @@ SHARES = {
     "draft_kept_frac": Share(0.7, 0.2, "step"),
     "preempted_frac": Share(0.3, 0.5, "step"),
     "first_token_s": Share(0.02, 0.7, "first", True),
-    "eager_layer_s": Share(5e-4, 0.7, "first", True),
+    "eager_product_s": Share(1.25e-4, 0.7, "first", True),
     "eager_moe_layer_s": Share(5e-4, 0.7, "first", True),
     "queue_share": Share(0.12, 0.5, "first", True),
-    "prompt_alone_share": Share(1.0, 0.2, "first", True),
+    "prompt_alone_share": Share(1.0, 0.5, "first", True),
 }
 ONLY = {"slow_expert_layer_s": ("vllm-2025",), "preempted_frac": ("vllm", "vllm-2025")}
 """Constants that are zero but for these stacks."""
@@ -151,6 +155,17 @@ class Problem:
             fields.append(np.minimum(total, 1.0) if field.endswith(("_eff", "_frac")) else total)
         return Constants(*fields)
 
+    def at(self, index: np.ndarray) -> Problem:
+        """The configurations at ``index``, with the same parameters."""
+        part = copy(self)
+        part.points = _part(self.points, index)
+        part.measured = {key: values[index] for key, values in self.measured.items()}
+        part.kernels = {key: values[index] for key, values in self.kernels.items()}
+        for name in ("source", "family", "stack", "gpu", "kind"):
+            setattr(part, name, getattr(self, name)[index])
+        part.mask = {stack: part.stack == stack for stack in self.stacks}
+        return part
+
     def predicted(self, x: np.ndarray) -> dict[str, np.ndarray]:
         """The pace (a time of a token, or one over throughput), first token and whole answer of each."""
         p, k = self.points, self.constants(x)
@@ -212,8 +227,32 @@ def _joined(parts: list[Points]) -> Points:
         np.concatenate([p.measured for p in parts]),
         {key: [one for p in parts for one in p.labels[key]] for key in first.labels},
         [one for p in parts for one in p.precisions],
-        Told(*fields_of([p.told[:5] for p in parts]), first.told.prefill, first.constants, first.gpu),
+        Told(*fields_of([p.told[:6] for p in parts]), first.told.prefill, first.constants, first.gpu),
     )
+
+
+def _part(points: Points, index: np.ndarray) -> Points:
+    """Some of joined points: what is not of every row (constants, pools apart) stays as it is."""
+    size = len(points.measured)
+
+    def some(fields: tuple[object, ...]) -> list[object]:
+        return [one[index] if isinstance(one, np.ndarray) and len(one) == size else one for one in fields]
+
+    return points._replace(
+        arch=type(points.arch)(*some(points.arch)),
+        gpu=type(points.gpu)(*some(points.gpu)),
+        setup=type(points.setup)(*some(points.setup)),
+        constants=points.constants._replace(
+            memory_usable_frac=some((points.constants.memory_usable_frac,))[0]
+        ),
+        load=type(points.load)(*some(points.load)),
+        quantity=points.quantity[index],
+        measured=points.measured[index],
+        labels={key: [values[i] for i in index] for key, values in points.labels.items()},
+        precisions=[points.precisions[i] for i in index],
+        told=Told(*some(points.told[:6]), points.told.prefill, points.told.prefill_constants,
+                  points.told.prefill_gpu),
+    )  # fmt: skip
 
 
 def _kernels(at: CatalogAt, points: Points, stack: np.ndarray) -> dict[str, np.ndarray]:
@@ -242,30 +281,81 @@ def weights(problem: Problem, inside: np.ndarray) -> np.ndarray:
     return np.asarray(found / found.mean())
 
 
-def fit(problem: Problem, inside: np.ndarray, rounds: int = 12) -> np.ndarray:
-    """The parameters that fit the rows ``inside``, one stage after the other."""
-    x = problem.start.copy()
-    for stage, target, clip in (("step", "pace", 3.0), ("first", "ttft", 1.5)):
-        rows = inside & np.isfinite(problem.measured[target])
-        weight = weights(problem, rows)
-        free = problem.stage == stage
-        offline = (problem.kind == "offline")[rows]
+def fit(
+    problem: Problem, inside: np.ndarray, start: np.ndarray | None = None, rounds: int = 25
+) -> np.ndarray:
+    """The parameters that fit the rows ``inside``, one stage after the other.
 
-        def residual(
-            z: np.ndarray, rows=rows, weight=weight, free=free, target=target, clip=clip, offline=offline
-        ) -> np.ndarray:  # type: ignore[no-untyped-def]
-            trial = x.copy()
-            trial[free] = z
-            ratio = np.log(problem.predicted(trial)[target] / problem.measured[target])[rows]
+    Beside them every family has a level of its own, which is forgotten: a family that is faster or slower
+    than the others at every load says nothing of the constants that all share.
+    """
+    x = problem.start.copy() if start is None else start.copy()
+    for stage, target, clip in (("step", "pace", 3.0), ("first", "ttft", 1.5)):
+        rows = np.flatnonzero(inside & np.isfinite(problem.measured[target]))
+        part = problem.at(rows)
+        free = np.flatnonzero(problem.stage == stage)
+        weight = weights(part, np.ones(len(rows), bool))
+        offline = part.kind == "offline"
+        families = part.family[:, None] == np.unique(part.family)[None, :]
+        pull = PULL / problem.sigma[free]
+
+        def trial(z: np.ndarray, x=x, free=free) -> np.ndarray:  # type: ignore[no-untyped-def]
+            whole = x.copy()
+            whole[free] = z[: len(free)]
+            return whole
+
+        def ratio(whole: np.ndarray, part=part, target=target) -> np.ndarray:  # type: ignore[no-untyped-def]
+            return np.log(part.predicted(whole)[target] / part.measured[target])
+
+        def errors(  # type: ignore[no-untyped-def]
+            z: np.ndarray,
+            ratio=ratio,
+            trial=trial,
+            free=free,
+            families=families,
+            target=target,
+            offline=offline,
+        ) -> np.ndarray:
+            found = ratio(trial(z)) + families @ z[len(free) :]
             # An offline run says how loads compare, not how fast the engine is: its own level is free.
             if target == "pace" and offline.any():
-                ratio[offline] -= np.median(ratio[offline])
-            pull = PULL * (z - problem.start[free]) / problem.sigma[free]
-            return np.concatenate([np.clip(ratio, -clip, clip) * weight, pull])
+                found[offline] -= np.median(found[offline])
+            return found
+
+        def residuals(  # type: ignore[no-untyped-def]
+            z: np.ndarray, errors=errors, clip=clip, weight=weight, pull=pull, free=free
+        ) -> np.ndarray:
+            levels = z[len(free) :]
+            pulled = pull * (z[: len(free)] - problem.start[free])
+            # A level is as likely as one row's error of its size.
+            return np.concatenate([np.clip(errors(z), -clip, clip) * weight, pulled, levels])
+
+        def slopes(  # type: ignore[no-untyped-def]
+            z: np.ndarray, ratio=ratio, trial=trial, errors=errors, part=part, free=free, families=families,
+            weight=weight, pull=pull, clip=clip, offline=offline, target=target,
+        ) -> np.ndarray:  # fmt: skip
+            whole = trial(z)
+            now = ratio(whole)
+            lean = np.zeros((len(now), len(free) + families.shape[1]))
+            lean[:, len(free) :] = families
+            moved: dict[str, np.ndarray] = {}
+            for column, j in enumerate(free.tolist()):
+                name = problem.names[j]
+                if not name.stack:
+                    nudged = whole.copy()
+                    nudged[j] += NUDGE
+                    moved[name.constant] = (ratio(nudged) - now) / NUDGE
+                # What a stack has of its own moves the rows of that stack alone, as much.
+                own = part.mask[name.stack] if name.stack else 1.0
+                lean[:, column] = moved[name.constant] * own
+            if target == "pace" and offline.any():
+                lean[offline] -= lean[offline].mean(axis=0)
+            lean *= (weight * (np.abs(errors(z)) < clip))[:, None]
+            return np.vstack([lean, np.diag(np.concatenate([pull, np.ones(families.shape[1])]))])
 
         scale = LOSS_SCALE if stage == "step" else 2 * LOSS_SCALE
-        found = least_squares(residual, x[free], loss="soft_l1", f_scale=scale, max_nfev=rounds)
-        x[free] = found.x
+        begin = np.concatenate([x[free], np.zeros(families.shape[1])])
+        x[free] = least(residuals, slopes, begin, scale, rounds)[: len(free)]
     return x
 
 
@@ -303,7 +393,7 @@ def held_out(problem: Problem, trained: np.ndarray) -> tuple[dict[str, np.ndarra
     everyone = fit(problem, trained)
     for family in np.unique(problem.family):
         test = problem.family == family
-        x = fit(problem, trained & ~test) if (test & trained).any() else everyone
+        x = fit(problem, trained & ~test, everyone) if (test & trained).any() else everyone
         if (test & trained).any():
             folds[str(family)] = x
         found = problem.predicted(x)
@@ -311,30 +401,6 @@ def held_out(problem: Problem, trained: np.ndarray) -> tuple[dict[str, np.ndarra
             values[test] = found[key][test]
     folds[""] = everyone
     return said, folds
-
-
-TENTHS = (0.1, 0.5, 0.9)
-LEAST_OF_GROUP = 8
-MIN_FAMILIES = 3
-"""Fewer do not say how families differ."""
-
-
-class Ratios(NamedTuple):
-    """Measured over predicted of held-out rows, with the family and the group of each."""
-
-    value: np.ndarray
-    family: np.ndarray
-    group: np.ndarray
-
-
-def tenths(ratios: Ratios, inside: np.ndarray) -> np.ndarray:
-    """Tenth, fiftieth and ninetieth percentile over families that count as the root of their rows."""
-    values, family = ratios.value[inside], ratios.family[inside]
-    _, which, counts = np.unique(family, return_inverse=True, return_counts=True)
-    weight = counts[which] ** -0.5
-    weight = weight / weight.sum()
-    order = np.argsort(values)
-    return np.asarray(np.interp(TENTHS, np.cumsum(weight[order]) - 0.5 * weight[order], values[order]))
 
 
 def ratios_of(problem: Problem, said: dict[str, np.ndarray]) -> dict[str, Ratios]:
@@ -359,47 +425,8 @@ def ratios_of(problem: Problem, said: dict[str, np.ndarray]) -> dict[str, Ratios
             life = problem.measured["e2e"] / said["e2e"]
             ratio = np.where((problem.kind == "static") & ~np.isfinite(ratio), life, ratio)
             some = np.isfinite(ratio) & (problem.kind != "offline")
-        out[name] = Ratios(ratio[some], problem.family[some], group[some])
+        out[name] = Ratios(ratio[some], problem.family[some], group[some], problem.source[some])
     return out
-
-
-def inside_frac(ratios: Ratios, here: np.ndarray, wider: float, apart: bool) -> float:
-    """How often an interval, widened in the logarithm, holds: from all families, or from the others."""
-    hits = []
-    for family in np.unique(ratios.family[here]):
-        test = here & (ratios.family == family)
-        low, middle, high = np.log(tenths(ratios, here & ~test if apart else here))
-        found = np.log(ratios.value[test])
-        hits.append((found >= middle + wider * (low - middle)) & (found <= middle + wider * (high - middle)))
-    return float(np.concatenate(hits).mean())
-
-
-def widening(ratios: Ratios, here: np.ndarray) -> float:
-    """By how much an interval is widened so that it holds 80 % half way between families seen and unseen."""
-    if len(np.unique(ratios.family[here])) < MIN_FAMILIES:
-        return 1.0
-    tried = np.linspace(0.7, 2.0, 53)
-    held = [
-        0.5 * (inside_frac(ratios, here, wider, True) + inside_frac(ratios, here, wider, False))
-        for wider in tried
-    ]
-    return float(np.interp(0.8, held, tried))
-
-
-def coverage(name: str, ratios: Ratios) -> None:
-    """How often the interval from the other families holds a family's measurements."""
-    for group in np.unique(ratios.group):
-        here = ratios.group == group
-        families = np.unique(ratios.family[here])
-        if len(families) < 2:
-            continue
-        wider = widening(ratios, here)
-        plain, apart = inside_frac(ratios, here, 1.0, True), inside_frac(ratios, here, wider, True)
-        known = inside_frac(ratios, here, wider, False)
-        print(
-            f"  {name:10} {group:26} {here.sum():5} rows, {len(families)} families: {plain:.1%} inside;"
-            f" widened by {wider:.2f}: {apart:.1%}, of families seen {known:.1%}"
-        )
 
 
 def rows_of(problem: Problem, x: np.ndarray, subject: str, folds: Iterable[np.ndarray]) -> list[list[str]]:
@@ -496,7 +523,9 @@ def write_apart(folder: Path, path: Path) -> None:
     points = select(points, np.flatnonzero(points.told.prefill_replicas > 0))
     value, family = points.measured / predict(points), np.array(points.labels["family"])
     ratios = {
-        name: Ratios(value[here], family[here], np.full(here.sum(), "load=apart"))
+        name: Ratios(
+            value[here], family[here], *(np.full(here.sum(), one) for one in ("load=apart", "silicon"))
+        )
         for name, here in ((name, points.quantity == name) for name in ("tpot", "ttft"))
     }
     rows = [row for row in spread_rows(ratios) if row[2]]

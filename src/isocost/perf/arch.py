@@ -33,7 +33,8 @@ class Arch(NamedTuple):
     attention (``state_elements``). ``*_flop`` are per pair of query and cached token.
     ``cache_heads`` is how far the cache of a token can be split (1 with latent attention).
     ``products`` counts the matrix products of a pass apart from routers, routed experts and the head;
-    ``latent`` is 1 where attention is latent.
+    ``latent`` is 1 where attention is latent; in ``joint_norm_layers`` queries and keys are normalised over
+    all heads at once, which accelerators that share a layer have to sum for.
     """
 
     layers: Floats
@@ -59,6 +60,7 @@ class Arch(NamedTuple):
     state_elements: Floats
     products: Floats
     latent: Floats
+    joint_norm_layers: Floats
 
     @property
     def params_total(self) -> Floats:
@@ -78,7 +80,7 @@ layers hidden_size attention_heads kv_heads head_dim vocab_size tied_embeddings 
 mla_q_rank mla_kv_rank mla_rope_dim mla_nope_dim mla_v_dim
 full_attention_layers sliding_window_tok window_kv_heads window_head_dim value_head_dim
 sparse_top_tok sparse_index_dim sparse_index_heads
-linear_key_size linear_value_size linear_state_size
+linear_key_size linear_value_size linear_state_size joint_norms
 ffn_size ffn_matrices dense_ffn_layers experts experts_per_token expert_ffn_size shared_ffn_size
 """
 """Attributes of a model that its shapes are summed from, apart by spaces."""
@@ -240,6 +242,8 @@ def shape_of_config(config: Mapping[str, Any]) -> dict[str, float]:
             "full_attention_layers": sum(kind == "full_attention" for kind in kinds),
             "sliding_window_tok": first("sliding_window"),
         }
+    if first("use_qk_norm") and first("qk_norm_type") == "per_layer":
+        shape["joint_norms"] = True
     if first("index_topk"):
         shape |= {
             "sparse_top_tok": first("index_topk"),
@@ -320,5 +324,6 @@ def _sums(shape: Mapping[str, float]) -> tuple[float, ...]:
         + 2 * dense_layers
         + (2 * moe_layers if get("shared_ffn_size", 0.0) else 0.0),
         "latent": 1.0 if latent else 0.0,
+        "joint_norm_layers": layers if get("joint_norms", 0.0) else 0.0,
     }
     return tuple(float(values[name]) for name in Arch._fields)

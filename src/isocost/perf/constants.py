@@ -75,7 +75,7 @@ class Constants(NamedTuple):
     prompt_share: Scalar
     prompt_alone_share: Scalar
     first_token_s: Scalar
-    eager_layer_s: Scalar
+    eager_product_s: Scalar
     eager_moe_layer_s: Scalar
     queue_share: Scalar
     preempted_frac: Scalar

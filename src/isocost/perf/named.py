@@ -10,7 +10,7 @@ import numpy as np
 from isocost.catalog import CatalogAt
 from isocost.perf.arch import Arch, Floats
 
-PER_LAYER = frozenset({"layers", "moe_layers", "products"})
+PER_LAYER = frozenset({"layers", "moe_layers", "products", "joint_norm_layers"})
 BY_WIDTH = frozenset({"hidden_size", "head_params", "embedding_params"})
 SIZED = frozenset({"attention_params", "dense_params", "expert_params"})
 PER_TOKEN = frozenset(

@@ -15,9 +15,9 @@ from isocost.perf.arch import Arch, Floats
 from isocost.perf.constants import Constants
 from isocost.perf.hardware import Gpu
 from isocost.perf.memory import cache_bytes_per_tok, cache_capacity_tok
-from isocost.perf.roofline import prefill_attention_s, prefill_s
+from isocost.perf.roofline import eager_s, prefill_attention_s, prefill_s
 from isocost.perf.setup import Setup
-from isocost.perf.steady import PLAIN, ClosedLoop, Options, drafted_step_s, eager_s
+from isocost.perf.steady import PLAIN, ClosedLoop, Options, drafted_step_s
 
 HALVINGS = 40
 FULLEST_FRAC = 0.9999

@@ -20,9 +20,9 @@ from isocost.perf.arch import Arch, Floats
 from isocost.perf.constants import Constants
 from isocost.perf.hardware import Gpu
 from isocost.perf.memory import cache_capacity_tok
-from isocost.perf.roofline import step_s
+from isocost.perf.roofline import eager_s, step_s
 from isocost.perf.setup import Setup
-from isocost.perf.steady import PLAIN, ClosedLoop, Options, closed_loop, eager_s
+from isocost.perf.steady import PLAIN, ClosedLoop, Options, closed_loop
 
 KINDS = ("closed", "saturated", "offline", "static")
 QUANTITIES = ("tpot", "step", "ttft", "e2e", "throughput", "total_throughput")

@@ -120,8 +120,9 @@ def prefill_attention_s(
 
 
 def communication_s(arch: Arch, gpu: Gpu, setup: Setup, k: Constants, tokens: ArrayLike) -> Floats:
-    """Time of the exchanges of one step: two reductions a layer under ``tp``, dispatch and combine of
-    experts under ``dp``, one hand-over a stage under ``pp``. 0 on one accelerator.
+    """Time of the exchanges of one step: two reductions a layer under ``tp`` (a third, of next to nothing,
+    where queries and keys are normalised over all heads), dispatch and combine of experts under ``dp``, one
+    hand-over a stage under ``pp``. 0 on one accelerator.
     """
     link = gpu.link_bytes_per_s
     volume = np.asarray(tokens) * arch.hidden_size * setup.wide_bytes
@@ -129,7 +130,7 @@ def communication_s(arch: Arch, gpu: Gpu, setup: Setup, k: Constants, tokens: Ar
     fan_out = np.minimum(arch.experts_per_token, setup.dp)
     spread_s = k.spread_s + volume * fan_out * (setup.dp - 1.0) / setup.dp / (link * k.spread_eff)
     return np.asarray(
-        np.where(setup.tp > 1, 2.0 * arch.layers * reduce_s, 0.0)
+        np.where(setup.tp > 1, 2.0 * arch.layers * reduce_s + arch.joint_norm_layers * k.reduce_s, 0.0)
         + np.where(setup.dp > 1, 2.0 * arch.moe_layers * spread_s, 0.0)
         + (setup.pp - 1.0) * (k.spread_s + volume / (link * k.spread_eff))
     )
@@ -146,6 +147,12 @@ def fixed_s(arch: Arch, setup: Setup, k: Constants) -> Floats:
         + np.where(arch.state_elements > 0, arch.layers * k.state_layer_s, 0.0)
         + k.step_s
     )
+
+
+def eager_s(arch: Arch, k: Constants) -> Floats:
+    """The host's time for a prompt, whose kernels it starts one by one: with each product some of its
+    surroundings, and what experts need."""
+    return np.asarray(arch.products * k.eager_product_s + arch.moe_layers * k.eager_moe_layer_s)
 
 
 def step_s(

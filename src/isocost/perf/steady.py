@@ -16,7 +16,7 @@ from isocost.perf.arch import Arch, Floats
 from isocost.perf.constants import Constants
 from isocost.perf.hardware import Gpu
 from isocost.perf.memory import cache_capacity_tok
-from isocost.perf.roofline import prefill_attention_s, prefill_s, step_s
+from isocost.perf.roofline import eager_s, prefill_attention_s, prefill_s, step_s
 from isocost.perf.setup import Setup
 from isocost.perf.terms import StepTerms, step_terms
 
@@ -195,11 +195,6 @@ def closed_loop(
     preempted = k.preempted_frac * (seated - running) / np.maximum(running, 1.0) * life
     rate = running / np.maximum(life, tpot)
     return ClosedLoop(first + waiting - preempted, tpot + preempted / osl, step, shared, running, rate * osl)
-
-
-def eager_s(arch: Arch, k: Constants) -> Floats:
-    """The host's time for a prompt, whose kernels it starts one by one: of layers, more where experts are."""
-    return np.asarray(arch.layers * k.eager_layer_s + arch.moe_layers * k.eager_moe_layer_s)
 
 
 def drafting(arch: Arch, options: Options) -> Floats:

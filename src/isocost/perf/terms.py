@@ -11,7 +11,7 @@ from isocost.perf.arch import Arch, Floats
 from isocost.perf.constants import Constants
 from isocost.perf.hardware import Gpu
 from isocost.perf.memory import cache_capacity_tok, weight_bytes
-from isocost.perf.roofline import decode_step_s, prefill_s
+from isocost.perf.roofline import decode_step_s, eager_s, prefill_s
 from isocost.perf.setup import Setup
 
 WIDEST_BATCH = 256.0
@@ -105,7 +105,7 @@ def step_terms(
         capacity,
         weight_bytes(arch, setup),
         setup.gpus,
-        base * 0.0 + k.first_token_s + arch.layers * k.eager_layer_s + arch.moe_layers * k.eager_moe_layer_s,
+        base * 0.0 + k.first_token_s + eager_s(arch, k),
         low,
         high,
         setup.dp,

@@ -39,11 +39,15 @@ from isocost.validate.runs import (
     Layout,
     Wanted,
     drafts_of,
+    floods_of,
+    held_steps,
+    holds_of,
     poll_steps_of,
     polls_of,
     pools_of,
     runs_of,
     scripted,
+    seats_of,
 )
 from isocost.validate.stated import (
     LARGEST_REPLICA,
@@ -69,8 +73,9 @@ APART = ", prefill apart"
 class Told(NamedTuple):
     """What engines were told beside their layout, ``(n,)`` each: see :class:`isocost.perf.steady.Options`.
 
-    ``prefill_replicas`` is 0 where a replica does both; elsewhere ``prefill`` and its constants are those of
-    the replicas that prefill, and ``decode_replicas`` of the set-up share the load.
+    ``most_sequences`` run at once, inf where only the cache limits them. ``prefill_replicas`` is 0 where a
+    replica does both; elsewhere ``prefill`` and its constants are those of the replicas that prefill, and
+    ``decode_replicas`` of the set-up share the load.
     """
 
     drafts_tok: Floats
@@ -78,6 +83,7 @@ class Told(NamedTuple):
     requests: Floats
     prefill_replicas: Floats
     decode_replicas: Floats
+    most_sequences: Floats
     prefill: Setup
     prefill_constants: Constants
     prefill_gpu: Gpu
@@ -89,6 +95,7 @@ class Told(NamedTuple):
             accepted_tok=kept_tok(self.drafts_tok, k.draft_kept_frac),
             poll_steps=self.poll_steps,
             requests=self.requests,
+            most_sequences=self.most_sequences,
         )
 
 
@@ -325,6 +332,7 @@ def _points(catalog_at: CatalogAt, kept: Sequence[tuple[Mapping[str, Any], Like,
     offline = kinds == "offline"
     requests = np.where(offline, [offline_requests(catalog_at, row) for row, _, _ in kept], np.inf)
     many = np.minimum(column("concurrency_or_batch", most), requests)
+    many = np.array([one.in_flight or load for one, load in zip(ran, many.tolist(), strict=True)])
     freed = catalog_at.number("perf/benchmark", "tuned_memory_frac")
 
     def roomy(k: Constants, layouts: Setup) -> Constants:
@@ -367,6 +375,7 @@ def _points(catalog_at: CatalogAt, kept: Sequence[tuple[Mapping[str, Any], Like,
             requests,
             np.array([0.0 if one.prefill is None else float(one.prefill.replicas) for one in ran]),
             np.array([float(one.decode.replicas) for one in ran]),
+            np.array([one.seats for one in ran]),
             prefill,
             roomy(constants(prefill), prefill),
             joined(gpu, prefill.gpus, network),
@@ -387,13 +396,18 @@ def per_matrix(dtype: str) -> str:
 
 
 class Ran(NamedTuple):
-    """How one row's set-up was run: layouts of its pools (``prefill`` is ``None`` where one does both)."""
+    """How one row's set-up was run: layouts of its pools (``prefill`` is ``None`` where one does both).
+
+    ``in_flight`` requests stand for the row's load where that is not what the engine was given; 0 elsewhere.
+    """
 
     decode: Layout
     prefill: Layout | None
     pp: float
     drafts_tok: float
     poll_steps: float = 1.0
+    seats: float = np.inf
+    in_flight: float = 0.0
 
 
 def _runs(
@@ -405,7 +419,8 @@ def _runs(
     Pools that no list holds are one replica that prefills beside those that decode, each on the fewest
     accelerators that hold the weights.
     """
-    listed, polls = runs_of(catalog_at), polls_of(catalog_at)
+    listed, polls, floods = runs_of(catalog_at), polls_of(catalog_at), floods_of(catalog_at)
+    holds = holds_of(catalog_at)
     whole = scripted(catalog_at, "whole_experts")
     since = catalog_at.number("perf/benchmark", "copies_since_version")
 
@@ -429,7 +444,11 @@ def _runs(
             if is_drawn(row) and key[:4] in whole:
                 layout = layout._replace(ep=int(tp * dp))
             drafts = float(drafts_of(listed.get(key, ()), wanted))
-            found.append(Ran(layout, None, pp, drafts, poll_steps_of(polls.get(key[:4], ()), load)))
+            seats, in_flight = seats_of(listed.get(key, ()), floods.get(key[:4]), load)
+            # A look every n steps is as long a wait as half of n steps in the mean.
+            polled = poll_steps_of(polls.get(key[:4], ()), load)
+            polled += 2.0 * held_steps(holds.get(key[:4], ()), layout, load, *lengths)
+            found.append(Ran(layout, None, pp, drafts, polled, seats, in_flight))
             continue
         gpus = None if row["tp"] is None else int(tp * dp * pp)
         pools = pools_of(listed.get(key, ()), Wanted(version, load, None, gpus))
@@ -475,6 +494,7 @@ def select(points: Points, index: NDArray[np.intp]) -> Points:
             told.requests[index],
             told.prefill_replicas[index],
             told.decode_replicas[index],
+            told.most_sequences[index],
             take_setup(told.prefill, index),
             take_constants(told.prefill_constants, index),
             take_gpu(told.prefill_gpu, index),

@@ -160,5 +160,90 @@ def poll_steps_of(polls: Sequence[tuple[float, float]], load: float) -> float:
     return max(((start, steps) for start, steps in polls if load >= start), default=(0.0, 1.0))[1]
 
 
+class Hold(NamedTuple):
+    """An engine holds new prompts back for up to ``steps`` steps, so as to fill more of them together: from a
+    load on, of some lengths (0 where of any), below a parallelism, or only where attention is copied."""
+
+    steps: float
+    load: float
+    isl: float
+    osl: float
+    tp_below: float
+    is_copied: bool
+
+
+def holds_of(catalog_at: CatalogAt) -> Mapping[tuple[str, ...], Sequence[Hold]]:
+    """What scripts say of holding prompts back, by the first four of a key."""
+    found: dict[tuple[str, ...], list[Hold]] = defaultdict(list)
+    for fact in catalog_at.each("measured/", "hold_steps"):
+        _, model_id, gpu_id = fact.subject.split("/")
+        told = dict(part.split("=") for part in fact.when.split(";"))
+        family = catalog_at.text(f"model/{model_id}", "family")
+        found[family, gpu_id, told["engine"], told["weights"]].append(
+            Hold(
+                float(fact.value),
+                float(told.get("from", 1)),
+                float(told.get("isl", 0)),
+                float(told.get("osl", 0)),
+                float(told.get("tp_below", np.inf)),
+                told.get("attention") == "copied",
+            )
+        )
+    return found
+
+
+def held_steps(holds: Sequence[Hold], layout: Layout, load: float, isl: float, osl: float) -> float:
+    """Steps that a prompt is held back in the mean; 0 where no script says so.
+
+    The first to come waits for all the steps, those that come meanwhile for less: ``load / osl`` come a step.
+    Where attention is copied the wait ends as soon as each copy has one.
+
+    >>> hold = Hold(20.0, 1.0, 1024.0, 1024.0, 8.0, False)
+    >>> [held_steps([hold], Layout(1, tp, 1, 1), 51.2, 1024, 1024) for tp in (4, 8)]
+    [15.0, 0.0]
+    """
+    waits = [0.0]
+    for hold in holds:
+        is_meant = load >= hold.load and hold.isl in (0, isl) and hold.osl in (0, osl)
+        if not is_meant or layout.tp * layout.dp >= hold.tp_below or (hold.is_copied and layout.dp <= 1):
+            continue
+        come = load / max(osl, 1.0)
+        steps = min(hold.steps, layout.dp / come) if hold.is_copied else hold.steps
+        waits.append(steps * (1.0 + 0.5 * come * steps) / (1.0 + come * steps))
+    return max(waits)
+
+
+class Flood(NamedTuple):
+    """A script whose client offers ``offered`` requests at once whatever load is listed, of ``each`` for
+    every seat of an engine that seats the listed load."""
+
+    offered: float
+    each: float
+
+
+def floods_of(catalog_at: CatalogAt) -> Mapping[tuple[str, ...], Flood]:
+    """Scripts that offer all requests at once, by the first four of a key."""
+    offered, each = scripted(catalog_at, "offered_requests"), scripted(catalog_at, "requests_per_seat")
+    return {key: Flood(float(value), float(each[key])) for key, value in offered.items()}
+
+
+def seats_of(runs: Sequence[Run], flood: Flood | None, load: float) -> tuple[float, float]:
+    """The seats of a row's engine and the requests in flight: ``(inf, 0)`` where the load is what it says.
+
+    A load that no list holds, and that a script's client offered whatever was listed, went to an engine with
+    one of the listed loads for seats: the middle of them, in ratios. Of ``each`` requests a seat that are
+    offered at once the mean waits ``(each - 1) / 2`` turns, as in a loop with so many more in flight.
+
+    >>> run = Run("1", (4, 8, 16), 0, None, Layout(1, 8, 1, 1))
+    >>> seats_of([run], Flood(512.0, 10.0), 512.0), seats_of([run], Flood(512.0, 10.0), 16.0)
+    ((8.0, 44.0), (inf, 0.0))
+    """
+    loads = sorted({one for run in runs if run.prefill is None for one in run.loads})
+    if flood is None or load != flood.offered or load in loads or not loads:
+        return np.inf, 0.0
+    seats = round(float(np.exp(np.log(loads).mean())), 9)
+    return seats, seats * (1.0 + 0.5 * (flood.each - 1.0))
+
+
 def _gpus(run: Run) -> int:
     return run.decode.gpus + (run.prefill.gpus if run.prefill else 0)
