@@ -121,11 +121,12 @@ def costed(built: Built, way: Way, multiple: float, running: bool, committed: in
     fleet = Fleet(tuple(schedules(solution, (way.pool,), {})))
     draft = _launching(prepared, drafted(prepared, servings, (way.pool,), fleet), running)
     kg, most_kg = emitted_kg(problem, solution), built.prepared.request.limits.carbon_kg_per_month
+    said = way
     if most_kg is not None and kg > most_kg and not way.why_not:
-        way = replace(way, why_not=f"emits {kg:,.0f} kg of CO2e a month, over {most_kg:g}")
+        said = replace(way, why_not=f"emits {kg:,.0f} kg of CO2e a month, over {most_kg:g}")
     reserved, rent = int(solution.reserved[0]), way.pool.rents.get("reserved_1y")
     month = rent.usd_per_gpu_h * way.pool.pool.gpus * float(prepared.weight_h.sum()) if rent else 0.0
-    return Costed(way, draft, month_ledger(prepared, draft), reserved, reserved * month, rest)
+    return Costed(said, draft, month_ledger(prepared, draft), reserved, reserved * month, rest)
 
 
 def commitment_usd(way: Way, replicas: int, hours_per_month: float) -> float:
