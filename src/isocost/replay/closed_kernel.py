@@ -394,12 +394,13 @@ def fate(i: int, attempt: int, now: int, world: World, faults: Faults, asked: As
         before += asked.deployment[i, other] == d and asked.begin_ps[i, other] >= 0
     place = faults.key[d] + 8 * before
     row = faults.row[i]
-    in_outage = draw(faults.seed, row, place) < outage(d, now, faults)
-    if in_outage or draw(faults.seed, row, place + 1) < faults.error[d]:
+    worst = outage(d, now, faults)
+    in_outage = worst > 0 and draw(faults.seed, row, place) < worst
+    if in_outage or (faults.error[d] > 0 and draw(faults.seed, row, place + 1) < faults.error[d]):
         which = draw(faults.seed, row, place + 2) % faults.error_ps.shape[1]
         asked.end_ps[i, attempt] = now + faults.error_ps[d, which]
         return OUTAGE if in_outage else ERROR
-    if draw(faults.seed, row, place + 3) < faults.hang[d]:
+    if faults.hang[d] > 0 and draw(faults.seed, row, place + 3) < faults.hang[d]:
         asked.end_ps[i, attempt] = now + faults.hang_ps[d]
         return HANG
     if world.e2e_ps[i, d] > faults.timeout_ps[d]:
