@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from isocost.catalog import Catalog, CatalogAt
-from isocost.errors import BadInput
+from isocost.errors import BadInput, UnknownFact
 from isocost.perf.constants import constants_for
+from isocost.perf.hardware import gpu_id_of
 from isocost.perf.predict import quantities
 from isocost.validate.perf import answer, points_of, predict, validate_perf
 from isocost.validate.runs import Key, Layout, Wanted, drafts_of, poll_steps_of, polls_of, pools_of, runs_of
@@ -60,34 +61,97 @@ def test_rows_are_left_out_only_by_a_named_rule(tmp_path: Path, at: CatalogAt) -
         {"model": "nobody/Nothing"},
         {"gpu": "ABACUS"},
         {"metric": "power", "unit": "W"},
-        {"tp": "", "n_gpu": ""},
+        {"tp": "", "n_gpu": "", "precision": "auto"},
         {"precision": "ternary"},
         {"engine": "llama.cpp"},
         {"concurrency_or_batch": ""},
     )
     report = validate_perf(path, at)
     assert report.rows == 8
-    assert report.answered == 1
+    assert report.answered == 2
     assert report.left_out == {
         "unknown model": 1,
         "unknown accelerator": 1,
         "metric not modelled": 1,
-        "layout not stated": 1,
         "precision not modelled": 1,
         "engine that does not batch continuously": 1,
         "load not stated": 1,
     }
     assert report.answered + sum(report.left_out.values()) == report.rows
-    assert report.by["family"]["llama-3"].rows == 1
+    assert report.by["family"]["llama-3"].rows == 2
 
 
-def test_what_does_not_fit_is_unanswered_and_fails(tmp_path: Path, at: CatalogAt) -> None:
+def test_what_the_stated_accelerators_cannot_hold_is_answered_on_the_fewest_that_can(
+    tmp_path: Path, at: CatalogAt
+) -> None:
     big = {"model": "deepseek-ai/DeepSeek-R1", "gpu": "L4", "tp": 1, "n_gpu": 1, "config_id": "big"}
-    report = validate_perf(_write(tmp_path / "speed.csv", {}, big), at)
+    rows = read_rows(_write(tmp_path / "speed.csv", {"tp": "", "n_gpu": ""}, big))
+    points, left_out, unanswered = points_of(at, rows)
+    assert not left_out
+    assert not unanswered
+    assert points.setup.gpus.tolist() == [1.0, 32.0]
+    size_off = "nobody/Nothing-90000B"
+    report = validate_perf(_write(tmp_path / "huge.csv", {}, {"model": size_off, "config_id": "huge"}), at)
     assert report.answered == 1
-    assert "big" in report.failed
+    assert "huge" in report.failed
     with pytest.raises(BadInput, match="no row"):
         validate_perf(_write(tmp_path / "none.csv", {"gpu": "ABACUS"}), at)
+
+
+def test_a_script_that_offered_all_requests_at_once_is_read_as_that(tmp_path: Path, at: CatalogAt) -> None:
+    run = {
+        "model": "openai/gpt-oss-120b", "gpu": "H100-SXM", "tp": 2, "n_gpu": 2, "precision": "fp4",
+        "engine": "vllm", "engine_version": "0.11.2", "isl": 1024, "osl": 1024,
+        "load_kind": "closed-loop agg",
+    }  # fmt: skip
+    loads = (
+        {**run, "concurrency_or_batch": load, "metric": metric}
+        for load in (64, 512)
+        for metric in ("tpot_mean", "ttft_mean")
+    )
+    points, _, _ = points_of(at, read_rows(_write(tmp_path / "speed.csv", *loads)))
+    assert points.load.concurrency.tolist() == [64.0, 64.0, 88.0, 88.0]
+    assert points.told.most_sequences.tolist()[2:] == [16.0, 16.0]
+    tpot, ttft, fewer, waited = predict(points)
+    # Sixteen decode, so tokens come faster; the mean request waits four and a half turns for its seat.
+    assert fewer < tpot
+    assert waited == pytest.approx(4.5 * 921 * fewer, rel=0.15)
+    assert waited > 10 * ttft
+
+
+def test_prompts_that_a_script_holds_back_wait(tmp_path: Path, at: CatalogAt) -> None:
+    run = {
+        "model": "meta-llama/Llama-3.1-70B", "gpu": "B200", "precision": "fp8", "engine": "trtllm",
+        "engine_version": "", "isl": 1024, "concurrency_or_batch": 16,
+        "load_kind": "closed-loop agg", "metric": "ttft_mean",
+    }  # fmt: skip
+    runs = ({**run, "tp": tp, "n_gpu": tp, "osl": osl} for tp, osl in ((4, 1024), (4, 8192), (8, 1024)))
+    points, _, _ = points_of(at, read_rows(_write(tmp_path / "speed.csv", *runs)))
+    held, *others = points.told.poll_steps.tolist()
+    assert 21 < held < 41
+    assert others == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "gpu_id"),
+    [
+        ("NVIDIA H100 80GB HBM3", "h100-sxm"), ("NVIDIA H100 PCIe", "h100-pcie"),
+        ("A100 SXM 80GB", "a100-80-sxm"),
+        ("A100-40GB", "a100-40-sxm"), ("GB200 NVL72", "gb200"),
+        ("RTX PRO 6000 Blackwell", "rtx-pro-6000"),
+        ("GeForce RTX 4090", "rtx-4090"), ("AMD Instinct MI355X", "mi355x"),
+        ("Google Cloud TPU v6e", "tpu-v6e"),
+        ("RTX 6000 Ada", "rtx-6000-ada"), ("RTX A6000", "rtx-a6000"), ("H200 NVL", "h200-nvl"),
+    ],
+)  # fmt: skip
+def test_accelerators_are_known_by_the_names_that_people_write(at: CatalogAt, name: str, gpu_id: str) -> None:
+    assert gpu_id_of(at, name) == gpu_id
+
+
+@pytest.mark.parametrize("name", ["B2000", "H1000", "M4 Max", "6000", "", "NVIDIA", "weird-gpu-9000"])
+def test_accelerators_that_nobody_knows_stay_unknown(at: CatalogAt, name: str) -> None:
+    with pytest.raises(UnknownFact):
+        gpu_id_of(at, name)
 
 
 def test_a_model_that_nobody_knows_is_answered_by_the_size_in_its_name(tmp_path: Path, at: CatalogAt) -> None:

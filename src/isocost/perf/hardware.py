@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -36,15 +37,53 @@ class Gpu(NamedTuple):
 def gpu_id_of(catalog_at: CatalogAt, name: str) -> str:
     """The catalog's id of an accelerator called ``name``: an id or an alias, case ignored.
 
+    Names that differ only in their maker, in how they are joined or in marks between words are found as long
+    as one is nearest (``NVIDIA A100 SXM 80GB``, ``h100 80gb hbm3``).
+
     Raises:
         UnknownFact: no entry has the name.
     """
     wanted = name.lower()
+    said = _words(name)
+    model, rest = said[:1], set(said[1:])
+    near: dict[str, tuple[int, int]] = {}
     for fact in catalog_at.each("gpu/", "aliases"):
         gpu_id = fact.subject.removeprefix("gpu/")
-        if wanted == gpu_id or wanted in str(fact.value).lower().split("|"):
+        aliases = str(fact.value).lower().split("|")
+        if wanted == gpu_id or wanted in aliases:
             return gpu_id
+        for one in (gpu_id, *aliases):
+            known = _words(one)
+            if model and known[:1] == model:
+                score = (len(rest & set(known[1:])), -len(set(known[1:]) - rest))
+                near[gpu_id] = max(near.get(gpu_id, score), score)
+    if near:
+        return max(near, key=near.__getitem__)
     raise UnknownFact(f"no accelerator {name!r}", fix="Type 'isocost catalog list gpu'")
+
+
+_MAKERS = frozenset(
+    {"nvidia", "amd", "intel", "google", "cloud", "aws", "habana", "tesla", "geforce", "instinct", "gpu"}
+    | {"tensor", "core", "accelerator", "edition", "workstation", "server", "blackwell"}
+)
+"""Words of a name that say nothing of the part."""
+
+
+def _words(name: str) -> list[str]:
+    """The parts of an accelerator's name: its model first, then sizes and how it is joined.
+
+    >>> _words("NVIDIA A100-SXM4-80GB"), _words("RTX PRO 6000 Blackwell"), _words("h100 80gb hbm3")
+    (['a100', 'sxm', '80'], ['rtxpro6000'], ['h100', '80', 'hbm'])
+    """
+    parts = [part for part in re.split(r"[\s_\-/()]+", name.lower()) if part and part not in _MAKERS]
+    # A size is written 80, 80G or 80GB; generations of a socket or a memory are no models.
+    parts = [re.sub(r"^(\d+)gi?b?$", r"\1", re.sub(r"^(sxm|hbm|nvl)\d\w*$", r"\1", part)) for part in parts]
+    lead = [""]
+    while parts and not any(character.isdigit() for character in lead[0]):
+        lead[0] += parts.pop(0)
+    if parts and parts[0] == "ada":
+        lead[0] += parts.pop(0)
+    return [*lead, *parts] if lead[0] else []
 
 
 def gpu_of(catalog_at: CatalogAt, gpu_ids: Sequence[str]) -> Gpu:

@@ -66,6 +66,8 @@ from isocost.validate.stated import (
 
 T = TypeVar("T")
 PASS_FRAC = 0.25
+MOST_GPUS = 1024
+"""No layout grows beyond it: weights that this many accelerators cannot hold are unanswered."""
 APART = ", prefill apart"
 """What is added to a metric of pools that prefill apart, so that they are counted for themselves."""
 
@@ -302,6 +304,8 @@ def _points(catalog_at: CatalogAt, kept: Sequence[tuple[Mapping[str, Any], Like,
     stacks: list[str] = []
     for (row, _, gpu_id), model_id, family in zip(kept, model_ids, families, strict=True):
         kind = precision_kind(row["precision"]) or ""
+        if kind == "native" and native(model_id) == "bf16":
+            kind = "bf16"
         found = precision(f"{model_id} {kind}")
         assert found is not None
         # Where pools are joined, the version is that of what joins them: the engine is of that day.
@@ -466,10 +470,11 @@ def _held(
     catalog_at: CatalogAt, arch: Arch, gpu: Gpu, formats: Sequence[Precision], layouts: Sequence[Layout],
     pp: Floats | float = 1.0,
 ) -> Setup:  # fmt: skip
-    """Layouts as set-ups. Weights that one cannot hold ran on more accelerators: on the fewest that do."""
+    """Layouts as set-ups. Weights that one cannot hold ran on more accelerators: on the fewest that do,
+    beyond a replica's usual size if they have to."""
     _, tp, dp, ep = np.array(layouts, dtype=np.float64).T
     setup = setup_of(catalog_at, gpu, formats, tp=tp, pp=pp, dp=dp, ep=ep)
-    while (short := (weight_bytes(arch, setup) >= gpu.memory_bytes) & (setup.gpus < LARGEST_REPLICA)).any():
+    while (short := (weight_bytes(arch, setup) >= gpu.memory_bytes) & (setup.gpus < MOST_GPUS)).any():
         tp = np.where(short, 2.0 * tp, tp)
         setup = setup_of(catalog_at, gpu, formats, tp=tp, pp=pp, dp=dp, ep=ep)
     return setup

@@ -118,7 +118,8 @@ def drafts_of(runs: Sequence[Run], wanted: Wanted) -> int:
 
 def pools_of(runs: Sequence[Run], wanted: Wanted) -> list[Run]:
     """The listed runs with prefill apart that a row can be, nearest in load; empty where none is listed."""
-    apart = [run for run in runs if run.prefill is not None]
+    # One that lists no replica to decode on is one pool that does both.
+    apart = [run for run in runs if run.prefill and run.decode.replicas and run.prefill.replicas]
     if wanted.gpus:
         apart = [run for run in apart if _gpus(run) == wanted.gpus]
     apart = [run for run in apart if run.version == wanted.version] or apart

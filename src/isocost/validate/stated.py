@@ -25,9 +25,11 @@ LARGEST_REPLICA = 8
 METRICS: Mapping[str, str] = {
     "tpot_mean": "tpot",
     "tpot_p50": "tpot",
+    "itl_mean": "tpot",
     "itl_p50": "step",
     "ttft_mean": "ttft",
     "ttft_p50": "ttft",
+    "e2e_p50": "e2e",
     "TTFT Latency": "ttft",
     "e2e_mean": "e2e",
     "e2e_latency": "e2e",
@@ -44,9 +46,10 @@ ENGINES_LEFT_OUT = frozenset({"llama.cpp"})
 SECONDS: Mapping[str, float] = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "tok/s": 1.0}
 PRECISIONS: Mapping[str, str] = {
     "fp4": r"fp4|w4a8_mx", "int4": r"int4|w4a|awq|gptq|4bit|q4", "fp8": r"fp8|int8|w8a|e4m3|8bit|q8",
-    "bf16": r"bf(loat)?16|fp16|f16|half|16bit",
+    "bf16": r"bf(loat)?16|fp16|f16|half|16bit|fp32|tf32|float32|full",
 }  # fmt: skip
 """What a file's names of formats mean; the first that is found counts."""
+AS_PUBLISHED = frozenset({"", "auto", "native", "default", "mixed", "original"})
 UNIT_TOK = 1024
 
 
@@ -98,10 +101,14 @@ def layout_of(row: Mapping[str, Any]) -> tuple[float, float, float, float]:
 def precision_kind(name: object) -> str | None:
     """The format that a file means, of :data:`PRECISIONS`; ``None`` where it says none that is known.
 
-    >>> [precision_kind(name) for name in ("fp8_block", "MXFP4", "w4a16", "fp16/bf16", "ternary")]
-    ['fp8', 'fp4', 'int4', 'bf16', None]
+    Where it says nothing, or that the engine may choose, weights are as published (``native``).
+
+    >>> [precision_kind(name) for name in ("fp8_block", "MXFP4", "w4a16", "fp16/bf16", "ternary", None)]
+    ['fp8', 'fp4', 'int4', 'bf16', None, 'native']
     """
-    said = str(name).lower()
+    said = str(name or "").strip().lower()
+    if said in AS_PUBLISHED:
+        return "native"
     return next((kind for kind, known in PRECISIONS.items() if re.search(known, said)), None)
 
 
@@ -174,8 +181,6 @@ def rule_of(row: Mapping[str, Any]) -> str | None:
         return "metric not modelled"
     if row["value"] is None or not row["value"] > 0:
         return "no measured value"
-    if row["tp"] is None and row["n_gpu"] is None and not is_apart(row):
-        return "layout not stated"
     if row["engine"] in ENGINES_LEFT_OUT:
         return "engine that does not batch continuously"
     if precision_kind(row["precision"]) is None:
