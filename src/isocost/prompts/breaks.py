@@ -100,8 +100,13 @@ def chained(state: Mended) -> Chained:
 
 def first_rows(values: I64, row: I64) -> I64:
     """The first row that holds each value, for every value: (m,); rows do not fall."""
-    _, first, back = np.unique(values, return_index=True, return_inverse=True)
-    return np.asarray(row[first][back], np.int64)
+    order = np.argsort(values, kind="stable")
+    sorts = values[order]
+    starts = np.flatnonzero(np.concatenate(([True], sorts[1:] != sorts[:-1])))[: len(values)]
+    del sorts
+    out = np.empty(len(values), row.dtype)
+    out[order] = np.repeat(row[order[starts]], np.diff(np.append(starts, len(values))))
+    return out
 
 
 class Losses(NamedTuple):
@@ -145,18 +150,24 @@ def breaks(found: Pieces, tok: I32, look: Look | None = None) -> tuple[list[Brea
     states = [Mended(found, tok, np.arange(len(found.ids)))]
     seen: list[Break] = []
     tried: set[tuple[int, int]] = set()
+    held = chained(states[-1])
+    before = losses(held)
     while len(seen) < MOST_ROUNDS:
-        best = _best(_first(states[-1], n), tried)
+        best = _best(_first(states[-1], n), _first_of(held, n), tried)
         if best is None:
             break
         if look is not None and best.way == "move":
             states[-1], best = parted(states[-1], best, look(states[-1], best))
-        states.append(mended(states[-1], best))
-        before, after = (losses(chained(one)) for one in states[-2:])
+            held = chained(states[-1])
+            before = losses(held)
+        states.append(mended(states[-1], best, held))
+        rows = np.flatnonzero(_through(held, best.stem, best.depth) & (before.lost_tok > 0))
+        lost = int(before.lost_tok[rows].sum())
+        held = chained(states[-1])
+        after = losses(held)
         gained = int(after.read_tok.sum() - before.read_tok.sum())
-        through = _through(chained(states[-2]), best.stem, best.depth)
-        rows = np.flatnonzero(through & (before.lost_tok > 0))
-        seen.append(best._replace(rows=rows, lost_tok=int(before.lost_tok[rows].sum()), gained_tok=gained))
+        before = after
+        seen.append(best._replace(rows=rows, lost_tok=lost, gained_tok=gained))
     return seen, states
 
 
@@ -227,11 +238,18 @@ def _first(state: Mended, n: int) -> Mended:
     return Mended(part, state.tok[:m], state.origin[:m])
 
 
-def _best(state: Mended, tried: set[tuple[int, int]]) -> Break | None:
+def _first_of(held: Chained, n: int) -> Chained:
+    """The chained pieces of the first prompts."""
+    offsets = held.pieces.offsets[: n + 1]
+    m = int(offsets[-1])
+    part = Pieces(offsets, held.pieces.ids[:m], held.pieces.size[:m])
+    return Chained(part, held.keys[:m], held.tok[:m], held.row[:m])
+
+
+def _best(state: Mended, held: Chained, tried: set[tuple[int, int]]) -> Break | None:
     """The break that gains most once mended, of the few places behind which most is lost."""
     if not len(state.tok):
         return None
-    held = chained(state)
     least = LEAST_FRAC * float(state.tok.sum())
     before = losses(held)
     best: Break | None = None

@@ -25,6 +25,8 @@ _NEWLINE = 10
 MASK = (1 << 6) - 1
 """A cut is made where six bits of the rolling hash are zero, every 64 bytes after the least on average; and
 at the end of a line, where messages, tools and documents end too."""
+LOT = 1 << 17
+"""Pieces that are worked on together."""
 _PRIME_A, _PRIME_B = (1 << 31) - 1, (1 << 31) - 19
 _BASE_A, _BASE_B = 1_103_515_245, 1_664_525_311
 
@@ -115,14 +117,24 @@ def as_blocks(found: Pieces, input_tok: I64) -> Blocks:
     ``input_tok`` (n,). Tokens of a prompt's blocks add up to it, except where it has no pieces.
     """
     chained = blocks(found.offsets, found.ids, input_tok, None)
-    n = len(found.offsets) - 1
-    row = np.repeat(np.arange(n), np.diff(found.offsets))
-    ends = np.cumsum(found.size, dtype=np.float64)
-    whole = np.concatenate(([0.0], ends))
-    first, last = whole[found.offsets[:-1]], whole[found.offsets[1:]]
-    rate = np.asarray(input_tok, np.float64) / np.maximum(1.0, last - first)
-    upto = np.floor((ends - first[row]) * rate[row] + 0.5).astype(np.int64)
-    before = np.concatenate(([0], upto[:-1])).astype(np.int64)
-    filled = found.offsets[:-1][np.diff(found.offsets) > 0]
-    before[filled] = 0
-    return Blocks(chained.offsets, chained.nodes, (upto - before).astype(np.int32), chained.n_nodes)
+    return Blocks(chained.offsets, chained.nodes, spread(found, input_tok), chained.n_nodes)
+
+
+def spread(found: Pieces, input_tok: I64) -> I32:
+    """Tokens of each piece (m,): those of its prompt (n,), by bytes."""
+    n, tok = len(found.offsets) - 1, np.empty(len(found.ids), np.int32)
+    low = 0
+    while low < n:
+        high = max(low + 1, int(np.searchsorted(found.offsets, found.offsets[low] + LOT, "right")) - 1)
+        begin, end = int(found.offsets[low]), int(found.offsets[high])
+        offsets = found.offsets[low : high + 1] - begin
+        whole = np.concatenate(([0.0], np.cumsum(found.size[begin:end], dtype=np.float64)))
+        row = np.repeat(np.arange(high - low), np.diff(offsets))
+        first, last = whole[offsets[:-1]], whole[offsets[1:]]
+        rate = np.asarray(input_tok[low:high], np.float64) / np.maximum(1.0, last - first)
+        upto = np.floor((whole[1:] - first[row]) * rate[row] + 0.5).astype(np.int64)
+        before = np.concatenate(([0], upto[:-1])).astype(np.int64)
+        before[offsets[:-1][np.diff(offsets) > 0]] = 0
+        tok[begin:end] = upto - before
+        low = high
+    return tok

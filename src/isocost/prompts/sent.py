@@ -12,7 +12,7 @@ from isocost.catalog import Catalog
 from isocost.catalog.names import Offering, resolve
 from isocost.errors import BadTrace, UnknownModel
 from isocost.plan.asked.streams import DEMAND
-from isocost.prompts.pieces import I32, I64, Pieces, as_blocks, joined, pieces
+from isocost.prompts.pieces import I32, I64, Pieces, joined, pieces, spread
 from isocost.prompts.words import words
 from isocost.replay.prefix import Blocks, blocks, blocks_of
 from isocost.trace.kernels import compiled, gather
@@ -128,13 +128,14 @@ def read(trace: Trace, catalog: Catalog, on: date, now: str = "") -> Sent:
     found: Blocks | None = None
     prompt = table.input_tok.astype(np.int64)
     if lots is not None:
-        kind, (held, _) = "words", taken(lots, lots.size, row)
-        tok = as_blocks(held, prompt).tok
+        kind, held = "words", lots if len(row) == len(lots.offsets) - 1 else taken(lots, lots.size, row)[0]
+        del lots
+        tok = spread(held, prompt)
     elif table.block_ids is not None and table.block_offsets is not None and not trace.chained:
         kind = "parts"
         size = np.full(len(table.block_ids), max(1, trace.block_tok), np.int32)
         held = Pieces(table.block_offsets, table.block_ids.astype(np.int64), size)
-        tok = as_blocks(held, prompt).tok
+        tok = spread(held, prompt)
     elif trace.block_tok:
         found = _blocks(table, prompt, trace.block_tok)
         kind = "none" if found is None else "prefixes"

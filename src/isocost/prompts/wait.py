@@ -103,7 +103,7 @@ def waiting(sent: Sent, prices: Prices, declared_s: Mapping[str, float | None]) 
             declared_h=None if stated is None else stated / 3600.0,
             regular_frac=mine.regular_frac,
             followed_frac=mine.followed_frac,
-            waits=[_wait(sent, prices, at, rows, today, hours) for hours in DEADLINES_H],
+            waits=_waits(sent, prices, rows, today),
         ))  # fmt: skip
     return found
 
@@ -116,13 +116,21 @@ def by_workload(sent: Sent) -> list[tuple[str, I64]]:
     return [(name, np.sort(np.concatenate(parts))) for name, parts in names.items()]
 
 
-def _wait(sent: Sent, prices: Prices, at: CatalogAt, rows: I64, today: Floats, hours: float) -> Wait:
-    """What the providers' cheapest tier in time saves: a batch where that is, else a flexible one."""
+def _waits(sent: Sent, prices: Prices, rows: I64, today: Floats) -> list[Wait]:
+    """What the cheapest tier in time saves at each deadline: a batch where that is, else a flexible one."""
+    at = sent.catalog.at(sent.on)
     batch, flex = prices.logged(rows, "batch"), prices.logged(rows, "flex")
-    turnaround = np.array([_turnaround_h(at, one.provider) for one in sent.offerings] or [np.inf])
-    in_time = np.where(sent.serves[rows] >= 0, turnaround[sent.serves[rows]], np.inf) <= hours
-    by_batch = np.where(in_time & np.isfinite(batch), today - batch, 0.0)
+    hours = np.array([_turnaround_h(at, one.provider) for one in sent.offerings] or [np.inf])
+    turnaround_h = np.where(sent.serves[rows] >= 0, hours[sent.serves[rows]], np.inf)
+    by_batch = np.where(np.isfinite(batch), today - batch, 0.0)
     by_flex = np.where(np.isfinite(flex), today - flex, 0.0)
+    return [
+        _wait(sent, rows, np.where(turnaround_h <= most_h, by_batch, 0.0), by_flex, most_h)
+        for most_h in DEADLINES_H
+    ]
+
+
+def _wait(sent: Sent, rows: I64, by_batch: Floats, by_flex: Floats, hours: float) -> Wait:
     promised = bool(np.nansum(by_batch) >= np.nansum(by_flex)) and bool(np.nansum(by_batch) > 0)
     best = np.maximum(np.nan_to_num(by_batch), 0.0) if promised else np.maximum(np.nan_to_num(by_flex), 0.0)
     if not best.any():

@@ -29,8 +29,11 @@ if TYPE_CHECKING:
 CHUNK_ROWS = 1_000_000
 CHUNK_BLOCKS = 16_000_000
 TEXT_ROWS = 2_000
+MOST_MEMORY = "1500MB"
 MEMORY_LIMIT: Mapping[str, str] = {"parquet": "600MB"}
-"""DuckDB spills to disk above this; above 1500MB where a row is text, which may be of many megabytes."""
+"""DuckDB spills to disk above this; above the most where a row is text, which may be of many megabytes."""
+WORDS_LIMIT, READ_LIMIT, WORDS_ROWS = "500MB", "80MB", 4096
+"""With the words of prompts: while the file is read, and then; rows that are held in memory together."""
 
 BAD_SHARE = 0.01
 """Share of rows that may be unusable before the log is refused: more says that it was misread."""
@@ -104,9 +107,14 @@ def ingest(head: Head, scan: Scan, *, reader: str, title: str, lenient: bool = F
     spill = tempfile.mkdtemp(prefix="isocost-")
     con = duckdb.connect()
     con.execute("SET TimeZone = 'UTC'")
-    con.execute(f"SET memory_limit = '{MEMORY_LIMIT.get(head.kind, '1500MB')}'")
+    con.execute(f"SET memory_limit = '{MEMORY_LIMIT.get(head.kind, MOST_MEMORY)}'")
     if "prompt" in scan.columns:
         con.execute("SET threads = 1")
+        con.execute(f"SET memory_limit = '{WORDS_LIMIT}'")
+        # Words may be many times the rest of a log: they stay on disk, in few rows at a time, until read.
+        con.execute(f"ATTACH {literal(f'{spill}/words.duckdb')} AS words (ROW_GROUP_SIZE {WORDS_ROWS})")
+        con.execute("USE words")
+        con.execute("PRAGMA force_compression = 'uncompressed'")
     con.execute(f"SET temp_directory = {literal(spill)}")
     con.execute("SET preserve_insertion_order = true")
     con.execute("SET enable_progress_bar = false")
@@ -118,6 +126,8 @@ def ingest(head: Head, scan: Scan, *, reader: str, title: str, lenient: bool = F
     table.stage()
     findings = [*scan.findings, *table.check()]
     findings += table.settle()
+    if "prompt" in scan.columns:
+        con.execute(f"SET memory_limit = '{READ_LIMIT}'")
     if "count" not in table.present:
         findings += clock_findings(table.arrivals(), scan.clock)
     if "cached_tok" in table.present:
@@ -176,7 +186,12 @@ class _Table:
         if "count" in columns:
             rows = split(rows, columns)
         try:
-            self.con.execute(f"CREATE TABLE staged AS {rows}")
+            try:
+                self.con.execute(f"CREATE TABLE staged AS {rows}")
+            except duckdb.OutOfMemoryException:
+                # A row of many megabytes.
+                self.con.execute(f"SET memory_limit = '{MOST_MEMORY}'")
+                self.con.execute(f"CREATE TABLE staged AS {rows}")
         except duckdb.Error as error:
             first = str(error).splitlines()[0]
             lacking = re.search(r'Referenced column "([^"]+)" not found', first)
@@ -489,7 +504,7 @@ class _Table:
         held, starts = self._lists() if with_suffix else (None, None)
         for lo in range(0, self.rows, self.chunk_rows):
             span = f"FROM requests WHERE rowid >= {lo} AND rowid < {lo + self.chunk_rows}"
-            cursor = self.con.cursor()
+            cursor = self._cursor()
             got: dict[str, Any] = cursor.execute(f"SELECT {', '.join(plain + extra)} {span}").fetchnumpy()
             columns = {name: np.asarray(got[name]) for name in plain}
             columns["line"] = self._lines(columns["line"])
@@ -517,16 +532,21 @@ class _Table:
         """The words of prompts, in the order of the rows, some at a time."""
         for lo in range(0, self.rows, TEXT_ROWS):
             span = f"FROM requests WHERE rowid >= {lo} AND rowid < {lo + TEXT_ROWS}"
-            got = self.con.cursor().execute(f"SELECT prompt {span}").fetchnumpy()["prompt"]
+            got = self._cursor().execute(f"SELECT prompt {span}").fetchnumpy()["prompt"]
             yield [str(text) for text in got]
 
     def arrivals(self) -> Iterator[np.ndarray[Any, Any]]:
         """Arrivals alone (ns), in chunks."""
         for lo in range(0, self.rows, CHUNK_ROWS):
             span = f"FROM requests WHERE rowid >= {lo} AND rowid < {lo + CHUNK_ROWS}"
-            yield np.asarray(
-                self.con.cursor().execute(f"SELECT arrival_ns {span}").fetchnumpy()["arrival_ns"]
-            )
+            yield np.asarray(self._cursor().execute(f"SELECT arrival_ns {span}").fetchnumpy()["arrival_ns"])
+
+    def _cursor(self) -> Any:
+        """A cursor that looks for tables where this log's are."""
+        cursor = self.con.cursor()
+        if "prompt" in self.scan.columns:
+            cursor.execute("USE words")
+        return cursor
 
     def _lists(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """A buffer for the current block list of every chain key, and where each list starts in it."""
