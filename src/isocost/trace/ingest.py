@@ -394,6 +394,8 @@ class _Table:
     def _twins(self) -> list[Finding]:
         same = [name for name in ("arrival_ns", "input_tok", "output_tok", "model", "session", "tenant",
                                   "prompt_key", "blocks") if name in self.present]  # fmt: skip
+        if not same:
+            return []
         twins = self._int(
             "SELECT coalesce(sum(n - 1), 0) FROM"
             f" (SELECT count(*) AS n FROM staged GROUP BY {', '.join(same)} HAVING n > 1)"

@@ -15,17 +15,21 @@ from isocost.trace.ingest import Scan
 from isocost.trace.readers import Reader, names
 from isocost.trace.readers.nested import field, get, rows, rows_source
 from isocost.trace.schema import Finding
-from isocost.trace.sql import utc_ns
+from isocost.trace.sql import number, utc_ns
 
 _USAGE = ("usageDetails", "usage_details")
+_OLDER = (("promptTokens", "completionTokens"), ("inputUsage", "outputUsage"))
+"""Counts of versions before usage by type: input is all input there."""
 
 
 def knows(head: Head) -> bool:
     """Usage by type beside the observation's start."""
     if head.kind in ("csv", "parquet"):
-        return any(head.has(usage, start) for usage in _USAGE for start in ("startTime", "start_time"))
+        older = head.has("startTime") and any(head.has(*names, "traceId") for names in _OLDER)
+        return older or any(head.has(one, start) for one in _USAGE for start in ("startTime", "start_time"))
     return head.kind != "metrics" and any(
-        any(usage in row for usage in _USAGE) and ("startTime" in row or "start_time" in row)
+        (any(usage in row for usage in _USAGE) and ("startTime" in row or "start_time" in row))
+        or ("startTime" in row and "traceId" in row and ("usage" in row or "promptTokens" in row))
         for row in rows(head)
     )
 
@@ -33,7 +37,8 @@ def knows(head: Head) -> bool:
 def scan(head: Head, _mapping: Mapping[str, str]) -> Scan:
     """Observations with usage; spans and events have none, and are not requests."""
     usage = (
-        f"TRY_CAST(TRY_CAST({field(head, 'usageDetails', 'usage_details')} AS JSON) AS MAP(VARCHAR, DOUBLE))"
+        f"coalesce(TRY_CAST(TRY_CAST(nullif({field(head, 'usageDetails', 'usage_details')}, '{{}}') AS JSON) "
+        f"AS MAP(VARCHAR, DOUBLE)), {_older(head)})"
     )
     # A key of an object is found in the one pass that is made for all of them; a text is parsed once more.
     cost = f"TRY_CAST({field(head, 'costDetails', 'cost_details')} AS JSON)->>'$.total'"
@@ -74,7 +79,8 @@ def scan(head: Head, _mapping: Mapping[str, str]) -> Scan:
         "session": names.text(field(head, "sessionId", "session_id")),
         "request_id": names.text(field(head, "id")),
         "billed_usd": f"coalesce(TRY_CAST(coalesce({cost}) AS DOUBLE), TRY_CAST({paid} AS DOUBLE))",
-        "ttft_s": f"({first} - {start}) / 1e9",
+        "ttft_s": f"coalesce(({first} - {start}) / 1e9, "
+        f"{number(field(head, 'timeToFirstToken', 'time_to_first_token'))})",
         "e2e_s": f"CASE WHEN ({failed}) = 0 THEN ({end} - {start}) / 1e9 END",
         "failed": failed,
     }
@@ -94,6 +100,19 @@ def scan(head: Head, _mapping: Mapping[str, str]) -> Scan:
         "output_tok": "usageDetails.output",
     }
     return Scan(columns, source=source, findings=found, doubts=doubts, spelled=spelled)
+
+
+def _older(head: Head) -> str:
+    """SQL: the counts of an older version as usage by type, NULL where there are none."""
+    tabular = head.kind in ("csv", "parquet")
+    counts = []
+    for k, side in enumerate(("input", "output")):
+        mine = field(head, *(names[k] for names in _OLDER))
+        counts.append(number(mine if tabular else f"coalesce({get('usage', side)}, {mine})"))
+    return (
+        f"CASE WHEN coalesce({counts[0]}, {counts[1]}) IS NOT NULL "
+        f"THEN MAP(['input', 'output'], [{counts[0]}, {counts[1]}]) END"
+    )
 
 
 def _sum(side: str, *words: str, without: str = "") -> str:

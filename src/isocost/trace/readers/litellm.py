@@ -1,4 +1,5 @@
-"""LiteLLM_SpendLogs, exported as CSV, JSONL or Parquet (columns as in LiteLLM's ``schema.prisma``)."""
+"""LiteLLM_SpendLogs, exported as CSV, JSONL or Parquet, or pages of its API (columns as in LiteLLM's
+``schema.prisma``)."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from collections.abc import Mapping
 from isocost.trace.head import Head
 from isocost.trace.ingest import Scan
 from isocost.trace.readers import Reader, names
-from isocost.trace.readers.nested import get
+from isocost.trace.readers.nested import get, inside, rows_source
 from isocost.trace.schema import Finding, Outcome
 from isocost.trace.sql import number, utc_ns
 
@@ -19,6 +20,7 @@ _IN_METADATA = (
 
 def knows(head: Head) -> bool:
     """The table's own spelling of times and tokens, and one of its keys."""
+    head = inside(head)
     return head.has("startTime", "prompt_tokens", "completion_tokens", "model") and (
         head.has("spend") or head.has("call_type") or head.has("api_key")
     )
@@ -43,6 +45,8 @@ def scan(head: Head, _mapping: Mapping[str, str]) -> Scan:
     LiteLLM adds Anthropic's cache reads and writes to ``prompt_tokens`` before it writes the row, so prompt
     tokens are all input here, whatever the provider.
     """
+    held = rows_source(head) if head.kind in ("jsonl", "json") else "{file}"
+    head = inside(head)
     ended = f"coalesce(nullif({_column(head, 'status')}, ''), {_meta(head, 'status')})"
     failed = names.failed(ended)
     if head.column("cache_hit") is not None:
@@ -104,9 +108,9 @@ def scan(head: Head, _mapping: Mapping[str, str]) -> Scan:
     }
     if head.column("cache_key") is None:
         columns.pop("prompt_key")
-    source = "{file}"
+    source = held
     if head.column("metadata") is not None:
-        source = f"(SELECT *, TRY_CAST({_column(head, 'metadata')} AS JSON) AS meta_ FROM {{file}})"
+        source = f"(SELECT *, TRY_CAST({_column(head, 'metadata')} AS JSON) AS meta_ FROM {held})"
     return Scan(columns, source=source, findings=(found,), spelled=spelled)
 
 
@@ -129,6 +133,7 @@ def _count(head: Head, name: str, failed: str) -> str:
 
 def by(head: Head) -> Mapping[str, str]:
     """Key alias and first tag, then the table's other keys."""
+    head = inside(head)
     tags = f"TRY_CAST({_column(head, 'request_tags')} AS JSON)->>'$[0]'"
     mine = {
         "key_alias": names.text(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from isocost.trace.head import Head
@@ -84,6 +85,15 @@ def rows_source(head: Head) -> str:
     if any(isinstance(row.get("data"), dict) for row in head.sample):
         return "(SELECT json->'$.data' AS json FROM {file})"
     return "{file}"
+
+
+def inside(head: Head) -> Head:
+    """The head of the rows of :func:`rows`, where a page holds them: its columns are theirs."""
+    found = rows(head) if head.kind in ("jsonl", "json") else []
+    if not any("data" in row for row in head.sample) or not found:
+        return head
+    columns = dict.fromkeys((key for row in found for key in row), "JSON")
+    return replace(head, columns=columns, sample=tuple(dict(row) for row in found))
 
 
 def cut_off(head: Head) -> tuple[Finding, ...]:

@@ -12,15 +12,33 @@ from collections.abc import Mapping
 from isocost.trace.head import Head
 from isocost.trace.ingest import Scan
 from isocost.trace.readers import Reader, names
-from isocost.trace.readers.nested import REPORT, field, key, rows, rows_source
+from isocost.trace.readers.nested import REPORT, key, rows, rows_source
+from isocost.trace.readers.nested import field as plain_field
 from isocost.trace.schema import Finding
 from isocost.trace.sql import number, utc_ns
 
 
+def _camel(name: str) -> str:
+    """A key as OpenRouter's own client libraries spell it.
+
+    >>> _camel("native_tokens_prompt")
+    'nativeTokensPrompt'
+    """
+    first, *rest = name.split("_")
+    return first + "".join(part.capitalize() for part in rest)
+
+
+def field(head: Head, *spellings: str) -> str:
+    """SQL: the text of the first of these keys, as the API or its client libraries spell it."""
+    return plain_field(head, *dict.fromkeys(one for name in spellings for one in (name, _camel(name))))
+
+
 def _has(head: Head, *keys: str) -> bool:
+    if head.kind == "metrics":
+        return False
     if head.kind in ("csv", "parquet"):
-        return head.has(*keys)
-    return head.kind != "metrics" and any(all(one in row for one in keys) for row in rows(head))
+        return all(head.has(one) or head.has(_camel(one)) for one in keys)
+    return any(all(one in row or _camel(one) in row for one in keys) for row in rows(head))
 
 
 def _daily(head: Head) -> bool:

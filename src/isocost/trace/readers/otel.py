@@ -18,22 +18,30 @@ from isocost.trace.readers.nested import dicts, field, get
 from isocost.trace.schema import Finding
 from isocost.trace.sql import ident, literal, number
 
-_INPUT = ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens")
-_OUTPUT = ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens")
+_INPUT = ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "llm.token_count.prompt")
+_OUTPUT = ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens", "llm.token_count.completion")
 _READ = (
     "gen_ai.usage.cache_read.input_tokens",
     "gen_ai.usage.cache_read_input_tokens",
     "gen_ai.usage.input_tokens.cached",
+    "llm.token_count.prompt_details.cache_read",
 )
 _WRITE = (
     "gen_ai.usage.cache_creation.input_tokens",
     "gen_ai.usage.cache_creation_input_tokens",
     "gen_ai.usage.input_tokens.cache_write",
+    "llm.token_count.prompt_details.cache_write",
 )
-_REASONING = ("gen_ai.usage.reasoning.output_tokens", "gen_ai.usage.output_tokens.reasoning")
+_REASONING = (
+    "gen_ai.usage.reasoning.output_tokens",
+    "gen_ai.usage.output_tokens.reasoning",
+    "llm.token_count.completion_details.reasoning",
+)
 _BAGS = ("attributes", "SpanAttributes", "span_attributes")
 _STEPS = ("invoke_agent", "create_agent", "execute_tool", "invoke_workflow", "plan")
-"""Operations that contain calls of a model: their usage is that of the calls inside, counted again."""
+_OUTER = ("AGENT", "CHAIN", "TOOL", "EVALUATOR", "GUARDRAIL")
+"""Operations, and OpenInference's kinds of span, that contain calls of a model: their usage is that of the
+calls inside, counted again."""
 
 _PROVIDERS: Mapping[str, str] = {
     "aws.bedrock": "bedrock", "azure.ai.openai": "azure", "azure.ai.inference": "azure",
@@ -87,7 +95,8 @@ def scan(head: Head, _mapping: Mapping[str, str]) -> Scan:
     # By the convention the input counts cached and written tokens as well. A count below its parts was
     # made by an instrumentation that copied a provider's exclusive count: they are added there.
     whole = f"CASE WHEN {plain} < {parts} THEN {plain} + {parts} ELSE {plain} END"
-    operation = attribute("gen_ai.operation.name")
+    operation, kind = attribute("gen_ai.operation.name"), attribute("openinference.span.kind")
+    outer = ", ".join(literal(one) for one in _OUTER)
     failed = (
         f"CASE WHEN upper(CAST({status} AS VARCHAR)) IN ('2', 'ERROR', 'STATUS_CODE_ERROR') "
         f"OR {attribute('error.type')} IS NOT NULL THEN 1 ELSE 0 END"
@@ -102,8 +111,10 @@ def scan(head: Head, _mapping: Mapping[str, str]) -> Scan:
         "cached_tok": read,
         "cache_write_tok": write,
         "reasoning_tok": number(attribute(*_REASONING)),
-        "model": names.text(attribute("gen_ai.response.model", "gen_ai.request.model")),
-        "provider": _provider(attribute("gen_ai.provider.name", "gen_ai.system")),
+        "model": names.text(attribute("gen_ai.response.model", "gen_ai.request.model", "llm.model_name")),
+        "provider": _provider(
+            attribute("gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system")
+        ),
         "tenant": names.text(attribute("tenant.id", "user.id", "enduser.id")),
         "session": names.text(attribute("gen_ai.conversation.id", "session.id")),
         "tier": names.tier(attribute("openai.response.service_tier", "gen_ai.openai.response.service_tier",
@@ -129,7 +140,10 @@ def scan(head: Head, _mapping: Mapping[str, str]) -> Scan:
     if taken:
         texts = ", ".join(f"{_of_map(key)} AS {alias}" for key, alias in taken.items())
         source = f"(SELECT *, {texts} FROM {source})"
-    source = f"(SELECT * FROM {source} WHERE ({counted}) AND coalesce({operation}, '') NOT IN ({steps}))"
+    source = (
+        f"(SELECT * FROM {source} WHERE ({counted}) AND coalesce({operation}, '') NOT IN ({steps}) "
+        f"AND coalesce(upper({kind}), '') NOT IN ({outer}))"
+    )
     text = "input counts cached tokens (the convention's meaning); agents' and tools' own spans are not read"
     spelled = {"arrival_ns": "startTimeUnixNano", "input_tok": _INPUT[0], "output_tok": _OUTPUT[0]}
     found = (Finding("found", "inclusive_input", text),)
