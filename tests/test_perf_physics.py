@@ -11,11 +11,14 @@ from hypothesis import strategies as st
 
 from isocost.catalog import Catalog
 from isocost.perf import arch_of, candidates, closed_form, closed_loop, goodput, step_terms
+from isocost.perf.arch import arch_from_config
 from isocost.perf.candidates import Candidates
 from isocost.perf.constants import constants_of, interval_of, stack_of
+from isocost.perf.hardware import gpu_of
 from isocost.perf.memory import cache_capacity_tok
 from isocost.perf.roofline import (
     attention_s,
+    communication_s,
     decode_step_s,
     either_s,
     experts_touched_frac,
@@ -23,6 +26,7 @@ from isocost.perf.roofline import (
     prefill_s,
     step_s,
 )
+from isocost.perf.setup import Precision, setup_of
 from isocost.perf.steady import request_work_s
 
 AT = Catalog.load().at(date(2026, 11, 22))
@@ -230,3 +234,18 @@ def test_an_engine_has_its_own_fixed_times_and_the_others_share() -> None:
     assert one.head_memory_eff == other.head_memory_eff
     assert constants_of(AT, "an engine of one's own") == constants_of(AT, "")
     assert stack_of(AT, "vLLM", "0.11.2") != stack_of(AT, "vllm", "0.19.0") == stack_of(AT, "vllm")
+
+
+def test_norms_over_all_heads_cost_a_sum_a_layer_where_accelerators_share_it() -> None:
+    arch = arch_of(AT, ["minimax-m2.5"])
+    apart = arch._replace(joint_norm_layers=np.zeros(1))
+    assert arch.joint_norm_layers == arch.layers
+    gpu, k = gpu_of(AT, ["h200"]), constants_of(AT)._replace(reduce_s=1e-5)
+    for tp, more_s in ((1, 0.0), (4, 62e-5)):
+        setup = setup_of(AT, gpu, [Precision("fp8", "fp8", "fp8")], tp=tp)
+        found = communication_s(arch, gpu, setup, k, 8.0) - communication_s(apart, gpu, setup, k, 8.0)
+        assert found[0] == pytest.approx(more_s)
+    config = {"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "vocab_size": 100}
+    config |= {"intermediate_size": 128, "use_qk_norm": True}
+    assert arch_from_config({**config, "qk_norm_type": "per_layer"}).joint_norm_layers == 2
+    assert arch_from_config({**config, "qk_norm_type": "per_head"}).joint_norm_layers == 0
