@@ -114,6 +114,37 @@ def test_littles_law_holds() -> None:
     assert area == found.e2e_ps.sum()
 
 
+@settings(max_examples=150, deadline=None)
+@given(worlds())
+def test_nothing_is_lost_or_made_and_littles_law_holds(world) -> None:
+    """With full caches, losses and scaling too: each request ends in one way, those that are served take what
+    their tokens take at least, replicas work no longer than they are paid for, and L = lambda W, exactly."""
+    arrival, prompt, output, cached, made, limits, options = world
+    found = serve_engines(arrival, prompt, output, TERMS, limits, options, cached_tok=cached, made_tok=made)
+    served = found.status == 0
+    assert np.isin(found.status, [0, 1, 2, 3]).all()
+    assert ((found.e2e_ps >= 0) == served).all()
+    here = np.array(made) == 0  # whose first token was made elsewhere has none here
+    assert (found.ttft_ps[served & here] >= 0).all()
+    assert (found.ttft_ps[served] <= found.e2e_ps[served]).all()
+    assert (found.queued_ps[served] <= found.e2e_ps[served]).all()
+    # Every step takes its base, and gives a sequence one token and at most its drafts.
+    left = np.array(output) - np.array(made)
+    per_step = 1 + len(options.accept_frac)
+    least = -(-left // per_step) * TERMS.base_ps
+    assert (found.e2e_ps[served] >= least[served]).all()
+    worked = found.prefill_ps + found.decode_ps
+    assert (worked <= found.on_ps).all()
+    assert found.steps * TERMS.base_ps <= worked.sum() or options.losses is not None
+    inside = [(a, 1) for a, ok in zip(arrival, served, strict=True) if ok]
+    inside += [(a + int(e), -1) for a, e, ok in zip(arrival, found.e2e_ps, served, strict=True) if ok]
+    level = area = last = 0
+    for at, change in sorted(inside):
+        area += level * (at - last)
+        level, last = level + change, at
+    assert (level, area) == (0, int(found.e2e_ps[served].sum()))
+
+
 def test_drafts_give_as_many_tokens_as_are_accepted() -> None:
     """Steps for one sequence are its tokens over the mean tokens a step, within chance."""
     shares = (0.8, 0.5, 0.2)

@@ -24,8 +24,6 @@ F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 PS_PER_S = 1e12
 GIB = 2.0**30
-BLOCK_TOK = 16
-"""Tokens in a block of cache where the run does not say: vLLM's default."""
 BUDGET_TOK, SEATS = 2048, 128
 BYTES_OF: Mapping[str, float] = {
     "bfloat16": 2, "float16": 2, "half": 2, "auto": 2, "float32": 4, "fp8": 1, "fp8_e4m3": 1, "fp8_e5m2": 1,
@@ -111,7 +109,8 @@ def read_run(folder: Path, catalog_at: CatalogAt) -> EngineRun:
     kwargs, settled = meta.engine_kwargs, meta.resolved_config
     scheduler = _mapping(settled.get("scheduler_config"))
     cache = {**_mapping(settled.get("cache_config")), **meta.kv_cache}
-    block_tok = int(_number(cache.get("block_size")) or _number(kwargs.get("block_size")) or BLOCK_TOK)
+    usual = catalog_at.number("memory/vllm", "block_tok")
+    block_tok = int(_number(cache.get("block_size")) or _number(kwargs.get("block_size")) or usual)
     blocks = _number(cache.get("num_gpu_blocks")) or _number(kwargs.get("num_gpu_blocks_override"))
     lag = scheduler.get("async_scheduling", kwargs.get("async_scheduling"))
 
