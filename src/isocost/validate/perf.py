@@ -42,12 +42,14 @@ from isocost.validate.runs import (
     floods_of,
     held_steps,
     holds_of,
+    listed_pools,
     poll_steps_of,
     polls_of,
     pools_of,
     runs_of,
     scripted,
     seats_of,
+    usual_pools,
 )
 from isocost.validate.stated import (
     LARGEST_REPLICA,
@@ -420,11 +422,10 @@ def _runs(
 ) -> list[Ran]:  # fmt: skip
     """How each row was run: as it says, and where it does not say, as its benchmark lists its runs.
 
-    Pools that no list holds are one replica that prefills beside those that decode, each on the fewest
-    accelerators that hold the weights.
+    Pools that no list holds are as large as listed ones are at such lengths and load, in replicas of eight.
     """
     listed, polls, floods = runs_of(catalog_at), polls_of(catalog_at), floods_of(catalog_at)
-    holds = holds_of(catalog_at)
+    holds, every_pool = holds_of(catalog_at), listed_pools(listed)
     whole = scripted(catalog_at, "whole_experts")
     since = catalog_at.number("perf/benchmark", "copies_since_version")
 
@@ -460,9 +461,11 @@ def _runs(
             one = pools[0]
             found.append(Ran(one.decode, one.prefill, 1.0, float(one.drafts_tok)))
         else:
-            each = LARGEST_REPLICA
-            more = max((gpus or 2 * each) // each - 1, 1)
-            found.append(Ran(Layout(more, each, 1, 1), Layout(1, each, 1, 1), 1.0, 0.0))
+            fills, decodes = usual_pools(every_pool, *lengths, load)
+            scale = gpus / (fills + decodes) if gpus else 1.0
+            many = (max(round(scale * side / LARGEST_REPLICA), 1) for side in (decodes, fills))
+            decode, prefill = (Layout(one, LARGEST_REPLICA, 1, 1) for one in many)
+            found.append(Ran(decode, prefill, 1.0, 0.0))
     return found
 
 

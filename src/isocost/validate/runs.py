@@ -129,6 +129,47 @@ def pools_of(runs: Sequence[Run], wanted: Wanted) -> list[Run]:
     return [run for run, one in zip(apart, far, strict=True) if one <= min(far) + 1e-9]
 
 
+class Pools(NamedTuple):
+    """A listed pair of pools: accelerators that prefill and that decode, at a load and lengths."""
+
+    isl: float
+    osl: float
+    load: float
+    prefill_gpus: float
+    decode_gpus: float
+
+
+def listed_pools(listed: Mapping[Key, Sequence[Run]]) -> Sequence[Pools]:
+    """Every pair of pools that is listed, of any model: one for each load."""
+    return [
+        Pools(key.isl, key.osl, load, run.prefill.gpus, run.decode.gpus)
+        for key, runs in listed.items()
+        for run in runs
+        if run.prefill and run.prefill.replicas and run.decode.replicas
+        for load in run.loads
+    ]
+
+
+def usual_pools(pools: Sequence[Pools], isl: float, osl: float, load: float) -> tuple[float, float]:
+    """Accelerators that prefill and that decode where a row's own pools are not listed.
+
+    The middle of those of the nearest lengths, of the loads within a factor of two, else of the nearest load;
+    one each where none is listed.
+
+    >>> usual_pools([Pools(1024, 1024, 64, 4, 8), Pools(1024, 1024, 2048, 16, 24)], 1000, 1000, 1500)
+    (16.0, 24.0)
+    """
+    if not pools:
+        return 1.0, 1.0
+    table = np.log(np.maximum(np.array(pools, dtype=np.float64), 1.0))
+    apart = np.abs(table[:, :2] - np.log(np.maximum([isl, osl], 1.0))).sum(axis=1)
+    table = table[apart <= apart.min() + 1e-9]
+    far = np.abs(table[:, 2] - np.log(max(load, 1.0)))
+    near = table[far <= max(np.log(2.0), float(far.min())) + 1e-9]
+    prefill, decode = np.exp(np.median(near[:, 3:], axis=0))
+    return round(float(prefill), 6), round(float(decode), 6)
+
+
 def scripted(catalog_at: CatalogAt, attribute: str) -> Mapping[tuple[str, ...], str]:
     """What scripts tell an engine (``cache_dtype``, ``whole_experts``), by the first four of a key."""
     found: dict[tuple[str, ...], str] = {}
