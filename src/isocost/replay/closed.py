@@ -36,7 +36,7 @@ from isocost.policy.table import (
 )
 from isocost.replay import engine
 from isocost.replay.engine import EngineLimits, Options, StepTerms
-from isocost.replay.faults import Faults, laid_faults
+from isocost.replay.faults import Faults, billed_of, laid_faults
 
 if TYPE_CHECKING:
     from isocost.replay import closed_kernel as kernel
@@ -128,7 +128,7 @@ def serve_closed(
     """
     from isocost.replay import closed_kernel as kernel
 
-    happened = happened or Happened()
+    happened, faults = happened or Happened(), faults or Faults()
     arrival = np.ascontiguousarray(arrival_ps, np.int64)
     n = arrival.size
     if n and (arrival[0] < 0 or np.any(arrival[1:] < arrival[:-1])):
@@ -163,12 +163,12 @@ def serve_closed(
     judged = _table(table, happened.judged, n, -1.0 if np.isfinite(table.chance).any() else float(SERVED))
     answer = _table(table, happened.answer, n, -1.0).astype(np.int32)
     world = kernel.World(
-        arrival, which, times[0], times[1], judged.astype(np.int8), answer, cost, cost_in, starts,
-        bars[0], bars[1], int(happened.seed),
+        arrival, which, times[0], times[1], judged.astype(np.int8), answer, cost, cost_in,
+        billed_of(faults, table.names), starts, bars[0], bars[1], int(happened.seed),
     )  # fmt: skip
     asked = _asked(n, most)
     try:
-        failing = laid_faults(faults or Faults(), table.names, n)
+        failing = laid_faults(faults, table.names, n)
         spent = int(kernel.run(world, _machine(table), tuple(pools), failing, asked))
     except OverflowError as error:
         raise BadTrace(

@@ -78,7 +78,8 @@ class World(NamedTuple):
 
     ``told`` (n, D): how an answer is judged (-1: drawn); ``answer`` (n, D): which it is, -1 unknown, for
     rules that compare; ``cost`` (n, D) in nano-dollars, spent where an attempt begins, and ``cost_in``, the
-    part of it that is for input. ``entry`` (n, 3): where a request starts, and once ``soft`` and ``hard`` are
+    part of it that is for input; ``given_up`` (D,): what of an attempt is billed that nobody waits for any
+    more. ``entry`` (n, 3): where a request starts, and once ``soft`` and ``hard`` are
     spent.
     """
 
@@ -90,6 +91,7 @@ class World(NamedTuple):
     answer: I32
     cost: I64
     cost_in: I64
+    given_up: I8
     entry: I32
     soft: int
     hard: int
@@ -104,9 +106,10 @@ class Faults(NamedTuple):
     Outages of d are ``window[d]`` to ``window[d + 1]`` of ``from_ps``, ``to_ps`` and ``fails``. ``limit``
     (D,): whose quota is used, -1 none, a refusal comes after ``refused_ps``; ``most`` and ``level`` (L, 4) of
     requests, input, output and all tokens a minute, as of ``seen_ps`` (L,); ``asks`` (2, n, D) tokens.
-    ``given_up`` (D,): what of an attempt is billed that nobody waits for any more.
+    ``some``: 0 where nothing fails.
     """
 
+    some: int
     seed: int
     row: I64
     key: I64
@@ -125,7 +128,6 @@ class Faults(NamedTuple):
     level: F64
     seen_ps: I64
     asks: I64
-    given_up: I8
 
 
 class Asked(NamedTuple):
@@ -256,7 +258,7 @@ def judged(i: int, attempt: int, world: World, machine: Machine, asked: Asked) -
 
 
 @compiled
-def tell(i: int, now: int, world: World, machine: Machine, faults: Faults, asked: Asked) -> int:
+def tell(i: int, now: int, world: World, machine: Machine, asked: Asked) -> int:
     """What is known of request ``i``'s attempts, told in the order in which they were begun; what that takes
     off the bill."""
     while asked.e2e_ps[i] < 0 and asked.head[i] < asked.tail[i]:
@@ -271,7 +273,7 @@ def tell(i: int, now: int, world: World, machine: Machine, faults: Faults, asked
                         asked.e2e_ps[i] = now - world.arrival_ps[i]
                         asked.ttft_ps[i] = asked.first_ps[i, later] - world.arrival_ps[i]
                         asked.served[i] = asked.deployment[i, later]
-                        return give_up(i, now, world, faults, asked)
+                        return give_up(i, now, world, asked)
             return 0
         if outcome == HIDDEN:
             outcome = judged(i, attempt, world, machine, asked)
@@ -291,12 +293,12 @@ def tell(i: int, now: int, world: World, machine: Machine, faults: Faults, asked
             if outcome < ANSWERED:
                 asked.served[i] = -1
             if machine.stagger_ps[s] > 0:
-                return give_up(i, now, world, faults, asked)
+                return give_up(i, now, world, asked)
     return 0
 
 
 @compiled
-def give_up(i: int, now: int, world: World, faults: Faults, asked: Asked) -> int:
+def give_up(i: int, now: int, world: World, asked: Asked) -> int:
     """A hedge of request ``i`` has answered: its other attempts end here; what that takes off the bill."""
     less = 0
     for attempt in range(asked.tail[i]):
@@ -307,7 +309,7 @@ def give_up(i: int, now: int, world: World, faults: Faults, asked: Asked) -> int
             first = asked.begin_ps[i, attempt] + world.ttft_ps[i, d]
             ends = asked.begin_ps[i, attempt] + world.e2e_ps[i, d]
             if asked.why[i, attempt] == 0 or asked.why[i, attempt] == CUT:
-                asked.billed[i, attempt] = made(first, ends, now, faults.given_up[d])
+                asked.billed[i, attempt] = made(first, ends, now, world.given_up[d])
             asked.end_ps[i, attempt] = now
             asked.why[i, attempt] = GIVEN_UP
             less -= paid(i, attempt, world, asked)
@@ -411,47 +413,49 @@ def fate(i: int, attempt: int, now: int, world: World, faults: Faults, asked: As
 
 
 @compiled
-def ended(
-    i: int, attempt: int, now: int, outcome: int, world: World, machine: Machine, faults: Faults, asked: Asked
-) -> int:
+def ended(i: int, attempt: int, now: int, outcome: int, world: World, machine: Machine, asked: Asked) -> int:
     """An attempt is over; what that takes off the bill."""
     asked.end_ps[i, attempt] = now
     asked.outcome[i, attempt] = outcome
     if outcome == HIDDEN and machine.stagger_ps[asked.state[i]] > 0:
         asked.outcome[i, attempt] = judged(i, attempt, world, machine, asked)
-    return tell(i, now, world, machine, faults, asked)
+    return tell(i, now, world, machine, asked)
 
 
 @compiled
-def begin(
-    i: int, attempt: int, now: int, world: World, machine: Machine, pools: tuple[Pool, ...], faults: Faults,
-    asked: Asked,
-) -> int:  # fmt: skip
-    """An attempt is begun, unless the request has its answer; what it costs."""
-    if asked.e2e_ps[i] >= 0:
-        return 0
+def begin_known(i: int, attempt: int, now: int, world: World, faults: Faults, asked: Asked) -> int:
+    """An attempt at whatever answers after a known time is begun; what it costs."""
     asked.begin_ps[i, attempt] = now
     d = asked.deployment[i, attempt]
     asked.billed[i, attempt] = WHOLE
-    if world.pool[d] < 0:
-        why = fate(i, attempt, now, world, faults, asked)
-        ends = asked.end_ps[i, attempt]
-        asked.end_ps[i, attempt] = -1
-        asked.why[i, attempt] = why
-        first = now + world.ttft_ps[i, d]
-        if why == CUT:
-            whole = now + world.e2e_ps[i, d]
-            asked.billed[i, attempt] = made(first, whole, ends, faults.given_up[d])
-        elif why != 0:
-            asked.billed[i, attempt] = UNBILLED
-        else:
-            asked.first_ps[i, attempt] = first
-        put(asked, ends, i, ENDS, attempt)
-        return paid(i, attempt, world, asked)
-    pool = pools[world.pool[d]]
+    first = now + world.ttft_ps[i, d]
+    if faults.some == 0:
+        asked.first_ps[i, attempt] = first
+        put(asked, now + world.e2e_ps[i, d], i, ENDS, attempt)
+        return int(world.cost[i, d])
+    why = fate(i, attempt, now, world, faults, asked)
+    ends = asked.end_ps[i, attempt]
+    asked.end_ps[i, attempt] = -1
+    asked.why[i, attempt] = why
+    if why == CUT:
+        whole = now + world.e2e_ps[i, d]
+        asked.billed[i, attempt] = made(first, whole, ends, world.given_up[d])
+    elif why != 0:
+        asked.billed[i, attempt] = UNBILLED
+    else:
+        asked.first_ps[i, attempt] = first
+    put(asked, ends, i, ENDS, attempt)
+    return paid(i, attempt, world, asked)
+
+
+@compiled
+def begin_in(pool: Pool, i: int, attempt: int, now: int, world: World, machine: Machine, asked: Asked) -> int:
+    """An attempt at a pool is begun; what it costs."""
+    asked.begin_ps[i, attempt] = now
+    asked.billed[i, attempt] = WHOLE
     if pool.out.status[i] == TOO_LARGE:
         asked.billed[i, attempt] = UNBILLED
-        return -ended(i, attempt, now, FAILED, world, machine, faults, asked)
+        return -ended(i, attempt, now, FAILED, world, machine, asked)
     row = pool.load.state[i]
     row[COMPUTED] = 0
     row[MADE] = 0
@@ -464,14 +468,12 @@ def begin(
     route(i, now, pool.load, pool.fleet, pool.engine, pool.rules, pool.out)
     if pool.out.status[i] == OVERFLOWED:
         asked.billed[i, attempt] = UNBILLED
-        return -ended(i, attempt, now, OVER, world, machine, faults, asked)
+        return -ended(i, attempt, now, OVER, world, machine, asked)
     return paid(i, attempt, world, asked)
 
 
 @compiled
-def finish_step(
-    p: int, g: int, world: World, machine: Machine, pools: tuple[Pool, ...], faults: Faults, asked: Asked
-) -> int:
+def finish_step(p: int, g: int, world: World, machine: Machine, pools: tuple[Pool, ...], asked: Asked) -> int:
     """The step in flight of replica ``g`` of pool ``p`` ends, and who has all tokens is told; what that takes
     off the bill."""
     pool = pools[p]
@@ -490,7 +492,7 @@ def finish_step(
         i = pool.fleet.order[k]
         attempt = pool.attempt[i]
         asked.first_ps[i, attempt] = pool.load.arrival_ps[i] + pool.out.ttft_ps[i]
-        less += ended(i, attempt, now, HIDDEN, world, machine, faults, asked)
+        less += ended(i, attempt, now, HIDDEN, world, machine, asked)
     return less
 
 
@@ -549,7 +551,7 @@ def run(world: World, machine: Machine, pools: tuple[Pool, ...], faults: Faults,
         if ends == NEVER and event == NEVER and composes == NEVER:
             return spent
         if ends <= event and ends <= composes:
-            spent -= finish_step(end_p, end_g, world, machine, pools, faults, asked)
+            spent -= finish_step(end_p, end_g, world, machine, pools, asked)
         elif event <= composes:
             if is_arrival:
                 i = coming
@@ -566,10 +568,15 @@ def run(world: World, machine: Machine, pools: tuple[Pool, ...], faults: Faults,
             attempt = asked.heap[3, 0] // 4
             take(asked)
             if what == BEGINS:
-                spent += begin(i, attempt, event, world, machine, pools, faults, asked)
+                # Unless the request has its answer.
+                p = world.pool[asked.deployment[i, attempt]]
+                if asked.e2e_ps[i] < 0 and p < 0:
+                    spent += begin_known(i, attempt, event, world, faults, asked)
+                elif asked.e2e_ps[i] < 0:
+                    spent += begin_in(pools[p], i, attempt, event, world, machine, asked)
             elif asked.end_ps[i, attempt] < 0:
                 outcome = HIDDEN if asked.why[i, attempt] == 0 else FAILED
-                spent -= ended(i, attempt, event, outcome, world, machine, faults, asked)
+                spent -= ended(i, attempt, event, outcome, world, machine, asked)
         else:
             until = min(min(event, ends), following)
             compose_step(pools[do_p], do_g, until)

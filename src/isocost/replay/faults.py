@@ -157,6 +157,7 @@ def laid_faults(faults: Faults, names: Sequence[str], n: int) -> kernel.Faults:
         if one.limit:
             asks[:, :, d] = np.stack([np.asarray(values, np.int64) for values in faults.asks[name]])
     return kernel.Faults(
+        int(bool(faults.failing)),
         int(faults.seed) & 0x7FFFFFFF,
         rows,
         np.array([crc32(name.encode()) & 0x7FFFFFFF for name in names], np.int64),
@@ -177,8 +178,13 @@ def laid_faults(faults: Faults, names: Sequence[str], n: int) -> kernel.Faults:
         most.copy(),
         np.zeros(len(limits), np.int64),
         asks,
-        np.array([GIVEN_UP.index(one.given_up) for one in each], np.int8),
     )
+
+
+def billed_of(faults: Faults, names: Sequence[str]) -> NDArray[np.int8]:
+    """What is billed of what is given up, (D,), as the kernel numbers it."""
+    each = [faults.failing.get(name, Failing()) for name in names]
+    return np.array([GIVEN_UP.index(one.given_up) for one in each], np.int8)
 
 
 def _ps(seconds: ArrayLike) -> I64:
