@@ -1,10 +1,19 @@
-"""How long a policy takes to decide, one thread, pure Python: ``python benchmarks/policy.py``."""
+"""How long a policy takes to decide (one thread, pure Python), and to be played on a log: all draws of what a
+fit saw, then all draws of failures, with the policy and without.
+
+    python benchmarks/policy.py [--requests 200000]
+"""
 
 from __future__ import annotations
 
+import argparse
+import datetime
+import random
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from isocost.policy import Attempt, Request, View
 from isocost.policy.router import FORM, Weights, score
@@ -28,7 +37,60 @@ def percentiles(run: Callable[[int], object]) -> tuple[float, float]:
     return statistics.median(taken), statistics.quantiles(taken, n=100)[98]
 
 
+PLAN = Path(__file__).parents[1] / "examples" / "policy.toml"
+CASCADE = """
+[[policy]]
+workload = "*"
+[policy.choose]
+kind = "cascade"
+ask = ["openai/gpt-5-mini", "openai/gpt-4.1-mini", "openai/gpt-5.4"]
+accept = [{ pattern = "AA", take = "A" }]
+seen = { questions = 400, chance = { A = 1, AA = 0.75, AB = 0.25, AAA = 0.75, ABB = 0.125, ABA = 0.125 } }
+"""
+
+
+def log(path: Path, n: int) -> Path:
+    """A week of requests: Poisson arrivals, log-normal sizes and times, a fixed seed."""
+    rng, t, rows = random.Random(0), 0.0, ["timestamp,model,input_tokens,output_tokens,ttft_s,e2e_s"]
+    start = datetime.datetime(2026, 11, 1)
+    for _ in range(n):
+        t += rng.expovariate(n / (7 * 86400))
+        at, out = start + datetime.timedelta(seconds=t), int(rng.lognormvariate(5, 0.8)) + 1
+        ttft = rng.lognormvariate(-0.7, 0.4)
+        sizes = f"{int(rng.lognormvariate(6.5, 1)) + 1},{out}"
+        rows.append(f"{at.isoformat()}Z,openai/gpt-5.4,{sizes},{ttft:.3f},{ttft + out * 0.02:.3f}")
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+def played(n: int) -> None:
+    from isocost.catalog import Catalog
+    from isocost.plan.written import told
+    from isocost.plan.written.file import loads
+    from isocost.trace import open_trace
+
+    text = PLAN.read_text()
+    plan, catalog = loads(text[: text.index("# Summaries")] + CASCADE), Catalog.load()
+    with tempfile.TemporaryDirectory() as folder:
+        trace = open_trace(log(Path(folder, "log.csv"), n))
+        told.police(trace, plan, catalog)  # compile or load
+        start = time.process_time()
+        found, _ = told.police(trace, plan, catalog)
+        spent = time.process_time() - start
+        failing, told.play_failures = told.play_failures, lambda *_: None  # type: ignore[assignment]
+        start = time.process_time()
+        told.police(trace, plan, catalog)
+        alone = time.process_time() - start
+        told.play_failures = failing
+    print(
+        f"{found.draws} draws of a fit on {n:,} requests {alone:.1f} CPU-s; with failures {spent:.1f} CPU-s"
+    )
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--requests", type=int, default=200_000)
+    given = parser.parse_args()
     tasks = tuple(f"task-{k}" for k in range(57))
     cascade = Rule(
         Cascade(
@@ -60,6 +122,7 @@ def main() -> None:
     }.items():
         middle, worst = percentiles(run)
         print(f"{name:42s} p50 {middle:7.4f} ms   p99 {worst:7.4f} ms")
+    played(given.requests)
 
 
 if __name__ == "__main__":
