@@ -223,3 +223,9 @@ def test_every_provider_has_a_rate_above_zero(catalog: Catalog, clean: Trace) ->
         assert one.outage.value > 0
         assert one.hang.value > 0
         assert one.error.low < one.error.high
+
+
+def test_a_hedge_on_an_unknown_time_is_said(clean: Trace, catalog: Catalog) -> None:
+    hedge = 'hedge = { deployment = "openai/gpt-5-mini", after_s = 1.0 }\n'
+    notes = police(clean, plan(hedge), catalog)[0].notes
+    assert any("gpt-5-mini" in note and "at once" in note for note in notes)

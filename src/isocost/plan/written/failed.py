@@ -241,3 +241,16 @@ def _times(band: Band, by: int) -> Band:
 def simple(world: World) -> Callable[[Laid, int, Faults], Loop]:
     """A way to play loops in which nothing is judged by lot."""
     return lambda one, _, faults: play_laid(world, one, "most", 1, faults)
+
+
+def untimed_hedges(laid: Sequence[Laid]) -> list[str]:
+    """What is not known of hedges: an answer whose time nothing says is taken to be there at once."""
+    names: dict[str, None] = {}
+    for one in laid:
+        for rule in (part.rule for part in one.parts if part.rule.hedge is not None):
+            for name in rule.deployments():
+                if one.filled.e2e_unknown[:, one.names.index(name)].any():
+                    names[name] = None
+    if not names:
+        return []
+    return [f"Nothing says how fast {', '.join(names)} answers: a hedge takes it to be there at once"]

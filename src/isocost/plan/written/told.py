@@ -33,7 +33,7 @@ from isocost.plan.written.closed import (
     with_todays,
 )
 from isocost.plan.written.ended import billed_fusd, whole_fusd
-from isocost.plan.written.failed import DRAWS, Failures, paid_usd, play_failures, simple
+from isocost.plan.written.failed import DRAWS, Failures, paid_usd, play_failures, simple, untimed_hedges
 from isocost.plan.written.failing import cut_in, rates_of
 from isocost.plan.written.file import PlanFile
 from isocost.plan.written.near import Verifier, in_force
@@ -228,6 +228,7 @@ def police(
     if any(one.ttft_known_frac < one.e2e_known_frac for one in waits):
         notes.append("The log has no first token of some answers (not streamed): TTFT is of the others")
     notes += [_foretold(parts, likely is not None)] if foretold else []
+    notes += untimed_hedges(laid)
     notes += _near_told(world, parts, likely or max(ways, key=lambda way: way.usd))
     notes += _unscored(parts, unscored, lots) + _notes(world, [one.rule for one in parts], judged)
     found = Policed(
