@@ -211,7 +211,7 @@ def _show_failures(found: Failures, without: Failures | None) -> None:
 def _share(band: Band) -> str:
     """A share near one, with as many digits as tell it from one."""
     least = min(1 - band.low, 1 - band.value) or 1 - band.low
-    digits = 2 if least <= 0 else max(0, min(4, -math.floor(math.log10(max(least, 1e-6))) - 1))
+    digits = 0 if least <= 0 else max(0, min(4, -math.floor(math.log10(max(least, 1e-6))) - 1))
     value, low, high = (f"{100 * x:.{digits}f}" for x in (band.value, band.low, band.high))
     return f"{value} % ({low} to {high})"
 

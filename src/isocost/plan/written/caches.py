@@ -92,5 +92,6 @@ def told_of(name: str, looks: int, hits: int, found: Proven, is_measured: bool) 
     how = "as often as was counted elsewhere" if is_measured else "by the words of the log"
     return (
         f"The semantic cache {name} answered {hits:,} of {looks:,} looks ({share:.0%}), {how}; "
-        f"certified: a wrong answer to at most {found.wrong_most_frac:.1%} of requests ({found.confidence:.0%}), {seen:.1%} seen"
+        f"certified: a wrong answer to at most {found.wrong_most_frac:.1%} of requests "
+        f"({found.confidence:.0%}), {seen:.1%} seen"
     )
