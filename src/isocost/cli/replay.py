@@ -247,7 +247,7 @@ def _rates(found: Failures) -> str:
             errors += f" and {_percent(one.outage_frac)} in incidents"
         said.setdefault(one.source, []).append(errors)
     parts = [f"{_SOURCES[source]}: {_some(names)}" for source, names in said.items()]
-    return "; ".join(parts) + ". Draws are alike for every rule."
+    return ". ".join(parts) + ". Draws are alike for every rule."
 
 
 def _percent(frac: float) -> str:
