@@ -87,6 +87,32 @@ def test_detailed_results_hold_requests_less_those_that_failed(tmp_path: Path) -
     assert run.requests.e2e_s.tolist() == pytest.approx([0.22, 0.12])
 
 
+def test_a_result_with_every_field_that_vllm_writes_today_is_read(tmp_path: Path) -> None:
+    """The fields, in order, of ``vllm/benchmarks/serve.py`` at 009e6d4a with ``--save-detailed``: one of three
+    requests failed, and the rate was not limited."""
+    written = {
+        "date": "20261101-120000", "endpoint_type": "openai", "backend": "openai", "label": "openai",
+        "model_id": "Qwen/Qwen3-8B", "tokenizer_id": "Qwen/Qwen3-8B", "num_prompts": 3, "request_rate": "inf",
+        "burstiness": 1.0, "max_concurrency": 2, "duration": 4.0, "completed": 2, "failed": 1,
+        "total_input_tokens": 200, "total_output_tokens": 6, "request_throughput": 0.5, "request_goodput": None,
+        "output_throughput": 1.5, "total_token_throughput": 51.5, "input_lens": [100, 100, 100],
+        "output_lens": [3, 0, 3], "ttfts": [0.1, 0.0, 0.2], "itls": [[0.02, 0.02], [], [0.03, 0.03]],
+        "latencies": [0.14, 0.0, 0.26], "start_times": [10.0, 10.5, 11.0], "queue_times": [0.0, 0.0, 0.0],
+        "generated_texts": ["a", "", "b"], "errors": ["", "timed out", ""], "max_output_tokens_per_s": 6.0,
+        "max_concurrent_requests": 2, "rtfx": 0.0, "mean_ttft_ms": 150.0, "median_ttft_ms": 150.0,
+        "std_ttft_ms": 50.0, "p50_ttft_ms": 150.0, "p99_ttft_ms": 199.0, "mean_tpot_ms": 25.0,
+        "median_tpot_ms": 25.0, "std_tpot_ms": 5.0, "mean_itl_ms": 25.0, "mean_e2el_ms": 200.0,
+    }  # fmt: skip
+    (run,) = read(tmp_path, json.dumps(written))
+    assert (run.model, run.engine, run.requests_n) == ("Qwen/Qwen3-8B", "vllm", 2)
+    assert (run.isl, run.osl) == (100.0, 3.0)
+    assert run.ttft_s == pytest.approx(0.15)
+    assert run.tpot_s == pytest.approx(0.025)
+    assert run.requests is not None
+    assert run.requests.arrival_s.tolist() == [0.0, 1.0]
+    assert run.requests.e2e_s == pytest.approx([0.14, 0.26])
+
+
 def test_several_results_are_several_runs(tmp_path: Path) -> None:
     lines = "\n".join(json.dumps(one) for one in (SGLANG, SGLANG))
     runs = read(tmp_path, lines, "out.jsonl")

@@ -24,7 +24,7 @@ from isocost.size.answer import Wanted, size
 from isocost.size.config import formats, normal, with_config
 from isocost.size.memory import CacheLog, Engine, Layers, cache_log
 from isocost.size.queue import Draft, Need, arrivals_ps
-from isocost.size.result import Sizing
+from isocost.size.result import Sized, Sizing
 from isocost.size.setups import Ask
 
 NEED = Need(5.0, 1000, 200)
@@ -118,6 +118,49 @@ def test_drafts_that_are_accepted_speed_decoding_and_refused_ones_slow_it(asked:
         for draft in (None, Draft(0.9, 3, 0.06), Draft(0.0, 3, 0.06))
     )
     assert good < plain < bad
+
+
+def test_what_a_step_and_the_cache_may_hold_changes_memory_as_it_should(asked: Asked) -> None:
+    """A narrower cache holds twice the tokens, longer steps leave it less, and few sequences carry less."""
+
+    def one(ask: Ask, **more: object) -> Sized:
+        wanted = Wanted(top=1, **more)  # type: ignore[arg-type]
+        return size(asked.at, "llama-3.1-8b", NEED, LIMITS, ask, wanted).rows[0]
+
+    plain, narrow = (
+        one(Ask(("h100-sxm",), (1,), precisions=("native",), caches=(cache,))) for cache in ("bf16", "fp8")
+    )
+    assert narrow.cache.tokens == pytest.approx(2 * plain.cache.tokens, rel=1e-3)
+    assert narrow.memory.cache == pytest.approx(plain.memory.cache)
+    h100 = Ask(("h100-sxm",), (1,), precisions=("native",))
+    short, long = (one(h100, max_num_batched_tokens=chunk) for chunk in (1024, 16_384))
+    assert short.memory.activations < plain.memory.activations < long.memory.activations
+    assert short.cache.tokens > plain.cache.tokens > long.cache.tokens
+    few, many = (one(h100, max_num_seqs=count) for count in (4, 64))
+    assert few.rate_each_per_s <= many.rate_each_per_s
+    assert few.replicas >= many.replicas
+    wide = one(Ask(("h100-sxm",), (2,), precisions=("native",)))
+    assert wide.memory.weights == pytest.approx(plain.memory.weights / 2)
+    assert wide.cache.tokens > 2 * plain.cache.tokens
+
+
+def test_the_server_and_the_benchmark_say_what_the_figures_stand_on(asked: Asked) -> None:
+    ask = Ask(("h200",), (1,), precisions=("native",))
+    need = NEED._replace(prefix_hit_frac=0.4)
+
+    def one(model: str, **more: object) -> Sized:
+        wanted = Wanted(top=1, **more)  # type: ignore[arg-type]
+        return size(asked.at, model, need, LIMITS, ask, wanted).rows[0]
+
+    hybrid, plain = one("qwen3.5-35b-a3b"), one("qwen3-30b-a3b")
+    # Models with a state share prefixes only where that is asked for; others do so by themselves.
+    assert "--enable-prefix-caching" in hybrid.command
+    assert "--enable-prefix-caching" not in plain.command
+    assert "--random-input-len 600 " in plain.bench
+    assert "--random-prefix-len 400" in plain.bench
+    apart = one("qwen3-30b-a3b", apart=True)
+    assert "--kv-transfer-config" in apart.command
+    assert f"--request-rate {NEED.rate_per_s:g} " in apart.bench
 
 
 def test_prefill_apart_counts_both_pools(asked: Asked) -> None:

@@ -27,7 +27,7 @@ MOST_STAGES = 8
 
 class Ask(NamedTuple):
     """What may be tried: ids of accelerators, counts a replica, engines, names of formats of weights and of
-    the cache; ``pp`` deepest pipeline. ``narrower`` allows weights narrower than published."""
+    the cache; ``pp`` deepest pipeline."""
 
     gpus: tuple[str, ...]
     counts: tuple[int, ...] = COUNTS
