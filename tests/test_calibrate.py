@@ -88,14 +88,14 @@ def test_detailed_results_hold_requests_less_those_that_failed(tmp_path: Path) -
 
 
 def test_a_result_with_every_field_that_vllm_writes_today_is_read(tmp_path: Path) -> None:
-    """The fields, in order, of ``vllm/benchmarks/serve.py`` at 009e6d4a with ``--save-detailed``: one of three
-    requests failed, and the rate was not limited."""
+    """The fields, in order, of ``vllm/benchmarks/serve.py`` at 009e6d4a with ``--save-detailed``: one of
+    three requests failed, and the rate was not limited."""
     written = {
         "date": "20261101-120000", "endpoint_type": "openai", "backend": "openai", "label": "openai",
         "model_id": "Qwen/Qwen3-8B", "tokenizer_id": "Qwen/Qwen3-8B", "num_prompts": 3, "request_rate": "inf",
         "burstiness": 1.0, "max_concurrency": 2, "duration": 4.0, "completed": 2, "failed": 1,
-        "total_input_tokens": 200, "total_output_tokens": 6, "request_throughput": 0.5, "request_goodput": None,
-        "output_throughput": 1.5, "total_token_throughput": 51.5, "input_lens": [100, 100, 100],
+        "total_input_tokens": 200, "total_output_tokens": 6, "request_throughput": 0.5,
+        "request_goodput": None, "output_throughput": 1.5, "total_token_throughput": 51.5, "input_lens": [100, 100, 100],
         "output_lens": [3, 0, 3], "ttfts": [0.1, 0.0, 0.2], "itls": [[0.02, 0.02], [], [0.03, 0.03]],
         "latencies": [0.14, 0.0, 0.26], "start_times": [10.0, 10.5, 11.0], "queue_times": [0.0, 0.0, 0.0],
         "generated_texts": ["a", "", "b"], "errors": ["", "timed out", ""], "max_output_tokens_per_s": 6.0,
