@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import time
+from dataclasses import replace
 from datetime import date
 
 import msgspec
@@ -15,8 +16,9 @@ from hypothesis import strategies as st
 from isocost.catalog import Catalog
 from isocost.errors import Infeasible
 from isocost.plan.asked.limits import Have, Limits, Slo
-from isocost.plan.make.build import build
+from isocost.plan.make.build import build, kg_of
 from isocost.plan.market.prepare import Prepared, Request, prepare
+from isocost.plan.run import least
 from isocost.plan.tell import infeasible
 from isocost.plan.tell.infeasible import RELAXABLE, Choice, explain, limits_on, typed
 from isocost.trace.schema import Trace
@@ -188,3 +190,34 @@ def test_ways_are_the_cheapest_of_the_least_limits(
 def test_a_value_is_rounded_up_so_that_it_holds(value: float, up: float) -> None:
     assert infeasible._up(value) == pytest.approx(up)
     assert infeasible._up(value) >= value - 1e-12
+
+
+def test_a_limit_on_carbon_says_what_it_conflicts_with_and_what_each_way_out_costs(
+    catalog: Catalog, trace: Trace
+) -> None:
+    slo = Slo(place="own", quality_margin_points=5.0)
+    error = stuck(prepared_of(catalog, trace, slo, OPEN, carbon_kg_per_month=100.0))
+    assert error.conflict[0] == "slo.toml carbon_kg_per_month = 100"
+    assert error.conflict[1:] == ('slo.toml [workload.workload] place = "own"',)
+    (first, price), *others = error.ways_out
+    assert re.fullmatch(r"carbon_kg_per_month of [\d.e+]+ instead of 100", first)
+    assert "$" in price
+    needed = float(first.split()[2])
+    free = build(prepared_of(catalog, trace, slo, OPEN, carbon_kg_per_month=needed))
+    assert kg_of(free.prepared, free.draft) <= needed
+    assert any('place = "any"' in way for way, _ in others)
+
+
+def test_no_single_deployment_slips_past_a_limit_on_carbon(catalog: Catalog) -> None:
+    """Where own replicas cost less than any API, a plan under the limit still keeps to it."""
+    many = from_numbers(1e7, 1500, 400, spread=Spread(0.4, 0.4), days=1, seed=3)
+    others = {fact.subject.split("/")[1] for fact in catalog.facts if fact.subject.startswith("api/")} - {"openai"}
+    slo = Slo(not_providers=tuple(sorted(others)), quality_margin_points=5.0)
+    asked = Request(many, catalog, ON, Limits(slo, carbon_kg_per_month=400.0), Have(), now=CLOSED)
+    free = least(prepare(replace(asked, limits=Limits(slo))))[0]
+    assert kg_of(free.prepared, free.draft) > 400.0
+    built, chosen, _, _ = least(prepare(asked))
+    assert kg_of(built.prepared, built.draft) <= 400.0
+    single = chosen["selfhost"]
+    assert single is not None
+    assert "kg of CO2e" in single.why_not

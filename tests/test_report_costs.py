@@ -137,9 +137,9 @@ def test_accounts_are_folded_and_say_why_on_hover(page: Page, whole: PlanResult)
 def test_unit_costs_and_the_ten_dearest_customers(whole: PlanResult, page: Page) -> None:
     found = costs.units(whole)
     assert found is not None
-    assert found.said == "An answer costs $0.030 under the plan, $0.040 today, and brings $0.060"
+    assert found.said == "An answer costs $0.03 under the plan, $0.04 today, and brings $0.06"
     (_, (every,)), (features, named), (customers, first) = found.groups
-    assert every.cells == ["2.0M", "$80,400", "$60,200", "$0.040", "$0.030", "$120,000", "50%"]
+    assert every.cells == ["2.0M", "$80,400", "$60,200", "$0.04", "$0.03", "$120,000", "50%"]
     assert (features, customers) == ("2 features", "40 customers, the dearest 10")
     assert [one.name for one in named] == ["chat", "not named"]
     assert named[1].cells[-2:] == ["$0", words.DASH], "what brings nothing has no margin"
@@ -157,7 +157,7 @@ def test_a_plan_that_moves_nothing_has_one_column_of_costs(whole: PlanResult) ->
     found = costs.units(replace(whole, verdict="stay", unit_costs=bare))
     assert found is not None
     assert found.heads == ["Requests a month", "$ a month", "An answer"]
-    assert found.said == "An answer costs $0.030"
+    assert found.said == "An answer costs $0.03"
     assert "customer" not in found.note
     assert costs.units(replace(whole, verdict="infeasible")) is None
 

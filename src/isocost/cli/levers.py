@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import msgspec
 from cyclopts import Parameter
 
 from isocost.cli.catalog import load
@@ -27,6 +26,8 @@ def levers(
     json: Json = False,
 ) -> None:
     """Price every lever on a log or a scenario: alone, last, and its fair share of what all save together."""
+    from msgspec.structs import replace as changed
+
     from isocost.plan.levers import price_levers
     from isocost.plan.run import make_plan, totals_of
     from isocost.plan.shadow import shadow_prices
@@ -54,7 +55,7 @@ def levers(
         # What is priced here is not told again among what does not apply.
         seen = sorted([*seen, alike], key=lambda one: -one.saves.usd)
         others = [one for one in found.levers if one.name != alike.name]
-        found = msgspec.structs.replace(found, levers=others)
+        found = changed(found, levers=others)
     if json:
         return show_json({"levers": found, "limits": limits, "prompts": seen})
     show(render(found, columns(), limits))

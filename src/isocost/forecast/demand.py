@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +26,7 @@ WEEK_DAYS = 7
 DAY_HOURS = 24
 LEVEL_SEASONS = 4
 """Whole weeks (or days) that the level and the shares within them are taken from."""
-NOUNS = {WEEK_DAYS: ("days", "weeks"), DAY_HOURS: ("hours", "days")}
+NOUNS: Mapping[int, tuple[str, str]] = {WEEK_DAYS: ("days", "weeks"), DAY_HOURS: ("hours", "days")}
 
 
 class Demand(NamedTuple):

@@ -286,6 +286,15 @@ def kg_per_h(at: CatalogAt, option: PoolOption) -> float:
     return watts * (site.host_power_ratio or 1.0) * (site.pue or 1.0) / 1000.0 * float(grid.value) / 1000.0
 
 
+def kg_of(prepared: Prepared, draft: Draft) -> float:
+    """CO2e of a draft's replicas in a month, at most: what a limit on carbon counts."""
+    kg = {option.pool.id: kg_per_h(prepared.at, option) for option in draft.pools}
+    return sum(
+        float(np.array([one.replicas(h) for h in range(WEEK_H)]) @ prepared.weight_h) * kg[one.deployment]
+        for one in draft.fleet.pools
+    )
+
+
 def _draft(
     prepared: Prepared,
     cases: Sequence[Case],

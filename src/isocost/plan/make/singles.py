@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from isocost.ledger import Ledger
-from isocost.plan.make.build import Built, only_api, only_pool
+from isocost.plan.make.build import Built, kg_of, only_api, only_pool
 from isocost.plan.make.draft import Draft, month_ledger
 from isocost.plan.market.offers import Case, Offer
 from isocost.plan.market.pools import PoolOption
@@ -129,6 +129,9 @@ def pool_single(built: Built, pool: PoolOption) -> Single | None:
     draft, proven = made
     fits = [pool.fits[case.stream.id] for case in built.planned]
     why_not = "" if proven else next(fit.why_not for fit in fits if fit.why_not)
+    most_kg, kg = built.prepared.request.limits.carbon_kg_per_month, kg_of(built.prepared, draft)
+    if not why_not and most_kg is not None and kg > most_kg * (1.0 + 1e-9):
+        why_not = f"{kg:,.0f} kg of CO2e a month are over {most_kg:g}"
     quality = min((fit.verdict for fit in fits), key=lambda v: v.passes).reason
     ledger = month_ledger(built.prepared, draft)
     return Single(pool.pool.option, pool.pool.id, pool.pool.model, draft, ledger, why_not, quality)

@@ -47,6 +47,8 @@ PASSES = 4
 """Rounds in which every pool chooses anew, at most."""
 DUAL_TOL = 1e-7
 """What the relaxation's prices may be off by, as a share of its cost."""
+CARBON = "carbon_kg_per_month"
+"""Where a limit on emissions is stated: what an error of its own names."""
 CARBON_STEPS = 24
 LONG_H = 2 * STEP_H
 """Hours beyond which the relaxation is taken a week at a time."""
@@ -390,6 +392,7 @@ def _coupled(problem: Problem, gap_frac: float, nodes: int) -> Solution:
     if found is None:
         raise Infeasible(
             f"no plan stays within {problem.most_kg:g} kg of CO2e",
+            where=CARBON,
             fix="Raise carbon_kg_per_month in slo.toml",
         )
     return _certified(found, bound)

@@ -20,9 +20,11 @@ from isocost.deployment import PS_PER_S, Ask, misplaced
 from isocost.errors import Infeasible
 from isocost.keep.standing import usd
 from isocost.plan.asked.limits import Slo
+from isocost.plan.make.build import build, kg_of
 from isocost.plan.market.offers import Case, Offer, ask_of
 from isocost.plan.market.pools import PoolOption, pool_options
 from isocost.plan.market.prepare import Prepared
+from isocost.plan.solve.mix import CARBON
 from isocost.plan.solve.one_pool import whole_pool
 from isocost.plan.solve.problem import PoolChoice, Problem
 from isocost.units import money
@@ -64,6 +66,8 @@ def explain(prepared: Prepared, error: Infeasible, usd_per_month: float | None =
     """
     planned = [case for case in prepared.cases if case.today is not None]
     words = " ".join((error.what, *error.conflict))
+    if error.where == CARBON:
+        return _carbon(prepared, planned, error)
     stuck = [case for case in planned if case.best is None and case.stream.id in words]
     if stuck:
         # Longest first: the name of one stream may begin another's.
@@ -92,6 +96,37 @@ def _stream(prepared: Prepared, case: Case, error: Infeasible) -> Infeasible:
         ways_out=ways,
         where=error.where,
         fix=error.fix or "Relax a limit in slo.toml",
+    )
+
+
+def _carbon(prepared: Prepared, cases: Sequence[Case], error: Infeasible) -> Infeasible:
+    """Replicas that emit more than is allowed, and streams that nothing else may serve."""
+    limits = prepared.request.limits
+    stuck = [case for case in cases if case.best is None]
+    most_kg = limits.carbon_kg_per_month
+    if most_kg is None or not stuck:
+        return error
+    free = msgspec.structs.replace(limits, carbon_kg_per_month=None)
+    try:
+        built = build(replace(prepared, request=replace(prepared.request, limits=free)))
+    except Infeasible:
+        return error
+    needed = _up(kg_of(prepared, built.draft))
+    paid = f"{money(built.usd_per_month)} a month, what the least-cost plan costs without it"
+    conflict = [f"slo.toml {CARBON} = {most_kg:g}"]
+    ways = [(f"{CARBON} of {needed:g} instead of {most_kg:g}", paid)]
+    for case in stuck:
+        active = limits_on(case)
+        choices = _pruned(_apis(prepared, case, active))
+        named = _hitting([choice.against for choice in choices], active) if choices else ()
+        conflict += [typed(prepared, case, name) for name in named]
+        ways += [(_words(prepared, case, choice), _price(choice)) for choice in choices[:WAYS_MOST]]
+    return Infeasible(
+        error.what,
+        conflict=tuple(dict.fromkeys(conflict)),
+        ways_out=ways[:WAYS_MOST],
+        where=f"slo.toml {CARBON}",
+        fix="Raise it, or let APIs take a part",
     )
 
 
