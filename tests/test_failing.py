@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import random
 from pathlib import Path
 
@@ -10,13 +11,14 @@ import numpy as np
 import pytest
 
 from isocost.catalog import Catalog
-from isocost.errors import BadLimits
-from isocost.plan.asked.limits import read_have
+from isocost.errors import BadLimits, BadTrace
+from isocost.plan.asked.limits import OwnFailures, read_have
 from isocost.plan.written.failed import Failures
-from isocost.plan.written.failing import episodes, rates_of
+from isocost.plan.written.failing import _drawn, _rates, episodes, rates_of
 from isocost.plan.written.file import PlanFile, dumps, loads
 from isocost.plan.written.review import review
 from isocost.plan.written.told import police
+from isocost.replay.faults import renewed
 from isocost.trace import Trace, open_trace
 from isocost.trace.schema import NS_PER_S
 from test_policed_seen import BASIS, BIG, SMALL, cascade, seen_of
@@ -196,6 +198,9 @@ def test_plans_keep_what_is_stated() -> None:
         ("outage_every_h = 1\noutage_h = 2", "2 h every 1 h"),
         ("outage_every_h = 100\noutage_h = 1\noutage_frac = 0.5", "outage_frac = 0.5"),
         ("errors = 0.1", "errors"),
+        ("outage_h = 0.0", "outage_h = 0"),
+        ("outage_every_h = 0.0", "outage_every_h = 0"),
+        ("outage_every_h = inf", "outage_every_h = inf"),
     ],
 )
 def test_what_cannot_be_is_refused(what: str, said: str, tmp_path: Path) -> None:
@@ -229,3 +234,123 @@ def test_a_hedge_on_an_unknown_time_is_said(clean: Trace, catalog: Catalog) -> N
     hedge = 'hedge = { deployment = "openai/gpt-5-mini", after_s = 1.0 }\n'
     notes = police(clean, plan(hedge), catalog)[0].notes
     assert any("gpt-5-mini" in note and "at once" in note for note in notes)
+
+
+def logged(path: Path, rows: list[tuple[float, str, str]]) -> Trace:
+    """A log of calls: seconds, model, status."""
+    at = datetime.datetime(2026, 11, 1)
+    lines = [
+        f"{(at + datetime.timedelta(seconds=s)).isoformat()}Z,{model},1000,100,0.5,2.0,{status}"
+        for s, model, status in rows
+    ]
+    head = "timestamp,model,input_tokens,output_tokens,ttft_s,e2e_s,status\n"
+    path.write_text(head + "\n".join(lines) + "\n")
+    return open_trace(path)
+
+
+def one_in(n: int, name: str = BIG) -> list[tuple[float, str, str]]:
+    """2,000 calls, every ``n``-th of which fails and then bears ``name``."""
+    return [
+        (k * 86.4, name if k % n == 7 else BIG, "error" if k % n == 7 else "ok") for k in range(2000)
+    ]  # fmt: skip
+
+
+def test_few_calls_say_little(tmp_path: Path, catalog: Catalog) -> None:
+    """One call that was answered is no reason to expect a quarter to fail."""
+    rows = one_in(1000)
+    rows[11] = (rows[11][0], SMALL, "ok")
+    rate = fails(logged(tmp_path / "log.csv", rows), plan(name=SMALL), catalog).rates[0]
+    assert (rate.source, rate.calls) == ("measured", 1)
+    assert 0.001 < rate.error_frac < 0.01
+
+
+def test_what_is_stated_leaves_the_rest_as_measured(tmp_path: Path, catalog: Catalog) -> None:
+    trace = logged(tmp_path / "log.csv", one_in(20))
+    measured = fails(trace, plan(), catalog).rates[0]
+    assert measured.error_frac == pytest.approx(0.05, rel=0.05)
+    for frac in (0.0, 0.01):
+        stated = fails(trace, plan("", STATED.format(what=f"outage_frac = {frac}")), catalog).rates[0]
+        assert (stated.source, stated.outage_source) == ("measured", "stated")
+        assert (stated.error_frac, stated.outage_frac) == (measured.error_frac, frac)
+    stated = fails(trace, plan("", STATED.format(what="error_frac = 0.02")), catalog).rates[0]
+    assert (stated.source, stated.outage_source, stated.error_frac) == ("stated", "measured", 0.02)
+
+
+def test_a_stated_share_of_incidents_leaves_errors_as_published(clean: Trace, catalog: Catalog) -> None:
+    usual = fails(clean, plan(), catalog).rates[0]
+    stated = fails(clean, plan("", STATED.format(what="outage_frac = 0.01")), catalog).rates[0]
+    assert stated.error_frac == usual.error_frac > 0
+    assert (stated.source, stated.outage_source) == ("published", "stated")
+
+
+def test_failed_calls_without_a_name_are_spread(tmp_path: Path, catalog: Catalog) -> None:
+    named = fails(logged(tmp_path / "a.csv", one_in(10)), plan(), catalog).rates[0]
+    blank = fails(logged(tmp_path / "b.csv", one_in(10, "")), plan(), catalog).rates[0]
+    assert (named.unnamed, blank.unnamed) == (0, 200)
+    assert blank.error_frac == named.error_frac == pytest.approx(0.1, rel=0.05)
+    # Over two models, by their calls.
+    rows = [
+        (s, SMALL if k % 4 == 0 and model else model, how) for k, (s, model, how) in enumerate(one_in(10, ""))
+    ]
+    both = fails(
+        logged(tmp_path / "c.csv", rows), plan(f'recover = {{ fallback = ["{SMALL}"] }}\n'), catalog
+    ).rates
+    assert sum(one.unnamed for one in both) == 200
+    for one in both:
+        assert one.error_frac == pytest.approx(0.1, rel=0.4)
+
+
+@pytest.mark.parametrize(
+    ("what", "fix"),
+    [
+        ("outage_frac = 0.5", "outage_h too, 67.7 or more"),
+        ("outage_h = 500.0", "outage_every_h too, more than 500"),
+        ("outage_frac = 0.1\noutage_h = 1.0", "outage_every_h too, 10 or less"),
+        ("outage_every_h = 1.0", "outage_h too, less than 1"),
+    ],
+)
+def test_incidents_that_do_not_fit_are_refused(what: str, fix: str, clean: Trace, catalog: Catalog) -> None:
+    with pytest.raises(BadLimits) as wrong:
+        police(clean, plan("", STATED.format(what=what)), catalog)
+    assert fix in str(wrong.value)
+
+
+def test_a_stated_share_of_incidents_is_kept_in_every_draw(clean: Trace, catalog: Catalog) -> None:
+    """Times that are published give way to it, as long as a draw makes them."""
+    at = catalog.at(datetime.date(2026, 11, 22))
+    rng = np.random.default_rng(0)
+    for own in (
+        OwnFailures("openai", outage_frac=0.015),
+        OwnFailures("openai", outage_frac=0.015, outage_h=3.0),
+        OwnFailures("openai", outage_frac=0.8, outage_every_h=3.0),
+        OwnFailures("openai", outage_frac=0.9, outage_every_h=1.0, outage_h=0.95),
+    ):
+        one = _rates(at, "openai", own, None, None)
+        for _ in range(200):
+            every_h, length_h, share = _drawn(one, rng.standard_normal(5))
+            assert every_h > length_h > 0
+            assert share * length_h / every_h == pytest.approx(own.outage_frac)
+
+
+def test_the_interval_of_errors_keeps_its_lower_half(catalog: Catalog) -> None:
+    one = _rates(catalog.at(datetime.date(2026, 11, 22)), "openai", None, None, None).error
+    assert 0 < one.at(-2.0) < one.at(-1.0) < one.value < one.at(1.0)
+
+
+def test_incidents_do_not_depend_on_the_span() -> None:
+    for every_h in (3.0, 2000.0):
+        found = []
+        for span_h in (600, 620, 1400):
+            random = np.random.default_rng((1, 5))
+            random.standard_normal(5)
+            found.append(renewed(every_h, 1.0, 1.0, span_h * 3600 * 10**12, random))
+        for short, long in itertools.pairwise(found):
+            k = len(np.asarray(short.from_ps))
+            assert np.array_equal(np.asarray(short.from_ps), np.asarray(long.from_ps)[:k])
+            assert np.array_equal(np.asarray(short.to_ps), np.asarray(long.to_ps)[:k])
+
+
+def test_a_log_without_an_answer_is_refused(tmp_path: Path, catalog: Catalog) -> None:
+    trace = logged(tmp_path / "log.csv", [(k * 60.0, BIG, "error") for k in range(100)])
+    with pytest.raises(BadTrace, match="no call was answered"):
+        police(trace, plan(), catalog)

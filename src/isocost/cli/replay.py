@@ -243,10 +243,14 @@ def _rates(found: Failures) -> str:
         errors = f"{one.deployment} {_percent(one.error_frac)}"
         if one.source == "measured":
             errors += f" of {one.calls:,}"
-        elif one.outage_frac:
+        if one.outage_frac:
             errors += f" and {_percent(one.outage_frac)} in incidents"
+            errors += "" if one.outage_source == one.source else f" ({_WHENCE[one.outage_source]})"
         said.setdefault(one.source, []).append(errors)
     parts = [f"{_SOURCES[source]}: {_some(names)}" for source, names in said.items()]
+    unnamed = sum(one.unnamed for one in found.rates)
+    if unnamed:
+        parts.append(f"{unnamed:,} failed calls name no model and are spread over these by their calls")
     return ". ".join(parts) + ". Draws are alike for every rule."
 
 
@@ -266,6 +270,7 @@ _SOURCES: Mapping[str, str] = {
     "measured": "Calls that fail, as the log's own did",
     "published": "Calls that fail, as published for the provider or, without that, for any",
 }
+_WHENCE: Mapping[str, str] = {"stated": "stated", "measured": "the log's own", "published": "published"}
 _KINDS: Mapping[str, str] = {
     "refused": "above a quota", "outage": "in incidents", "error": "errors", "hang": "without an answer",
     "cut": "too slow",

@@ -39,7 +39,10 @@ PARTS = 2.0**31
 NEVER_PS = 2**62
 NO_LIMIT = 1e18
 METERS = 4
+TIMES = 64
+"""Equally likely times of failing that the kernel holds."""
 FEW = 64
+"""Incidents drawn at once beyond those that a span is likely to hold."""
 
 
 class Failing(NamedTuple):
@@ -105,7 +108,8 @@ def renewed(
     found: list[I64] = []
     at = 0.0 if random.random() < length_h / every_h else random.exponential(up_h)
     while not found or found[-1][1, -1] < span_ps:
-        downs, ups = random.exponential(length_h, count), random.exponential(up_h, count)
+        # Down and up by turns: a longer span goes on where a shorter one ends.
+        downs, ups = (random.exponential(size=(count, 2)) * (length_h, up_h)).T
         starts = at + np.concatenate([[0.0], np.cumsum(downs + ups)[:-1]])
         at = float(starts[-1] + downs[-1] + ups[-1])
         both = np.stack([starts, starts + downs]) * 3600.0 * PS_PER_S
@@ -146,7 +150,7 @@ def laid_faults(faults: Faults, names: Sequence[str], n: int) -> kernel.Faults:
         _check(name, one, faults)
     # As many equally likely times of each: some repeated, or left out where there are more.
     times = [np.asarray(one.error_s, np.float64) for one in each]
-    error_ps = np.stack([_ps(one[np.arange(FEW) * len(one) // FEW]) for one in times])
+    error_ps = np.stack([_ps(one[np.arange(TIMES) * len(one) // TIMES]) for one in times])
     windows = [one.outages or Outages((), (), ()) for one in each]
     limits = list(faults.limits)
     most = np.array([faults.limits[name] for name in limits], np.float64).reshape(len(limits), METERS)

@@ -228,6 +228,12 @@ def check_failures(one: OwnFailures, where: str) -> None:
         if value is not None and not 0 <= value <= most:
             fix = "Give a share from 0 to 1" if most == 1.0 else "Give 0 or more"
             raise BadLimits(f"{name} = {value:g}", where=where, fix=fix)
+        if value is not None and name in ("outage_every_h", "outage_h") and not 0 < value < math.inf:
+            raise BadLimits(
+                f"{name} = {value:g}",
+                where=where,
+                fix="Give hours above 0; outage_frac = 0.0 is no incidents",
+            )
     every_h, length_h, frac = one.outage_every_h, one.outage_h, one.outage_frac
     if every_h is not None and length_h is not None and not every_h > length_h > 0:
         raise BadLimits(

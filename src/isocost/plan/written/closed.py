@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from isocost.deployment import Api, Cache, Deployment, ExactCache, Pool, SemanticCache, open_weights
 from isocost.errors import BadLimits, BadTrace
+from isocost.ledger import FEMTO_PER_USD
 from isocost.plan.asked.streams import Stream
 from isocost.plan.written.attempts import Filled, Floats, Rows, Traffic, World, fill, price_of
 from isocost.plan.written.ended import downgraded, gates, taken, times_of
@@ -201,7 +202,8 @@ def _able(world: World, rule: Rule) -> None:
 
 
 class Laid(NamedTuple):
-    """A loop before it is played: what no draw changes. ``place`` of each rule's requests among the n."""
+    """A loop before it is played: what no draw changes. ``place`` of each rule's requests among the n;
+    ``span_ps``: of the whole log, from the hour in which it begins."""
 
     parts: tuple[Traffic, ...]
     names: tuple[str, ...]
@@ -213,6 +215,7 @@ class Laid(NamedTuple):
     deployments: dict[str, Known | Replicas]
     happened: Happened
     tasks: tuple[tuple[tuple[str, ...], Rows], ...]
+    span_ps: int
 
 
 def _lay(world: World, parts: tuple[Traffic, ...]) -> Laid:
@@ -232,13 +235,19 @@ def _lay(world: World, parts: tuple[Traffic, ...]) -> Laid:
     soft = np.inf if guard is None or guard.usd is None else guard.soft_frac * guard.usd
     judged, answer, cost, inputs = (
         {name: values[:, d] for d, name in enumerate(names)}
-        for values in (filled.judged, filled.answer, filled.cost_fusd / 1e15, filled.input_fusd / 1e15)
+        for values in (
+            filled.judged,
+            filled.answer,
+            filled.cost_fusd / FEMTO_PER_USD,
+            filled.input_fusd / FEMTO_PER_USD,
+        )
     )
     happened = Happened(judged, answer, cost, soft, usd, 0, inputs)
     tasks = tuple(tasks_of(world, one) for one in parts)
     return Laid(
-        parts, names, rows, place, traffic, filled, _arrivals(world, rows), deployments, happened, tasks
-    )
+        parts, names, rows, place, traffic, filled, _arrivals(world, rows), deployments, happened, tasks,
+        int(_arrivals(world, np.array([len(world.table) - 1]))[0]) + 1,
+    )  # fmt: skip
 
 
 def play_laid(world: World, laid: Laid, end: End, draw: int = 1, faults: Faults | None = None) -> Loop:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from isocost.ledger import FEMTO_PER_USD
 from isocost.plan.written.attempts import Filled, Floats, Rows
 from isocost.policy.rules import Cascade, Rule, accepted, pattern
 from isocost.policy.table import GROUP0, TRY, Table, attempt_of
@@ -49,7 +50,7 @@ def downgraded(
     did = found.deployment[began, 0]
     moved = first != did
     rows, first, did = began[moved], first[moved], did[moved]
-    usd = (filled.cost_fusd[rows, first] - filled.cost_fusd[rows, did]) / 1e15
+    usd = (filled.cost_fusd[rows, first] - filled.cost_fusd[rows, did]) / FEMTO_PER_USD
     return Stopped(len(rows), float(usd.sum()))
 
 

@@ -45,17 +45,20 @@ class Up(msgspec.Struct, frozen=True):
 
 
 class Rate(msgspec.Struct, frozen=True):
-    """How an API is taken to fail. ``source``: stated, measured (of ``calls`` in the log) or published.
+    """How an API is taken to fail. ``source`` of errors, ``outage_source`` of incidents: stated, measured (of
+    ``calls`` in the log, of whose failed ones ``unnamed`` named no model) or published.
 
     ``error_frac`` of calls outside of incidents, ``outage_frac`` of all calls in incidents.
     """
 
     deployment: str
     source: str
+    outage_source: str
     calls: int
     error_frac: float
     outage_frac: float
     limit: str
+    unnamed: int
 
 
 class Failures(msgspec.Struct, frozen=True):
@@ -180,12 +183,11 @@ def _band(column: npt.NDArray[np.float64]) -> Band:
 
 
 def _rate(name: str, rates: Rates) -> Rate:
-    outage = rates.outage.value
-    if rates.outages is not None:
-        # Of the log's own incidents: what they fail is among its failed calls, not a share by itself.
-        outage = 0.0
-    calls = 0 if rates.seen is None else rates.seen.calls
-    return Rate(name, rates.source, calls, rates.error.value, outage, rates.limit)
+    calls, unnamed = (0, 0) if rates.seen is None else (rates.seen.calls, rates.seen.unnamed)
+    return Rate(
+        name, rates.source, rates.outage_source, calls, rates.error.value, rates.outage.value, rates.limit,
+        unnamed,
+    )  # fmt: skip
 
 
 def of_routes(trace: Trace, plan: PlanFile, catalog: Catalog, found: Rerun) -> Failures | None:

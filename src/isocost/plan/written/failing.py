@@ -1,9 +1,11 @@
 """How often the APIs of a plan fail: as stated, else as the log's own failed calls say, else as published.
 
-A log that shows failed calls tells for each offering how often; where they come in bursts, when its provider
-had an incident: those windows are played as long as they were, moved along the log by lot. A log without any
-failed call does not keep them: it says nothing. Where neither plan nor log says, facts of the provider are
-drawn from their intervals, and those of any provider where its own are not known; nothing is taken as zero.
+Each number is taken by itself: as stated, else measured, else published. A log that shows failed calls tells
+for each offering how often, beside what is published: of few calls it says little. Where failures come in
+bursts its provider had an incident: those windows are played as long as they were, moved along the log by
+lot. Failed calls that name no model are spread over the offerings by their calls. A log without any failed
+call does not keep them: it says nothing. Facts of the provider are drawn from their intervals, and those of
+any provider where its own are not known; nothing is taken as zero.
 
 Quotas are the account's, where the plan states them; else the highest published tier, save for what the log
 shows to be served today. Batch queues, caches and replicas do not fail here.
@@ -20,31 +22,37 @@ from zlib import crc32
 import numpy as np
 import numpy.typing as npt
 
-from isocost.catalog import CatalogAt, Fact
+from isocost.catalog import Z_CENTRAL, CatalogAt, Fact
 from isocost.deployment import Api, offering_of
+from isocost.errors import BadLimits
 from isocost.plan.asked.limits import Have, OwnFailures
 from isocost.plan.market.quotas import ANY, Quotas
 from isocost.plan.written.attempts import World
 from isocost.plan.written.closed import Laid
 from isocost.plan.written.file import PlanFile
 from isocost.plan.written.rerun import today_of
-from isocost.replay.faults import GIVEN_UP, Failing, Faults, Outages, renewed, shifted
+from isocost.replay.faults import GIVEN_UP, PS_PER_S, TIMES, Failing, Faults, Outages, renewed, shifted
 from isocost.trace.schema import NS_PER_S, Outcome
 
 Rows = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 Source = Literal["stated", "measured", "published"]
 CALLED = (Outcome.OK, Outcome.CANCELLED, Outcome.ERROR, Outcome.RETRY)
 FAILED = (Outcome.ERROR, Outcome.RETRY)
-Z_80 = 1.2815515655446004
-"""Standard deviations to either side that hold 80 % of a normal distribution."""
 GAP_NS = 3600 * NS_PER_S
 LEAST_FAILED = 3
 INCIDENT, MOST_USUAL = 0.5, 0.3
 BY_CHANCE = 0.01
 """In an incident half of the calls fail, and it has three failures at least, an hour apart at most. Chance
 brings a run that looks like one in so many logs at most."""
-TIMES = 64
+LEAST_OUTSIDE = 0.1
+"""Of published errors so much at least is taken to come outside of incidents: these are another source's."""
+UNSURE = 3.0
+LEAST_SHARE, GRID, QUANTILES = 1e-8, 20_001, 1_001
+MOST_DOWN = 0.9
+"""Drawn incidents last so much of the time between their starts at most."""
 PS_PER_NS = 1000
+PS_PER_H = 3600 * PS_PER_S
 
 
 class Between(NamedTuple):
@@ -58,30 +66,80 @@ class Between(NamedTuple):
         """The number ``u`` standard deviations from its middle, on a scale of factors.
 
         >>> one = Between(2.0, 1.0, 8.0)
-        >>> one.at(0.0), round(one.at(Z_80), 9), round(one.at(-Z_80), 9), Between(2.0, 2.0, 2.0).at(3.0)
-        (2.0, 8.0, 1.0, 2.0)
+        >>> one.at(0.0), round(one.at(Z_CENTRAL), 9), round(one.at(-Z_CENTRAL), 9)
+        (2.0, 8.0, 1.0)
         """
         end = self.high if u > 0 else self.low
         if self.value <= 0 or end <= 0:
             return self.value
-        return self.value * math.exp(abs(u) / Z_80 * math.log(end / self.value))
+        return self.value * math.exp(abs(u) / Z_CENTRAL * math.log(end / self.value))
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether it is known without an interval."""
+        return self.low == self.high
+
+    def given(self, calls: int, failed: int) -> Floats:
+        """Equally likely values of a share, in order, after ``failed`` of ``calls`` did: as known before, by
+        how likely each value makes what was seen. Without an interval a third to three times is known before.
+
+        >>> before = Between(0.002, 0.0005, 0.008)
+        >>> [round(float(before.given(*seen).mean()), 4) for seen in ((0, 0), (1, 0), (2000, 100))]
+        [0.0036, 0.0036, 0.0487]
+        """
+        value, low, high = self
+        if not 0 < low < high or not low <= value <= high:
+            value = max(value, 1e-6)
+            low, high = value / UNSURE, value * UNSURE
+        share = np.exp(np.linspace(math.log(LEAST_SHARE), math.log1p(-LEAST_SHARE), GRID))
+        ends = np.where(share > value, high, low) / value
+        u = Z_CENTRAL * np.log(share / value) / np.maximum(np.abs(np.log(ends)), 1e-9)
+        score = failed * np.log(share) + (calls - failed) * np.log1p(-share) - 0.5 * u**2
+        mass = np.cumsum(np.exp(score - score.max()))
+        lots = (np.arange(QUANTILES) + 0.5) / QUANTILES
+        return np.asarray(share[np.searchsorted(mass / mass[-1], lots)])
 
 
 class Seen(NamedTuple):
-    """What a log shows of an offering: calls, those that failed, and of these how long failing took."""
+    """What a log shows of an offering outside of incidents: calls, those that failed, how long failing took.
+
+    ``unnamed``: failed calls, in incidents or not, that name no model and are taken as this one's.
+    """
 
     calls: int
     failed: int
     error_s: tuple[float, ...]
+    unnamed: int = 0
+
+
+class Incidents(NamedTuple):
+    """A provider's incidents in a log, in picoseconds from the hour in which it begins: windows, share of all
+    its calls that failed in them, time from one to the next, and length."""
+
+    windows: Outages
+    frac: float
+    every_h: float
+    length_h: float
+
+
+class Log(NamedTuple):
+    """What a log shows: calls by offering, incidents by provider. Both are empty where no call failed."""
+
+    seen: Mapping[str, Seen]
+    incidents: Mapping[str, Incidents]
 
 
 class Rates(NamedTuple):
-    """How one deployment fails. ``seen``: its calls outside of incidents, where the log measures them."""
+    """How one deployment fails. ``source`` of errors, ``outage_source`` of incidents (``stated`` where any
+    number of them is). Where the log measures errors ``seen`` are calls outside of incidents, and ``errors``
+    equally likely shares of them that fail."""
 
     provider: str
     source: Source
+    outage_source: Source
     seen: Seen | None
     error: Between
+    errors: Floats | None
     error_s: tuple[float, ...]
     hang: Between
     hang_s: float
@@ -96,9 +154,13 @@ class Rates(NamedTuple):
     most: tuple[float, float, float, float]
 
 
-def rates_of(world: World, plan: PlanFile) -> dict[str, Rates]:
-    """How each API that answers at once fails, by deployment."""
-    seen, incidents = measured(world)
+def rates_of(world: World, plan: PlanFile, log: Log | None = None) -> dict[str, Rates]:
+    """How each API that answers at once fails, by deployment. ``log``: what the log shows, if that is known.
+
+    Raises:
+        BadLimits: stated incidents that do not fit what is measured or published of them.
+    """
+    seen, incidents = measured(world) if log is None else log
     quotas = Quotas(world.at, Have(rate_limits=plan.rate_limits), world.table, False)
     today = {one.subject for stream in world.streams if (one := today_of(world.at, stream)) is not None}
     found = {}
@@ -127,41 +189,86 @@ def _stated(failures: Sequence[OwnFailures], api: Api) -> OwnFailures | None:
 
 
 def _rates(
-    at: CatalogAt, provider: str, own: OwnFailures | None, seen: Seen | None, incidents: Outages | None
+    at: CatalogAt, provider: str, own: OwnFailures | None, seen: Seen | None, incidents: Incidents | None
 ) -> Rates:
     own = own or OwnFailures(provider)
-    outage, every_h, length_h = (
-        _exact(value) or _fact(at, provider, name)
-        for name, value in (
-            ("outage_frac", own.outage_frac), ("outage_every_h", own.outage_every_h),
-            ("outage_h", own.outage_h),
-        )
-    )  # fmt: skip
+    outage_source, outages, (outage, every_h, length_h) = _incidents(at, own, seen, incidents)
     # Published errors count those of incidents too; what is stated or measured is outside of them.
-    total = _fact(at, provider, "error_frac")
-    outside = Between(*(max(0.0, each - outage.value) for each in total))
-    error = _exact(own.error_frac) or outside
+    total, within = _fact(at, provider, "error_frac"), _fact(at, provider, "outage_frac")
+    share = 1.0 if total.value <= 0 else max(LEAST_OUTSIDE, 1.0 - within.value / total.value)
+    error = Between(*(each * share for each in total))
     source: Source = "published"
-    outages = None
-    if own.error_frac is not None or own.outage_frac is not None:
-        source = "stated"
+    errors = None
+    if own.error_frac is not None:
+        source, error = "stated", Between(*(own.error_frac,) * 3)
     elif seen is not None:
-        # The log shows its incidents too, and where it shows none there was none.
-        source, outages = "measured", incidents or Outages((), (), ())
-        error = _exact((seen.failed + 0.5) / (seen.calls + 1)) or outside
-    hang = _exact(own.hang_frac) or (_exact(0.0) if source == "measured" else None)
+        source = "measured"
+        errors = error.given(seen.calls, seen.failed)
+        error = Between(*(float(errors.mean()),) * 3)
+    # A log does not tell calls that hang from other failed calls: they are among these.
+    hang = _exact(0.0) if source == "measured" else _fact(at, provider, "hang_frac")
     times = seen.error_s if seen is not None and own.error_s is None else ()
     if not times:
         times = (_fact(at, provider, "error_s").value if own.error_s is None else own.error_s,)
     given_up = _find(at, provider, "given_up")
     return Rates(
-        provider, source, seen if source == "measured" else None, error, times,
-        hang or _fact(at, provider, "hang_frac"),
+        provider, source, outage_source, seen if source == "measured" else None, error, errors, times,
+        _exact(own.hang_frac) or hang or _fact(at, provider, "hang_frac"),
         _fact(at, provider, "hang_s").value if own.hang_s is None else own.hang_s,
         math.inf if own.timeout_s is None else own.timeout_s,
         outages, outage, every_h, length_h, _fact(at, provider, "refused_s").value, str(given_up.value), "",
         (math.inf,) * 4,
     )  # fmt: skip
+
+
+def _incidents(
+    at: CatalogAt, own: OwnFailures, seen: Seen | None, found: Incidents | None
+) -> tuple[Source, Outages | None, tuple[Between, Between, Between]]:
+    """Whence incidents are known, the log's own where they are played, and share, time between and length."""
+    names = ("outage_frac", "outage_every_h", "outage_h")
+    frac, every_h, length_h = (_fact(at, own.provider, name) for name in names)
+    # The log shows its incidents too, and where it shows none there was none.
+    source: Source = "published" if seen is None else "measured"
+    if found is not None:
+        frac, every_h, length_h = (Between(x, x, x) for x in found[1:])
+    elif seen is not None:
+        frac = Between(0.0, 0.0, 0.0)
+    if own.outage_frac is None and own.outage_every_h is None and own.outage_h is None:
+        windows = None if seen is None else Outages((), (), ()) if found is None else found.windows
+        return source, windows, (frac, every_h, length_h)
+    frac, every_h, length_h = (
+        _exact(stated) or known
+        for stated, known in zip(
+            (own.outage_frac, own.outage_every_h, own.outage_h), (frac, every_h, length_h), strict=True
+        )
+    )
+    _check_fit(own, frac.value, every_h.value, length_h.value)
+    if own.outage_frac is None:
+        frac = Between(*(min(each, length_h.value / every_h.value) for each in frac))
+    return "stated", None, (frac, every_h, length_h)
+
+
+def _check_fit(own: OwnFailures, frac: float, every_h: float, length_h: float) -> None:
+    """Refuse stated incidents that cannot be as they are stated.
+
+    Raises:
+        BadLimits: they are longer than the time between them, or fail more calls than come in them.
+    """
+    where = f"[[failure]] {own.provider}" + (f" {own.model}" if own.model else "")
+    told = f"incidents of {length_h:.3g} h every {every_h:.3g} h"
+    if not every_h > length_h:
+        name = "outage_every_h" if own.outage_every_h is None else "outage_h"
+        bound = f"more than {length_h:.3g}" if own.outage_every_h is None else f"less than {every_h:.3g}"
+        raise BadLimits(f"{told}", where=where, fix=f"State {name} too, {bound}")
+    if frac * every_h > length_h * (1 + 1e-9) and own.outage_frac is not None:
+        fix = f"State outage_h too, {math.ceil(1000 * frac * every_h) / 1000:g} or more"
+        if own.outage_h is not None:
+            fix = f"State outage_every_h too, {math.floor(1000 * length_h / frac) / 1000:g} or less"
+        raise BadLimits(
+            f"outage_frac = {frac:g}, but {told} can fail {length_h / every_h:.2g} of all calls at most",
+            where=where,
+            fix=fix,
+        )
 
 
 def _exact(value: float | None) -> Between | None:
@@ -181,41 +288,78 @@ def _fact(at: CatalogAt, provider: str, name: str) -> Between:
     return Between(value, low, high)
 
 
-def measured(world: World) -> tuple[dict[str, Seen], dict[str, Outages]]:
-    """What a log shows: of each offering its calls outside of incidents, of each provider its incidents.
-
-    Incidents are in picoseconds from the hour in which the log begins. Both are empty where no call failed.
-    """
+def measured(world: World) -> Log:
+    """What a log shows of its calls, where any failed."""
     table = world.table
     failed = np.isin(table.outcome, FAILED)
     if not failed.any():
-        return {}, {}
+        return Log({}, {})
     called = np.flatnonzero(np.isin(table.outcome, CALLED))
     subject_of = _subjects(world)
     seen: dict[str, Seen] = {}
-    incidents: dict[str, Outages] = {}
+    incidents: dict[str, Incidents] = {}
     subjects = sorted(set(subject_of.values()))
     code = {key: subjects.index(subject) for key, subject in subject_of.items()}
-    keys = _keys(world, called)
-    of = np.array([code.get(key, -1) for key in keys.tolist()], np.int64)
-    providers = {subject: offering_of(world.at, subject).provider for subject in subjects}
+    known, place = np.unique(_keys(world, called), return_inverse=True)
+    of = np.array([code.get(key, -1) for key in known.tolist()], np.int64)[place]
+    providers = [offering_of(world.at, subject).provider for subject in subjects]
+    unnamed = _spread(world, called, failed[called], of, providers)
     start_ns = int(table.arrival_ns[0]) // (3600 * NS_PER_S) * (3600 * NS_PER_S)
-    for provider in sorted(set(providers.values())):
-        mine = np.isin(of, [k for k, subject in enumerate(subjects) if providers[subject] == provider])
+    span_h = (int(table.arrival_ns[-1]) - start_ns) / NS_PER_S / 3600
+    for provider in sorted(set(providers)):
+        mine = np.isin(of, [k for k, each in enumerate(providers) if each == provider])
         rows = called[mine]
-        windows = episodes(table.arrival_ns[rows], failed[rows])
+        at_ns = table.arrival_ns[rows]
+        windows = episodes(at_ns, failed[rows])
         inside = np.zeros(len(rows), np.bool_)
-        for first, last, _ in windows:
-            inside |= (table.arrival_ns[rows] >= first) & (table.arrival_ns[rows] <= last)
         if windows:
-            edges = np.array([(first, last + 1) for first, last, _ in windows], np.int64) - start_ns
+            edges = np.array([(first, last + 1) for first, last, _ in windows], np.int64)
+            inside = np.searchsorted(edges[:, 0], at_ns, "right") > np.searchsorted(
+                edges[:, 1], at_ns, "right"
+            )
+            length_h = float(np.diff(edges, axis=1).mean()) / NS_PER_S / 3600
+            edges = (edges - start_ns) * PS_PER_NS
             share = np.array([share for *_, share in windows])
-            incidents[provider] = Outages(edges[:, 0] * PS_PER_NS, edges[:, 1] * PS_PER_NS, share)
+            incidents[provider] = Incidents(
+                Outages(edges[:, 0], edges[:, 1], share), float((failed[rows] & inside).sum()) / len(rows),
+                span_h / len(windows), length_h,
+            )  # fmt: skip
         for k, subject in enumerate(subjects):
             own = rows[(of[mine] == k) & ~inside]
-            if providers[subject] == provider and (of == k).any():
-                seen[subject] = Seen(len(own), int(failed[own].sum()), _times(world, called[of == k], failed))
-    return seen, incidents
+            if providers[k] == provider and (of == k).any():
+                times = _times(world, called[of == k], failed)
+                seen[subject] = Seen(
+                    len(own), int(failed[own].sum()), times, int((unnamed & (of == k)).sum())
+                )
+    return Log(seen, incidents)
+
+
+def _spread(
+    world: World, called: Rows, failed: npt.NDArray[np.bool_], of: Rows, providers: Sequence[str]
+) -> npt.NDArray[np.bool_]:
+    """Deal failed calls (k,) that name no model over offerings, by their calls; which of the k these are.
+
+    ``of`` (k,) is filled in. A call that names a provider of the log's offerings goes to one of these.
+    """
+    table = world.table
+    blank = np.ones(len(called), np.bool_)
+    if table.model is not None:
+        blank = table.model[called] < 0
+    dealt = failed & blank & (of < 0)
+    calls = np.bincount(of[of >= 0], minlength=len(providers)).astype(np.float64)
+    if not dealt.any() or not calls.any():
+        return np.zeros(len(called), np.bool_)
+    which = np.flatnonzero(dealt)
+    lot = np.random.default_rng(0).random(len(which))
+    names = world.trace.names.get("provider", ())
+    provider = np.full(len(which), -1) if table.provider is None else table.provider[called[which]]
+    for code in np.unique(provider).tolist():
+        named = names[code] if code >= 0 else ""
+        weight = calls * np.array([each == named for each in providers])
+        weight = np.cumsum(weight if weight.any() else calls)
+        mine = provider == code
+        of[which[mine]] = np.searchsorted(weight / weight[-1], lot[mine], "right")
+    return dealt
 
 
 def _keys(world: World, rows: Rows) -> Rows:
@@ -299,9 +443,10 @@ def _runs(at_ns: Rows, which: Rows, usual: float) -> list[tuple[int, int, int]]:
 def faults_of(rates: Mapping[str, Rates], laid: Laid, draw: int) -> Faults:
     """One draw of how the deployments of a loop fail.
 
-    What is drawn of a provider depends on the draw and its name alone, so that plans meet the same incidents.
+    What is drawn of a provider depends on the draw and its name alone, so that plans, and loops of one, meet
+    the same incidents.
     """
-    span_ps = int(laid.arrival_ps[-1]) + 1
+    span_ps = laid.span_ps
     failing, limits, asks = {}, {}, {}
     for d, name in enumerate(laid.names):
         if name not in rates:
@@ -311,16 +456,13 @@ def faults_of(rates: Mapping[str, Rates], laid: Laid, draw: int) -> Faults:
         u = random.standard_normal(5)
         outages = one.outages
         if outages is None:
-            every_h, length_h = one.every_h.at(u[0]), one.length_h.at(u[1])
-            length_h = min(length_h, 0.5 * every_h)
-            share = min(1.0, one.outage.at(u[2]) * every_h / length_h)
-            outages = renewed(every_h, length_h, share, span_ps, random)
+            outages = renewed(*_drawn(one, u), span_ps, random)
         elif np.size(outages.from_ps):
             outages = shifted(_within(outages, span_ps), int(random.integers(span_ps)), span_ps)
         error = one.error.at(u[3])
-        if one.seen is not None:
+        if one.errors is not None:
             own = np.random.default_rng((draw, crc32(name.encode())))
-            error = float(own.beta(one.seen.failed + 0.5, one.seen.calls - one.seen.failed + 0.5))
+            error = float(one.errors[own.integers(len(one.errors))])
         how = next(each for each in GIVEN_UP if each == one.given_up)
         if one.limit:
             limits[one.limit] = one.most
@@ -330,6 +472,20 @@ def faults_of(rates: Mapping[str, Rates], laid: Laid, draw: int) -> Faults:
             one.limit, one.refused_s, how,
         )  # fmt: skip
     return Faults(failing, limits, asks, laid.rows, draw)
+
+
+def _drawn(one: Rates, u: npt.NDArray[np.float64]) -> tuple[float, float, float]:
+    """Time between incidents, their length and the share that fails in them, in one draw.
+
+    What is stated is kept; of the others, lengths give way, and times between where the length is stated.
+    """
+    every_h, length_h, frac = one.every_h.at(u[0]), one.length_h.at(u[1]), min(1.0, one.outage.at(u[2]))
+    if not one.length_h.is_exact:
+        length_h = max(min(length_h, MOST_DOWN * every_h), frac * every_h)
+    elif not one.every_h.is_exact:
+        every_h = max(every_h, length_h / MOST_DOWN)
+        every_h = min(every_h, length_h / frac) if frac > 0 else every_h
+    return every_h, length_h, min(1.0, frac * every_h / length_h)
 
 
 def _within(outages: Outages, span_ps: int) -> Outages:

@@ -15,8 +15,8 @@ import numpy.typing as npt
 from isocost.catalog import Catalog
 from isocost.catalog.evidence import may_replace, output_ratio
 from isocost.deployment import Api, Cache, Pool, SemanticCache
-from isocost.errors import BadLimits
-from isocost.ledger import Ledger
+from isocost.errors import BadLimits, BadTrace
+from isocost.ledger import FEMTO_PER_USD, Ledger
 from isocost.plan.asked.streams import streams_of, week_of
 from isocost.plan.market.offers import planned
 from isocost.plan.written.answers import Answers
@@ -34,7 +34,7 @@ from isocost.plan.written.closed import (
 )
 from isocost.plan.written.ended import billed_fusd, whole_fusd
 from isocost.plan.written.failed import DRAWS, Failures, paid_usd, play_failures, simple, untimed_hedges
-from isocost.plan.written.failing import cut_in, rates_of
+from isocost.plan.written.failing import cut_in, measured, rates_of
 from isocost.plan.written.file import PlanFile
 from isocost.plan.written.near import Verifier, in_force
 from isocost.plan.written.rerun import Rerun, today_of
@@ -165,6 +165,8 @@ def police(
     table = trace.requests()
     week = week_of(table, np.ones(168), "flat")
     streams = tuple(streams_of(trace, table, week, plan.basis.now))
+    if not streams:
+        raise BadTrace("no call was answered", where=trace.title, fix="Give a log with answered calls")
     answers = None
     notes: list[str] = [*off]
     if outcomes is not None:
@@ -208,8 +210,9 @@ def police(
         loops = ways_of("least", 1 + order[DRAWS // 2])
     end: End = "most" if dearer else "least"
     of_fit = likely is not None
+    log = measured(world)
     failures = play_failures(
-        world, laid, rates_of(world, plan),
+        world, laid, rates_of(world, plan, log),
         lambda one, k, faults: play_laid(world, one, end, k if of_fit else 1, faults), clean,
     )  # fmt: skip
     plain, without = None, None
@@ -222,7 +225,7 @@ def police(
         plain_loops = [play_laid(today, one, "most") for one in plain_laid]
         plain = _played(today, plan, plain_loops, month)
         without = play_failures(
-            today, plain_laid, rates_of(today, plan), simple(today), [paid_usd(plain_loops)]
+            today, plain_laid, rates_of(today, plan, log), simple(today), [paid_usd(plain_loops)]
         )
     waits = [way.waiting for way in (*ways, plain) if way is not None and way.waiting is not None]
     if any(one.ttft_known_frac < one.e2e_known_frac for one in waits):
@@ -352,11 +355,11 @@ def _played(world: World, plan: PlanFile, loops: Sequence[Loop], month: float) -
     for name, fusd in rents.items():
         answered.setdefault(name, [0, 0, 0])[2] += fusd
     rows = [
-        Answered(name, int(one[0]), int(one[1]), int(one[2]) / 1e15, _p95(ttft_of.get(name, [])))
+        Answered(name, int(one[0]), int(one[1]), int(one[2]) / FEMTO_PER_USD, _p95(ttft_of.get(name, [])))
         for name, one in answered.items()
         if one[1] or one[2]
     ]
-    usd = sum(int(one[2]) for one in answered.values()) / 1e15
+    usd = sum(int(one[2]) for one in answered.values()) / FEMTO_PER_USD
     stopped = [Stop(why, int(one[0]), one[1]) for why, one in stops.items() if one[0]]
     return Played(
         n, usd, usd * month + plan.fleet.standing_usd_per_month, unpriced > 0, attempts / max(1, tried),
