@@ -158,27 +158,57 @@ def months(capex: float, mtok: float, in_usd: float) -> float:
     return capex / (mtok * (in_usd + 8) / 2 - 10)
 
 
-def test_inputs_that_leave_nothing_to_suppose_flag_a_figure_that_is_alone(tmp_path: Path) -> None:
-    """A break-even whose inputs say all contradicts them, with no other figure of the publication there."""
-    wrong = row("a", "breakeven_months", MONTHS.format(1000, 100, 2), 1.1 * months(1000, 100, 2), "months")
-    report = validate_tco(asked(tmp_path / "one.csv", [wrong]))
-    assert [one.id for one in report.flagged] == ["a"]
-    # A whole column made with another price is one mistake, not the word of many.
+def test_rows_off_by_one_factor_are_one_mistake_where_others_prove_the_formula(tmp_path: Path) -> None:
+    """A column made with another price is one mistake beside figures that come out, and no proof alone."""
     column = [
-        row(f"c{k}", "breakeven_months", MONTHS.format(k, 100, 2), 1.1 * months(k, 100, 2), "months")
-        for k in (500, 1000, 2000)
+        row(f"c{k}", "breakeven_months", MONTHS.format(k, 100, 2), 0.5 * months(k, 100, 2), "months")
+        for k in (500, 1000, 2000, 4000)
     ]
     report = validate_tco(asked(tmp_path / "column.csv", column))
-    assert len(report.flagged) == 3
-    assert "2 more of the publication are off by the same factor" in report.flagged[0].because
+    assert (len(report.flagged), len(report.failed)) == (0, 4)
+    report = validate_tco(asked(tmp_path / "one.csv", column[:1]))
+    assert (len(report.flagged), len(report.failed)) == (0, 1)
+    right = [
+        row(f"r{k}", "breakeven_months", MONTHS.format(k, 200, 3), months(k, 200, 3), "months")
+        for k in (600, 700, 800)
+    ]
+    report = validate_tco(asked(tmp_path / "both.csv", [*column, *right]))
+    assert (len(report.flagged), report.passed) == (4, 3)
+    assert "3 more of it are off by the same factor" in report.flagged[0].because
+    assert len(validate_tco(asked(tmp_path / "two.csv", [*column, *right[:2]])).flagged) == 0
     # Where others of the publication come out each in another way, the formula may be ours to mend.
     others = [
         row(f"o{k}", "breakeven_months", MONTHS.format(1000, 100, 2), k * months(1000, 100, 2), "months")
-        for k in (1.3, 1.7, 2.5)
+        for k in (1.3, 1.7, 2.5, 3.5)
     ]
-    report = validate_tco(asked(tmp_path / "others.csv", others))
+    report = validate_tco(asked(tmp_path / "others.csv", [*others, *right]))
     assert not report.flagged
-    assert len(report.failed) == 3
+    assert len(report.failed) == 4
+
+
+GPUS = '{{"gpu_usd_h": 2, "gpus": {0}, "tok_s": {1}}}'
+
+
+def test_what_a_price_is_of_is_read_as_the_publication_has_it(tmp_path: Path) -> None:
+    """Tokens a second of one accelerator, or of all of them: other rows tell, a row's own figure does not."""
+    one = {k: 2 / (k * 3600 / 1e6) for k in (1000, 2000, 4000, 8000)}
+    each = [row(f"e{k}", "usd_per_mtok", GPUS.format(8, k), usd, "USD") for k, usd in one.items()]
+    assert validate_tco(asked(tmp_path / "each.csv", each)).passed == 4
+    assert validate_tco(asked(tmp_path / "alone.csv", each[:1])).passed == 1
+    whole = [row(f"w{k}", "usd_per_mtok", GPUS.format(8, k), 8 * usd, "USD") for k, usd in one.items()]
+    assert validate_tco(asked(tmp_path / "whole.csv", whole)).passed == 4
+    report = validate_tco(asked(tmp_path / "alone.csv", whole[:1]))
+    assert (report.passed, report.flagged) == (0, ())
+    report = validate_tco(asked(tmp_path / "odd.csv", [*whole[1:], each[0]]))
+    assert (report.passed, report.flagged) == (3, ())
+
+
+@pytest.mark.parametrize("used", ["60", '"60%"', "0.6"])
+def test_utilisation_is_a_share_or_a_percentage(used: str, tmp_path: Path) -> None:
+    """Sixty of a hundred, however it is written."""
+    inputs = f'{{"gpu_usd_h": 2, "tok_s": 1000, "utilization": {used}}}'
+    report = validate_tco(asked(tmp_path / "x.csv", [row("x", "usd_per_mtok", inputs, 2 / 2.16, "USD")]))
+    assert report.passed == 1
 
 
 def test_an_input_that_explains_a_miss_is_no_contradiction(tmp_path: Path) -> None:

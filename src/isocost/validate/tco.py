@@ -8,9 +8,13 @@ publication: of the rows above it with its ``case_id``, else of any rows of it, 
 
 A published figure that contradicts its own inputs is flagged by name. That is a finding about the
 publication, so it is claimed only where the formula is sure: a product or a quotient of the row's own
-inputs (``exact``), one that reproduces at least ``SURE_ROWS`` other rows of the same publication and
-``SURE_FRAC`` of them, or one whose inputs say all that it uses (``plain``) and that no other rows of the
-publication speak against. Anything else that misses is our failure. A row is left out only by a named rule.
+inputs (``exact``) that has no other reading, or one that reproduces at least ``SURE_ROWS`` other rows of the
+same publication and ``SURE_FRAC`` of them. Of those, where its inputs say all that it uses (``plain``), rows
+that are off by the same factor as the row itself are one mistake with it. Anything else that misses is our
+failure. A row is left out only by a named rule.
+
+Where the inputs of a row have several readings (a price of one accelerator or of all of them), it is read as
+most other rows of its publication come out, whatever its own figure; else by the first of ``RULES``.
 """
 
 from __future__ import annotations
@@ -64,6 +68,9 @@ NO_TOLERANCE = "no tolerance stated"
 NO_INPUTS = "its inputs are not published"
 ONLY_SHARES = "only shares of the figure are published"
 CONTRADICTS = "contradicts its own inputs"
+
+WRONG = (IsocostError, ValueError, TypeError, KeyError, ZeroDivisionError, OverflowError)
+"""What inputs that a formula cannot take raise."""
 
 Inputs = Mapping[str, Any]
 
@@ -173,6 +180,14 @@ def _hybrid(of: Case) -> float:
     return escalated_usd(of["gpu_usd_h"] / of["req_h"], of["escalation"], of["api"])
 
 
+def _used(of: Case) -> float:
+    """Utilisation as a share: what is above 1 is written in per cent."""
+    used = of["utilization"]
+    if not 0.0 < used <= 100.0:
+        raise ValueError(f"a utilization of {used:g}")
+    return used / 100.0 if used > 1.0 else used
+
+
 def _cheapest(of: Case) -> float:
     return _theory(of).cheapest_usd_per_mtok()
 
@@ -250,22 +265,22 @@ RULES: Mapping[tuple[str, str], Sequence[Rule]] = {
         Rule(
             ("gpu_usd_h", "gpus", "tok_s", "utilization"),
             lambda of: usd_per_mtok(
-                of["gpu_usd_h"] * of["gpus"], mtok_per_period(of["tok_s"] * of["utilization"], 1.0)
+                of["gpu_usd_h"] * of["gpus"], mtok_per_period(of["tok_s"] * _used(of), 1.0)
             ),
         ),
         Rule(
             ("gpu_usd_h", "tok_s", "utilization"),
             lambda of: usd_per_mtok(
-                of["gpu_usd_h"], mtok_per_period(of["tok_s"] * of["utilization"], 1.0)
+                of["gpu_usd_h"], mtok_per_period(of["tok_s"] * _used(of), 1.0)
             ), True,
-        ),
-        Rule(
-            ("gpu_usd_h", "gpus", "tok_s"),
-            lambda of: usd_per_mtok(of["gpu_usd_h"] * of["gpus"], mtok_per_period(of["tok_s"], 1.0)),
         ),
         Rule(
             ("gpu_usd_h", "tok_s"),
             lambda of: usd_per_mtok(of["gpu_usd_h"], mtok_per_period(of["tok_s"], 1.0)), True,
+        ),
+        Rule(
+            ("gpu_usd_h", "gpus", "tok_s"),
+            lambda of: usd_per_mtok(of["gpu_usd_h"] * of["gpus"], mtok_per_period(of["tok_s"], 1.0)),
         ),
         Rule(
             ("usd_month", "mtok_month"),
@@ -304,7 +319,8 @@ RULES: Mapping[tuple[str, str], Sequence[Rule]] = {
     ("pareto_reference", "USD"): (Rule(("gpu", "usd_gpu_h", "input_len", "grid"), _cheapest),),
     ("pareto_reference", "tok/s"): (Rule(("gpu", "usd_gpu_h", "input_len", "grid", "usd"), _fastest),),
 }  # fmt: skip
-"""Formulas by kind and unit of the figure; the first whose inputs a row has is used."""
+"""Formulas by kind and unit of the figure: the first whose inputs a row has, unless its publication reads
+them in another way (``_readings``)."""
 
 METRICS: Mapping[str, Rule] = {
     "output usd/month": Rule(("msgs_day", "out_tok", "p_out"), _month_of_output),
@@ -323,13 +339,14 @@ def validate_tco(path: Path | str, catalog: Catalog | None = None) -> TcoReport:
     """
     at = (catalog or Catalog.load()).at(date.today())
     rows, left_out = _rows(Path(path))
+    readings = _readings(at, rows)
     ours: dict[int, tuple[float, Rule]] = {}
     why: dict[str, str] = {}
     failed: list[str] = []
     for i, row in enumerate(rows):
         try:
-            found = _ours(at, row)
-        except (IsocostError, ValueError, TypeError, KeyError, ZeroDivisionError, OverflowError) as wrong:
+            found = _ours(at, row, readings.get(i))
+        except WRONG as wrong:
             if row.is_usual:
                 left_out[NO_TOLERANCE] += 1
                 continue
@@ -344,7 +361,7 @@ def validate_tco(path: Path | str, catalog: Catalog | None = None) -> TcoReport:
     flagged: list[Contradiction] = []
     for i in sorted(set(ours) - right):
         value, rule = ours[i]
-        because = _sure(rows, ours, right, i, rule)
+        because = "" if _otherwise(at, rows[i]) else _sure(rows, ours, right, i, rule)
         if because:
             flagged.append(Contradiction(_name(rows[i]), rows[i].published, value, because))
             left_out[CONTRADICTS] += 1
@@ -368,15 +385,58 @@ def _name(row: _Row) -> str:
     return f"{row.id} ({row.metric})" if row.metric else row.id
 
 
-def _ours(at: CatalogAt, row: _Row) -> tuple[float, Rule] | str:
-    """Our figure and its formula; or the rule that leaves the row out."""
+def _readings(at: CatalogAt, rows: Sequence[_Row]) -> dict[int, Rule]:
+    """Of rows with several readings, the one by which most other rows of the publication come out.
+
+    A row's own figure has no say. Rows whose publication tells nothing are left to the first.
+    """
+    several = {i: fit for i, row in enumerate(rows) if row.ref and len(fit := _fitting(row)) > 1}
+    right: dict[tuple[str, str, tuple[str, ...]], set[int]] = defaultdict(set)
+    kinds = {(rows[i].ref, rows[i].kind) for i in several}
+    for i, row in enumerate(rows):
+        if (row.ref, row.kind) in kinds:
+            for rule in _fitting(row):
+                if _reproduces(at, row, rule):
+                    right[row.ref, row.kind, rule.needs].add(i)
+    found = {}
+    for i, fit in several.items():
+        votes = [len(right[rows[i].ref, rows[i].kind, rule.needs] - {i}) for rule in fit]
+        found[i] = fit[votes.index(max(votes))]
+    return found
+
+
+def _reproduces(at: CatalogAt, row: _Row, rule: Rule) -> bool:
+    """Whether a formula gives a row's published figure."""
+    try:
+        return _equal(rule.formula(Case(at, row.id, row.given)), row)
+    except WRONG:
+        return False
+
+
+def _otherwise(at: CatalogAt, row: _Row) -> bool:
+    """Whether the published figure follows by some reading of the row's inputs."""
+    fit = _fitting(row)
+    return len(fit) > 1 and any(_reproduces(at, row, rule) for rule in fit)
+
+
+def _named_rules(row: _Row) -> list[Rule]:
+    """Formulas of a row's metric, else of its kind and unit."""
     metric = row.metric.lower()
-    rules = [METRICS[metric]] if metric in METRICS else _rules(row.kind, row.unit)
+    return [METRICS[metric]] if metric in METRICS else _rules(row.kind, row.unit)
+
+
+def _fitting(row: _Row) -> list[Rule]:
+    """Formulas whose inputs a row has."""
+    return [rule for rule in _named_rules(row) if all(name in row.given for name in rule.needs)]
+
+
+def _ours(at: CatalogAt, row: _Row, reading: Rule | None = None) -> tuple[float, Rule] | str:
+    """Our figure and its formula; or the rule that leaves the row out. ``reading``: the formula to use."""
+    rules = _named_rules(row)
     if not rules and not any(row.given.values()):
         return NO_INPUTS
-    for rule in rules:
-        if all(name in row.given for name in rule.needs):
-            return rule.formula(Case(at, row.id, row.given)), rule
+    for rule in _fitting(row) if reading is None else [reading]:
+        return rule.formula(Case(at, row.id, row.given)), rule
     if not rules:
         # A kind of another name is worked out where its unit and its inputs leave one formula only.
         fit = [
@@ -439,7 +499,9 @@ def _sure(
         return f"it is a product or quotient of {', '.join(rule.needs)}"
     kin = [j for j in ours if j != i and rows[j].ref == rows[i].ref and ours[j][1] is rule]
     good = [j for j in kin if j in right]
-    if len(good) >= SURE_ROWS and len(good) >= SURE_FRAC * len(kin):
+    if len(good) < SURE_ROWS:
+        return ""
+    if len(good) >= SURE_FRAC * len(kin):
         return f"the same formula gives {len(good)} of the {len(kin)} other figures of the publication"
     if not rule.plain:
         return ""
@@ -448,8 +510,10 @@ def _sure(
     if len(good) < SURE_FRAC * (len(good) + len(other)):
         return ""
     alike = len(kin) - len(good) - len(other)
-    told = f"; {alike} more of the publication are off by the same factor" if alike else ""
-    return f"its inputs, {', '.join(rule.needs)}, leave nothing else to suppose{told}"
+    return (
+        f"the same formula gives {len(good)} other figures of the publication; {alike} more of it are off by "
+        "the same factor"
+    )
 
 
 def _explained(row: _Row, value: float, rule: Rule) -> bool:
