@@ -136,25 +136,29 @@ class Held(NamedTuple):
     models: str
     gpu: str
     when: str
-    steps: int
+
+    @property
+    def steps(self) -> int:
+        """The number that the line sets."""
+        return int(self.line.rpartition(":")[2])
 
 
 HELD = (
     *(
         Held(
             f"benchmarks/70b_{weights}_{gpu}_trt_slurm.sh", "batch_wait_timeout_iters: 20", "llama-3.1-70b",
-            gpu, f"engine=trtllm;isl=1024;osl=1024;tp_below=8;weights={weights}", 20,
+            gpu, f"engine=trtllm;isl=1024;osl=1024;tp_below=8;weights={weights}",
         )
         for weights, gpu in (("fp8", "b200"), ("fp4", "b200"), ("fp8", "h200"))
     ),
     Held(
         "benchmarks/dsr1_fp8_b200_trt.sh", "batch_wait_timeout_iters: 40", "deepseek-r1", "b200",
-        "engine=trtllm;from=64;isl=1024;osl=1024;weights=fp8", 40,
+        "engine=trtllm;from=64;isl=1024;osl=1024;weights=fp8",
     ),
     *(
         Held(
             f"benchmarks/dsr1_{weights}_{gpu}_trt.sh", "timeout_iters: 60", "deepseek-r1", gpu,
-            f"attention=copied;engine=trtllm;weights={weights}", 60,
+            f"attention=copied;engine=trtllm;weights={weights}",
         )
         for weights, gpu in (("fp8", "b200"), ("fp4", "b200"), ("fp8", "h200"))
     ),

@@ -30,7 +30,7 @@ from isocost.catalog import Catalog, CatalogAt
 from isocost.perf.constants import GENERIC, MADE, PLAIN, Constants, Reader, Term, cases_of
 from isocost.perf.predict import quantities
 from isocost.validate.perf import Points, Told, points_of, predict, select
-from isocost.validate.stated import read_rows
+from isocost.validate.stated import UNSTATED, in_full, is_apart, read_rows
 
 FITTED_FILES = ("silicon", "mlenergy", "trtllm", "inferencex_community")
 OTHER_FILES = ("argonne", "splitwise")
@@ -41,7 +41,11 @@ OWN_SIGMA = {"step": 0.5, "first": 0.9}
 LOSS_SCALE = 0.1
 NUDGE = 1e-4
 """By how much a logarithm is moved to see what it moves."""
-STAGES = ("step", "first")
+ENOUGH = 1e-8
+"""The share of the loss that a step has to gain: some constants hardly change it."""
+STILL = 0.002
+"""A fit ends when a pass moves no logarithm by more."""
+MOST_PASSES = 30
 
 
 class Share(NamedTuple):
@@ -281,15 +285,27 @@ def weights(problem: Problem, inside: np.ndarray) -> np.ndarray:
     return np.asarray(found / found.mean())
 
 
-def fit(
-    problem: Problem, inside: np.ndarray, start: np.ndarray | None = None, rounds: int = 25
-) -> np.ndarray:
-    """The parameters that fit the rows ``inside``, one stage after the other.
+def fit(problem: Problem, inside: np.ndarray) -> np.ndarray:
+    """The parameters that fit the rows ``inside``, from the guesses and on until no parameter moves.
+
+    It never starts at what other rows were fitted to: what those said would stay in where the loss is flat.
+    """
+    x = problem.start
+    for _ in range(MOST_PASSES):
+        before, x = x, improved(problem, inside, x)
+        if np.abs(x - before).max() < STILL:
+            return x
+    print(f"  still moving by {np.abs(x - before).max():.3f} after {MOST_PASSES} passes", flush=True)
+    return x
+
+
+def improved(problem: Problem, inside: np.ndarray, start: np.ndarray, rounds: int = 25) -> np.ndarray:
+    """Better parameters for the rows ``inside`` than ``start``, one stage after the other.
 
     Beside them every family has a level of its own, which is forgotten: a family that is faster or slower
     than the others at every load says nothing of the constants that all share.
     """
-    x = problem.start.copy() if start is None else start.copy()
+    x = start.copy()
     for stage, target, clip in (("step", "pace", 3.0), ("first", "ttft", 1.5)):
         rows = np.flatnonzero(inside & np.isfinite(problem.measured[target]))
         part = problem.at(rows)
@@ -355,7 +371,7 @@ def fit(
 
         scale = LOSS_SCALE if stage == "step" else 2 * LOSS_SCALE
         begin = np.concatenate([x[free], np.zeros(families.shape[1])])
-        x[free] = least(residuals, slopes, begin, scale, rounds)[: len(free)]
+        x[free] = least(residuals, slopes, begin, scale, rounds, ENOUGH)[: len(free)]
     return x
 
 
@@ -393,7 +409,7 @@ def held_out(problem: Problem, trained: np.ndarray) -> tuple[dict[str, np.ndarra
     everyone = fit(problem, trained)
     for family in np.unique(problem.family):
         test = problem.family == family
-        x = fit(problem, trained & ~test, everyone) if (test & trained).any() else everyone
+        x = fit(problem, trained & ~test) if (test & trained).any() else everyone
         if (test & trained).any():
             folds[str(family)] = x
         found = problem.predicted(x)
@@ -468,25 +484,69 @@ def _rest(constant: str, low: str, high: str, note: str = "") -> list[str]:
 
 
 def spread_rows(ratios: dict[str, Ratios]) -> list[list[str]]:
-    """Facts of the intervals: of all loads together, then of each group that has rows enough."""
+    """Facts of the intervals: of all loads together, then of each group that has rows enough.
+
+    Each of a group is there once more without every family in it: what that family is held against.
+    """
     out = []
     for name, found in ratios.items():
-        note = (
-            "median and central 80 % of measured over predicted on families that the constants had not seen"
-        )
-        for group in ("", *np.unique(found.group)):
-            here = np.ones(len(found.group), bool) if not group else found.group == group
-            here &= (found.group == "load=closed") if not group else True
-            if here.sum() < LEAST_OF_GROUP:
-                continue
-            low, middle, high = tenths(found, here)
-            wider = widening(found, here)
-            low, high = middle * (low / middle) ** wider, middle * (high / middle) ** wider
-            # What was fitted needs no further correction.
-            middle = middle if "static" in str(group) or "apart" in str(group) else 1.0
-            rest = _rest("ratio", f"{low:.4g}", f"{high:.4g}", note)
-            out.append(["perf/interval", f"{name}_ratio", str(group), f"{middle:.4g}", *rest])
+        closed = found.group == "load=closed"
+        groups = [("", closed), *((str(one), found.group == one) for one in np.unique(found.group))]
+        for group, inside in groups:
+            families = np.unique(found.family[inside]) if group else ()
+            wider = widening(found, inside) if inside.any() else 1.0
+            for family in ("", *families):
+                here = inside & (found.family != family)
+                if here.sum() >= LEAST_OF_GROUP:
+                    out.append(_spread(found, here, wider, f"{name}_ratio", group, str(family)))
     return out
+
+
+def _spread(found: Ratios, here: np.ndarray, wider: float, name: str, group: str, family: str) -> list[str]:
+    low, middle, high = tenths(found, here)
+    low, high = middle * (low / middle) ** wider, middle * (high / middle) ** wider
+    # What was fitted needs no further correction; a queue before a full pool is no better for one.
+    moved = "static" in group or ("apart" in group and name != "ttft_ratio")
+    note = "median and central 80 % of measured over predicted on families that the constants had not seen"
+    when = ";".join(sorted([*filter(None, group.split(";")), *([f"without={family}"] if family else [])]))
+    rest = _rest("ratio", f"{low:.4g}", f"{high:.4g}", note)
+    return ["perf/interval", name, when, f"{middle if moved else 1.0:.4g}", *rest]
+
+
+def unstated_rows(at: CatalogAt, path: Path) -> list[list[str]]:
+    """Facts of what a row may be off that leaves its layout or its format to be assumed.
+
+    They are the tenth and ninetieth percentile of what is said with everything stated over what is said with
+    it left out, of rows that state it.
+    """
+    rows = [row for row in read_rows(path) if not is_apart(in_full(at, row))]
+    stated = said_of(at, rows)
+    out = []
+    for what, blank in zip(
+        UNSTATED, ({"tp": None, "n_gpu": None, "pp": None, "dp": None, "ep": None}, {"precision": ""}),
+        strict=True,
+    ):  # fmt: skip
+        without = said_of(at, [{**row, **blank} for row in rows])
+        without = {key: value for key, value in without.items() if key in stated}
+        for name in ("tpot", "ttft", "e2e", "throughput"):
+            # An answer and a throughput are off as far as the time of a token is.
+            of = "ttft" if name == "ttft" else "tpot"
+            found = [(stated[key] / value, key[2]) for key, value in without.items() if key[1] == of]
+            many = np.array([ratio if name != "throughput" else 1.0 / ratio for ratio, _ in found])
+            family = np.array([one for _, one in found])
+            ratios = Ratios(many, family, np.full(len(many), ""), np.full(len(many), "silicon"))
+            low, _, high = tenths(ratios, np.ones(len(many), bool))
+            note = f"tenth and ninetieth percentile of what is said with the {what} over what is said without"
+            rest = _rest("ratio", f"{min(low, 1.0):.4g}", f"{max(high, 1.0):.4g}", note)
+            out.append(["perf/interval", f"unstated_{what}_ratio", f"quantity={name}", "1", *rest])
+    return out
+
+
+def said_of(at: CatalogAt, rows: list[dict[str, object]]) -> dict[tuple[str, str, str], float]:
+    """What is said of every row that the model answers, by configuration, quantity and family."""
+    points, _, _ = points_of(at, rows)
+    keys = zip(points.labels["config_id"], points.quantity.tolist(), points.labels["family"], strict=True)
+    return dict(zip(keys, predict(points).tolist(), strict=True))
 
 
 def write(folder: Path, problem: Problem, folds: dict[str, np.ndarray], ratios: dict[str, Ratios]) -> None:
@@ -517,7 +577,7 @@ def write(folder: Path, problem: Problem, folds: dict[str, np.ndarray], ratios: 
 
 
 def write_apart(folder: Path, path: Path) -> None:
-    """Add the intervals of pools that prefill apart, which no constant was fitted to, to ``perf.csv``."""
+    """Add the intervals of pools that prefill apart and of what is not stated to ``perf.csv``."""
     at = Catalog.load(folder).at(date.today())
     points, _, _ = points_of(at, read_rows(path))
     points = select(points, np.flatnonzero(points.told.prefill_replicas > 0))
@@ -528,8 +588,11 @@ def write_apart(folder: Path, path: Path) -> None:
         )
         for name, here in ((name, points.quantity == name) for name in ("tpot", "ttft"))
     }
+    for name, found in ratios.items():
+        coverage(name, found)
     rows = [row for row in spread_rows(ratios) if row[2]]
     rows += [[row[0], "e2e_ratio", *row[2:]] for row in rows if row[1] == "tpot_ratio"]
+    rows += unstated_rows(at, path)
     with (folder / "perf.csv").open("a", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)
 

@@ -10,7 +10,7 @@ FIRST_DAMPING, LEAST_DAMPING = 1e-3, 1e-6
 LARGEST_STEP = 0.5
 TRIES = 6
 ENOUGH = 1e-5
-"""The share of a loss that a step has to gain for another to be taken."""
+"""The share of a loss that a step has to gain for another to be taken, unless another share is asked for."""
 
 Residuals = Callable[[np.ndarray], np.ndarray]
 Slopes = Callable[[np.ndarray], np.ndarray]
@@ -25,7 +25,14 @@ def loss(residuals: np.ndarray, scale: float) -> float:
     return float(scale**2 * np.sum(np.sqrt(1.0 + (residuals / scale) ** 2) - 1.0))
 
 
-def least(residuals: Residuals, slopes: Slopes, start: np.ndarray, scale: float, rounds: int) -> np.ndarray:
+def least(
+    residuals: Residuals,
+    slopes: Slopes,
+    start: np.ndarray,
+    scale: float,
+    rounds: int,
+    enough: float = ENOUGH,
+) -> np.ndarray:
     """The numbers of least loss, from ``start``, in at most ``rounds`` steps of a damped Gauss-Newton.
 
     ``residuals`` takes ``(m,)`` numbers to ``(n,)``, ``slopes`` to their Jacobian ``(n, m)``.
@@ -47,6 +54,6 @@ def least(residuals: Residuals, slopes: Slopes, start: np.ndarray, scale: float,
         else:
             return x
         x, now, damping = trial, found, max(damping / 5.0, LEAST_DAMPING)
-        if before - loss(now, scale) < ENOUGH * before:
+        if before - loss(now, scale) < enough * before:
             return x
     return x

@@ -84,6 +84,8 @@ linear_key_size linear_value_size linear_state_size joint_norms
 ffn_size ffn_matrices dense_ffn_layers experts experts_per_token expert_ffn_size shared_ffn_size
 """
 """Attributes of a model that its shapes are summed from, apart by spaces."""
+JOINT_NORMS = frozenset({"olmo2", "olmo3", "olmoe"})
+"""Types of models whose code normalises queries and keys over all heads, without a field that says so."""
 
 
 def model_id_of(catalog_at: CatalogAt, name: str) -> str:
@@ -242,7 +244,7 @@ def shape_of_config(config: Mapping[str, Any]) -> dict[str, float]:
             "full_attention_layers": sum(kind == "full_attention" for kind in kinds),
             "sliding_window_tok": first("sliding_window"),
         }
-    if first("use_qk_norm") and first("qk_norm_type") == "per_layer":
+    if first("model_type") in JOINT_NORMS or (first("use_qk_norm") and first("qk_norm_type") == "per_layer"):
         shape["joint_norms"] = True
     if first("index_topk"):
         shape |= {
@@ -286,7 +288,9 @@ def _sums(shape: Mapping[str, float]) -> tuple[float, ...]:
     near_token = near_heads * near_both if not latent else token
     near_pair = 2 * heads * near_both if not latent else pair
     if windowed and not latent:
-        attention_params = attention * full + hidden * near_both * (heads + near_heads) * windowed
+        gate = heads * get("window_head_dim", dim) * get("attention_gate", 0.0)
+        near = hidden * (near_both * (heads + near_heads) + gate)
+        attention_params = attention * full + near * windowed
     state = get("linear_state_size", 0.0)
     if state:
         linear = hidden * (2 * shape["linear_key_size"] + 3 * shape["linear_value_size"])

@@ -38,11 +38,13 @@ def gpu_id_of(catalog_at: CatalogAt, name: str) -> str:
     """The catalog's id of an accelerator called ``name``: an id or an alias, case ignored.
 
     Names that differ only in their maker, in how they are joined or in marks between words are found as long
-    as one is nearest (``NVIDIA A100 SXM 80GB``, ``h100 80gb hbm3``).
+    as one is nearest (``NVIDIA A100 SXM 80GB``, ``h100 80gb hbm3``); a count is passed over (``8xH100``). A
+    word that makes it another part (a MIG slice, Laptop, Ti, Super) has to be in the entry's own name.
 
     Raises:
-        UnknownFact: no entry has the name.
+        UnknownFact: no entry has the name, or several have it alike.
     """
+    _, name = counted(name)
     wanted = name.lower()
     said = _words(name)
     model, rest = said[:1], set(said[1:])
@@ -54,17 +56,51 @@ def gpu_id_of(catalog_at: CatalogAt, name: str) -> str:
             return gpu_id
         for one in (gpu_id, *aliases):
             known = _words(one)
-            if model and known[:1] == model:
+            if model and known[:1] == model and not _others(rest - set(known[1:])):
                 score = (len(rest & set(known[1:])), -len(set(known[1:]) - rest))
                 near[gpu_id] = max(near.get(gpu_id, score), score)
-    if near:
-        return max(near, key=near.__getitem__)
+    nearest = [gpu_id for gpu_id, score in near.items() if score == max(near.values())]
+    if len(nearest) > 1:
+        raise UnknownFact(f"accelerator {name!r} is one of {', '.join(nearest)}", fix="Type one of them")
+    if nearest:
+        return nearest[0]
     raise UnknownFact(f"no accelerator {name!r}", fix="Type 'isocost catalog list gpu'")
+
+
+def counted(name: str) -> tuple[int | None, str]:
+    """How many accelerators a name says, if it does, and their name.
+
+    >>> counted("8xH100"), counted("4 x A100-40"), counted("H200 x8"), counted("MI300X")
+    ((8, 'H100'), (4, 'A100-40'), (8, 'H200'), (None, 'MI300X'))
+    """
+    stripped = name.strip()
+    found = _COUNT_FIRST.fullmatch(stripped)
+    if found is not None:
+        return int(found[1]), found[2]
+    found = _COUNT_LAST.fullmatch(stripped)
+    return (int(found[2]), found[1]) if found is not None else (None, stripped)
+
+
+_COUNT_FIRST = re.compile(r"(\d+)\s*[x×*]\s*([a-z].*)", re.IGNORECASE)
+_COUNT_LAST = re.compile(r"(.*\S)\s+[x×*]\s*(\d+)", re.IGNORECASE)
+_OTHER = re.compile(
+    r"mig|\d+[gc]\.\d+gb\S*|laptop|mobile|notebook|max|q|maxq|mq|ti|super|d|dd|v|vgpu|lite|slice"
+)
+"""Words that make a name that of another part: a slice, or a part with other units and clocks."""
+
+
+def _others(words: set[str]) -> bool:
+    """Whether some of the words, which no entry explains, make it another part.
+
+    >>> _others({"laptop"}), _others({"1g.10gb"}), _others({"hbm", "80"})
+    (True, True, False)
+    """
+    return any(_OTHER.fullmatch(one) for one in words)
 
 
 _MAKERS = frozenset(
     {"nvidia", "amd", "intel", "google", "cloud", "aws", "habana", "tesla", "geforce", "instinct", "gpu"}
-    | {"tensor", "core", "accelerator", "edition", "workstation", "server", "blackwell"}
+    | {"data", "center", "tensor", "core", "accelerator", "edition", "workstation", "server", "blackwell"}
 )
 """Words of a name that say nothing of the part."""
 

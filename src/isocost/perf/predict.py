@@ -143,14 +143,19 @@ def quantities_of(loop: ClosedLoop, load: Load) -> dict[str, Floats]:
     }
 
 
-def spread_of(catalog_at: CatalogAt, quantity: Sequence[str], groups: Sequence[str]) -> Spread:
+def spread_of(
+    catalog_at: CatalogAt, quantity: Sequence[str], groups: Sequence[str], without: Sequence[str] = ()
+) -> Spread:
     """How measurements lie about predictions of each quantity in each group (:func:`groups_of`).
+
+    ``without`` names a family of models for each: where its measurements are among those that the spread was
+    drawn from, the spread is that of the other families.
 
     Raises:
         UnknownFact: a quantity has no spread at all.
     """
-    rows: dict[tuple[str, str], tuple[float, float, float]] = {}
-    keys = list(zip(quantity, groups, strict=True))
+    rows: dict[tuple[str, str, str], tuple[float, float, float]] = {}
+    keys = list(zip(quantity, groups, without or [""] * len(groups), strict=True))
     for key in dict.fromkeys(keys):
         name = SPREADS[key[0]]
         load, *made = key[1].split()
@@ -158,7 +163,10 @@ def spread_of(catalog_at: CatalogAt, quantity: Sequence[str], groups: Sequence[s
         if made:
             vendor, design = made
             own = (f"design={design};load={load}", f"load={load};vendor={vendor}", f"vendor={vendor}")
-        known = (catalog_at.find(SUBJECT, name, when) for when in (*own, f"load={load}", ""))
+        whens = (*own, f"load={load}", "")
+        if key[2]:
+            whens = tuple(one for when in whens for one in (_without(when, key[2]), when))
+        known = (catalog_at.find(SUBJECT, name, when) for when in whens)
         fact = next((one for one in known if one is not None), None) or catalog_at.fact(SUBJECT, name)
         middle = float(fact.value)
         low = fact.low if fact.low is not None else middle
@@ -166,6 +174,11 @@ def spread_of(catalog_at: CatalogAt, quantity: Sequence[str], groups: Sequence[s
         rows[key] = (np.log(middle), np.log(low), np.log(high))
     table = np.array([rows[key] for key in keys], dtype=np.float64).reshape(-1, 3).T
     return Spread(*np.ascontiguousarray(table))
+
+
+def _without(when: str, family: str) -> str:
+    """The key of a spread that leaves a family out."""
+    return ";".join(sorted([*filter(None, when.split(";")), f"without={family}"]))
 
 
 SPREADS: Mapping[str, str] = {

@@ -169,6 +169,12 @@ def cache_log(layers: Layers, cache_bytes: float, longest_tok: int, engine: Engi
     >>> log = cache_log(layers, 32 * 4096.0 * 16 * 1000, 8000, engine)
     >>> log.tokens, round(log.max_concurrency, 2), log.blocks
     (16000, 2.0, 1000)
+
+    Where a page is made long enough for a state, those of a window are as long.
+
+    >>> log = cache_log(Layers(8, 8, 24, 512, 4096.0, 4e6), 2e10, 32768, engine)
+    >>> log.tokens, log.max_concurrency
+    (491520, 15.0)
     """
     block = engine.block_tok
     near_block = block
@@ -181,6 +187,7 @@ def cache_log(layers: Layers, cache_bytes: float, longest_tok: int, engine: Engi
         # The block of attention is made so long that its page holds a state.
         needed = math.ceil(layers.state_bytes / (layers.token_bytes * block))
         block *= max(1, needed)
+        near_block *= max(1, needed)
     kinds = [count for count in (layers.full, layers.window, layers.state) if count]
     if not kinds or cache_bytes <= 0:
         return CacheLog(0, 0.0, longest_tok, 0, block)

@@ -7,6 +7,7 @@ only by a named rule; a row that the model should answer and cannot is unanswere
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -28,7 +29,17 @@ from isocost.perf.hardware import take as take_gpu
 from isocost.perf.memory import cache_bytes_per_tok, weight_bytes
 from isocost.perf.named import Like, like_name, scaled, size_of_name
 from isocost.perf.pools import Side, two_pools
-from isocost.perf.predict import Load, Prediction, groups_of, quantities, quantities_of, spread_of, within
+from isocost.perf.predict import (
+    SPREADS,
+    Load,
+    Prediction,
+    Spread,
+    groups_of,
+    quantities,
+    quantities_of,
+    spread_of,
+    within,
+)
 from isocost.perf.roofline import decode_step_s, prefill_s
 from isocost.perf.setup import Precision, Setup, native_precision, precision_of, setup_of
 from isocost.perf.setup import take as take_setup
@@ -56,6 +67,8 @@ from isocost.validate.stated import (
     METRICS,
     RATES,
     SECONDS,
+    UNSTATED,
+    assumed_of,
     in_full,
     is_apart,
     is_drawn,
@@ -70,6 +83,8 @@ T = TypeVar("T")
 PASS_FRAC = 0.25
 MOST_GPUS = 1024
 """No layout grows beyond it: weights that this many accelerators cannot hold are unanswered."""
+ASSUMED = {"layout": "unstated_layout_ratio", "format": "unstated_format_ratio"}
+"""The fact that widens an interval where one of :data:`isocost.validate.stated.UNSTATED` is assumed."""
 APART = ", prefill apart"
 """What is added to a metric of pools that prefill apart, so that they are counted for themselves."""
 
@@ -122,7 +137,8 @@ class PerfReport(msgspec.Struct, frozen=True):
     """How the model did on a file.
 
     ``passed`` rows are within 25 %; ``failed`` names the configurations of the others, unanswered
-    ones included; ``left_out`` counts rows by rule. ``by`` holds a :class:`Share` for each value of
+    ones included; ``left_out`` counts rows by rule, ``notes`` say of how many a
+    layout or format is assumed. ``by`` holds a :class:`Share` for each value of
     metric, gpu, engine and family.
     """
 
@@ -136,6 +152,7 @@ class PerfReport(msgspec.Struct, frozen=True):
     median: float
     covered: float
     by: dict[str, dict[str, Share]]
+    notes: tuple[str, ...] = ()
 
 
 def validate_perf(path: Path | str, catalog_at: CatalogAt | None = None) -> PerfReport:
@@ -167,14 +184,61 @@ def validate_perf(path: Path | str, catalog_at: CatalogAt | None = None) -> Perf
         every.median,
         every.covered,
         shares_by(labels, error, covered, passed),
+        _notes(points.labels["assumed"]),
+    )
+
+
+def _notes(assumed: Sequence[str]) -> tuple[str, ...]:
+    """One sentence on the rows that leave something to be assumed, if any do."""
+    many = Counter(one for one in assumed if one)
+    if not many:
+        return ()
+    counts = "; ".join(f"no {what}: {count:,}" for what, count in many.items())
+    return (
+        f"Rows that do not state everything ({counts}) are answered at the smallest layout that holds the"
+        " weights, in the published format, with a wider interval",
     )
 
 
 def answer(catalog_at: CatalogAt, points: Points) -> Prediction:
-    """What the model says of each point with its interval, in the unit of ``measured``."""
+    """What the model says of each point with its interval, in the unit of ``measured``.
+
+    Where a family's measurements are among those that intervals were drawn from, its interval is that of the
+    other families; what a row left to be assumed widens it.
+    """
     groups = groups_of(catalog_at, points.labels["gpu"], points.load.kind.tolist())
     named = ["throughput" if one in RATES else str(one) for one in points.quantity]
-    return within(predict(points), spread_of(catalog_at, named, groups))
+    spread = spread_of(catalog_at, named, groups, points.labels["family"])
+    return within(predict(points), assumed_spread(catalog_at, spread, named, points.labels["assumed"]))
+
+
+def assumed_spread(
+    catalog_at: CatalogAt, spread: Spread, quantity: Sequence[str], assumed: Sequence[str]
+) -> Spread:
+    """A spread made wider for rows with something ``assumed`` (``layout``, ``format``, both or nothing).
+
+    Both parts of an error are independent, so that distances from the median add as squares.
+    """
+    low, high = spread.middle - spread.low, spread.high - spread.middle
+    for what in UNSTATED:
+        ends = {name: _unstated(catalog_at, what, name) for name in dict.fromkeys(quantity)}
+        each = np.array(
+            [ends[name] if what in one else (0.0, 0.0) for name, one in zip(quantity, assumed, strict=True)]
+        )
+        low, high = np.hypot(low, each[:, 0]), np.hypot(high, each[:, 1])
+    return Spread(spread.middle, spread.middle - low, spread.middle + high)
+
+
+def _unstated(catalog_at: CatalogAt, what: str, quantity: str) -> tuple[float, float]:
+    """How far, in logarithms, a row may lie below and above what is said with something assumed."""
+    fact = catalog_at.fact("perf/interval", ASSUMED[what], f"quantity={quantity_name(quantity)}")
+    low, high = (float(fact.value) if end is None else end for end in (fact.low, fact.high))
+    return max(-math.log(low), 0.0), max(math.log(high), 0.0)
+
+
+def quantity_name(quantity: str) -> str:
+    """The name that facts give a quantity: of a step and a time of a token the same."""
+    return SPREADS[quantity].removesuffix("_ratio")
 
 
 def predict(points: Points) -> Floats:
@@ -372,6 +436,7 @@ def _points(catalog_at: CatalogAt, kept: Sequence[tuple[Mapping[str, Any], Like,
             "stack": stacks,
             "family": families,
             "model": model_ids,
+            "assumed": [assumed_of(row) for row, _, _ in kept],
             "config_id": [str(row["config_id"]) for row, _, _ in kept],
         },
         formats,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from isocost.catalog import CatalogAt
+from isocost.perf.hardware import counted
 from isocost.validate.table import rows_of
 
 COLUMNS = (
@@ -50,6 +51,8 @@ PRECISIONS: Mapping[str, str] = {
 }  # fmt: skip
 """What a file's names of formats mean; the first that is found counts."""
 AS_PUBLISHED = frozenset({"", "auto", "native", "default", "mixed", "original"})
+UNSTATED = ("layout", "format")
+"""What is assumed where a row does not state it."""
 UNIT_TOK = 1024
 
 
@@ -112,6 +115,18 @@ def precision_kind(name: object) -> str | None:
     return next((kind for kind, known in PRECISIONS.items() if re.search(known, said)), None)
 
 
+def assumed_of(row: Mapping[str, Any]) -> str:
+    """What of :data:`UNSTATED` a row leaves to be assumed, in words; nothing where pools are apart.
+
+    >>> assumed_of({"tp": None, "n_gpu": None, "precision": "", "metric": "tpot_mean", "load_kind": ""})
+    'layout and format'
+    """
+    if is_apart({"pp": None, "dp": None, "ep": None, **row}):
+        return ""
+    blank = (row["tp"] is None and row["n_gpu"] is None, not str(row["precision"] or "").strip())
+    return " and ".join(name for name, is_blank in zip(UNSTATED, blank, strict=True) if is_blank)
+
+
 def is_drawn(row: Mapping[str, Any]) -> bool:
     """Whether a row's benchmark draws its lengths: whole units of 1,024 tokens name the longest it draws."""
     lengths = [float(row[name] or 1.0) for name in ("isl", "osl")]
@@ -142,11 +157,15 @@ def kind_of_load(row: Mapping[str, Any]) -> str:
 
 
 def in_full(catalog_at: CatalogAt, row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A row with what it states in words: the pace of one pool is published with its load in the load's name.
+    """A row with what it states in words: the pace of one pool is published with its load in the load's name;
+    a name of accelerators may say how many they are (``8xH100``).
 
     Attention is copied on every accelerator and experts are spread over them, as pools are laid out.
     """
     quantity = METRICS.get(str(row["metric"]), "")
+    many, _ = counted(str(row["gpu"] or ""))
+    if many is not None and row["n_gpu"] is None:
+        row = {**row, "n_gpu": float(many)}
     if quantity == "e2e" and "microbench" in str(row["load_kind"]) and row["osl"]:
         # It states how long answers may be, and lets them end.
         return {**row, "osl": min(row["osl"], catalog_at.number("perf/benchmark", "ended_answer_tok"))}
