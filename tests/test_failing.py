@@ -13,6 +13,7 @@ import pytest
 from isocost.catalog import Catalog
 from isocost.errors import BadLimits, BadTrace
 from isocost.plan.asked.limits import OwnFailures, read_have
+from isocost.plan.written import failed
 from isocost.plan.written.failed import Failures
 from isocost.plan.written.failing import _drawn, _rates, episodes, rates_of
 from isocost.plan.written.file import PlanFile, dumps, loads
@@ -354,3 +355,69 @@ def test_a_log_without_an_answer_is_refused(tmp_path: Path, catalog: Catalog) ->
     trace = logged(tmp_path / "log.csv", [(k * 60.0, BIG, "error") for k in range(100)])
     with pytest.raises(BadTrace, match="no call was answered"):
         police(trace, plan(), catalog)
+
+
+NONE = "error_frac = 0.0\nhang_frac = 0.0\noutage_frac = 0.0"
+
+
+def busy(path: Path, gap_s: float, n: int, head: str, *, cells: str) -> Trace:
+    """A log of ``n`` calls at even steps; ``cells`` follow the time."""
+    at, lines = datetime.datetime(2026, 11, 1), []
+    for k in range(n):
+        when = (at + datetime.timedelta(seconds=k * gap_s)).isoformat()
+        own = cells.format(big=40_000 if k % 10 == 3 else 3000, model=(BIG, SMALL)[k % 2])
+        lines.append(f"{when}Z,{own}")
+    path.write_text(f"timestamp,{head},output_tokens,ttft_s,e2e_s,status\n" + "\n".join(lines) + "\n")
+    return open_trace(path)
+
+
+def test_cached_input_counts_against_a_quota_only_where_the_provider_says(
+    tmp_path: Path, catalog: Catalog
+) -> None:
+    """60 calls a minute of 10,000 tokens, 500 of them not cached: within 60,000 a minute at Anthropic."""
+    cells = f"{OPUS},10000,9500,100,0.5,2.0,ok"
+    trace = busy(tmp_path / "log.csv", 1.0, 600, "model,input_tokens,cached_tokens", cells=cells)
+    quota = f'\n[[failure]]\nprovider = "anthropic"\n{NONE}\n[[rate_limits]]\nprovider = "anthropic"\n'
+    found = fails(trace, plan("", f"{quota}input_tok_per_min = 60000\n", OPUS), catalog)
+    assert found.availability_frac.value == 1.0
+    found = fails(trace, plan("", f"{quota}input_tok_per_min = 20000\n", OPUS), catalog)
+    assert found.availability_frac.value == pytest.approx(2 / 3, abs=0.1)
+
+
+def test_budgets_apart_do_not_double_a_quota(tmp_path: Path, catalog: Catalog) -> None:
+    """Two calls a second, half of them of each policy, against one a second."""
+    trace = busy(tmp_path / "log.csv", 0.5, 2000, "model,input_tokens", cells="{model},1000,100,0.5,2.0,ok")
+    quota = STATED.format(what=NONE) + '\n[[rate_limits]]\nprovider = "openai"\nrequests_per_min = 60\n'
+    shares = []
+    for budgets in (("", ""), ("x", "y")):
+        text = ""
+        for model, budget in zip((BIG, SMALL), budgets, strict=True):
+            guard = f'guard = {{ usd = 1e6, budget = "{budget}" }}\n' if budget else ""
+            rule = RULE.format(more=guard, name=BIG)
+            text += rule.replace('workload = "*"\n', f'workload = "*"\nmodel = "{model}"\n')
+        shares.append(fails(trace, loads(BASIS + text + quota), catalog).availability_frac.value)
+    assert shares[0] == pytest.approx(0.53, abs=0.02)
+    assert shares[1] == pytest.approx(shares[0], abs=0.02)
+
+
+def test_a_part_of_a_long_log_is_not_refused_what_fits(
+    tmp_path: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """120 calls a minute, each tenth of 40,000 tokens, far below a quota of 3 million tokens."""
+    cells = f"{BIG},{{big}},100,0.5,2.0,ok"
+    trace = busy(tmp_path / "log.csv", 0.5, 6001, "model,input_tokens", cells=cells)
+    quota = STATED.format(what=NONE) + '\n[[rate_limits]]\nprovider = "openai"\ninput_tok_per_min = {most}\n'
+    route = (
+        f'\n[[route]]\nworkload = "log"\nmodel = "*"\nshare = [{{ deployment = "{BIG}", frac = "1x1" }}]\n'
+    )
+    for most, share in (("3e6", 1.0), ("4.2e5", 0.5)):
+        made = loads(BASIS + route + quota.format(most=most))
+        whole = review(trace, made, catalog).failures
+        monkeypatch.setattr(failed, "MOST_PLAYED", 860)
+        part = review(trace, made, catalog).failures
+        monkeypatch.undo()
+        assert whole is not None
+        assert part is not None
+        assert (whole.requests, part.requests) == (6001, 6001)
+        assert part.availability_frac.value >= whole.availability_frac.value - 0.15
+        assert (part.availability_frac.value == 1.0) == (share == 1.0)

@@ -33,7 +33,8 @@ class Failures(Loop):
     def __init__(self, rule, requests, arrival, deployments, judged, answer, faults, cost) -> None:
         super().__init__(rule, requests, arrival, deployments, judged, answer)
         self.faults, self.cost = faults, cost
-        self.level = {name: list(most) for name, most in faults.limits.items()}
+        self.holds = {name: faults.holds.get(name, most) for name, most in faults.limits.items()}
+        self.level = {name: list(holds) for name, holds in self.holds.items()}
         self.seen = dict.fromkeys(faults.limits, 0)
         self.why = [[] for _ in requests]
         self.billed = [[] for _ in requests]
@@ -44,7 +45,7 @@ class Failures(Loop):
         tokens = [int(column[i]) for column in self.faults.asks[name]]
         needs = [1, *tokens, sum(tokens)]
         for m in range(4):
-            level[m] = min(most[m], level[m] + most[m] * (passed / 60e12))
+            level[m] = min(self.holds[one.limit][m], level[m] + most[m] * (passed / 60e12))
         enough = all(have >= need for have, need in zip(level, needs, strict=True))
         for m in range(4):
             level[m] -= needs[m] if enough else 0

@@ -118,8 +118,11 @@ class Outcomes:
         )
 
 
-def read_outcomes(file: Path, results: Path | None = None) -> Outcomes:
+def read_outcomes(file: Path, results: Path | None = None, *, partial: bool = False) -> Outcomes:
     """Read OUTCOMES, or QUERIES and RESULTS.
+
+    ``partial`` keeps models that answered only some of the questions that all others answered, as without an
+    answer to the rest: such a one may abstain. Left out, they are dropped, so that models can be compared.
 
     Raises:
         BadInput: a column is missing, a quality is out of range, an id is not unique, too few questions.
@@ -146,7 +149,7 @@ def read_outcomes(file: Path, results: Path | None = None) -> Outcomes:
     if len(models) < 2:
         raise BadInput("only one model", where=where, fix="Answers of two models or more are compared")
     made = _made(table, qids, models, where, notes)
-    return _complete(_one_of_each(made))
+    return _complete(_one_of_each(made), partial)
 
 
 @dataclass(frozen=True)
@@ -405,21 +408,21 @@ def without(found: Outcomes, others: Outcomes) -> Outcomes:
     return replace(out, notes=(*out.notes, said))
 
 
-def _complete(found: Outcomes) -> Outcomes:
-    """Only models that answered nearly all questions, and questions that all of them answered."""
+def _complete(found: Outcomes, partial: bool = False) -> Outcomes:
+    """Models that answered nearly all questions (``partial``: all models); questions these answered."""
     answered = np.isfinite(found.quality) | (found.answer >= 0)
     share = answered.mean(axis=0)
     keep = [j for j in range(len(found.models)) if share[j] >= COVERED * share.max()]
     notes = list(found.notes)
     gone = [found.models[j] for j in range(len(found.models)) if j not in keep]
-    if gone:
+    if gone and not partial:
         notes.append(f"left out, for answering under {COVERED:.0%} of the questions: {', '.join(gone)}")
     whole = answered[:, keep].all(axis=1)
     if not whole.all():
         notes.append(f"{int((~whole).sum())} questions left out that not every model answered")
-    if len(keep) < 2 or whole.sum() < FEWEST:
+    if (len(keep) < 2 and not partial) or whole.sum() < FEWEST:
         raise BadInput("too few questions were answered by two models", fix=f"At least {FEWEST} are needed")
-    out = found.take(np.flatnonzero(whole), keep)
+    out = found.take(np.flatnonzero(whole), None if partial else keep)
     values = out.quality[np.isfinite(out.quality)]
     if len(values) and values.min() == values.max():
         notes.append(f"one class: every graded answer has quality {values[0]:g}, so no router can be learned")

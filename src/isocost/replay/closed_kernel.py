@@ -104,8 +104,9 @@ class Faults(NamedTuple):
     ``row`` (n,) and ``key`` (D,): what draws depend on. ``error``: chance of an error, which comes after one
     of ``error_ps`` (D, k); ``hang``: of no answer within ``hang_ps``; ``timeout_ps``: the longest wait.
     Outages of d are ``window[d]`` to ``window[d + 1]`` of ``from_ps``, ``to_ps`` and ``fails``. ``limit``
-    (D,): whose quota is used, -1 none, a refusal comes after ``refused_ps``; ``most`` and ``level`` (L, 4) of
-    requests, input, output and all tokens a minute, as of ``seen_ps`` (L,); ``asks`` (2, n, D) tokens.
+    (D,): whose quota is used, -1 none, a refusal comes after ``refused_ps``; ``most`` (L, 4) of requests,
+    input, output and all tokens a minute, buckets that hold ``holds`` and have ``level`` as of ``seen_ps``
+    (L,); ``asks`` (2, n, D) tokens.
     ``some``: 0 where nothing fails.
     """
 
@@ -125,6 +126,7 @@ class Faults(NamedTuple):
     limit: I32
     refused_ps: I64
     most: F64
+    holds: F64
     level: F64
     seen_ps: I64
     asks: I64
@@ -344,7 +346,7 @@ def paid(i: int, attempt: int, world: World, asked: Asked) -> int:
 
 @compiled
 def admitted(i: int, d: int, now: int, faults: Faults) -> bool:
-    """Whether a quota lets an attempt through: buckets that fill evenly and hold a minute of each limit."""
+    """Whether a quota lets an attempt through: buckets that fill evenly."""
     g = faults.limit[d]
     passed = now - faults.seen_ps[g]
     faults.seen_ps[g] = now
@@ -353,7 +355,7 @@ def admitted(i: int, d: int, now: int, faults: Faults) -> bool:
     enough = True
     for m in range(METERS):
         most = faults.most[g, m]
-        faults.level[g, m] = min(most, faults.level[g, m] + most * (passed / MINUTE_PS))
+        faults.level[g, m] = min(faults.holds[g, m], faults.level[g, m] + most * (passed / MINUTE_PS))
         needs = 1.0 if m == 0 else needs_in if m == 1 else needs_out if m == 2 else needs_in + needs_out
         enough &= faults.level[g, m] >= needs
     if enough:

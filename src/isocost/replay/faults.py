@@ -38,7 +38,6 @@ PS_PER_S = 1e12
 PARTS = 2.0**31
 NEVER_PS = 2**62
 NO_LIMIT = 1e18
-METERS = 4
 TIMES = 64
 """Equally likely times of failing that the kernel holds."""
 FEW = 64
@@ -77,8 +76,9 @@ class Outages(NamedTuple):
 class Faults(NamedTuple):
     """How deployments fail, by name; who is not named does not.
 
-    ``limits``: a minute's requests, input, output and all tokens, infinite where there is no limit; ``asks``
-    (n,) input and output tokens of a deployment that has one. ``row`` (n,): numbers of the requests that
+    ``limits``: a minute's requests, input, output and all tokens, infinite where there is no limit, and
+    ``holds`` what their buckets hold, a minute's where it says nothing; ``asks`` (n,) input and output tokens
+    of a deployment that has a limit. ``row`` (n,): numbers of the requests that
     draws depend on, by default their places.
     """
 
@@ -87,6 +87,7 @@ class Faults(NamedTuple):
     asks: Mapping[str, tuple[ArrayLike, ArrayLike]] = {}
     row: ArrayLike | None = None
     seed: int = 0
+    holds: Mapping[str, tuple[float, float, float, float]] = {}
 
 
 def renewed(
@@ -153,8 +154,9 @@ def laid_faults(faults: Faults, names: Sequence[str], n: int) -> kernel.Faults:
     error_ps = np.stack([_ps(one[np.arange(TIMES) * len(one) // TIMES]) for one in times])
     windows = [one.outages or Outages((), (), ()) for one in each]
     limits = list(faults.limits)
-    most = np.array([faults.limits[name] for name in limits], np.float64).reshape(len(limits), METERS)
-    most = np.minimum(most, NO_LIMIT)
+    most = np.array([faults.limits[name] for name in limits], np.float64).reshape(len(limits), kernel.METERS)
+    holds = np.array([faults.holds.get(name, faults.limits[name]) for name in limits], np.float64)
+    most, holds = np.minimum(most, NO_LIMIT), np.minimum(holds.reshape(len(limits), kernel.METERS), NO_LIMIT)
     rows = np.arange(n) if faults.row is None else np.ascontiguousarray(faults.row, np.int64)
     asks = np.zeros((2, n if limits else 0, len(names)), np.int64)
     for d, (name, one) in enumerate(zip(names, each, strict=True)):
@@ -179,7 +181,8 @@ def laid_faults(faults: Faults, names: Sequence[str], n: int) -> kernel.Faults:
         np.array([limits.index(one.limit) if one.limit else -1 for one in each], np.int32),
         _ps([one.refused_s for one in each]),
         most,
-        most.copy(),
+        holds,
+        holds.copy(),
         np.zeros(len(limits), np.int64),
         asks,
     )

@@ -104,7 +104,7 @@ class Quotas:
     def _stated(self, api: Api, one: OwnRate) -> Quota:
         most = [one.requests_per_min, one.input_tok_per_min, one.output_tok_per_min, one.tok_per_min]
         numbers = [math.inf if value is None else float(value) for value in most]
-        family = one.model or self.family(api) or ANY
+        family = one.model or self.family(api) or api.model
         if not one.tier:
             return Quota(family, "", (numbers[0], numbers[1], numbers[2], numbers[3]), None, True)
         tiers = {quota.tier: quota for quota in self.tiers(api)}
@@ -139,8 +139,7 @@ class Quotas:
 
     def asked(self, case: Case, offer: Offer) -> Floats:
         """What a stream asks of an offer in the busiest minute of each hour, by meter: (4, 168)."""
-        counts = self.at.find(f"provider/{offer.api.provider}", "limit_counts_cached")
-        cached = 0.0 if counts is not None and counts.value == "false" else 1.0
+        cached = float(counts_cached(self.at, offer.api.provider))
         requests, inputs, outputs = np.zeros(WEEK_H), np.zeros(WEEK_H), np.zeros(WEEK_H)
         for part in offer.parts:
             use = part.usage
@@ -156,6 +155,12 @@ class Quotas:
         if key not in self._bursts:
             self._bursts[key] = burst(self.table, case.rows)
         return self._bursts[key]
+
+
+def counts_cached(at: CatalogAt, provider: str) -> bool:
+    """Whether input that is read from a cache counts against a provider's limits; unknown counts."""
+    counts = at.find(f"provider/{provider}", "limit_counts_cached")
+    return counts is None or counts.value != "false"
 
 
 def _families(at: CatalogAt, provider: str) -> tuple[str, ...]:

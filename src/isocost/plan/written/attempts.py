@@ -15,6 +15,7 @@ from isocost.catalog import Catalog, CatalogAt
 from isocost.deployment import Api, Cache, Deployment, ExactCache, SemanticCache, cache_rule, offering_of
 from isocost.fleet import PoolSchedule
 from isocost.plan.asked.streams import Stream
+from isocost.plan.market.quotas import counts_cached
 from isocost.plan.written.answers import Answers
 from isocost.plan.written.near import Near
 from isocost.plan.written.rerun import ratios_of, today_of
@@ -77,6 +78,8 @@ class Filled(NamedTuple):
     answer: Rows
     input_fusd: Rows
     """What of a cost is for input, where an answer may be cut or given up; else 0."""
+    quota_tok: Rows
+    """Input tokens that count against the provider's quota: without those from a cache where it says so."""
 
 
 def fill(
@@ -88,7 +91,7 @@ def fill(
         np.ones(shape, np.int64), np.ones(shape, np.int64), np.zeros(shape, np.int64), np.ones(shape, bool),
         np.zeros(shape), np.zeros(shape), np.zeros(shape, bool), np.zeros(shape, bool),
         np.full(shape, SERVED, np.int64), np.full(shape, -1, np.int64),
-        np.zeros(shape, np.int64),
+        np.zeros(shape, np.int64), np.ones(shape, np.int64),
     )  # fmt: skip
     for one, where in zip(parts, place, strict=True):
         for s in np.unique(one.stream):
@@ -157,6 +160,9 @@ def _cell(
         if rule.hedge is not None or world.cuts:
             inputs = price_of(world, one, tokens | {"output_tok": np.zeros(k, np.int64)})[0]
         ttft, e2e = _times(world, one, rule, rows, tokens["output_tok"], name in measured)
+    counted = tokens["input_tok"]
+    if isinstance(one, Api) and not counts_cached(world.at, one.provider):
+        counted = counted - tokens["cached_tok"]
     judged, answer = np.full(k, SERVED, np.int64), np.full(k, -1, np.int64)
     if isinstance(one, Cache):
         judged[:] = MISSED
@@ -173,7 +179,7 @@ def _cell(
             judged = np.where(told, SERVED, MISSED)
     return Filled(
         tokens["input_tok"], np.maximum(1, tokens["output_tok"]), cost, priced, np.nan_to_num(ttft),
-        np.nan_to_num(e2e), np.isnan(ttft), np.isnan(e2e), judged, answer, inputs,
+        np.nan_to_num(e2e), np.isnan(ttft), np.isnan(e2e), judged, answer, inputs, counted,
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from isocost.ledger import FEMTO_PER_USD
 from isocost.plan.written.attempts import Rows, Traffic, World
 from isocost.plan.written.closed import Laid, Loop, lay, play_laid, traffics
 from isocost.plan.written.ended import billed_fusd
-from isocost.plan.written.failing import Rates, cut_in, faults_of, rates_of
+from isocost.plan.written.failing import Rates, buckets_of, cut_in, faults_of, rates_of
 from isocost.plan.written.file import PlanFile
 from isocost.plan.written.rerun import Rerun
 from isocost.replay.closed import Known, Replicas
@@ -106,19 +106,24 @@ def play_failures(
     rates: Mapping[str, Rates],
     play: Callable[[Laid, int, Faults], Loop],
     clean: Sequence[Paid],
+    frac: float = 1.0,
 ) -> Failures | None:
     """Play loops with what fails; ``None`` where nothing in them may fail.
 
     ``play`` plays one loop in a draw (1 and on); ``clean`` is what that draw, or any, costs where nothing
-    fails.
+    fails; ``frac`` of the log's requests are in the loops.
     """
     names = dict.fromkeys(name for one in laid for name in one.names if name in rates)
     if not names:
         return None
+    buckets = buckets_of(rates, laid, frac)
     told: list[tuple[float, ...]] = []
     kinds, up = [], []
     for draw in range(1, DRAWS + 1):
-        loops = [play(one, draw, faults_of(rates, one, draw)) for one in laid]
+        loops = [
+            play(one, draw, faults_of(rates, one, draw, part))
+            for one, part in zip(laid, buckets, strict=True)
+        ]
         asked, lost, by = _lost(world, loops)
         more = unpaid = 0.0
         for loop, usd, usual in zip(loops, paid_usd(loops), clean[(draw - 1) % len(clean)], strict=True):
@@ -203,18 +208,14 @@ def of_routes(trace: Trace, plan: PlanFile, catalog: Catalog, found: Rerun) -> F
     on = date.fromisoformat(plan.basis.priced_on)
     world = cut_in(World(catalog, on, trace, found.table, found.streams, deployments, pools, None), plan)
     parts = traffics(world, plan, with_policies=False)
-    step = -(-sum(len(one.rows) for one in parts) // MOST_PLAYED)
+    requests = sum(len(one.rows) for one in parts)
+    step = -(-requests // MOST_PLAYED)
     thin = [Traffic(one.rule, *(column[::step] for column in one[1:])) for one in parts]
-    rates = {name: one._replace(most=_smaller(one.most, step)) for name, one in rates_of(world, plan).items()}
+    frac = sum(len(one.rows) for one in thin) / max(1, requests)
     laid = [_as_replayed(one, found) for one in lay(world, thin)]
     clean = [paid_usd([play_laid(world, one, "most") for one in laid])]
-    failures = play_failures(world, laid, rates, simple(world), clean)
-    return failures if failures is None or step == 1 else _whole(failures, step)
-
-
-def _smaller(most: tuple[float, float, float, float], step: int) -> tuple[float, float, float, float]:
-    """Quotas of a part of the traffic; a bucket that holds no request at all would refuse everything."""
-    return (max(1.0, most[0] / step), most[1] / step, most[2] / step, most[3] / step)
+    failures = play_failures(world, laid, rates_of(world, plan), simple(world), clean, frac)
+    return failures if failures is None or step == 1 else _whole(failures, 1 / frac)
 
 
 def _as_replayed(laid: Laid, found: Rerun) -> Laid:
@@ -228,15 +229,17 @@ def _as_replayed(laid: Laid, found: Rerun) -> Laid:
     return laid._replace(deployments=deployments)
 
 
-def _whole(part: Failures, step: int) -> Failures:
-    """What holds of every ``step``-th request, for all."""
-    bands = {name: _times(getattr(part, name), step) for name in ("lost", "usd", "unpaid_usd", "failed")}
-    ups = [msgspec.structs.replace(one, requests=one.requests * step) for one in part.workloads]
-    kinds = {kind: count * step for kind, count in part.kinds.items()}
-    return msgspec.structs.replace(part, requests=part.requests * step, kinds=kinds, workloads=ups, **bands)
+def _whole(part: Failures, by: float) -> Failures:
+    """What holds of one in ``by`` requests, for all."""
+    bands = {name: _times(getattr(part, name), by) for name in ("lost", "usd", "unpaid_usd", "failed")}
+    ups = [msgspec.structs.replace(one, requests=round(one.requests * by)) for one in part.workloads]
+    kinds = {kind: round(count * by) for kind, count in part.kinds.items()}
+    return msgspec.structs.replace(
+        part, requests=round(part.requests * by), kinds=kinds, workloads=ups, **bands
+    )
 
 
-def _times(band: Band, by: int) -> Band:
+def _times(band: Band, by: float) -> Band:
     return Band(band.value * by, band.low * by, band.high * by)
 
 

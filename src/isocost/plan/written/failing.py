@@ -36,6 +36,7 @@ from isocost.trace.schema import NS_PER_S, Outcome
 
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+Four = tuple[float, float, float, float]
 Source = Literal["stated", "measured", "published"]
 CALLED = (Outcome.OK, Outcome.CANCELLED, Outcome.ERROR, Outcome.RETRY)
 FAILED = (Outcome.ERROR, Outcome.RETRY)
@@ -151,7 +152,7 @@ class Rates(NamedTuple):
     refused_s: float
     given_up: str
     limit: str
-    most: tuple[float, float, float, float]
+    most: Four
 
 
 def rates_of(world: World, plan: PlanFile, log: Log | None = None) -> dict[str, Rates]:
@@ -440,14 +441,73 @@ def _runs(at_ns: Rows, which: Rows, usual: float) -> list[tuple[int, int, int]]:
     return found
 
 
-def faults_of(rates: Mapping[str, Rates], laid: Laid, draw: int) -> Faults:
-    """One draw of how the deployments of a loop fail.
+class Buckets(NamedTuple):
+    """A loop's part of quotas, by name: what fills a minute, and what they hold."""
+
+    most: Mapping[str, Four]
+    holds: Mapping[str, Four]
+
+
+def buckets_of(rates: Mapping[str, Rates], laid: Sequence[Laid], frac: float = 1.0) -> list[Buckets]:
+    """Each loop's part of the quotas, where a share ``frac`` of the log's requests is played.
+
+    Loops are played one by one, so that a quota which several use is split: by what their requests that may
+    come to it ask in all. A part holds its share of a minute, and what the largest request asks beyond it, so
+    that none is refused which the whole would let through.
+    """
+    asked = [_asked(rates, one) for one in laid]
+    every: dict[str, Floats] = {}
+    for mine in asked:
+        for limit, (total, _) in mine.items():
+            every[limit] = every.get(limit, 0.0) + total
+    most_of = {one.limit: np.array(one.most) for one in rates.values() if one.limit}
+    found = []
+    for mine in asked:
+        most, holds = {}, {}
+        for limit, (total, largest) in mine.items():
+            whole = most_of[limit]
+            share = frac * np.divide(total, every[limit], out=np.ones(4), where=every[limit] > 0)
+            most[limit] = _four(whole * share)
+            holds[limit] = _four(np.where(share < 1, np.minimum(whole, whole * share + largest), whole))
+        found.append(Buckets(most, holds))
+    return found
+
+
+def _asked(rates: Mapping[str, Rates], laid: Laid) -> dict[str, tuple[Floats, Floats]]:
+    """What requests that may come to a quota ask of it, by its meters (4,): in all, and the most of one."""
+    found: dict[str, tuple[Floats, Floats]] = {}
+    for part, place in zip(laid.parts, laid.place, strict=True):
+        names: dict[str, list[int]] = {}
+        for name in part.rule.deployments():
+            if name in rates and rates[name].limit:
+                names.setdefault(rates[name].limit, []).append(laid.names.index(name))
+        for limit, columns in names.items():
+            cells = np.ix_(place, np.array(columns, np.int64))
+            asks = np.stack(
+                [laid.filled.quota_tok[cells].max(axis=1), laid.filled.output_tok[cells].max(axis=1)]
+            )
+            each = np.stack([np.ones(len(place)), *asks, asks.sum(axis=0)])
+            before = found.get(limit, (np.zeros(4), np.zeros(4)))
+            found[limit] = (
+                before[0] + each.sum(axis=1), np.maximum(before[1], each.max(axis=1, initial=0.0))
+            )  # fmt: skip
+    return found
+
+
+def _four(values: Floats) -> Four:
+    return float(values[0]), float(values[1]), float(values[2]), float(values[3])
+
+
+def faults_of(rates: Mapping[str, Rates], laid: Laid, draw: int, buckets: Buckets | None = None) -> Faults:
+    """One draw of how the deployments of a loop fail. ``buckets``: its part of quotas, left out all of them.
 
     What is drawn of a provider depends on the draw and its name alone, so that plans, and loops of one, meet
     the same incidents.
     """
     span_ps = laid.span_ps
-    failing, limits, asks = {}, {}, {}
+    if buckets is None:
+        (buckets,) = buckets_of(rates, [laid])
+    failing, asks = {}, {}
     for d, name in enumerate(laid.names):
         if name not in rates:
             continue
@@ -465,13 +525,12 @@ def faults_of(rates: Mapping[str, Rates], laid: Laid, draw: int) -> Faults:
             error = float(one.errors[own.integers(len(one.errors))])
         how = next(each for each in GIVEN_UP if each == one.given_up)
         if one.limit:
-            limits[one.limit] = one.most
-            asks[name] = (laid.filled.input_tok[:, d], laid.filled.output_tok[:, d])
+            asks[name] = (laid.filled.quota_tok[:, d], laid.filled.output_tok[:, d])
         failing[name] = Failing(
             min(1.0, error), one.error_s, min(1.0, one.hang.at(u[4])), one.hang_s, one.timeout_s, outages,
             one.limit, one.refused_s, how,
         )  # fmt: skip
-    return Faults(failing, limits, asks, laid.rows, draw)
+    return Faults(failing, buckets.most, asks, laid.rows, draw, buckets.holds)
 
 
 def _drawn(one: Rates, u: npt.NDArray[np.float64]) -> tuple[float, float, float]:

@@ -170,7 +170,7 @@ def police(
     answers = None
     notes: list[str] = [*off]
     if outcomes is not None:
-        read = read_outcomes(outcomes)
+        read = read_outcomes(outcomes, partial=True)
         answers = Answers.of(read, table, plan.deployments)
         notes += read.notes
     deployments = {each.id: each for each in plan.deployments}
