@@ -288,6 +288,21 @@ def read_rules(file: Path) -> tuple[Rule, ...]:
     return Policies([rule]).rules
 
 
+def _caches(file: Path) -> Mapping[str, SemanticCache]:
+    """Semantic caches of a plan, or of a piece of one, by id."""
+    import msgspec
+
+    from isocost.deployment import SemanticCache
+
+    doc = msgspec.toml.decode(file.read_text(encoding="utf-8"))
+    parts = [one for one in doc.get("deployment", ()) if one.get("type") == "semantic-cache"]
+    try:
+        caches = [msgspec.convert(one, SemanticCache) for one in parts]
+    except msgspec.ValidationError as wrong:
+        raise BadInput(str(wrong), where=str(file)) from None
+    return {one.id: one for one in caches}
+
+
 def plan_rules(file: Path) -> tuple[tuple[Rule, ...], float | None]:
     """Policies of a plan and, where it has none of a workload, its routes; the life of its exact cache."""
     from isocost.deployment import ExactCache
@@ -324,6 +339,7 @@ def check_caches(
     said = _versions(version, ())
     found: dict[str, tuple[str, ...]] = {}
     verifiers = named_verifiers(rules, file.parent)
+    kept = _caches(file)
     trace = None if log is None else _words(log)
     for rule in rules:
         semantic = rule.semantic
@@ -336,7 +352,7 @@ def check_caches(
         held = verifiers.get(semantic.verifier)
         p = None
         if trace is not None and held is not None:
-            p = drift_p(trace, rule.workload, semantic.certificate, held.weights)
+            p = drift_p(trace, rule.workload, semantic.certificate, held.weights, kept.get(semantic.cache))
         mine = {model: at for model, at in said.items() if model in semantic.certificate.versions}
         found[name] = lapsed(
             semantic.certificate, verifier=None if held is None else held.digest, versions=mine, drift_p=p

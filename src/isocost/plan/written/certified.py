@@ -170,10 +170,16 @@ def _blocks(text: str) -> list[list[str]]:
     return blocks
 
 
-def drift_p(trace: Trace, workload: str, found: Proven, weights: Weights) -> float:
-    """P-value that questions of a newer log are as near to earlier ones as those of the certificate were."""
+def drift_p(
+    trace: Trace, workload: str, found: Proven, weights: Weights, kept: SemanticCache | None = None
+) -> float:
+    """P-value that questions of a newer log are as near to earlier ones as those of the certificate were.
+
+    ``kept`` is the cache that ran while they were certified: how long and how many answers it holds says how
+    near an earlier one can be.
+    """
     asked = requests_of(trace, workload).asked
-    running = Running(weights)
+    running = Running(weights) if kept is None else Running(weights, kept.ttl_s, kept.most_entries)
     scores = []
     for i, one in enumerate(asked):
         score = -math.inf
