@@ -26,6 +26,8 @@ EVERY = 2
 """Of the volumes of the map, one in so many is printed."""
 CLOSE_FRAC = 0.02
 MEASURED_MOST = 5
+SPILL_FRAC = 0.0005
+"""Share of requests below which the hours of an API are not told."""
 NAME_LEAST = 18
 """Columns of a way's name at least."""
 
@@ -101,7 +103,7 @@ def _hours(path: PathResult, width: int) -> list[Text]:
     said = []
     for group in _alike(path.steps):
         first = group[0]
-        if first.peak and first.api_hours:
+        if first.peak and first.api_hours and first.api_frac >= SPILL_FRAC:
             said.append(
                 _dated(first.label, f"{percent(first.api_frac)} to {first.api}: {first.api_when}", width)
             )
