@@ -116,7 +116,10 @@ def overflowing(built: Built, ahead: Ahead, draft: Draft, multiple: float) -> tu
     ``None`` where nothing is too much. A serving without an offer has nowhere to go.
     """
     alone = [
-        serving.case if serving.offer is None else replace(serving.case, offers=(serving.offer,))
+        # What bars an offer elsewhere does not bar it here: it serves.
+        serving.case
+        if serving.offer is None
+        else replace(serving.case, offers=(replace(serving.offer, why_not=""),))
         for serving in draft.servings
     ]
     if divided(ahead, alone, multiple) is None:
