@@ -196,6 +196,18 @@ def test_json_is_one_document_and_nothing_else(
     assert err == ""
 
 
+@pytest.mark.parametrize("more", [["--horizon", "36mo", "--growth", "4%/mo"], ["--memo", "m.md"], ["--frontier"]])
+def test_a_plan_from_numbers_refuses_what_it_cannot_give(
+    more: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["plan", "--requests", "100k/mo", "--in", "600", "--out", "150", "--to", str(tmp_path)]
+    assert main([*words, *more]) == 2
+    err = capsys.readouterr().err
+    assert more[0] in err
+    assert "examples/startup.toml" in err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_price_prints_each_line_with_its_fact(capsys: pytest.CaptureFixture[str], golden: Golden) -> None:
     words = ["price", "acme/big", "--in", "20k", "--cached", "8k", "--out", "500", "--at", "2026-01-01"]
     assert main([*words, "--requests", "200k..5M/mo", *ACME]) == 0

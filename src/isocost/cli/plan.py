@@ -136,6 +136,7 @@ def plan(
     Writes plan.toml (the plan), ledger.parquet (every charge) and report.html (one offline page).
     """
     if guess.requests is not None:
+        _only_of_a_log(written, ahead)
         return _memo(log, guess, reading.now, terms, written.to, load(facts), json)
     if (
         (ahead.growth is not None or ahead.prices is not None)
@@ -279,6 +280,20 @@ def _from_scenario(catalog: Catalog, path: Path, terms: Terms, ahead: Ahead) -> 
         ahead.horizon or scenario.horizon, ahead.growth or scenario.growth, ahead.prices or scenario.prices
     )
     return request, mixed
+
+
+def _only_of_a_log(written: Written, ahead: Ahead) -> None:
+    """Refuse what a plan from a few numbers cannot give."""
+    asked = {
+        "--horizon": ahead.horizon, "--growth": ahead.growth, "--prices": ahead.prices, "--memo": written.memo,
+        "--png": written.png, "--accounts": written.accounts, "--frontier": written.frontier,
+    }  # fmt: skip
+    named = [name for name, value in asked.items() if value]
+    if named:
+        raise BadInput(
+            f"{', '.join(named)}: not for a plan from --requests alone, which writes memo.md",
+            fix="Name a log, or a scenario file with the numbers in it: isocost plan examples/startup.toml",
+        )
 
 
 def _memo(

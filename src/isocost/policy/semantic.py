@@ -133,7 +133,7 @@ def rarity_of(questions: Iterable[Question]) -> tuple[dict[str, float], float]:
     many = 0
     for question in questions:
         many += 1
-        counts.update(set(question.parts))
+        counts.update(dict.fromkeys(question.parts).keys())
     return {part: math.log((many + 1) / (seen + 1)) + 1.0 for part, seen in counts.items()}, math.log(
         many + 1
     ) + 1.0
