@@ -83,7 +83,7 @@ T = TypeVar("T")
 PASS_FRAC = 0.25
 MOST_GPUS = 1024
 """No layout grows beyond it: weights that this many accelerators cannot hold are unanswered."""
-ASSUMED = {"layout": "unstated_layout_ratio", "format": "unstated_format_ratio"}
+ASSUMED: Mapping[str, str] = {"layout": "unstated_layout_ratio", "format": "unstated_format_ratio"}
 """The fact that widens an interval where one of :data:`isocost.validate.stated.UNSTATED` is assumed."""
 APART = ", prefill apart"
 """What is added to a metric of pools that prefill apart, so that they are counted for themselves."""
