@@ -196,7 +196,9 @@ def test_json_is_one_document_and_nothing_else(
     assert err == ""
 
 
-@pytest.mark.parametrize("more", [["--horizon", "36mo", "--growth", "4%/mo"], ["--memo", "m.md"], ["--frontier"]])
+@pytest.mark.parametrize(
+    "more", [["--horizon", "36mo", "--growth", "4%/mo"], ["--memo", "m.md"], ["--frontier"]]
+)
 def test_a_plan_from_numbers_refuses_what_it_cannot_give(
     more: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

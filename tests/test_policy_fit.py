@@ -496,3 +496,17 @@ def test_sets_without_a_gain_are_rarely_certified() -> None:
             did = proof.chosen.policy.run(truth)
             false += float((did.quality - truth.quality[:, 0]).mean()) < -0.01
     assert false <= 60 * 0.05
+
+
+def test_questions_without_a_grade_of_each_model_are_left_out(tmp_path: Path) -> None:
+    """One missing grade must not name another model the strongest: what is not known is no zero."""
+    rows = ["qid,query,model,quality,pred,in_tok,out_tok"]
+    for i in range(240):
+        for name, good in (("openai/gpt-5-mini", i % 2), ("openai/gpt-5.4", int(i % 10 != 0))):
+            grade = "" if name == "openai/gpt-5.4" and i % 24 == 0 else good
+            rows.append(f"{i},question {i} of {i % 7} things,{name},{grade},{name[-1]}{i},500,100")
+    file = tmp_path / "outcomes.csv"
+    file.write_text("\n".join(rows) + "\n")
+    found = validate_routing(file, splits=2, users=5)
+    assert found.strong == "openai/gpt-5.4"
+    assert any("10 questions left out that not every model was graded on" in note for note in found.notes)

@@ -69,7 +69,7 @@ def test_a_load_that_may_wait_counts_only_as_far_as_it_is_worked_off(load, repli
     """Without limits a backlog holds them all; what is found is what replicas finish, day after day."""
     free = {"ttft_limit_ps": 1e17, "tpot_limit_ps": 1e17, "percentile": 95}
     found = capacity(*load, TERMS, LIMITS, replicas, **free)
-    arrival, prompt, output = load
+    _, prompt, output = load
     again = np.tile(prompt, 4), np.tile(output, 4)
     served = serve(np.arange(8000, dtype=np.int64), *again, TERMS, LIMITS, n_replicas=replicas)
     whole = 8000 / served.e2e_ps.max() * 1e12

@@ -285,8 +285,9 @@ def _from_scenario(catalog: Catalog, path: Path, terms: Terms, ahead: Ahead) -> 
 def _only_of_a_log(written: Written, ahead: Ahead) -> None:
     """Refuse what a plan from a few numbers cannot give."""
     asked = {
-        "--horizon": ahead.horizon, "--growth": ahead.growth, "--prices": ahead.prices, "--memo": written.memo,
-        "--png": written.png, "--accounts": written.accounts, "--frontier": written.frontier,
+        "--horizon": ahead.horizon, "--growth": ahead.growth, "--prices": ahead.prices,
+        "--memo": written.memo, "--png": written.png, "--accounts": written.accounts,
+        "--frontier": written.frontier,
     }  # fmt: skip
     named = [name for name, value in asked.items() if value]
     if named:

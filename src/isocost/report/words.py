@@ -91,7 +91,7 @@ def sure(frac: float) -> str:
     """
     if 0.995 <= frac < 1.0:
         return "over 99%"
-    return "under 1%" if 0.0 < frac < 0.005 else percent(frac)
+    return "under 1%" if 0.0 < frac < 0.01 else percent(frac)
 
 
 def seconds(value: float | None) -> str:

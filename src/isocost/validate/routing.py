@@ -9,6 +9,7 @@ be fooled.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from isocost.catalog import Catalog
+from isocost.errors import BadInput
 from isocost.policy.agree import Part
 from isocost.policy.bounds import betting_p, is_proven
 from isocost.policy.difficulty import Corpus, corpus, fit, gained
@@ -33,7 +35,15 @@ from isocost.policy.fit import (
     strongest,
 )
 from isocost.policy.lapse import basis, lapsed, mix_of
-from isocost.policy.outcomes import READ_AGREEMENT, Floats, Ints, Outcomes, read_outcomes, without
+from isocost.policy.outcomes import (
+    FEWEST,
+    READ_AGREEMENT,
+    Floats,
+    Ints,
+    Outcomes,
+    read_outcomes,
+    without,
+)
 from isocost.policy.pricing import costs, price_models
 
 MAX_LOSS = 0.01
@@ -116,6 +126,7 @@ def validate_routing(
     outcomes = read_outcomes(file, results)
     if against is not None:
         outcomes = without(outcomes, read_outcomes(against, twin(against)))
+    outcomes = _graded(outcomes)
     at = (catalog or Catalog.load()).at(date.today())
     prices = price_models(outcomes.models, at, quality=outcomes.quality.mean(axis=0))
     usd, supposed = costs(outcomes, prices, at)
@@ -152,6 +163,24 @@ def validate_routing(
         float(told["violated"].mean()), float(told["dearer"].mean()), apgr, shift, _said(data, shares),
         {price.model: price.rule for price in prices}, looks, _notes(outcomes, supposed, splits),
     )  # fmt: skip
+
+
+def _graded(found: Outcomes) -> Outcomes:
+    """Without questions that a model was not graded on: what it would have got there is not known.
+
+    Raises:
+        BadInput: too few are left.
+    """
+    whole = np.isfinite(found.quality).all(axis=1)
+    if whole.all():
+        return found
+    if whole.sum() < FEWEST:
+        raise BadInput(
+            f"{int(whole.sum())} questions have a grade of every model", fix=f"At least {FEWEST} are needed"
+        )
+    said = f"{int((~whole).sum()):,} questions left out that not every model was graded on"
+    out = found.take(np.flatnonzero(whole))
+    return replace(out, notes=(*out.notes, said))
 
 
 def twin(file: Path) -> Path | None:

@@ -100,7 +100,7 @@ def _month(study: Study, best: Chosen, q: int) -> str:
     more = stage.priced[w].month_usd(best.committed[q]) - free.month_usd(
         [min(n, len(usd) - 1) for n, usd in zip(best.committed[q], free.parts, strict=True)]
     )
-    return f"{money(max(0.0, more))} a month more"
+    return f"{money(max(0.0, more))} a month more at first"
 
 
 def _full(study: Study, w: int, q: int) -> list[str]:

@@ -23,6 +23,8 @@ from isocost.units import count, money, percent
 NAMED_MOST = 2
 DAY_LONG = 20
 """Busy hours from which a day is busy as a whole."""
+NEARLY_ALL = 0.9
+"""Share of a week's hours from which no part of it is worth a name."""
 ABOVE = "above"
 """What an API is asked for: more than its highest tier."""
 
@@ -96,7 +98,7 @@ def when(hours: np.ndarray) -> str:
         else:
             runs.append((d, d, text))
     if len([text for _, _, text in runs if text]) > 2 or max(len(text) for _, _, text in runs) > 14:
-        most = _mostly(days)
+        most = "" if hours.mean() > NEARLY_ALL else _mostly(days)
         return f"{int(hours.sum())} of {len(hours)} hours of the week{f', mostly {most}' if most else ''}"
     said = [
         f"{DAYS[a].title()}{'' if a == b else '-' + DAYS[b].title()} {text}" for a, b, text in runs if text
