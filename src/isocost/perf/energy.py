@@ -101,7 +101,7 @@ def power_frac(
     >>> import numpy as np
     >>> board = Power(*(np.float64(x) for x in (0.1, 0.9, 0.3, 0.2, 0.4, 0.0, 6.0)))
     >>> float(power_frac(board, 0.0, 0.0)), round(float(power_frac(board, 0.0, 0.0, 1.0)), 3)
-    (0.1, 0.4)
+    (0.1, 0.399)
     >>> round(float(power_frac(board, 1.0, 1.0)), 2)
     0.83
     """

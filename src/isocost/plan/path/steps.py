@@ -104,9 +104,13 @@ def needs(ways: Sequence[Way], stage: Stage, w: int) -> frozenset[str]:
 
 
 def term_usd(stages: Sequence[Stage], step: int, months: int, hours: float, rate: float) -> float:
-    """Discounted hours that a term signed at a step is paid for: dollars for one dollar an hour."""
+    """Discounted hours that a term signed at a step is paid for: dollars for one dollar an hour.
+
+    One shorter than a quarter is signed again until the quarter ends.
+    """
     first = stages[step].quarter.first
-    return float(sum(hours * (1.0 + rate) ** -(first + k + 1) for k in range(months)))
+    paid = max(months, stages[step].quarter.months)
+    return float(sum(hours * (1.0 + rate) ** -(first + k + 1) for k in range(paid)))
 
 
 def least_path(
@@ -126,11 +130,20 @@ def least_path(
         Infeasible: in some quarter no way serves, or none within the budget.
     """
     allowed = [budget_usd] * len(stages)
+    before: list[float] | None = None
     for _ in range(BUDGET_TRIES):
-        found = _least(ways, stages, launches, hours, rate, allowed)
+        try:
+            found = _least(ways, stages, launches, hours, rate, allowed)
+        except Infeasible:
+            if before is None:
+                raise
+            # Lowered too far: half as far may leave a path.
+            allowed = [(a + b) / 2.0 for a, b in zip(allowed, before, strict=True)]
+            continue
         over = [month_usd(stages, found, q, hours) - budget_usd for q in range(len(stages))]
         if all(usd <= CENT for usd in over):
             return found
+        before = allowed
         allowed = [most - max(0.0, usd) * 1.01 for most, usd in zip(allowed, over, strict=True)]
     raise Infeasible("no path was found within the budget")
 
@@ -163,10 +176,13 @@ def _least(
     count = len(ways)
     gpus = sorted({part.gpu for way in ways for part in way.parts})
     terms: dict[str, dict[str, Term]] = {g: {} for g in gpus}
-    rents: dict[str, float] = {}
+    rents: dict[tuple[str, str], float] = {}
     for part in (part for way in ways for part in way.parts):
-        rents[part.gpu] = min(rents.get(part.gpu, INF), part.option.pool.usd_per_gpu_h)
-        terms[part.gpu].update({term.name: term for term in part.terms})
+        for term in part.terms:
+            # A term's ratio is over the rent of its own size of replica.
+            key, usd_per_h = (part.gpu, term.name), part.option.pool.usd_per_gpu_h * term.price_ratio
+            if usd_per_h < rents.get(key, INF):
+                rents[key], terms[part.gpu][term.name] = usd_per_h, term
     x = np.full((len(stages), count), -1)
     for q, stage in enumerate(stages):
         there = [w for w in range(count) if w in stage.priced]
@@ -180,7 +196,7 @@ def _least(
         for gpu in gpus:
             most = _most(ways, stages, gpu)
             for name, term in terms[gpu].items():
-                price = rents[gpu] * stages[q].gpu_ratio * term.price_ratio
+                price = rents[gpu, name] * stages[q].gpu_ratio
                 usd = price * term_usd(stages, q, term.months, hours, rate)
                 signing[q, gpu, name] = columns.add(usd, float(most), True)
     for q, stage in enumerate(stages):
@@ -204,7 +220,7 @@ def _least(
                 rows.add([*used, *active], -INF, float(stage.held.get(gpu, 0)))
         if allowed[q] < INF:
             month_terms += [
-                (column, rents[g] * stages[step].gpu_ratio * terms[g][name].price_ratio * hours)
+                (column, rents[g, name] * stages[step].gpu_ratio * hours)
                 for (step, g, name), column in signing.items()
                 if paid_in(stages, step, terms[g][name].months, q)
             ]
@@ -223,7 +239,7 @@ def _least(
     chosen = tuple(max((values[x[q, w]], -w, w) for w in stage.priced)[2] for q, stage in enumerate(stages))
     signed = tuple(
         Signed(q, gpu, terms[gpu][name], round(values[column]),
-               rents[gpu] * stages[q].gpu_ratio * terms[gpu][name].price_ratio)
+               rents[gpu, name] * stages[q].gpu_ratio)
         for (q, gpu, name), column in signing.items() if round(values[column]) > 0
     )  # fmt: skip
     committed, usd = cost_path(ways, stages, chosen, signed, launches, hours, rate)
