@@ -103,7 +103,7 @@ def power_frac(
     >>> float(power_frac(board, 0.0, 0.0)), round(float(power_frac(board, 0.0, 0.0, 1.0)), 3)
     (0.1, 0.399)
     >>> round(float(power_frac(board, 1.0, 1.0)), 2)
-    0.83
+    0.84
     """
     memory, compute, busy = (
         np.clip(np.asarray(one, dtype=np.float64), 0.0, 1.0)
