@@ -75,7 +75,8 @@ def _rates(study: Study, best: Chosen, free: Chosen, drafts: Sequence[Draft]) ->
             moved = _moved(study, before, drafts[q])
             full = ", ".join(_full(study, free.ways[q], q)) or "an API"
             if moved or usd > LEAST_FRAC * best.usd:
-                text = f"{moved or 'more stays on own replicas'} ({_month(study, best, q)})"
+                small = "more stays on own replicas" if drafts[q].pools else "a few requests go to other APIs"
+                text = f"{moved or small} ({_month(study, best, q)})"
                 return Met(RATES, f"{full} is full", stage.quarter.label, text, usd)
     q0 = _other(study, best, free)
     if q0 is None:
