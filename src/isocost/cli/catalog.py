@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 from rich.padding import Padding
 from rich.text import Text
 
-from isocost.cli.output import grid, show, show_json, wrapped
+from isocost.cli.output import columns, grid, show, show_json, wrapped
 from isocost.cli.root import Facts, Json, app
 from isocost.units import plural
 
@@ -120,7 +120,10 @@ def show_(subject: str, /, *, on: On = None, facts: Facts = None, json: Json = F
         cited = f"{row.source}, checked {row.checked}: {row.address}" if row.address else row.source
         number = sources.setdefault(cited, len(sources) + 1)
         told = "\n".join([row.attribute, *(f"  {part}" for part in row.when.split(";") if part)])
-        value = "\n".join(textwrap.wrap(value, LONGEST_VALUE, break_on_hyphens=False)) or value
+        value = (
+            "\n".join(textwrap.wrap(value, min(LONGEST_VALUE, columns() - 50), break_on_hyphens=False))
+            or value
+        )
         style = "" if row.in_force else "dim"
         table.add_row(told, value, row.unit, since, row.kind, f"[{number}]", style=style)
         if row.quote or row.note:

@@ -23,6 +23,8 @@ NARROWEST, WIDEST = 72, 120
 ENDLESS = 10_000
 LONGEST_LEAD = 32
 """Columns of a label beside which its text is set; under a longer one it goes on indented."""
+GAP, NARROW_GAP = (0, 2, 0, 0), (0, 1, 0, 0)
+"""Blanks around a cell: top, right, bottom, left."""
 LEAST_WRAPPED = 20
 """Columns below which a cell that may wrap is not squeezed."""
 
@@ -43,11 +45,14 @@ def show(*parts: RenderableType) -> None:
     """Print to stdout: styled in a terminal, plain where piped, no space at the end of lines.
 
     Text is printed as it is (:func:`wrapped` breaks it), so that an address is never broken; a table that
-    does not fit is printed wider than the terminal, so that a number is never cut.
+    does not fit has its columns closer together, and is printed wider than the terminal where that is not
+    enough, so that a number is never cut.
     """
     for part in parts:
         width = columns()
         if isinstance(part, Table):
+            if not fits(part):
+                part.padding = NARROW_GAP
             width = max(width, _needed(part))
         console = Console(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False)
         with console.capture() as captured:
@@ -63,7 +68,7 @@ def fits(table: Table) -> bool:
 def _needed(table: Table) -> int:
     """Columns below which a table would lose characters."""
     console = Console(width=ENDLESS)
-    total = 2 * (len(table.columns) - 1)
+    total = table.padding[1] * (len(table.columns) - 1)
     for column in table.columns:
         cells = [column.header, *column.cells]
         most = max(Measurement.get(console, console.options, cell).maximum for cell in cells)
@@ -107,7 +112,7 @@ def _plain(value: object) -> object:
 
 def grid(*heads: tuple[str, str], title: str = "") -> Table:
     """A table without lines; ``heads`` are (heading, how): ``r`` right, ``l`` left, ``w`` wraps."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", title=title or None)
+    table = Table(box=None, pad_edge=False, padding=GAP, header_style="dim", title=title or None)
     table.title_justify, table.title_style = "left", "bold"
     table.show_header = any(head for head, _ in heads)
     for head, how in heads:

@@ -75,7 +75,8 @@ def _show_refresh(found: Refresh, out: Path | None) -> None:
         table = grid(("", "l"), ("price", "l"), ("held", "r"), ("stated", "r"), ("from", "l"))
         order = sorted(found.proposals, key=lambda one: -KINDS.index(one.what))
         for one in order[:MOST]:
-            name = f"{one.subject}.{one.attribute}" + (f"[{one.when}]" if one.when else "")
+            name = f"{one.subject.removeprefix('api/')} {one.attribute.removesuffix('_usd_per_mtok')}"
+            name += f" [{one.when}]" if one.when else ""
             since = str(one.valid_from or "")
             table.add_row(one.what, name, one.held or "-", one.stated or "-", since)
         show("", table)
@@ -128,10 +129,11 @@ def disagreements(prefix: str = "", /, *, on: On = None, facts: Facts = None, js
         )
     )
     if found.differ:
-        table = grid(("price", "l"), ("ours", "r"), ("theirs", "r"), ("off", "r"), ("rule", "l"))
+        table = grid(("$ a million tokens", "l"), ("ours", "r"), ("theirs", "r"), ("off", "r"), ("rule", "l"))
         order = sorted(found.differ, key=lambda one: -abs(one.share))
         for one in order[:MOST]:
-            name = f"{one.subject}.{one.attribute}" + (f"[{one.when}]" if one.when else "")
+            name = f"{one.subject.removeprefix('api/')} {one.attribute.removesuffix('_usd_per_mtok')}"
+            name += f" [{one.when}]" if one.when else ""
             table.add_row(name, f"{one.ours:f}", f"{one.theirs:f}", f"{one.share:+.0%}", one.rule)
         show("", table)
         if len(order) > MOST:

@@ -192,10 +192,7 @@ def _show_shape(seen: Profile) -> None:
     for day, name in enumerate(DAYS):
         hours = week[day * 24 : day * 24 + 24]
         drawn = "".join(" " if v is None else LEVELS[min(9, int(v / top * 9.999))] for v in hours)
-        show(
-            f"            {name} |{drawn}| "
-            + ("00h to 24h UTC, blank to @: the busiest hour" if day == 0 else "")
-        )
+        show(f"            {name} |{drawn}| " + ("00h to 24h UTC, @: the busiest hour" if day == 0 else ""))
 
 
 def _bullet(label: str, text: str) -> None:

@@ -211,7 +211,11 @@ def over_life(result: PlanResult, width: int) -> list[RenderableType]:
     head = (
         f"the three pillars over {life.months} months: today's money, development paid once, ahead of today"
     )
-    said: list[RenderableType] = ["", Text(f"  {head}"), Padding(table, (0, 0, 0, INDENT), expand=False)]
+    said: list[RenderableType] = [
+        "",
+        Text(textwrap.fill(head, width, initial_indent="  ", subsequent_indent="  ")),
+        Padding(table, (0, 0, 0, INDENT), expand=False),
+    ]
     said += [_line("break-even", f"{text}.", width) for text in break_evens(result)]
     return said
 

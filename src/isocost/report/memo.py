@@ -79,7 +79,7 @@ def text(memo: Memo, width: int = 100) -> str:
     for part in parts(memo, bold=CHEAPEST):
         lines += ["", part.title]
         if part.table is not None:
-            lines += _aligned(part.table)
+            lines += _aligned(part.table, width)
         for line in part.lines:
             lines += _wrapped(line, width, first="  - ", rest="    ")
         for line in part.below:
@@ -228,11 +228,13 @@ def _wrapped(line: str, width: int, first: str = " " * MARGIN, rest: str = " " *
     return textwrap.wrap(line, width, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
 
 
-def _aligned(table: Table) -> list[str]:
+def _aligned(table: Table, width: int) -> list[str]:
+    """The table's lines, with two blanks between columns, one where they would not fit."""
     rows = [table.heads, *table.rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(table.heads))]
+    gap = "  " if MARGIN + sum(widths) + 2 * (len(widths) - 1) <= width else " "
     return [
         " " * MARGIN
-        + "  ".join(cell.ljust(widths[i]) if i == 0 else cell.rjust(widths[i]) for i, cell in enumerate(row))
+        + gap.join(cell.ljust(widths[i]) if i == 0 else cell.rjust(widths[i]) for i, cell in enumerate(row))
         for row in rows
     ]
