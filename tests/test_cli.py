@@ -416,3 +416,34 @@ def test_version() -> None:
     done = ran("--version")
     assert done.returncode == 0
     assert re.fullmatch(r"\d+\.\d+\.\d+\n", done.stdout)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["policy", "check", "bin.toml"],
+        ["plan", "bin.toml"],
+        ["plan", "log.csv", "--slo", "bin.toml"],
+        ["keep", "bin.toml"],
+        ["bill", "log.csv", "--facts", "."],
+    ],
+    ids=" ".join,
+)
+def test_what_is_no_text_is_said_to_be_none(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("bin.toml", "facts.csv"):
+        Path(name).write_bytes(b"\x95\xff\x00binary")
+    Path("log.csv").write_text(
+        "timestamp,model,input_tokens,output_tokens\n2026-01-01T00:00:00Z,gpt-4o,5,1\n"
+    )
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert "not a text in UTF-8" in said
+    assert len(said.splitlines()) == 1
+
+
+def test_a_volume_beyond_the_world_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "--requests", "1e30/mo", "--in", "10", "--out", "10"]) == 2
+    assert "more than 1e+15 requests a month" in capsys.readouterr().err

@@ -36,7 +36,7 @@ def test_a_file_that_is_not_there_or_not_text(read: object, tmp_path: Path) -> N
     with pytest.raises(BadLimits, match="cannot be read"):
         read(tmp_path)
     (tmp_path / "slo.toml").write_bytes(b"a = '\xff'")
-    with pytest.raises(BadLimits, match=r"slo\.toml: not TOML.*See docs"):
+    with pytest.raises(BadLimits, match=r"slo\.toml: not a text in UTF-8 \(byte 0xff\)\. Save it as UTF-8"):
         read(tmp_path / "slo.toml")
 
 

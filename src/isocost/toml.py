@@ -25,9 +25,27 @@ def read_toml(path: Path, kind: type[T], fix: str, *, strict: bool = True) -> T:
     except OSError as wrong:
         raise BadInput(f"cannot read it: {wrong.strerror}", where=str(path), fix="Check the path") from None
     except UnicodeDecodeError as wrong:
-        byte = wrong.object[wrong.start]
-        raise BadInput(
-            f"not a text in UTF-8 (byte 0x{byte:02x})", where=str(path), fix="Save it as UTF-8"
-        ) from None
-    except ValueError as wrong:
+        raise BadInput(not_utf8(wrong), where=str(path), fix="Save it as UTF-8") from None
+    except msgspec.ValidationError as wrong:
         raise BadInput(str(wrong), where=str(path), fix=fix) from None
+    except ValueError as wrong:
+        raise BadInput(f"not TOML: {wrong}", where=str(path), fix=fix) from None
+
+
+def read_text(path: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        BadInput: it is absent, or no text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as wrong:
+        raise BadInput(not_utf8(wrong), where=str(path), fix="Save it as UTF-8") from None
+    except OSError as wrong:
+        raise BadInput(f"cannot be read: {wrong.strerror}", where=str(path), fix="Check the path") from None
+
+
+def not_utf8(wrong: UnicodeDecodeError) -> str:
+    """What is wrong with a file that is no text, with its first byte that is none."""
+    return f"not a text in UTF-8 (byte 0x{wrong.object[wrong.start]:02x})"

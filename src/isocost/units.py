@@ -255,6 +255,10 @@ def growth_per_month(text: str) -> float:
     return value if months == 1 else float((1 + value) ** (1 / months) - 1)
 
 
+MOST_REQUESTS_PER_MONTH = 1e15
+"""A hundred thousand for everybody alive: beyond it arithmetic is not exact, nor the question meant."""
+
+
 class Volume(NamedTuple):
     """Requests a month, from ``low`` to ``high`` (equal for a single number)."""
 
@@ -284,6 +288,8 @@ def volume_per_month(text: str) -> Volume:
     ends = [_scaled(part, "a volume", fix) * times for part in head.split("..")]
     if len(ends) > 2 or ends[0] <= 0 or ends[-1] < ends[0]:
         raise BadInput(f"{text!r} is not a volume or a range of two", fix=fix)
+    if ends[-1] > MOST_REQUESTS_PER_MONTH:
+        raise BadInput(f"{text!r} is more than {MOST_REQUESTS_PER_MONTH:g} requests a month", fix=fix)
     return Volume(ends[0], ends[-1])
 
 

@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeVar, cast, get_args
 
 from isocost.catalog.fact import Attribute, Fact, Kind, Source
 from isocost.errors import BadFact, UnknownFact
+from isocost.toml import not_utf8
 
 FACTS_DIR = Path(__file__).parent / "facts"
 COLUMNS = (
@@ -285,7 +286,11 @@ def _read(path: Path, digest: hashlib._Hash) -> Iterator[tuple[int, list[str]]]:
         return
     raw = path.read_bytes()
     digest.update(path.name.encode() + b"\0" + raw)
-    reader = csv.reader(raw.decode("utf-8").splitlines())
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as wrong:
+        raise BadFact(not_utf8(wrong), where=path.name, fix="Save it as UTF-8") from None
+    reader = csv.reader(text.splitlines())
     width = 0
     for row in reader:
         width = width or len(row)

@@ -95,7 +95,7 @@ def _unknown(word: str, arguments: Iterable[Any]) -> str:
 
 def _meaning(text: str | None) -> str:
     """What an argument is: the first sentence of its help."""
-    first = re.split(r"\.\s+(?=[A-Z])", " ".join((text or "").split()))[0].rstrip(" .")
+    first = re.split(r"\.\s+(?=[A-Z])", " ".join((text or "").replace("``", "'").split()))[0].rstrip(" .")
     if not first:
         return ""
     return f": {first[:1].lower()}{first[1:]}" if re.match(r"[A-Z]([a-z]|\s)", first) else f": {first}"

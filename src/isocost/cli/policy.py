@@ -594,7 +594,6 @@ def _prices(stated: tuple[str, ...]) -> dict[str, tuple[float, float]]:
 
 
 def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except OSError as wrong:
-        raise BadInput(f"cannot be read: {wrong.strerror}", where=str(file), fix="Check the path") from None
+    from isocost.toml import read_text
+
+    return read_text(file)

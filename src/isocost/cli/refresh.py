@@ -75,8 +75,7 @@ def _show_refresh(found: Refresh, out: Path | None) -> None:
         table = grid(("", "l"), ("price", "l"), ("held", "r"), ("stated", "r"), ("from", "l"))
         order = sorted(found.proposals, key=lambda one: -KINDS.index(one.what))
         for one in order[:MOST]:
-            name = f"{one.subject.removeprefix('api/')} {one.attribute.removesuffix('_usd_per_mtok')}"
-            name += f" [{one.when}]" if one.when else ""
+            name = f"{one.subject}.{one.attribute}" + (f"[{one.when}]" if one.when else "")
             since = str(one.valid_from or "")
             table.add_row(one.what, name, one.held or "-", one.stated or "-", since)
         show("", table)

@@ -20,6 +20,7 @@ from isocost.keep.ask import Ask
 from isocost.plan.asked.limits import Have, Limits, check
 from isocost.plan.asked.streams import WEEK_H
 from isocost.plan.market.prepare import DEFAULT_SHAPE, Request, weekly_shape
+from isocost.toml import read_toml
 from isocost.trace.schema import Trace
 from isocost.trace.workload import DAYS_PER_MONTH, Parameters, PromptCache, Spread, Workload, generate
 from isocost.units import seconds, share, tokens, volume_per_month
@@ -80,14 +81,7 @@ def read(path: Path) -> Scenario:
     Raises:
         BadInput: not TOML, a name with a typo, a value of the wrong type or out of range.
     """
-    try:
-        scenario = msgspec.toml.decode(path.read_bytes(), type=Scenario)
-    except OSError as wrong:
-        raise BadInput(wrong.strerror or str(wrong), where=str(path), fix="Check the path") from None
-    except msgspec.ValidationError as wrong:
-        raise BadInput(str(wrong), where=path.name, fix="See docs/horizon.md for the names") from None
-    except ValueError as wrong:
-        raise BadInput(f"not TOML: {wrong}", where=path.name, fix="See docs/horizon.md") from None
+    scenario = read_toml(path, Scenario, "See docs/horizon.md for the names")
     if not scenario.workload:
         raise BadInput("no [[workload]]", where=path.name, fix="Add one: name, requests, in and out")
     check(scenario.slo, path.name)

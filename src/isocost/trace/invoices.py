@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from isocost.errors import BadInput
+from isocost.toml import not_utf8
 from isocost.trace.charges import (
     DIGITS,
     Invoice,
@@ -62,8 +63,14 @@ def read_invoice(path: str | Path, provider: str) -> Invoice:
     try:
         with opener(file, "rt", encoding="utf-8-sig", newline="") as handle:
             text = handle.read()
-    except (UnicodeDecodeError, OSError) as error:
-        raise BadInput(f"not a text file in UTF-8 ({error})", where=str(file)) from None
+    except UnicodeDecodeError as error:
+        raise BadInput(
+            not_utf8(error), where=str(file), fix="Export the costs again as CSV or JSON"
+        ) from None
+    except OSError as error:
+        raise BadInput(
+            f"cannot be read: {error.strerror or error}", where=str(file), fix="Check the path"
+        ) from None
     if not text.strip():
         raise BadInput("the file is empty", where=str(file), fix="Export the costs again")
     doubts: list[str] = []

@@ -12,6 +12,7 @@ from typing import TypeVar
 import msgspec
 
 from isocost.errors import BadInput, BadLimits
+from isocost.toml import not_utf8
 from isocost.units import seconds
 
 T = TypeVar("T")
@@ -272,6 +273,8 @@ def _decode(path: Path, kind: type[T]) -> T:
         raise BadLimits(what, where=str(path), fix="Check the path") from None
     except msgspec.ValidationError as wrong:
         raise BadLimits(str(wrong), where=path.name, fix=nearest(str(wrong))) from None
+    except UnicodeDecodeError as wrong:
+        raise BadLimits(not_utf8(wrong), where=path.name, fix="Save it as UTF-8") from None
     except ValueError as wrong:
         raise BadLimits(
             f"not TOML: {wrong}", where=path.name, fix="See docs/limits.md for examples"

@@ -130,7 +130,9 @@ def week_of(table: Chunk, shape: Floats | None, shape_name: str) -> Week:
     first, last = int(table.arrival_ns[0]), int(table.arrival_ns[-1])
     if last <= first:
         raise BadTrace(
-            f"all {len(table)} requests arrive at one instant, so no rate is known",
+            "all requests arrive at one instant, so no rate is known"
+            if len(table) > 1
+            else "one request has no rate",
             fix="Give times, or plan from numbers: isocost plan --requests 200k/mo --in 1500 --out 500",
         )
     sampled = sampled_hours(first, last)
