@@ -45,13 +45,13 @@ def show(*parts: RenderableType) -> None:
     """Print to stdout: styled in a terminal, plain where piped, no space at the end of lines.
 
     Text is printed as it is (:func:`wrapped` breaks it), so that an address is never broken; a table that
-    does not fit has its columns closer together, and is printed wider than the terminal where that is not
-    enough, so that a number is never cut.
+    does not fit a narrow terminal has its columns closer together, and is printed wider than the terminal
+    where that is not enough, so that a number is never cut.
     """
     for part in parts:
         width = columns()
         if isinstance(part, Table):
-            if not fits(part):
+            if width < PIPED_COLUMNS and not fits(part):
                 part.padding = NARROW_GAP
             width = max(width, _needed(part))
         console = Console(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False)
