@@ -30,8 +30,9 @@ from typing import Any
 from facts_file import write
 
 from isocost.catalog import Catalog
+from isocost.catalog.fact import parse_when
 from isocost.catalog.names import Offering
-from isocost.catalog.prices import PRICES, parse_when, rates
+from isocost.catalog.prices import PRICES, rates
 
 HERE = Path(__file__).resolve().parent.parent / "src" / "isocost" / "catalog"
 READ = date(2026, 11, 23)

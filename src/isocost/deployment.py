@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import msgspec
 
 from isocost.catalog import CatalogAt, Fact
+from isocost.catalog.fact import parse_when
 from isocost.catalog.names import Offering, deprecated
-from isocost.catalog.prices import Rates, parse_when, rates, ruled
+from isocost.catalog.prices import Rates, rates, ruled
 from isocost.units import FEMTO_PER_USD
 
 if TYPE_CHECKING:

@@ -33,7 +33,8 @@ import msgspec
 from isocost.books.rounding import largest_remainder
 from isocost.books.statement import Statement
 from isocost.catalog import Catalog
-from isocost.catalog.prices import PRICES, parse_when
+from isocost.catalog.fact import parse_when
+from isocost.catalog.prices import PRICES
 from isocost.errors import BadInput
 from isocost.ledger import Charge, Ledger
 from isocost.risk import JOIN

@@ -20,7 +20,7 @@ from statistics import NormalDist, fmean
 import msgspec
 
 from isocost.catalog.catalog import CatalogAt
-from isocost.catalog.fact import Fact
+from isocost.catalog.fact import Fact, parse_when
 from isocost.errors import BadFact, BadInput
 
 UNKNOWN = "unknown"
@@ -304,7 +304,7 @@ def output_ratio(
         return Interval(1.0, 1.0, 1.0, True, ())
     ours, theirs = _verbosity(catalog_at, to_model), _verbosity(catalog_at, from_model)
     shared = sorted(ours.keys() & theirs.keys())
-    of_kind = [when for when in shared if content is not None and _parts(when).get("content") == content]
+    of_kind = [when for when in shared if content is not None and parse_when(when).get("content") == content]
     shared = of_kind or shared
     if not shared:
         return _usual_output_ratio(catalog_at, from_model, to_model)
@@ -313,7 +313,7 @@ def output_ratio(
     facts = tuple(fact.id for when in shared for fact in (ours[when], theirs[when]))
     known = True
     for index, when in enumerate(shared):
-        if _parts(when).get("basis") == "text":
+        if parse_when(when).get("basis") == "text":
             parts[index] = _product(parts[index], (tokens.low, tokens.mid, tokens.high))
             known = known and tokens.known
     mid = math.exp(fmean(math.log(part[1]) for part in parts))
@@ -344,10 +344,6 @@ def _subject(model: str) -> str:
     return model if model.startswith("model/") else f"model/{model}"
 
 
-def _parts(when: str) -> dict[str, str]:
-    return dict(part.split("=", 1) for part in when.split(";") if "=" in part)
-
-
 def _in_force(catalog_at: CatalogAt, model: str, attribute: str) -> dict[str, Fact]:
     subject = _subject(model)
     whens = {fact.when for fact in catalog_at.catalog.about(subject) if fact.attribute == attribute}
@@ -359,7 +355,7 @@ def _scores(catalog_at: CatalogAt, model: str) -> dict[tuple[str, str], Fact]:
     """Scores by (benchmark, harness). A score with further qualifiers is of another configuration."""
     found: dict[tuple[str, str], Fact] = {}
     for when, fact in _in_force(catalog_at, model, "score").items():
-        parts = _parts(when)
+        parts = parse_when(when)
         if parts.keys() == {"benchmark", "harness"}:
             found[parts["benchmark"], parts["harness"]] = fact
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date
 from statistics import NormalDist
 from typing import Literal
@@ -61,6 +62,24 @@ class Fact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Whether the fact is in force on ``on``: from ``valid_from``, before ``valid_to``."""
         after = self.valid_from is None or self.valid_from <= on
         return after and (self.valid_to is None or on < self.valid_to)
+
+
+def parse_when(when: str) -> dict[str, str]:
+    """A canonical ``when`` as a mapping.
+
+    >>> parse_when("band=>272000;tier=batch"), parse_when("")
+    ({'band': '>272000', 'tier': 'batch'}, {})
+    """
+    return dict(part.partition("=")[::2] for part in when.split(";")) if when else {}
+
+
+def write_when(parts: Mapping[str, str]) -> str:
+    """A mapping as a canonical ``when``: keys sorted.
+
+    >>> write_when({"tier": "batch", "band": ">272000"})
+    'band=>272000;tier=batch'
+    """
+    return ";".join(f"{key}={parts[key]}" for key in sorted(parts))
 
 
 class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import msgspec
 
 from isocost.catalog.catalog import Catalog, CatalogAt, Key
-from isocost.catalog.fact import Fact
+from isocost.catalog.fact import Fact, parse_when
 from isocost.catalog.names import Offering
 from isocost.errors import BadFact
 from isocost.units import FEMTO_PER_USD
@@ -393,11 +393,6 @@ def _made(meter: str, usd: Decimal, per: int, facts: tuple[str, ...], announced:
 def _exact(fact: Fact) -> Decimal:
     """The decimal that the file states: the shortest one that reads back as the same float."""
     return Decimal(repr(fact.value)) if isinstance(fact.value, float) else Decimal(fact.value)
-
-
-def parse_when(when: str) -> dict[str, str]:
-    """``band=>272000;tier=batch`` as a mapping."""
-    return dict(part.partition("=")[::2] for part in when.split(";")) if when else {}
 
 
 class _Rules:

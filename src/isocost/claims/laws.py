@@ -7,7 +7,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from isocost.catalog.prices import parse_when
+from isocost.catalog.fact import parse_when
 from isocost.claims.finding import (
     Claim,
     Figure,

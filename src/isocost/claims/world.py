@@ -9,8 +9,9 @@ from statistics import median
 from typing import TypeVar
 
 from isocost.catalog import Catalog, CatalogAt, Fact
+from isocost.catalog.fact import parse_when
 from isocost.catalog.names import resolve
-from isocost.catalog.prices import parse_when, rates
+from isocost.catalog.prices import rates
 from isocost.claims.finding import (
     NINETY_TO_EIGHTY,
     Claim,

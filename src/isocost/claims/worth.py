@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from statistics import median
 
-from isocost.catalog.prices import parse_when
+from isocost.catalog.fact import parse_when
 from isocost.claims.finding import (
     Claim,
     Figure,

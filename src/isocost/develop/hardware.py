@@ -9,7 +9,7 @@ from datetime import date, timedelta
 import msgspec
 
 from isocost.catalog import CatalogAt, Fact
-from isocost.catalog.prices import parse_when
+from isocost.catalog.fact import parse_when
 from isocost.develop.book import Term, term
 from isocost.develop.published import (
     ANY,

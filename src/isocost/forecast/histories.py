@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from isocost.catalog import Catalog
 from isocost.catalog.catalog import CatalogAt
-from isocost.catalog.fact import Fact
+from isocost.catalog.fact import Fact, parse_when
 from isocost.units import DAYS_PER_YEAR
 
 LISTS = ("maker", "host")
@@ -65,7 +65,7 @@ def windows(at: CatalogAt, seller: str) -> list[Window]:
     for key in at.catalog.keys(subject):
         if key.attribute != "skus":
             continue
-        of = dict(part.split("=", 1) for part in key.when.split(";"))
+        of = parse_when(key.when)
         moved = [
             math.log(at.number(subject, "price_ratio", other.when))
             for other in at.catalog.keys(subject)

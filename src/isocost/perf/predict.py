@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from isocost.catalog import CatalogAt
+from isocost.catalog.fact import parse_when, write_when
 from isocost.errors import BadInput
 from isocost.perf.arch import Arch, Floats
 from isocost.perf.constants import Constants
@@ -178,7 +179,7 @@ def spread_of(
 
 def _without(when: str, family: str) -> str:
     """The key of a spread that leaves a family out."""
-    return ";".join(sorted([*filter(None, when.split(";")), f"without={family}"]))
+    return write_when({**parse_when(when), "without": family})
 
 
 SPREADS: Mapping[str, str] = {

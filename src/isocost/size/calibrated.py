@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from isocost.catalog import Catalog, CatalogAt, Fact
-from isocost.catalog.fact import Z_CENTRAL
-from isocost.catalog.prices import parse_when
+from isocost.catalog.fact import Z_CENTRAL, parse_when, write_when
 from isocost.errors import BadInput
 
 TERMS = ("base_s", "prefill_s_per_tok", "seq_s", "kv_s_per_tok", "first_token_s")
@@ -103,7 +102,7 @@ def run_condition(when: str, concurrency: float, isl: float, osl: float) -> str:
     load = {"concurrency": concurrency, "isl": isl, "osl": osl}
     parts = parse_when(when)
     parts |= {name: f"{value:.5g}" for name, value in load.items()}
-    return ";".join(f"{name}={parts[name]}" for name in sorted(parts))
+    return write_when(parts)
 
 
 def _anchors(catalog_at: CatalogAt, subject: str, name: str, when: str) -> tuple[Anchor, ...]:

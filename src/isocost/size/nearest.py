@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from isocost.catalog import CatalogAt, Fact
-from isocost.catalog.prices import parse_when
+from isocost.catalog.fact import parse_when
 
 SAME = 0.15
 OTHER_KIND = 0.8

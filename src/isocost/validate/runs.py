@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from isocost.catalog import CatalogAt
+from isocost.catalog.fact import parse_when
 
 _LAYOUT = r"tp(\d+) ep(\d+)( dp)?"
 _POOLS = re.compile(rf"c([\d,]+) mtp(\d+) prefill (\d+) x {_LAYOUT} decode (\d+) x {_LAYOUT}")
@@ -70,7 +71,7 @@ def runs_of(catalog_at: CatalogAt) -> Mapping[Key, Sequence[Run]]:
     found: dict[Key, list[Run]] = defaultdict(list)
     for fact in catalog_at.each("measured/", "runs"):
         _, model_id, gpu_id = fact.subject.split("/")
-        told = dict(part.split("=") for part in fact.when.split(";"))
+        told = parse_when(fact.when)
         family = catalog_at.text(f"model/{model_id}", "family")
         key = Key(family, gpu_id, told["engine"], told["weights"], int(told["isl"]), int(told["osl"]))
         for words in str(fact.value).split(" | "):
@@ -175,7 +176,7 @@ def scripted(catalog_at: CatalogAt, attribute: str) -> Mapping[tuple[str, ...], 
     found: dict[tuple[str, ...], str] = {}
     for fact in catalog_at.each("measured/", attribute):
         _, model_id, gpu_id = fact.subject.split("/")
-        told = dict(part.split("=") for part in fact.when.split(";"))
+        told = parse_when(fact.when)
         family = catalog_at.text(f"model/{model_id}", "family")
         found[family, gpu_id, told["engine"], told["weights"]] = str(fact.value)
     return found
@@ -186,7 +187,7 @@ def polls_of(catalog_at: CatalogAt) -> Mapping[tuple[str, ...], Sequence[tuple[f
     found: dict[tuple[str, ...], list[tuple[float, float]]] = defaultdict(list)
     for fact in catalog_at.each("measured/", "poll_steps"):
         _, model_id, gpu_id = fact.subject.split("/")
-        told = dict(part.split("=") for part in fact.when.split(";"))
+        told = parse_when(fact.when)
         family = catalog_at.text(f"model/{model_id}", "family")
         key = (family, gpu_id, told["engine"], told["weights"])
         found[key].append((float(told["from"]), float(fact.value)))
@@ -219,7 +220,7 @@ def holds_of(catalog_at: CatalogAt) -> Mapping[tuple[str, ...], Sequence[Hold]]:
     found: dict[tuple[str, ...], list[Hold]] = defaultdict(list)
     for fact in catalog_at.each("measured/", "hold_steps"):
         _, model_id, gpu_id = fact.subject.split("/")
-        told = dict(part.split("=") for part in fact.when.split(";"))
+        told = parse_when(fact.when)
         family = catalog_at.text(f"model/{model_id}", "family")
         found[family, gpu_id, told["engine"], told["weights"]].append(
             Hold(

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from isocost.catalog import CatalogAt
-from isocost.catalog.prices import parse_when
+from isocost.catalog.fact import parse_when
 from isocost.deployment import Api
 from isocost.errors import BadLimits
 from isocost.plan.asked.limits import Have, OwnRate
