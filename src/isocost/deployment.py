@@ -140,15 +140,7 @@ class CacheRule(NamedTuple):
 
 def cache_rule(catalog_at: CatalogAt, api: Api) -> CacheRule | None:
     """The prompt cache of an offering; ``None`` where it has none or its life is not known."""
-    known = catalog_at.once(_known_rules)
-    if (api.subject, api.tier) not in known:
-        known[api.subject, api.tier] = _cache_rule(catalog_at, api)
-    return known[api.subject, api.tier]
-
-
-def _known_rules(_: CatalogAt) -> dict[tuple[str, str], CacheRule | None]:
-    """What has been asked of :func:`cache_rule` on a date, by subject and tier; filled by it."""
-    return {}
+    return catalog_at.once(_cache_rule, api)
 
 
 def _cache_rule(catalog_at: CatalogAt, api: Api) -> CacheRule | None:
@@ -229,20 +221,11 @@ def unit_prices(catalog_at: CatalogAt, api: Api, context_tok: int) -> UnitPrices
 
     Where the offering has no price for cached tokens it has no cache: they cost as input does.
     """
-    known = catalog_at.once(_known_prices)
-    asked = (api.subject, api.tier, context_tok)
-    if asked not in known:
-        known[asked] = _unit_prices(catalog_at, api, context_tok)
-    return known[asked]
+    return catalog_at.once(_unit_prices, api.subject, api.tier, context_tok)
 
 
-def _known_prices(_: CatalogAt) -> dict[tuple[str, str, int], UnitPrices | None]:
-    """What has been asked of :func:`unit_prices` on a date; filled by it."""
-    return {}
-
-
-def _unit_prices(catalog_at: CatalogAt, api: Api, context_tok: int) -> UnitPrices | None:
-    table: Rates = rates(catalog_at, offering_of(catalog_at, api.subject), api.tier, context_tok=context_tok)
+def _unit_prices(catalog_at: CatalogAt, subject: str, tier: str, context_tok: int) -> UnitPrices | None:
+    table: Rates = rates(catalog_at, offering_of(catalog_at, subject), tier, context_tok=context_tok)
     if not {"input", "output"} <= table.meters.keys():
         return None
     per_tok = {meter: rate.fusd / FEMTO_PER_USD for meter, rate in table.meters.items()}
@@ -325,15 +308,7 @@ def rent(catalog_at: CatalogAt, gpu: str, term: str, gpus: int) -> Rent | None:
     Each provider counts with its cheapest quote that can be rented in that number; quotes older than
     ``planning/rental.quote_life_days`` count only where there is no newer one.
     """
-    known = catalog_at.once(_known_rents)
-    if (gpu, term, gpus) not in known:
-        known[gpu, term, gpus] = _rent(catalog_at, gpu, term, gpus)
-    return known[gpu, term, gpus]
-
-
-def _known_rents(_: CatalogAt) -> dict[tuple[str, str, int], Rent | None]:
-    """What has been asked of :func:`rent` on a date; filled by it."""
-    return {}
+    return catalog_at.once(_rent, gpu, term, gpus)
 
 
 def _quotes(catalog_at: CatalogAt) -> dict[tuple[str, str | None], list[tuple[str, dict[str, str], Fact]]]:

@@ -10,7 +10,7 @@ from datetime import date
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple, TypeVar, cast, get_args
+from typing import NamedTuple, TypeVar, TypeVarTuple, cast, get_args
 
 from isocost.catalog.fact import Attribute, Fact, Kind, Source
 from isocost.errors import BadFact, UnknownFact
@@ -28,6 +28,7 @@ DATES_KEPT = 8
 """Dates of which a catalog keeps what it has answered: a plan asks again and again of a few."""
 
 T = TypeVar("T")
+Asked = TypeVarTuple("Asked")
 
 
 class Key(NamedTuple):
@@ -74,7 +75,7 @@ class Catalog:
         self._given = tuple(facts)
         self._rows: dict[tuple[str, str, str], list[Row]] = {}
         self._held: dict[tuple[str, str, str], tuple[tuple[int, Fact], ...]] = {}
-        self._once: dict[object, object] = {}
+        self._once: dict[tuple[object, ...], object] = {}
         self._keys: dict[str, tuple[Key, ...]] = {}
         self._at: dict[tuple[date, bool], CatalogAt] = {}
         index = self._rows
@@ -177,11 +178,12 @@ class Catalog:
             found = self._keys[subject] = tuple(Key(*key) for key in self._by_subject.get(subject, ()))
         return found
 
-    def once(self, build: Callable[[Catalog], T]) -> T:
-        """What ``build`` makes of this catalog, built the first time it is asked for."""
-        if build not in self._once:
-            self._once[build] = build(self)
-        return cast(T, self._once[build])
+    def once(self, build: Callable[[Catalog, *Asked], T], *asked: *Asked) -> T:
+        """What ``build`` makes of this catalog and ``asked``, made the first time it is asked for."""
+        key = (build, *asked)
+        if key not in self._once:
+            self._once[key] = build(self, *asked)
+        return cast(T, self._once[key])
 
     @cached_property
     def _by_subject(self) -> dict[str, list[tuple[str, str, str]]]:
@@ -208,13 +210,14 @@ class CatalogAt:
     def __init__(self, catalog: Catalog, on: date, expected: bool = False) -> None:
         self.catalog, self.on, self.expected = catalog, on, expected
         self._found: dict[tuple[str, str, str], Fact | None] = {}
-        self._once: dict[object, object] = {}
+        self._once: dict[tuple[object, ...], object] = {}
 
-    def once(self, build: Callable[[CatalogAt], T]) -> T:
-        """What ``build`` makes of the facts of this date, built the first time it is asked for."""
-        if build not in self._once:
-            self._once[build] = build(self)
-        return cast(T, self._once[build])
+    def once(self, build: Callable[[CatalogAt, *Asked], T], *asked: *Asked) -> T:
+        """What ``build`` makes of this date's facts and ``asked``, made the first time it is asked for."""
+        key = (build, *asked)
+        if key not in self._once:
+            self._once[key] = build(self, *asked)
+        return cast(T, self._once[key])
 
     def find(self, subject: str, attribute: str, when: str = "") -> Fact | None:
         """The fact in force, or ``None`` where the catalog does not hold one."""

@@ -141,18 +141,9 @@ def rates(
     Raises:
         BadFact: a ``when`` of the offering's rows that cannot be read.
     """
-    book = catalog_at.catalog.once(_Books).of(offering.subject)
+    book = catalog_at.catalog.once(_book, offering.subject)
     band = max((edge for edge in book.bands if edge <= (context_tok or 0)), default=0)
-    known = catalog_at.once(_known_rates)
-    asked = (offering, tier, region, band, minute if book.windows else None)
-    if asked not in known:
-        known[asked] = _rates(catalog_at, *asked)
-    return known[asked]
-
-
-def _known_rates(_: CatalogAt) -> dict[tuple[Offering, str, str, int, int | None], Rates]:
-    """Rates by offering, tier, region, band and minute, filled by :func:`rates`: many ask for the same."""
-    return {}
+    return catalog_at.once(_rates, offering, tier, region, band, minute if book.windows else None)
 
 
 def _rates(
@@ -163,7 +154,7 @@ def _rates(
     context_tok: int,
     minute: int | None,
 ) -> Rates:
-    book = catalog_at.catalog.once(_Books).of(offering.subject)
+    book = catalog_at.catalog.once(_book, offering.subject)
     tier = (offering.tier or "standard") if tier in STANDARD else tier
     region = place(region) or place(offering.region)
     if book.windows and _holiday(catalog_at, offering.provider):
@@ -279,25 +270,11 @@ def edges(catalog: Catalog, offering: Offering) -> tuple[frozenset[date], tuple[
     Between two neighbouring days, within a band and within the same windows every request of one tier and
     region has the same rates: a columnar bill asks :func:`rates` once for each such cell.
     """
-    return catalog.once(_Edges).of(offering)
-
-
-class _Edges:
-    """Where prices of a catalog change, found for each offering when it is first asked for."""
-
-    def __init__(self, catalog: Catalog) -> None:
-        self._catalog = catalog
-        self._found: dict[Offering, tuple[frozenset[date], tuple[int, ...], tuple[Slot, ...]]] = {}
-
-    def of(self, offering: Offering) -> tuple[frozenset[date], tuple[int, ...], tuple[Slot, ...]]:
-        """Days, input lengths and daily windows of an offering."""
-        if offering not in self._found:
-            self._found[offering] = _edges(self._catalog, offering)
-        return self._found[offering]
+    return catalog.once(_edges, offering)
 
 
 def _edges(catalog: Catalog, offering: Offering) -> tuple[frozenset[date], tuple[int, ...], tuple[Slot, ...]]:
-    book = catalog.once(_Books).of(offering.subject)
+    book = catalog.once(_book, offering.subject)
     days = set()
     subjects = [offering.subject, f"provider/{offering.provider}"]
     if book.windows:
@@ -376,7 +353,7 @@ def _nearest(
 ) -> Fact | None:
     """The fact in force whose ``when`` says most of what is asked, every part of it fitting."""
     best: tuple[int, Fact] | None = None
-    for key, parts, weight in catalog_at.catalog.once(_Rules).of(subject, attribute):
+    for key, parts, weight in catalog_at.catalog.once(_rules, subject, attribute):
         if not all(any(fnmatchcase(name, glob) for name in asked.get(part, ())) for part, glob in parts):
             continue
         fact = catalog_at.find(*key)
@@ -395,37 +372,17 @@ def _exact(fact: Fact) -> Decimal:
     return Decimal(repr(fact.value)) if isinstance(fact.value, float) else Decimal(fact.value)
 
 
-class _Rules:
-    """Rules of a catalog by subject and attribute: key, parts of its ``when``, and how much these say."""
-
-    def __init__(self, catalog: Catalog) -> None:
-        self._catalog = catalog
-        self._read: dict[tuple[str, str], tuple[tuple[Key, tuple[tuple[str, str], ...], int], ...]] = {}
-
-    def of(self, subject: str, attribute: str) -> tuple[tuple[Key, tuple[tuple[str, str], ...], int], ...]:
-        """The rules of one attribute of a subject, in the order of the files."""
-        if (subject, attribute) not in self._read:
-            keys = [key for key in self._catalog.keys(subject) if key.attribute == attribute]
-            parts = [tuple(parse_when(key.when).items()) for key in keys]
-            self._read[subject, attribute] = tuple(
-                (key, part, sum(len(glob.replace("*", "")) + 1 for _, glob in part))
-                for key, part in zip(keys, parts, strict=True)
-            )
-        return self._read[subject, attribute]
-
-
-class _Books:
-    """Price books of a catalog, each read when it is first asked for."""
-
-    def __init__(self, catalog: Catalog) -> None:
-        self._catalog = catalog
-        self._read: dict[str, Book] = {}
-
-    def of(self, subject: str) -> Book:
-        """The book of an offering."""
-        if subject not in self._read:
-            self._read[subject] = _book(self._catalog, subject)
-        return self._read[subject]
+def _rules(
+    catalog: Catalog, subject: str, attribute: str
+) -> tuple[tuple[Key, tuple[tuple[str, str], ...], int], ...]:
+    """The rules of one attribute of a subject, in the order of the files: key, parts of its ``when``, and how
+    much these say."""
+    keys = [key for key in catalog.keys(subject) if key.attribute == attribute]
+    parts = [tuple(parse_when(key.when).items()) for key in keys]
+    return tuple(
+        (key, part, sum(len(glob.replace("*", "")) + 1 for _, glob in part))
+        for key, part in zip(keys, parts, strict=True)
+    )
 
 
 def _book(catalog: Catalog, subject: str) -> Book:

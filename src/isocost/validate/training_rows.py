@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import date
 from typing import Any, NamedTuple
 
@@ -164,23 +163,16 @@ def _cost(catalog: Catalog, case: Case) -> Found:
     return published.restated(usd, then, now), COMPUTED
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """A programme in money of a month: what a catalog draws once for all of its rows."""
-
-    name: str
-    month: date
-
-    def __call__(self, catalog: Catalog) -> dict[str, Part]:
-        """Its parts with their Monte Carlo errors."""
-        return programme(catalog, disclosed(catalog, self.name), self.month)
+def _drawn(catalog: Catalog, name: str, month: date) -> dict[str, Part]:
+    """Parts of a programme in money of a month: drawn once for all of its rows."""
+    return programme(catalog, disclosed(catalog, name), month)
 
 
 def _programme(catalog: Catalog, case: Case) -> Found:
 
     stated = re.search(r"(\d{4})-(\d{2})", case.unit)
     month = date(int(stated[1]), int(stated[2]), 1) if stated else date.today()
-    parts = catalog.once(Drawn(case.ident.partition(":")[2], month))
+    parts = catalog.once(_drawn, case.ident.partition(":")[2], month)
     for word, part in PARTS.items():
         if word in case.metric.lower():
             found = parts[part]
