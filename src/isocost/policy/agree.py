@@ -154,24 +154,28 @@ class Cascade:
 
     def run(self, part: Part) -> Chosen:
         """Ask along the chain until a pattern is accepted; every question that was asked is paid."""
-        n, length = len(part), len(self.chain)
-        read = patterns(part.answer, self.chain)
-        rows = np.arange(n)
-        alive, cost = np.ones(n, dtype=np.bool_), np.zeros(n)
-        model = np.full(n, part.strong, dtype=np.int64)
-        for d, step in enumerate(self.steps):
-            cost = cost + np.where(alive, part.cost[:, self.chain[d]], 0.0)
-            at = np.minimum(np.searchsorted(step.code, read.code[d]), len(step.code) - 1)
-            known = step.code[at] == read.code[d]
-            last = d == length - 1
-            accept = (known & step.accept[at, part.task]) | last
-            group = np.where(known, step.take[at, part.task], read.label[:, d] if last else -1)
-            stop = alive & accept
-            first = (read.label[:, : d + 1] == group[:, None]) & (group >= 0)[:, None]
-            giver = np.asarray(self.chain)[np.where(first.any(axis=1), first.argmax(axis=1), d)]
-            model[rows[stop]] = giver[stop]
-            alive = alive & ~accept
-        return chosen(part, model, cost)
+        return run_each((self,), part)[0]
+
+
+def run_each(cascades: Sequence[Cascade], part: Part) -> list[Chosen]:
+    """Run cascades that differ in what they accept alone, as those of :meth:`Reading.fits` do."""
+    chain, steps = cascades[0].chain, cascades[0].steps
+    n, count, length = len(part), len(cascades), len(chain)
+    read, models = patterns(part.answer, chain), np.asarray(chain)
+    alive, cost = np.ones((count, n), dtype=np.bool_), np.zeros((count, n))
+    model = np.full((count, n), part.strong, dtype=np.int64)
+    for d, step in enumerate(steps):
+        cost += np.where(alive, part.cost[:, chain[d]], 0.0)
+        at = np.minimum(np.searchsorted(step.code, read.code[d]), len(step.code) - 1)
+        known = step.code[at] == read.code[d]
+        last = d == length - 1
+        group = np.where(known, step.take[at, part.task], read.label[:, d] if last else -1)
+        first = (read.label[:, : d + 1] == group[:, None]) & (group >= 0)[:, None]
+        giver = models[np.where(first.any(axis=1), first.argmax(axis=1), d)]
+        accept = np.stack([(known & one.steps[d].accept[at, part.task]) | last for one in cascades])
+        model = np.where(alive & accept, giver, model)
+        alive &= ~accept
+    return [chosen(part, model[k], cost[k]) for k in range(count)]
 
 
 @dataclass(frozen=True)
@@ -222,24 +226,23 @@ def likely(label: Ints, right: Floats) -> list[Floats]:
     independently here, which they do not; the fit corrects for it on the grades.
     """
     n, length = label.shape
-    hit, miss = np.log(right), np.log((1.0 - right) / _WRONG_WAYS)
-    none = np.zeros(n)
-    log = np.zeros((n, length))
-    seen = np.zeros((n, length), dtype=np.bool_)
+    hit, miss = np.log(right.T), np.log((1.0 - right.T) / _WRONG_WAYS)
+    # Answers by row: numpy is slow along an axis of few.
+    groups, none = np.full((length, n), -np.inf), np.zeros(n)
     out = []
     for d in range(length):
-        given = label[:, d] >= 0
-        for g in range(d + 1):
-            start = np.where(seen[:, g], log[:, g], none)
-            added = np.where(label[:, d] == g, hit[:, d], miss[:, d])
-            log[:, g] = np.where(given, start + added, start)
-            seen[:, g] |= label[:, d] == g
-        none = none + np.where(given, miss[:, d], 0.0)
-        groups = np.where(seen[:, : d + 1], log[:, : d + 1], -np.inf)
-        rest = none + np.log(np.maximum(1.0, _WRONG_WAYS - seen[:, : d + 1].sum(axis=1)))
-        top = np.maximum(groups.max(axis=1), rest)
-        each = np.exp(groups - top[:, None])
-        out.append(each / (each.sum(axis=1) + np.exp(rest - top))[:, None])
+        mine = label[:, d]
+        given = mine >= 0
+        start = np.where(np.isneginf(groups[: d + 1]), none, groups[: d + 1])
+        is_mine = mine == np.arange(d + 1)[:, None]
+        seen = ~np.isneginf(groups[: d + 1]) | is_mine
+        start = np.where(given, start + np.where(is_mine, hit[d], miss[d]), start)
+        groups[: d + 1] = np.where(seen, start, -np.inf)
+        none = none + np.where(given, miss[d], 0.0)
+        rest = none + np.log(np.maximum(1.0, _WRONG_WAYS - seen.sum(axis=0)))
+        top = np.maximum(groups[: d + 1].max(axis=0), rest)
+        each = np.exp(groups[: d + 1] - top)
+        out.append((each / (each.sum(axis=0) + np.exp(rest - top))).T)
     return out
 
 
@@ -254,7 +257,7 @@ class Reading:
         self.best: list[Ints] = []
         self.pays: list[Floats] = []
         self.cells: list[Floats] = []
-        self._projections: dict[int, Floats] = {}
+        self._squares: dict[int, Floats] = {}
         self._tables: dict[int, tuple[Floats, Ints, Bools]] = {}
         chances = likely(read.label, self.right[part.task][:, list(self.chain)])
         rows = np.arange(len(part))
@@ -282,36 +285,45 @@ class Reading:
         out[rows[seen], 3 + count + tasks + task[seen]] = odds[seen]
         return out
 
-    def _projection(self, d: int) -> Floats:
-        """What turns pay-offs into weights after answer ``d``: (features, n), made once."""
-        if d not in self._projections:
-            features = self.cells[d]
+    def _weights(self, d: int, gain: Floats) -> Floats:
+        """Ridge weights after answer ``d``, (features, worths), of what accepting gains, (n, worths)."""
+        features = self.cells[d]
+        if d not in self._squares:
             penalty = np.full(features.shape[1], _PENALTY_CELL)
             penalty[:3] = (1e-3, _PENALTY_SCORE, 3 * _PENALTY_SCORE)
-            solved = np.linalg.solve(features.T @ features + np.diag(penalty), features.T)
-            self._projections[d] = np.asarray(solved, dtype=np.float64)
-        return self._projections[d]
+            self._squares[d] = np.asarray(features.T @ features + np.diag(penalty), dtype=np.float64)
+        return np.asarray(np.linalg.solve(self._squares[d], features.T @ gain), dtype=np.float64)
 
-    def _values(self, worth: float) -> tuple[Floats, list[Floats]]:
-        """Value of each question once the first answer is in, and the weights of each step but the last."""
-        value, weights = self.pays[-1], []
+    def _swept(self, worths: Floats) -> tuple[Floats, list[Floats]]:
+        """Value of each question once the first answer is in, (n, worths), and the weights of each step but
+        the last."""
+        value, weights = np.repeat(self.pays[-1][:, None], len(worths), axis=1), []
         for d in range(len(self.chain) - 2, -1, -1):
-            on = value - worth * self.part.cost[:, self.chain[d + 1]]
-            mine = self._projection(d) @ (self.pays[d] - on)
-            value = np.where(self.cells[d] @ mine >= 0.0, self.pays[d], on)
+            on = value - self.part.cost[:, self.chain[d + 1], None] * worths[None, :]
+            pay = self.pays[d][:, None]
+            mine = self._weights(d, pay - on)
+            value = np.where(self.cells[d] @ mine >= 0.0, pay, on)
             weights.append(mine)
         return value, weights[::-1]
 
-    def value(self, worth: float) -> float:
-        """Mean quality less the worth of the cost, on the questions of the fit."""
-        return float((self._values(worth)[0] - worth * self.part.cost[:, self.chain[0]]).mean())
+    def values(self, worths: Sequence[float]) -> Floats:
+        """Mean quality less the worth of the cost, on the questions of the fit, (worths,)."""
+        each = np.asarray(worths, dtype=np.float64)
+        first = float(self.part.cost[:, self.chain[0]].mean())
+        return np.asarray(self._swept(each)[0].mean(axis=0) - each * first, dtype=np.float64)
 
     def fit(self, worth: float) -> Cascade:
         """The cascade for which a unit of cost is worth so much quality."""
-        weights = self._values(worth)[1]
+        return self.fits((worth,))[0]
+
+    def fits(self, worths: Sequence[float]) -> list[Cascade]:
+        """The cascade of each worth: they differ in what they accept alone."""
+        weights = self._swept(np.asarray(worths, dtype=np.float64))[1]
         last = len(self.chain) - 1
-        steps = [self._step(d, weights[d] if d < last else None) for d in range(last + 1)]
-        return Cascade(self.chain, tuple(steps), worth)
+        steps = [self._steps(d, weights[d] if d < last else None, len(worths)) for d in range(last + 1)]
+        return [
+            Cascade(self.chain, tuple(step[k] for step in steps), worth) for k, worth in enumerate(worths)
+        ]
 
     def _table(self, d: int) -> tuple[Floats, Ints, Bools]:
         """Features of every pattern with every task, which group is likeliest, and patterns without an
@@ -330,11 +342,10 @@ class Reading:
             self._tables[d] = (features, np.asarray(take, dtype=np.int64), blank)
         return self._tables[d]
 
-    def _step(self, d: int, weights: Floats | None) -> Step:
-        """The table of a step: every pattern seen here, with every task."""
+    def _steps(self, d: int, weights: Floats | None, count: int) -> list[Step]:
+        """The table of a step for each worth: every pattern seen here, with every task."""
         features, take, blank = self._table(d)
-        shape = take.shape
         if weights is None:
-            return Step(self.codes[d], np.ones(shape, dtype=np.bool_), take)
-        accept = (features @ weights >= 0.0).reshape(shape) & ~blank[:, None]
-        return Step(self.codes[d], accept, take)
+            return [Step(self.codes[d], np.ones(take.shape, dtype=np.bool_), take)] * count
+        accept = (features @ weights >= 0.0).T.reshape(count, *take.shape) & ~blank[None, :, None]
+        return [Step(self.codes[d], each, take) for each in accept]

@@ -146,20 +146,19 @@ def _rejects(n: int, wins: int, losses: int, max_loss: float, shares: Floats) ->
     table = np.where(extreme, np.exp(np.where(possible, log, -np.inf)), 0.0)
     # Powers are centred, so that they neither overflow nor vanish; a chance of zero allows only a count of
     # zero.
-    left, right, scale = np.ones((len(shares), len(w))), np.ones((len(shares), len(v))), np.zeros(len(shares))
     same = np.log(p_same / p_same[mid])
-    scale += n * same
-    for chance, counts, powers in ((p_win, w, left), (p_loss, v, right)):
+    scale = n * same
+    sides = []
+    for chance, counts in ((p_win, w), (p_loss, v)):
         middle = counts[len(counts) // 2]
-        for i, each in enumerate(chance):
-            if each <= 1e-300:
-                powers[i] = counts == 0
-            else:
-                grows = math.log(each / chance[mid]) - same[i]
-                powers[i] = np.exp(np.clip(grows * (counts - middle), -650.0, 650.0))
-                scale[i] += grows * middle
+        grows = np.log(chance / chance[mid]) - same
+        powers = np.exp(np.clip(grows[:, None] * (counts - middle)[None, :], -650.0, 650.0))
+        never = chance <= 1e-300
+        powers[never] = counts == 0
+        scale += np.where(never, 0.0, grows * middle)
+        sides.append(powers)
     return np.asarray(
-        ((left @ table) * right).sum(axis=1) * np.exp(np.clip(scale, -650.0, 650.0)), np.float64
+        ((sides[0] @ table) * sides[1]).sum(axis=1) * np.exp(np.clip(scale, -650.0, 650.0)), np.float64
     )
 
 

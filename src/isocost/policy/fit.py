@@ -9,7 +9,17 @@ from typing import Protocol
 
 import numpy as np
 
-from isocost.policy.agree import ByTask, Cascade, Chosen, Fixed, Part, Reading, chosen, reliability
+from isocost.policy.agree import (
+    ByTask,
+    Cascade,
+    Chosen,
+    Fixed,
+    Part,
+    Reading,
+    chosen,
+    reliability,
+    run_each,
+)
 from isocost.policy.bounds import betting_lower, betting_p, labels_needed, loss_lower, loss_p, power
 from isocost.policy.difficulty import Corpus, Fitted, Routed, bars, corpus, fit, rows_of
 from isocost.policy.outcomes import Floats, Ints
@@ -353,7 +363,7 @@ def _cascades(part: Part, cheap: Sequence[int], folds: Ints, searched: int | Non
     def value(front: tuple[int, ...]) -> float:
         if front not in scored:
             reading = Reading(ground, (*front, part.strong), right)
-            scored[front] = sum(reading.value(worth) for worth in _SEARCHED)
+            scored[front] = float(reading.values(_SEARCHED).sum())
         return scored[front]
 
     alone: list[tuple[int, ...]] = [(j,) for j in cheap]
@@ -371,13 +381,11 @@ def _cascades(part: Part, cheap: Sequence[int], folds: Ints, searched: int | Non
             (np.flatnonzero(folds == f), Reading(part.take(np.flatnonzero(folds != f)), chain))
             for f in range(_FOLDS)
         ]
-        whole = Reading(part, chain)
-        for worth in WORTHS:
-            did = _joined(
-                len(part), [(rows, reading.fit(worth).run(part.take(rows))) for rows, reading in inner]
-            )
+        ran = [(rows, run_each(reading.fits(WORTHS), part.take(rows))) for rows, reading in inner]
+        for k, policy in enumerate(Reading(part, chain).fits(WORTHS)):
+            did = _joined(len(part), [(rows, each[k]) for rows, each in ran])
             seen = compared(_rows_of(did, judged), part.take(judged))
-            out.append(Candidate("cascade", whole.fit(worth), seen, chain))
+            out.append(Candidate("cascade", policy, seen, chain))
     return out
 
 
