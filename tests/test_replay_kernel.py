@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -267,3 +268,26 @@ def test_compiled_uncompiled_and_without_numba_are_the_same() -> None:
         outputs.append(json.loads(done.stdout))
     assert outputs[0] == outputs[1] == outputs[2]
     assert sum(outputs[0][12]) > 0  # tokens found in the cache: the comparison is of something
+
+
+def test_a_kernel_from_the_cache_is_loaded_without_what_compiles(tmp_path: Path) -> None:
+    """Twice in processes of their own: the second finds what the first has compiled, and says the same."""
+    code = (
+        "import sys, numpy as np\n"
+        "from isocost.replay.prefix_kernel import needs\n"
+        "out = np.empty(2, np.int64)\n"
+        "one = np.array([3, 4])\n"
+        "needs(np.array([0, 1, 2]), np.array([0, 0], np.int32), np.array([2, 2], np.int32),\n"
+        "      np.zeros(1, np.int64), one, one, out)\n"
+        "print(out.tolist(), 'numba.np.linalg' in sys.modules)\n"
+    )
+    env = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "NUMBA_DISABLE_JIT": "0"}
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
+        ).stdout
+        for _ in range(2)
+    ]
+    first, second = (line.split("] ") for line in said)
+    assert first[0] == second[0]
+    assert [first[1].strip(), second[1].strip()] == ["True", "False"]

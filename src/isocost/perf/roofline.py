@@ -173,6 +173,27 @@ def step_s(
 
     The batch is spread over data-parallel ranks and over the micro-batches of a pipeline.
     """
+    working = device_s(
+        arch, gpu, setup, k,
+        batch=batch, context_tok=context_tok, prefill_tok=prefill_tok, drafts_tok=drafts_tok,
+    )  # fmt: skip
+    each = np.asarray(batch, dtype=np.float64) / (setup.dp * setup.pp)
+    return np.asarray(working + fixed_s(arch, setup, k) + each * k.sequence_s)
+
+
+def device_s(
+    arch: Arch,
+    gpu: Gpu,
+    setup: Setup,
+    k: Constants,
+    *,
+    batch: ArrayLike,
+    context_tok: ArrayLike,
+    prefill_tok: ArrayLike = 0.0,
+    drafts_tok: ArrayLike = 0.0,
+) -> Floats:
+    """Of a step (:func:`step_s`), the time in which the accelerator moves bytes, multiplies or exchanges;
+    in the rest of it, it waits for kernels to start and for the host."""
     batch = np.asarray(batch, dtype=np.float64) / (setup.dp * setup.pp)
     prompt = np.asarray(prefill_tok, dtype=np.float64)
     decoding = batch * (1.0 + np.asarray(drafts_tok, dtype=np.float64))
@@ -182,8 +203,6 @@ def step_s(
         + attention_s(arch, gpu, setup, k, batch, context_tok)
         + prefill_attention_s(arch, setup, k, prompt, 0.0)
         + communication_s(arch, gpu, setup, k, tokens)
-        + fixed_s(arch, setup, k)
-        + batch * k.sequence_s
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import MethodType
 from typing import Any, ParamSpec, TypeVar, cast
 
 P = ParamSpec("P")
@@ -29,6 +30,7 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
     except RuntimeError:  # no folder that the cache may be written to
         fast = numba.njit(**options)(function)
     _stamped(fast)
+    _loaded_alone(fast)
     return cast(Callable[P, R], fast)
 
 
@@ -41,3 +43,23 @@ def _stamped(fast: object) -> None:
     if index is not None and hasattr(index, "_source_stamp"):
         files = sorted(Path(__file__).parent.glob("*.py"))
         index._source_stamp = tuple((f.name, f.stat().st_mtime, f.stat().st_size) for f in files)
+
+
+def _loaded_alone(fast: object) -> None:
+    """Let a kernel that lies compiled in the cache be loaded without what numba needs to compile.
+
+    Before it looks into the cache, numba imports its versions of all of numpy, which take longer than most
+    replays; its compiler asks for them again itself wherever something has to be compiled.
+    """
+    cache = getattr(fast, "_cache", None)
+    if not callable(getattr(cache, "_load_overload", None)):
+        return
+
+    def load(self: Any, signature: object, context: object) -> object:
+        try:
+            return self._load_overload(signature, context)
+        except Exception:
+            # Whatever is wrong with what lies there, numba's own way knows what to do about it.
+            return type(self).load_overload(self, signature, context)
+
+    cache.load_overload = MethodType(load, cache)  # type: ignore[union-attr]

@@ -35,7 +35,7 @@ from isocost.size.queue import (
 from isocost.size.result import Band, CacheSize, MemoryGb, Sized, Sizing
 from isocost.size.setups import Ask, Setups, setups
 from isocost.size.speed import Speed, loaded, speed_of
-from isocost.size.watts import energy_of
+from isocost.size.watts import Work, energy_of
 
 MOST_REPLICAS = 4000
 MOST_GROWN = 14
@@ -174,9 +174,8 @@ def _rates(
     speed: Speed,
 ) -> tuple[StepTerms, Floats, Speed]:
     """The line of each set-up's step where it is used, what a replica carries in the mean, and the speed."""
-    isl, osl, tokens, draft = float(need.input_tok), float(need.output_tok), 1.0, wanted.draft
-    if draft is not None:
-        tokens = sum(draft.accept_frac**j for j in range(draft.depth + 1))
+    isl, osl, draft = float(need.input_tok), float(need.output_tok), wanted.draft
+    tokens = _tok_per_pass(draft)
     room = np.minimum(capacity, engine.max_num_seqs * every.setup.dp * (isl + osl))
 
     def used(terms: StepTerms) -> StepTerms:
@@ -189,6 +188,11 @@ def _rates(
     lengths, limits = (isl, max(osl / tokens, 1.0)), (limits_s[0], limits_s[1] * tokens)
     rate, terms, near = loaded(lambda running: every.terms(isl, osl, running), speed, lengths, limits, used)
     return terms, rate, near
+
+
+def _tok_per_pass(draft: Draft | None) -> float:
+    """Tokens that a sequence makes in one pass, in the mean."""
+    return 1.0 if draft is None else sum(draft.accept_frac**j for j in range(draft.depth + 1))
 
 
 def _step(case: _Case, i: int) -> Step:
@@ -334,7 +338,7 @@ def _row(case: _Case, i: int, replicas: int, before: int, seen: Carried, held: M
     mtok = need.rate_per_s * 3600.0 * hours * (need.input_tok + need.output_tok) / 1e6
     each = need.rate_per_s / all_replicas
     running = each * need.output_tok * seen.tpot_p50_s
-    joule, wall = _energy(case, i, seen, each, running, all_replicas)
+    joule, wall = _energy(case, i, seen, each, all_replicas)
     weights = "+".join(dict.fromkeys((precision.dense, precision.experts)))
     layout = {
         "engine": every.engines[every.engine[i]],
@@ -393,22 +397,17 @@ def _band(value: float, factors: tuple[float, float]) -> Band:
 
 
 def _energy(
-    case: _Case, i: int, seen: Carried, each_per_s: float, running: float, replicas: int
+    case: _Case, i: int, seen: Carried, each_per_s: float, replicas: int
 ) -> tuple[Band | None, float | None]:
-    one = np.array([i])
-    part = case.every.select(one)
+    part = case.every.select(np.array([i]))
     fresh = math.ceil(case.need.input_tok * (1.0 - case.need.prefix_hit_frac))
     steps = seen.steps / max(seen.length_s, 1e-9) / replicas
+    work = Work(
+        each_per_s, fresh, case.need.output_tok, steps, seen.busy_frac, _tok_per_pass(case.wanted.draft),
+        case.need.input_tok - fresh,
+    )  # fmt: skip
     gpu = part.gpu_ids[part.gpu_type[0]]
-    found = energy_of(
-        case.at,
-        gpu,
-        (part.arch, part.gpu, part.setup),
-        each_per_s,
-        (fresh, case.need.output_tok),
-        steps,
-        running,
-    )
+    found = energy_of(case.at, gpu, (part.arch, part.gpu, part.setup, part.constants), work)
     if found is None:
         return None, None
     ratio = case.at.fact("coarse/roofline", "j_per_tok_ratio")

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from isocost.errors import BadInput
 from isocost.replay.queue import BatchLimits, Terms, serve
+from isocost.units import PS_PER_S
 
-PS_PER_S = 10**12
 SAMPLE = 3000
 """Requests of a replay: the 95th percentile then stands on 150 of them."""
 SHORTEST = 400
