@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,9 +28,11 @@ class Arch(NamedTuple):
     ``attention_params``, ``dense_params`` (dense feed-forward, shared experts, router) and
     ``head_params`` are read whole for any token; ``expert_params`` counts all routed experts.
     ``*_elements`` are cache elements: of a token in layers that keep the whole context
-    (``cache_elements``), of a token in sliding-window layers (``window_elements``), of a token in
-    the index of sparse attention (``index_elements``, one byte each) and of a sequence in linear
-    attention (``state_elements``). ``*_flop`` are per pair of query and cached token.
+    (``cache_elements``; no more than ``sparse_tok`` tokens of it are read), of a token in layers that read
+    the whole context where others choose (``far_elements``), of a token in sliding-window layers
+    (``window_elements``), of a token in the index of sparse attention (``index_elements``, one byte each)
+    and of a sequence in linear attention (``state_elements``). Where one entry stands for several tokens, a
+    token has its share of it. ``*_flop`` are per pair of query and cached token.
     ``cache_heads`` is how far the cache of a token can be split (1 with latent attention).
     ``products`` counts the matrix products of a pass apart from routers, routed experts and the head;
     ``latent`` is 1 where attention is latent; in ``joint_norm_layers`` queries and keys are normalised over
@@ -51,6 +53,8 @@ class Arch(NamedTuple):
     cache_elements: Floats
     cache_flop: Floats
     prefill_flop: Floats
+    far_elements: Floats
+    far_flop: Floats
     window_elements: Floats
     window_flop: Floats
     window_tok: Floats
@@ -79,7 +83,8 @@ SHAPE = """
 layers hidden_size attention_heads kv_heads head_dim vocab_size tied_embeddings attention_gate
 mla_q_rank mla_kv_rank mla_rope_dim mla_nope_dim mla_v_dim
 full_attention_layers sliding_window_tok window_kv_heads window_head_dim value_head_dim
-sparse_top_tok sparse_index_dim sparse_index_heads
+sparse_top_tok sparse_index_dim sparse_index_heads sparse_layers sparse_index_layers
+compress_tok far_layers far_compress_tok output_rank output_groups
 linear_key_size linear_value_size linear_state_size joint_norms
 ffn_size ffn_matrices dense_ffn_layers experts experts_per_token expert_ffn_size shared_ffn_size
 """
@@ -252,7 +257,75 @@ def shape_of_config(config: Mapping[str, Any]) -> dict[str, float]:
             "sparse_index_dim": need("index_head_dim"),
             "sparse_index_heads": need("index_n_heads"),
         }
+        if isinstance(first("indexer_types"), list):
+            # The others take what the layer before them has chosen.
+            shape["sparse_index_layers"] = sum(kind == "full" for kind in first("indexer_types"))
+    chosen = first("sparse_attention_config")
+    if isinstance(chosen, Mapping) and chosen.get("sparse_topk_blocks"):
+        shape |= {
+            "sparse_top_tok": chosen["sparse_topk_blocks"] * chosen["sparse_block_size"],
+            "sparse_index_dim": chosen["sparse_index_dim"],
+            "sparse_index_heads": chosen["sparse_num_index_heads"],
+            "sparse_layers": sum(chosen.get("sparse_attention_freq") or [1] * layers),
+        }
+    if isinstance(first("compress_ratios"), list):
+        shape |= _ratios(first("compress_ratios")[:layers], need)
     return {name: float(value) for name, value in shape.items()}
+
+
+def _ratios(ratios: Sequence[int], need: Callable[[str], Any]) -> dict[str, Any]:
+    """Layers by how many tokens an entry of their cache stands for (none: the window alone).
+
+    Raises:
+        BadInput: a ratio beside the two that are known.
+    """
+    kinds = sorted({one for one in ratios if one})
+    if len(kinds) != 2:
+        raise BadInput(f"compress_ratios of {kinds}", where="config.json", fix="Known: two, as 4 and 128")
+    return {
+        "compress_tok": kinds[0],
+        "full_attention_layers": ratios.count(kinds[0]),
+        "far_compress_tok": kinds[1],
+        "far_layers": ratios.count(kinds[1]),
+        "sliding_window_tok": need("sliding_window"),
+        "mla_q_rank": need("q_lora_rank"),
+        "output_rank": need("o_lora_rank"),
+        "output_groups": need("o_groups"),
+    }
+
+
+def _compressed(shape: Mapping[str, float], chosen: float) -> dict[str, float]:
+    """What differs where attention reads entries that stand for several tokens each (DeepSeek V4).
+
+    Every layer has one head of keys that are values too, queries and outputs of low rank, and a window of
+    single tokens; in ``chosen`` layers entries of ``compress_tok`` tokens, which overlap, are chosen by an
+    index, in ``far_layers`` all of the entries of ``far_compress_tok`` are read.
+    """
+    hidden, heads, dim = shape["hidden_size"], shape["attention_heads"], shape["head_dim"]
+    layers, rank, out = shape["layers"], shape["mla_q_rank"], shape["output_rank"]
+    each, far, far_each = shape["compress_tok"], shape["far_layers"], shape["far_compress_tok"]
+    index_dim, index_heads = shape["sparse_index_dim"], shape["sparse_index_heads"]
+    attention = hidden * rank + rank * heads * dim + hidden * dim
+    attention += heads * dim * out + shape["output_groups"] * out * hidden
+    # Entries and their weights come of a product each; entries that overlap are made twice as wide.
+    index = rank * index_heads * index_dim + hidden * index_heads + 4 * hidden * index_dim
+    pair = 4 * heads * dim
+    return {
+        "attention_params": attention * layers + chosen * (4 * hidden * dim + index) + far * 2 * hidden * dim,
+        "cache_heads": 1.0,
+        "cache_elements": chosen * dim / each,
+        "cache_flop": chosen * pair / each,
+        "prefill_flop": chosen * pair / each,
+        "far_elements": far * dim / far_each,
+        "far_flop": far * pair / far_each,
+        "window_elements": layers * dim,
+        "window_flop": layers * pair,
+        "sparse_tok": shape["sparse_top_tok"] * each,
+        "index_elements": chosen * index_dim / each,
+        "index_flop": chosen * 2 * index_heads * index_dim / each,
+        "latent": 1.0,
+        "products": 5 * layers + 2 * layers,
+    }
 
 
 def _sums(shape: Mapping[str, float]) -> tuple[float, ...]:
@@ -278,9 +351,10 @@ def _sums(shape: Mapping[str, float]) -> tuple[float, ...]:
         token = cache_heads * both
         pair = prefill_pair = 2 * heads * both
     index_dim, index_heads = get("sparse_index_dim", 0.0), get("sparse_index_heads", 0.0)
-    if index_dim:
-        attention += index_heads * index_dim * get("mla_q_rank", hidden) + hidden * (index_dim + index_heads)
-    attention_params = attention * layers
+    sparse = get("sparse_layers", full)
+    indexed = get("sparse_index_layers", sparse) if index_dim else 0.0
+    index = index_heads * index_dim * get("mla_q_rank", hidden) + hidden * (index_dim + index_heads)
+    attention_params = attention * layers + index * indexed
     window = get("sliding_window_tok", 0.0)
     windowed = other if window else 0.0
     near_heads = get("window_kv_heads", cache_heads)
@@ -290,11 +364,11 @@ def _sums(shape: Mapping[str, float]) -> tuple[float, ...]:
     if windowed and not latent:
         gate = heads * get("window_head_dim", dim) * get("attention_gate", 0.0)
         near = hidden * (near_both * (heads + near_heads) + gate)
-        attention_params = attention * full + near * windowed
+        attention_params = attention * full + near * windowed + index * indexed
     state = get("linear_state_size", 0.0)
     if state:
         linear = hidden * (2 * shape["linear_key_size"] + 3 * shape["linear_value_size"])
-        attention_params = attention * full + linear * other
+        attention_params = attention * full + linear * other + index * indexed
     experts = get("experts", 0.0)
     dense_layers = get("dense_ffn_layers", 0.0) if experts else layers
     moe_layers = layers - dense_layers
@@ -313,15 +387,17 @@ def _sums(shape: Mapping[str, float]) -> tuple[float, ...]:
         "experts_per_token": get("experts_per_token", 0.0),
         "moe_layers": moe_layers if experts else 0.0,
         "cache_heads": cache_heads,
-        "cache_elements": token * full,
-        "cache_flop": pair * full,
-        "prefill_flop": prefill_pair * full,
+        "cache_elements": token * sparse,
+        "cache_flop": pair * sparse,
+        "prefill_flop": prefill_pair * sparse,
+        "far_elements": token * (full - sparse),
+        "far_flop": pair * (full - sparse),
         "window_elements": near_token * windowed,
         "window_flop": near_pair * windowed,
         "window_tok": window,
         "sparse_tok": get("sparse_top_tok", np.inf),
-        "index_elements": index_dim * full,
-        "index_flop": 2 * index_heads * index_dim * full,
+        "index_elements": index_dim * indexed,
+        "index_flop": 2 * index_heads * index_dim * indexed,
         "state_elements": state * other,
         # Queries and keys are one product; latent attention compresses, expands and absorbs in five.
         "products": (5 if latent else 2) * layers
@@ -330,4 +406,6 @@ def _sums(shape: Mapping[str, float]) -> tuple[float, ...]:
         "latent": 1.0 if latent else 0.0,
         "joint_norm_layers": layers if get("joint_norms", 0.0) else 0.0,
     }
+    if get("compress_tok", 0.0):
+        values |= _compressed(shape, full)
     return tuple(float(values[name]) for name in Arch._fields)

@@ -121,8 +121,8 @@ def shape_of_arch(arch: Arch) -> Shape:
     """The counts of models whose shapes are known."""
     return Shape(
         arch.layers, arch.hidden_size, arch.params_total, arch.params_active, arch.expert_params,
-        arch.experts, arch.experts_per_token, arch.moe_layers, arch.cache_elements, arch.window_elements,
-        arch.window_tok,
+        arch.experts, arch.experts_per_token, arch.moe_layers, arch.cache_elements + arch.far_elements,
+        arch.window_elements, arch.window_tok,
     )  # fmt: skip
 
 

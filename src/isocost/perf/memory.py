@@ -29,7 +29,8 @@ def cache_bytes_per_tok(arch: Arch, setup: Setup, context_tok: ArrayLike) -> Flo
     context = np.maximum(np.asarray(context_tok, dtype=np.float64), 1.0)
     split = np.minimum(setup.tp, arch.cache_heads)
     window = arch.window_elements * np.minimum(context, arch.window_tok) / context
-    token = (arch.cache_elements + window) * setup.cache_bytes / split + arch.index_elements
+    kept = arch.cache_elements + arch.far_elements + window
+    token = kept * setup.cache_bytes / split + arch.index_elements
     state = arch.state_elements * setup.wide_bytes / setup.tp / context
     return np.asarray((token + state) / setup.pp)
 

@@ -15,7 +15,7 @@ BY_WIDTH = frozenset({"hidden_size", "head_params", "embedding_params"})
 SIZED = frozenset({"attention_params", "dense_params", "expert_params"})
 PER_TOKEN = frozenset(
     {"cache_elements", "cache_flop", "prefill_flop", "window_elements", "window_flop", "index_elements"}
-    | {"index_flop", "state_elements"}
+    | {"index_flop", "state_elements", "far_elements", "far_flop"}
 )
 
 

@@ -97,10 +97,12 @@ def attention_s(
     seen = np.minimum(context, arch.sparse_tok)
     near = np.minimum(context, arch.window_tok)
     split = np.minimum(setup.tp, arch.cache_heads)
-    bytes_read = (arch.cache_elements * seen + arch.window_elements * near) * setup.cache_bytes / split
+    read = arch.cache_elements * seen + arch.far_elements * context + arch.window_elements * near
+    bytes_read = read * setup.cache_bytes / split
     bytes_read = bytes_read + arch.index_elements * context
     bytes_read = bytes_read + 2.0 * arch.state_elements * setup.wide_bytes / setup.tp
-    flop = (arch.cache_flop * seen + arch.window_flop * near + arch.index_flop * context) / setup.tp
+    whole = arch.index_flop + arch.far_flop
+    flop = (arch.cache_flop * seen + arch.window_flop * near + whole * context) / setup.tp
     return either_s(
         batch * bytes_read / (gpu.memory_bytes_per_s * k.cache_memory_eff),
         batch * flop / (setup.wide_flop_per_s * k.cache_flop_eff),
@@ -114,7 +116,7 @@ def prefill_attention_s(
     """Time of the attention of ``tokens`` prompt tokens that follow ``context_tok`` cached ones."""
     tokens = np.asarray(tokens, dtype=np.float64)
     mean = np.asarray(context_tok) + 0.5 * tokens
-    pairs = arch.prefill_flop * np.minimum(mean, arch.sparse_tok) + arch.index_flop * mean
+    pairs = arch.prefill_flop * np.minimum(mean, arch.sparse_tok) + (arch.index_flop + arch.far_flop) * mean
     pairs = pairs + arch.window_flop * np.minimum(mean, arch.window_tok)
     return np.asarray(tokens * pairs / setup.tp / (setup.wide_flop_per_s * k.prompt_flop_eff))
 

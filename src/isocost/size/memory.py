@@ -133,7 +133,10 @@ def layers_of(
         values = number("value_head_dim") or width
         token = heads * (width + values) * cache_bytes
     if number("sparse_index_dim"):
-        token += number("sparse_index_dim")
+        sparse = number("sparse_layers") or full
+        token += number("sparse_index_dim") * (number("sparse_index_layers") or sparse) / full
+    if number("compress_tok"):
+        return _compressed_layers(number, cache_bytes, pp)
     state = _state_bytes(catalog_at, model, number) / tp
     other = layers - full
     window = number("sliding_window_tok")
@@ -148,6 +151,17 @@ def layers_of(
         mode = "prefix_caching=on" if shares_prefixes else "prefix_caching=off"
         kept = int(catalog_at.number(SUBJECT, "state_blocks", mode)) + drafts_tok
     return Layers(per_stage[0], per_stage[1], per_stage[2], int(window), token, state, near, kept)
+
+
+def _compressed_layers(number: Callable[[str], float], cache_bytes: float, pp: float) -> Layers:
+    """Layers whose entries stand for several tokens each (DeepSeek V4), those of both kinds as one: a token
+    takes of each its share of an entry, of the index's key in those that have one, and every layer sees a
+    window of single tokens. The cache is one head, which is not split."""
+    each, far = number("compress_tok"), number("far_layers")
+    chosen, entry = number("full_attention_layers"), number("head_dim") * cache_bytes
+    token = chosen * (entry + number("sparse_index_dim")) / each + far * entry / number("far_compress_tok")
+    full, layers = math.ceil((chosen + far) / pp), math.ceil(number("layers") / pp)
+    return Layers(full, layers, 0, int(number("sliding_window_tok")), token / (chosen + far), 0.0, entry, 0)
 
 
 def _state_bytes(catalog_at: CatalogAt, model: str, number: Callable[[str], float]) -> float:

@@ -85,7 +85,8 @@ def energy_of(
     context = work.context_tok
     seen = min(context, float(arch.sparse_tok[0]))
     near = min(context, float(arch.window_tok[0]))
-    cached = (arch.cache_elements[0] * seen + arch.window_elements[0] * near) * setup.cache_bytes[0]
+    cached = arch.cache_elements[0] * seen + arch.far_elements[0] * context + arch.window_elements[0] * near
+    cached = cached * setup.cache_bytes[0]
     cached += arch.index_elements[0] * context + 2.0 * arch.state_elements[0] * setup.wide_bytes[0]
     read = work.steps_per_s * (weights + running * cached) / gpus
     tokens = work.rate_per_s * (work.prompt_tok + work.answer_tok)

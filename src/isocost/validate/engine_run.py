@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from isocost.catalog import CatalogAt
 from isocost.errors import BadInput, IsocostError
 from isocost.perf.arch import Arch, arch_of, model_id_of
+from isocost.units import PS_PER_S
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
-PS_PER_S = 1e12
 GIB = 2.0**30
 BUDGET_TOK, SEATS = 2048, 128
 BYTES_OF: Mapping[str, float] = {
@@ -194,7 +194,7 @@ def _physics(catalog_at: CatalogAt, meta: _Meta, config: Mapping[str, Any]) -> P
     shared = float((arch.attention_params + arch.dense_params + arch.head_params)[0]) * size / tp
     experts = float(arch.expert_params[0]) * size / over
     heads = max(1.0, tp / float(arch.cache_heads[0]))
-    kv = float((arch.cache_elements + arch.window_elements)[0]) * cache_size * heads / tp
+    kv = float((arch.cache_elements + arch.far_elements + arch.window_elements)[0]) * cache_size * heads / tp
     total = _number(meta.hardware.get("device_total_memory_bytes")) or _number(memory.get("mem_size")) * GIB
     share = _number(memory.get("mem_util")) or _number(kwargs.get("gpu_memory_utilization")) or 0.9
     room = _number(kwargs.get("kv_cache_memory_bytes"))
