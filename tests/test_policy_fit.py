@@ -21,7 +21,7 @@ from isocost.policy.difficulty import corpus, fit, gained
 from isocost.policy.export import litellm
 from isocost.policy.fit import Candidate, candidates, certify, estimate, saving_lower, strongest
 from isocost.policy.lapse import basis, lapsed, mix_of, same_mix_p
-from isocost.policy.measure import merged, read_grades, sample, template, worth
+from isocost.policy.measure import sample, template, worth
 from isocost.policy.outcomes import normal, read_outcomes, without
 from isocost.policy.pricing import price_models
 from isocost.policy.route import Attempt, Request
@@ -312,34 +312,6 @@ def test_a_sample_covers_workloads_and_lengths() -> None:
     text = template(trace, picked, ("gpt-4o-mini",))
     rows = list(csv.DictReader(io.StringIO(text)))
     assert len(rows) == 2 * len(picked.rows)
-
-
-def test_grades_come_from_three_places(tmp_path: Path) -> None:
-    text = "qid,workload,model,quality,pred,out_tok,cost\nw:1,w,m,,,,\nw:2,w,m,,,,\n"
-    promptfoo = {
-        "evalId": "eval-1",
-        "results": {"version": 3, "results": [
-            {"provider": {"id": "m"}, "vars": {"qid": "w:1"}, "score": 1, "success": True, "cost": 0.002,
-             "response": {"output": "B", "tokenUsage": {"total": 12, "prompt": 10, "completion": 2}}},
-            {"provider": {"id": "m"}, "testCase": {"metadata": {"qid": "w:2"}}, "score": 0, "success": False},
-        ]},
-    }  # fmt: skip
-    langfuse = {"data": [
-        {"id": "s1", "traceId": "t", "observationId": "1", "name": "ok", "value": 1, "dataType": "BOOLEAN"},
-        {"id": "s2", "traceId": "w:2", "name": "ok", "value": 0.5, "metadata": {"model": "m"}},
-    ]}  # fmt: skip
-    for kind, doc in (("promptfoo", promptfoo), ("langfuse", langfuse)):
-        path = tmp_path / f"{kind}.json"
-        path.write_text(json.dumps(doc))
-        told, grades = read_grades(path)
-        assert told == kind
-        filled, placed, stray = merged(text, grades, today="m")
-        assert (placed, stray) == (2, 0)
-        assert next(csv.DictReader(io.StringIO(filled)))["quality"] == "1"
-    bad = tmp_path / "bad.json"
-    bad.write_text("{}")
-    with pytest.raises(BadInput, match="neither"):
-        read_grades(bad)
 
 
 def test_more_grades_are_worth_less_once_certified(file: Path) -> None:

@@ -1,9 +1,7 @@
-"""``isocost measure`` and ``isocost policy``: grade a sample, certify a policy, keep it honest, write it
-for others."""
+"""``isocost policy``: certify a policy, keep it honest, write it for others."""
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,25 +16,21 @@ from isocost.cli.catalog import load, newest
 from isocost.cli.output import grid, show, show_as_is, show_json, staged, working, wrapped
 from isocost.cli.policy_cache import (
     NO_CACHE,
-    PAIRS,
     Near,
     check_caches,
     fit_cache,
     holds_caches,
-    measure_cache,
     plan_rules,
     read_rules,
     show_caches,
 )
 from isocost.cli.root import Facts, Json, app
-from isocost.cli.trace import Format, Map, WorkloadBy, opened
 from isocost.errors import BadInput
-from isocost.units import money, percent, plural, share, volume_per_month
+from isocost.units import money, percent, plural, share
 
 if TYPE_CHECKING:
     from isocost.catalog.catalog import CatalogAt
     from isocost.policy.lapse import Basis
-    from isocost.policy.measure import Worth
     from isocost.policy.outcomes import Mix
     from isocost.policy.study import Certified, Study
 
@@ -245,168 +239,6 @@ def export(
     )
     for one in found.left_out:
         show(wrapped(one, "- "))
-    return None
-
-
-@dataclass(frozen=True)
-class Grading:
-    """What is sampled, and what comes back."""
-
-    models: Annotated[str, Parameter(help="Models to be graded beside today's: B,C.")] = ""
-    questions: Annotated[int, Parameter(help="How many questions to sample.", show_default=True)] = 400
-    grades: Annotated[
-        Path | None, Parameter(help="Graded results: the filled-in CSV, promptfoo JSON, Langfuse scores.")
-    ] = None
-    outcomes: Annotated[
-        Path, Parameter(help="The template that is written, or filled in.", show_default=True)
-    ] = Path(OUTCOMES)
-    volume: Annotated[str, Parameter(help="Requests a month, for dollars: 200k/mo.", show_default=True)] = (
-        "100k/mo"
-    )
-    cache: Annotated[
-        bool, Parameter(negative="", help="Pairs of questions to grade, for a semantic cache.")
-    ] = False
-    workload: Annotated[str, Parameter(help="With --cache: whose questions.", show_default=True)] = "*"
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How the log is read."""
-
-    workload_by: WorkloadBy = None
-    map_: Map = None
-    format_: Format = None
-
-
-@app.command(sort_key=6)
-def measure(
-    log: Annotated[Path | None, Parameter(help="A log to sample (as for 'isocost trace').")] = None,
-    /,
-    *,
-    grading: Annotated[Grading, Parameter(name="*")] = Grading(),
-    reading: Annotated[Reading, Parameter(name="*")] = Reading(),
-    facts: Facts = None,
-    json: Json = False,
-) -> None:
-    """Sample a log to grade; import grades; say what the next ones would buy. No model is called."""
-    named = tuple(part.strip() for part in grading.models.split(",") if part.strip())
-    outcomes = grading.outcomes
-    if log is not None and grading.cache:
-        trace = opened(log, reading.map_, reading.workload_by, reading.format_, prompts=True)
-        to = Path(PAIRS) if outcomes == Path(OUTCOMES) else outcomes
-        return measure_cache(trace, grading.workload, grading.questions, to, json=json)
-    if log is not None:
-        trace = opened(log, reading.map_, reading.workload_by, reading.format_)
-        return _sample(trace, named, grading.questions, outcomes, json)
-    if grading.grades is not None:
-        _import(grading.grades, outcomes, json)
-    if not outcomes.exists():
-        raise BadInput("nothing to measure", fix="Name a log to sample: isocost measure LOG")
-    _buys(outcomes, grading.volume, facts, json)
-    return None
-
-
-def _sample(trace: object, models: tuple[str, ...], questions: int, to: Path, json: bool) -> None:
-    from isocost.policy.measure import sample, template
-    from isocost.trace import Trace
-
-    assert isinstance(trace, Trace)
-    _refuse_graded(to)
-    with working("sampling"):
-        picked = sample(trace, questions)
-        text = template(trace, picked, models)
-    with staged(to.parent) as folder:
-        (folder / to.name).write_text(text, encoding="utf-8")
-    counts = {name: picked.workload.count(name) for name in dict.fromkeys(picked.workload)}
-    if json:
-        return show_json({"questions": len(picked.rows), "by_workload": counts, "wrote": str(to)})
-    show(Text(f"{plural(len(picked.rows), 'question')} to grade, written to {to}", "bold"), "")
-    table = grid(("  workload", "w"), ("questions", "r"), ("each stands for", "r"))
-    for name, count in counts.items():
-        stands = [each for each, one in zip(picked.stands_for, picked.workload, strict=True) if one == name]
-        table.add_row(f"  {name or '-'}", f"{count:,}", f"{sum(stands) / len(stands):,.0f} requests")
-    show(table, "")
-    show(
-        wrapped(
-            "Short, middling and long requests alike. The column line says which row of the log a question "
-            "is. Run each model on it and fill in pred, out_tok and quality (0 to 1); where all answers are "
-            "the same no grade is needed."
-        ),
-        "",
-        f"  Next: isocost measure --outcomes {to}, then isocost policy fit {to}",
-    )
-    return None
-
-
-def _refuse_graded(to: Path) -> None:
-    """Never write over answers or grades, which took people hours.
-
-    Raises:
-        BadInput: the file is there, and is no template that is still empty.
-    """
-    if not to.exists():
-        return
-    rows = csv.DictReader(_text(to).splitlines())
-    is_template = {"qid", "quality", "pred"} <= set(rows.fieldnames or ())
-    if not is_template or any(row["quality"] or row["pred"] for row in rows):
-        raise BadInput(
-            "it holds answers or grades already", where=str(to), fix="Name another file: --outcomes new.csv"
-        )
-
-
-def _import(file: Path, outcomes: Path, json: bool) -> None:
-    from isocost.policy.measure import merged, read_grades
-
-    kind, found = read_grades(file)
-    if not outcomes.exists():
-        raise BadInput("no template to fill in", where=str(outcomes), fix="Make one: isocost measure LOG")
-    text, placed, stray = merged(_text(outcomes), found)
-    if not placed:
-        raise BadInput(
-            f"none of {len(found)} grades fits a question",
-            where=str(file),
-            fix="Name questions by the template's qid",
-        )
-    with staged(outcomes.parent) as folder:
-        (folder / outcomes.name).write_text(text, encoding="utf-8")
-    more = f"; {stray:,} fit none" if stray else ""
-    if not json:
-        show(wrapped(f"{plural(placed, 'grade')} of {kind} filled into {outcomes}{more}", indent=0), "")
-
-
-def _buys(outcomes: Path, volume: str, facts: Path | None, json: bool) -> None:
-    from isocost.policy.measure import worth
-    from isocost.policy.outcomes import read_outcomes
-    from isocost.policy.study import Wanted, study
-
-    catalog = load(facts)
-    found = study(read_outcomes(outcomes), catalog.at(newest(catalog)), Wanted())
-    requests = volume_per_month(volume).high
-    rows: list[Worth] = []
-    for one in found.certificates:
-        rows += worth(one, requests / len(found.certificates) / 1000 * one.usd_per_1000)
-    if json:
-        return show_json({"certificates": found.certificates, "worth": rows})
-    best = max(rows, key=lambda row: row.usd_per_month / row.labels)
-    head = (
-        f"{best.labels:,} more grades of {best.workload} are worth {money(best.usd_per_month)} a month"
-        if best.usd_per_month > 0
-        else "More grades would buy nothing here"
-    )
-    show(
-        Text(head, "bold"), wrapped(f"at {requests:,.0f} requests a month, spread evenly over workloads"), ""
-    )
-    table = grid(
-        ("  workload", "w"), ("more grades", "r"), ("certified by then", "r"), ("worth $/month", "r")
-    )
-    for row in rows:
-        table.add_row(f"  {row.workload}", f"{row.labels:,}", percent(row.chance), money(row.usd_per_month))
-    show(table, "")
-    show(
-        wrapped(
-            "Worth is the chance of a certificate times what the best candidate saves, at today's estimates."
-        )
-    )
     return None
 
 

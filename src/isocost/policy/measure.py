@@ -1,30 +1,32 @@
 """What to grade next: a stratified sample of a log, a template to fill in, and what more grades would buy.
 
-No model is called. Grades come back as the filled-in template, or from a promptfoo run or Langfuse scores.
+No model is called. Grades come back as the filled-in template or as results of an evaluation tool
+(:mod:`isocost.policy.grades`), into the template or as outcomes of their own.
 """
 
 from __future__ import annotations
 
 import csv
-import json
 import math
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Sequence
 from io import StringIO
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
 from isocost.errors import BadInput
 from isocost.policy.bounds import power
+from isocost.policy.grades import Grade
+from isocost.policy.grades.call import named as called_by
 from isocost.policy.outcomes import Ints
 from isocost.policy.study import Certified
 from isocost.trace.schema import Trace
 
 COLUMNS = (
-    "qid", "workload", "model", "quality", "pred", "query", "task", "in_tok", "out_tok", "cost", "version",
-    "line",
+    "qid", "workload", "model", "quality", "pred", "query", "task", "in_tok", "out_tok", "cost", "latency_s",
+    "version", "line",
 )  # fmt: skip
 """Columns of the template. ``qid`` and ``line`` say which row of the log a question is; the rest is to be
 filled in."""
@@ -121,6 +123,7 @@ def template(trace: Trace, picked: Sampled, models: Sequence[str]) -> str:
                     out_tok,
                     "",
                     "",
+                    "",
                     line,
                 )
             )
@@ -149,158 +152,93 @@ def worth(found: Certified, usd_per_month: float) -> tuple[Worth, ...]:
     return tuple(out)
 
 
-class Grade(NamedTuple):
-    """One graded answer."""
+class Merged(NamedTuple):
+    """A template filled in: the CSV, how many grades found a row, those that found none, and why not."""
 
-    qid: str
-    model: str
-    quality: float
-    pred: str = ""
-    out_tok: int | None = None
-    in_tok: int | None = None
-    cost: float | None = None
+    text: str
+    placed: int
+    stray: int
+    unknown_models: tuple[str, ...] = ()
+    unknown_questions: tuple[str, ...] = ()
 
 
-def read_grades(file: Path) -> tuple[str, list[Grade]]:
-    """Grades of a file and what kind it is: a filled-in template (CSV), promptfoo's JSON, Langfuse's scores.
+def merged(text: str, grades: Sequence[Grade], today: str = "") -> Merged:
+    """A template with grades filled in.
 
-    Raises:
-        BadInput: none of these, or a grade that cannot be read.
-    """
-    if not file.exists():
-        raise BadInput("no such file", where=str(file), fix="Check the path")
-    text = file.read_text(encoding="utf-8-sig")
-    if file.suffix.lower() in (".csv", ".tsv"):
-        return _table(text, str(file))
-    try:
-        doc = json.loads(text)
-    except json.JSONDecodeError:
-        try:
-            doc = [json.loads(line) for line in text.splitlines() if line.strip()]
-        except json.JSONDecodeError as wrong:
-            raise BadInput(f"not JSON: {wrong.msg}", where=f"{file}:{wrong.lineno}") from None
-    rows = _promptfoo_rows(doc)
-    if rows is not None:
-        return "promptfoo", list(_promptfoo(rows, str(file)))
-    rows = doc.get("data", []) if isinstance(doc, dict) else doc
-    if rows and all(isinstance(row, dict) and "name" in row and "value" in row for row in rows):
-        return "langfuse", list(_langfuse(rows, str(file)))
-    raise BadInput(
-        "neither promptfoo's results nor Langfuse's scores", where=str(file),
-        fix="Write promptfoo's with --output results.json, or fill in the template",
-    )  # fmt: skip
-
-
-def _table(text: str, where: str) -> tuple[str, list[Grade]]:
-    rows = list(csv.DictReader(StringIO(text)))
-    heads = set(rows[0]) if rows else set()
-    if {"qid", "model", "quality"} <= heads:
-        return "template", [
-            Grade(
-                row["qid"], row["model"], _grade(row["quality"], f"{where}, {row['qid']}"),
-                row.get("pred") or "",
-                _whole(row.get("out_tok")), _whole(row.get("in_tok")), _real(row.get("cost")),
-            )
-            for row in rows
-            if row["quality"]
-        ]  # fmt: skip
-    if {"name", "value"} <= heads:
-        return "langfuse", list(_langfuse(rows, where))
-    raise BadInput(
-        "no columns qid, model, quality", where=where, fix="Fill in the template of isocost measure LOG"
-    )
-
-
-def _promptfoo_rows(doc: Any) -> list[dict[str, Any]] | None:
-    """The list of results of promptfoo's output of version 3, or of an older one's list."""
-    inner = doc.get("results") if isinstance(doc, dict) else None
-    rows = inner.get("results") if isinstance(inner, dict) else inner
-    if isinstance(rows, list) and rows and isinstance(rows[0], dict) and "provider" in rows[0]:
-        return rows
-    return None
-
-
-def _promptfoo(rows: Sequence[dict[str, Any]], where: str) -> Iterator[Grade]:
-    for row in rows:
-        given = row.get("provider")
-        model = given.get("label") or given.get("id") if isinstance(given, dict) else given
-        test = row.get("testCase") or {}
-        variables = row.get("vars") or test.get("vars") or {}
-        extra = test.get("metadata") or row.get("metadata") or {}
-        qid = extra.get("qid") or variables.get("qid") or test.get("description") or row.get("testIdx")
-        if qid is None or not model:
-            raise BadInput(
-                "a result without qid or provider", where=where, fix="Give each test a var or metadata qid"
-            )
-        response = row.get("response") or {}
-        usage = response.get("tokenUsage") or {}
-        said = response.get("output")
-        yield Grade(
-            str(qid), str(model), _grade(row.get("score", row.get("success")), f"{where}, {qid}"),
-            said if isinstance(said, str) else json.dumps(said) if said is not None else "",
-            _whole(usage.get("completion")), _whole(usage.get("prompt")),
-            _real(row.get("cost") or response.get("cost")),
-        )  # fmt: skip
-
-
-def _langfuse(rows: Sequence[dict[str, Any]], where: str) -> Iterator[Grade]:
-    """Scores; ``metadata`` names question and model, else the observation or trace id is the question's."""
-    for row in rows:
-        extra = row.get("metadata") or {}
-        if isinstance(extra, str):
-            extra = json.loads(extra) if extra.startswith("{") else {}
-        qid = extra.get("qid") or row.get("observationId") or row.get("traceId") or row.get("trace_id")
-        if not qid:
-            raise BadInput("a score without an observation or a trace", where=where)
-        if str(row.get("dataType", "NUMERIC")).upper() == "CATEGORICAL":
-            continue
-        yield Grade(
-            str(qid),
-            str(extra.get("model") or row.get("model") or ""),
-            _grade(row["value"], f"{where}, {qid}"),
-        )
-
-
-def _grade(value: Any, where: str) -> float:
-    if isinstance(value, bool) or str(value).strip().lower() in ("true", "false", "pass", "fail"):
-        return float(str(value).strip().lower() in ("true", "pass"))
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise BadInput(f"grade {value!r} is not a number", where=where, fix="Grade 0 to 1") from None
-
-
-def _whole(value: Any) -> int | None:
-    return None if value in (None, "") else int(float(value))
-
-
-def _real(value: Any) -> float | None:
-    return None if value in (None, "") else float(value)
-
-
-def merged(text: str, grades: Sequence[Grade], today: str = "") -> tuple[str, int, int]:
-    """A template with grades filled in: (CSV, grades placed, grades that fit no row).
-
-    A grade without a model is of ``today``'s.
+    A question is known by its id, by another name of the grade, or by its words; a model by its name, else by
+    its name without whose it is, where only one model of the template is called so. A grade without a model
+    is of ``today``'s, or of the template's one model.
     """
     rows = list(csv.DictReader(StringIO(text)))
     heads = list(rows[0]) if rows else list(COLUMNS)
     place = {(row["qid"], row["model"]): row for row in rows}
-    lines = {row["qid"].rpartition(":")[2]: row["qid"] for row in rows}
-    placed = stray = 0
+    qids = {row["qid"]: row["qid"] for row in rows}
+    qids |= {called_by(row["query"]): row["qid"] for row in rows if row.get("query")}
+    models = {row["model"] for row in rows}
+    only = today or (next(iter(models)) if len(models) == 1 else "")
+    called = {one: _of_template(one, models) or only * (not one) for one in {grade.model for grade in grades}}
+    placed, lost_models, lost = 0, set(), {}
     for grade in grades:
-        qid = grade.qid if (grade.qid, grade.model or today) in place else lines.get(grade.qid, grade.qid)
-        row = place.get((qid, grade.model or today))
+        qid = next((qids[one] for one in (grade.qid, *grade.also) if one in qids), "")
+        row = place.get((qid, called[grade.model]))
         if row is None:
-            stray += 1
+            if not called[grade.model]:
+                lost_models.add(grade.model)
+            lost[grade.qid] = grade
             continue
         placed += 1
-        row["quality"] = f"{grade.quality:g}"
-        for name, value in (("pred", grade.pred), ("out_tok", grade.out_tok), ("cost", grade.cost)):
-            if value not in (None, ""):
-                row[name] = str(value)
+        _fill(row, grade)
+        heads += [name for name in row if name not in heads]
     out = StringIO()
-    write = csv.DictWriter(out, heads, lineterminator="\n")
+    write = csv.DictWriter(out, heads, lineterminator="\n", restval="")
     write.writeheader()
     write.writerows(rows)
-    return out.getvalue(), placed, stray
+    return Merged(
+        out.getvalue(), placed, len(grades) - placed, tuple(sorted(lost_models)),
+        tuple(qid for qid, grade in lost.items() if grade.model not in lost_models),
+    )  # fmt: skip
+
+
+def _of_template(model: str, models: set[str]) -> str:
+    if model in models:
+        return model
+    same = [one for one in models if _bare(one) == _bare(model)] if model else []
+    return same[0] if len(same) == 1 else ""
+
+
+def _bare(model: str) -> str:
+    return re.split(r"[:/]", model.lower())[-1]
+
+
+def _fill(row: dict[str, str], grade: Grade) -> None:
+    row["quality"] = f"{grade.quality:g}"
+    for name in ("pred", "out_tok", "cost", "latency_s"):
+        value = getattr(grade, name)
+        if value not in (None, ""):
+            row[name] = str(value)
+    for name in ("query", "task", "version", "in_tok"):
+        value = getattr(grade, name)
+        if value not in (None, "") and not row.get(name):
+            row[name] = str(value)
+
+
+def outcomes_of(grades: Sequence[Grade]) -> str:
+    """Grades as OUTCOMES of their own, as CSV: a row for each question and model.
+
+    Raises:
+        BadInput: a grade without a model.
+    """
+    nameless = sum(not grade.model for grade in grades)
+    if nameless:
+        raise BadInput(
+            f"{nameless:,} of {len(grades):,} grades name no model", where="--grades",
+            fix="Say whose they are: --grades MODEL=FILE, once for each model's file",
+        )  # fmt: skip
+    out = StringIO()
+    write = csv.DictWriter(out, [name for name in COLUMNS if name != "line"], lineterminator="\n")
+    write.writeheader()
+    for grade in grades:
+        row = dict.fromkeys(write.fieldnames, "") | {"qid": grade.qid, "model": grade.model}
+        _fill(row, grade)
+        write.writerow(row)
+    return out.getvalue()

@@ -1,0 +1,317 @@
+"""``isocost measure``: what of a log to grade, grades of evaluation tools, what more grades would buy."""
+
+from __future__ import annotations
+
+import csv
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, median
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+from rich.table import Table
+from rich.text import Text
+
+from isocost.cli.catalog import load, newest
+from isocost.cli.output import grid, show, show_json, staged, working, wrapped
+from isocost.cli.policy import OUTCOMES
+from isocost.cli.policy_cache import PAIRS, measure_cache
+from isocost.cli.root import Facts, Json, app
+from isocost.cli.trace import Format, Map, WorkloadBy, opened
+from isocost.errors import BadInput
+from isocost.units import money, percent, plural, volume_per_month
+
+if TYPE_CHECKING:
+    from isocost.policy.grades import Choice, Grade
+    from isocost.policy.measure import Merged, Worth
+    from isocost.trace import Trace
+
+
+@dataclass(frozen=True)
+class Grading:
+    """What is sampled, and what comes back."""
+
+    models: Annotated[str, Parameter(help="Models to be graded beside today's: B,C.")] = ""
+    questions: Annotated[int, Parameter(help="How many questions to sample.", show_default=True)] = 400
+    grades: Annotated[
+        tuple[str, ...],
+        Parameter(
+            name="--grades",
+            help="Graded results: the filled-in CSV, or what promptfoo, Langfuse, Braintrust, LangSmith, "
+            "DeepEval, Inspect or OpenAI's evals wrote; MODEL=FILE where a file does not say whose.",
+        ),
+    ] = ()
+    score: Annotated[str, Parameter(help="Which score counts, where results have several.")] = ""
+    scale: Annotated[str, Parameter(help="WORST:BEST of a score beyond 0 to 1: 1:5.")] = ""
+    values: Annotated[str, Parameter(help="Grades of words: good=1,fair=0.5,bad=0.")] = ""
+    outcomes: Annotated[
+        Path, Parameter(help="The template that is written, or filled in.", show_default=True)
+    ] = Path(OUTCOMES)
+    volume: Annotated[str, Parameter(help="Requests a month, for dollars: 200k/mo.", show_default=True)] = (
+        "100k/mo"
+    )
+    cache: Annotated[
+        bool, Parameter(negative="", help="Pairs of questions to grade, for a semantic cache.")
+    ] = False
+    workload: Annotated[str, Parameter(help="With --cache: whose questions.", show_default=True)] = "*"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the log is read."""
+
+    workload_by: WorkloadBy = None
+    map_: Map = None
+    format_: Format = None
+
+
+@app.command(sort_key=6)
+def measure(
+    log: Annotated[Path | None, Parameter(help="A log to sample (as for 'isocost trace').")] = None,
+    /,
+    *,
+    grading: Annotated[Grading, Parameter(name="*")] = Grading(),
+    reading: Annotated[Reading, Parameter(name="*")] = Reading(),
+    facts: Facts = None,
+    json: Json = False,
+) -> None:
+    """Sample a log to grade; import grades; say what the next ones would buy. No model is called.
+
+    Grades go into the template at --outcomes; where there is none yet, they become one.
+    """
+    named = tuple(part.strip() for part in grading.models.split(",") if part.strip())
+    outcomes = grading.outcomes
+    if log is not None and grading.cache:
+        trace = opened(log, reading.map_, reading.workload_by, reading.format_, prompts=True)
+        to = Path(PAIRS) if outcomes == Path(OUTCOMES) else outcomes
+        return measure_cache(trace, grading.workload, grading.questions, to, json=json)
+    if log is not None:
+        if grading.grades:
+            raise BadInput(
+                "a log to sample and grades at once",
+                where="--grades",
+                fix=f"First isocost measure {log}, then isocost measure --grades FILE",
+            )
+        trace = opened(log, reading.map_, reading.workload_by, reading.format_)
+        return _sample(trace, named, grading.questions, outcomes, json)
+    told: dict[str, Any] = {}
+    if grading.grades:
+        told = _import(grading, reading.map_, json)
+    if not outcomes.exists():
+        raise BadInput("nothing to measure", fix="Name a log to sample: isocost measure LOG")
+    try:
+        _buys(outcomes, grading.volume, facts, told, json)
+    except BadInput as wrong:
+        if not grading.grades:
+            raise
+        if json:
+            return show_json({"imported": told, "worth": [], "not_yet": wrong.line()})
+        show(wrapped(f"What more grades would buy cannot be said yet: {wrong.what}. {wrong.fix}"))
+    return None
+
+
+def _sample(trace: Trace, models: tuple[str, ...], questions: int, to: Path, json: bool) -> None:
+    from isocost.policy.measure import sample, template
+
+    _refuse_graded(to)
+    with working("sampling"):
+        picked = sample(trace, questions)
+        text = template(trace, picked, models)
+    with staged(to.parent) as folder:
+        (folder / to.name).write_text(text, encoding="utf-8")
+    counts = {name: picked.workload.count(name) for name in dict.fromkeys(picked.workload)}
+    if json:
+        return show_json({"questions": len(picked.rows), "by_workload": counts, "wrote": str(to)})
+    show(Text(f"{plural(len(picked.rows), 'question')} to grade, written to {to}", "bold"), "")
+    table = grid(("  workload", "w"), ("questions", "r"), ("each stands for", "r"))
+    for name, count in counts.items():
+        stands = [each for each, one in zip(picked.stands_for, picked.workload, strict=True) if one == name]
+        table.add_row(f"  {name or '-'}", f"{count:,}", f"{sum(stands) / len(stands):,.0f} requests")
+    show(table, "")
+    show(
+        wrapped(
+            "Short, middling and long requests alike. The column line says which row of the log a question "
+            "is. Run each model on it and fill in pred, out_tok and quality (0 to 1), or let an evaluation "
+            "tool do it, with the qid in each test's metadata; where all answers are the same no grade is "
+            "needed."
+        ),
+        "",
+        f"  Next: isocost measure --outcomes {to} --grades RESULTS, then isocost policy fit {to}",
+    )
+    return None
+
+
+def _refuse_graded(to: Path) -> None:
+    """Never write over answers or grades, which took people hours.
+
+    Raises:
+        BadInput: the file is there, and is no template that is still empty.
+    """
+    if not to.exists():
+        return
+    rows = csv.DictReader(_text(to).splitlines())
+    is_template = {"qid", "quality", "pred"} <= set(rows.fieldnames or ())
+    if not is_template or any(row["quality"] or row["pred"] for row in rows):
+        raise BadInput(
+            "it holds answers or grades already", where=str(to), fix="Name another file: --outcomes new.csv"
+        )
+
+
+def _import(grading: Grading, columns: str | None, json: bool) -> dict[str, Any]:
+    """Read grades and write them into the template, or as outcomes of their own; what was done."""
+    from isocost.policy.grades import read_grades
+    from isocost.policy.measure import Merged, merged, outcomes_of
+
+    files = [_file(one) for one in grading.grades]
+    with working("reading grades"):
+        found = read_grades(files, _choice(grading, columns))
+    to = grading.outcomes
+    if to.exists():
+        filled = merged(_text(to), found.grades)
+        if not filled.placed:
+            raise BadInput(_unfit(filled, to, found.models), where=grading.grades[0], fix=_mend(filled, to))
+    else:
+        filled = Merged(outcomes_of(found.grades), len(found.grades), 0)
+    with staged(to.parent) as folder:
+        (folder / to.name).write_text(filled.text, encoding="utf-8")
+    notes = [*found.notes]
+    if filled.stray:
+        why = [f"no model {one} in it" for one in filled.unknown_models]
+        if filled.unknown_questions:
+            more = len(filled.unknown_questions) - 1
+            also = f" and {more:,} more" if more else ""
+            why.append(f"no question {filled.unknown_questions[0]!r}{also}")
+        notes.append(f"{plural(filled.stray, 'grade')} fit no row of {to}: {'; '.join(why)}")
+    told: dict[str, Any] = {
+        "from": found.kind, "score": found.score, "grades": filled.placed, "stray": filled.stray,
+        "wrote": str(to), "models": _by_model(found.grades), "notes": notes,
+    }  # fmt: skip
+    if json:
+        return told
+    of = "" if found.score in ("quality", "score") else f" (score {found.score})"
+    show(Text(f"{plural(filled.placed, 'grade')} of {found.kind}{of} written into {to}", "bold"), "")
+    show(_table(told["models"]), "")
+    if notes:
+        show(*(wrapped(note) for note in notes), "")
+    return told
+
+
+def _file(text: str) -> tuple[str, Path]:
+    """``FILE`` or ``MODEL=FILE``; a file whose name holds the sign is a file."""
+    model, sign, path = text.partition("=")
+    return ("", Path(text)) if not sign or Path(text).exists() else (model.strip(), Path(path))
+
+
+def _choice(grading: Grading, columns: str | None) -> Choice:
+    """Raises BadInput: a scale, words or columns that are not as described."""
+    from isocost.policy.grades import Choice
+
+    scale = None
+    if grading.scale:
+        ends = re.fullmatch(r"\s*(-?[\d.]+)\s*(?::|\.\.|to)\s*(-?[\d.]+)\s*", grading.scale)
+        try:
+            scale = (float(ends[1]), float(ends[2])) if ends else None
+        except ValueError:
+            scale = None
+        if scale is None or scale[0] == scale[1]:
+            raise BadInput(f"no scale {grading.scale!r}", where="--scale", fix="Type WORST:BEST, as 1:5")
+    values = {}
+    for part in filter(None, (part.strip() for part in grading.values.split(","))):
+        word, _, number = part.rpartition("=")
+        try:
+            values[word.strip()] = float(number)
+        except ValueError:
+            values[word.strip()] = -1.0
+        if not word.strip() or not 0 <= values[word.strip()] <= 1:
+            raise BadInput(f"no grade {part!r}", where="--values", fix="Type WORD=0.5, numbers from 0 to 1")
+    mapped = dict(one.partition("=")[::2] for one in (columns or "").split(",") if one)
+    return Choice(grading.score, scale, values, mapped)
+
+
+def _unfit(filled: Merged, to: Path, models: tuple[str, ...]) -> str:
+    if filled.unknown_models and not filled.unknown_questions:
+        return f"no grade is of a model of {to}: they are of {', '.join(one or 'none' for one in models)}"
+    theirs = ", ".join(filled.unknown_questions[:3])
+    return f"none of {plural(filled.stray, 'grade')} fits a question of {to}: theirs are {theirs}"
+
+
+def _mend(filled: Merged, to: Path) -> str:
+    rows = list(csv.DictReader(_text(to).splitlines()))
+    if filled.unknown_models and not filled.unknown_questions:
+        names = ", ".join(sorted({row["model"] for row in rows}))
+        return f"It has {names}: type --grades MODEL=FILE, or --outcomes new.csv to keep them apart"
+    first = rows[0]["qid"] if rows else "QID"
+    return f"Name questions by its qid, as {first!r}, or type --outcomes new.csv to keep them apart"
+
+
+def _by_model(grades: tuple[Grade, ...]) -> list[dict[str, Any]]:
+    out = []
+    for model in dict.fromkeys(one.model for one in grades):
+        mine = [one for one in grades if one.model == model]
+        usd = [one.cost for one in mine if one.cost is not None]
+        waits = [one.latency_s for one in mine if one.latency_s is not None]
+        out.append({
+            "model": model, "grades": len(mine), "mean_quality": fmean(one.quality for one in mine),
+            "usd_per_1000": fmean(usd) * 1000 if usd else None, "median_s": median(waits) if waits else None,
+        })  # fmt: skip
+    return out
+
+
+def _table(models: list[dict[str, Any]]) -> Table:
+    table = grid(
+        ("  model", "w"), ("grades", "r"), ("mean quality", "r"), ("$ for 1,000", "r"), ("median wait", "r")
+    )
+    for one in models:
+        usd, wait = one["usd_per_1000"], one["median_s"]
+        table.add_row(
+            f"  {one['model'] or '(of the template)'}", f"{one['grades']:,}", f"{one['mean_quality']:.1%}",
+            "-" if usd is None else money(usd), "-" if wait is None else f"{wait:.2f} s",
+        )  # fmt: skip
+    return table
+
+
+def _buys(outcomes: Path, volume: str, facts: Path | None, told: dict[str, Any], json: bool) -> None:
+    from isocost.policy.measure import worth
+    from isocost.policy.outcomes import read_outcomes
+    from isocost.policy.study import Wanted, study
+
+    catalog = load(facts)
+    with working("weighing further grades"):
+        found = study(read_outcomes(outcomes), catalog.at(newest(catalog)), Wanted())
+    requests = volume_per_month(volume).high
+    rows: list[Worth] = []
+    for one in found.certificates:
+        rows += worth(one, requests / len(found.certificates) / 1000 * one.usd_per_1000)
+    if json:
+        document: dict[str, Any] = {"certificates": found.certificates, "worth": rows}
+        return show_json({"imported": told, **document} if told else document)
+    best = max(rows, key=lambda row: row.usd_per_month / row.labels)
+    head = (
+        f"{best.labels:,} more grades of {best.workload} are worth {money(best.usd_per_month)} a month"
+        if best.usd_per_month > 0
+        else "More grades would buy nothing here"
+    )
+    show(
+        Text(head, "bold"), wrapped(f"at {requests:,.0f} requests a month, spread evenly over workloads"), ""
+    )
+    table = grid(
+        ("  workload", "w"), ("more grades", "r"), ("certified by then", "r"), ("worth $/month", "r")
+    )
+    for row in rows:
+        table.add_row(f"  {row.workload}", f"{row.labels:,}", percent(row.chance), money(row.usd_per_month))
+    show(table, "")
+    show(
+        wrapped(
+            "Worth is the chance of a certificate times what the best candidate saves, at today's estimates."
+        ),
+        "",
+        f"  Next: isocost policy fit {outcomes}",
+    )
+    return None
+
+
+def _text(file: Path) -> str:
+    from isocost.toml import read_text
+
+    return read_text(file)
