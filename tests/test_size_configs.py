@@ -13,6 +13,7 @@ import pytest
 from isocost.catalog import Catalog, CatalogAt
 from isocost.errors import BadInput
 from isocost.perf import arch_of, constants_of, gpu_of, precision_of, setup_of
+from isocost.perf.arch import model_id_of
 from isocost.perf.memory import weight_bytes
 from isocost.perf.roofline import attention_s
 from isocost.size.config import formats, with_config
@@ -22,6 +23,8 @@ CASES = Path(__file__).parent / "cases" / "size"
 PUBLISHED = json.loads((CASES / "configs.json").read_text())
 with (CASES / "vllm_logs.csv").open(newline="") as file:
     LOGS = list(csv.DictReader(file))
+with (CASES / "gallery.csv").open(newline="") as file:
+    GALLERY = list(csv.DictReader(file))
 GIB = 2.0**30
 WITHIN = 0.01
 
@@ -87,6 +90,23 @@ def test_ratios_that_are_not_known_are_refused_by_name(catalog: Catalog, tmp_pat
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(BadInput, match="compress_ratios"):
         with_config(catalog, tmp_path / "config.json")
+
+
+@pytest.mark.parametrize("row", GALLERY, ids=lambda row: row["name"])
+def test_a_model_is_as_large_as_others_reckon(at: CatalogAt, row: dict[str, str]) -> None:
+    """Sizes and KiB of cache a token in 16 bits as S. Raschka's LLM Architecture Gallery (26 April 2026) has
+    them; left out are those that count a key that is also the value once, or one width for two kinds of
+    layers."""
+    model = model_id_of(at, row["name"])
+    arch = arch_of(at, [model])
+    kept = float((arch.cache_elements + arch.far_elements)[0])
+    if at.find(f"model/{model}", "compress_tok") is None:
+        kept += float(arch.window_elements[0])
+    assert 2.0 * kept / 1024.0 == pytest.approx(float(row["kv_kib"]), abs=0.051)
+    total = float(row["total_b"])
+    assert arch.params_total[0] / 1e9 == pytest.approx(total, rel=0.06, abs=0.5)
+    if row["active_b"]:
+        assert arch.params_active[0] / 1e9 == pytest.approx(float(row["active_b"]), rel=0.09, abs=0.6)
 
 
 @pytest.mark.parametrize(
