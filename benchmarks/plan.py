@@ -19,7 +19,8 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 
 from isocost.plan.solve.mix import solve
 from isocost.plan.solve.problem import PoolChoice, Problem
-from isocost.plan.solve.weeks import WEEK_H, estimate, representative
+from isocost.plan.solve.weeks import estimate, representative
+from isocost.units import WEEK_H
 
 SIZES = (3, 10, 30, 100, 300)
 YEAR_H = 8760

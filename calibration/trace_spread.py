@@ -15,6 +15,7 @@ from statistics import NormalDist, median
 import numpy as np
 
 from isocost.trace.open import open_trace
+from isocost.units import NS_PER_MINUTE
 
 FILES = (
     "azure2023_conv.csv",
@@ -23,7 +24,6 @@ FILES = (
     "servegen_10d.parquet",
 )
 GENERATED = "servegen"
-MINUTE_NS = 60 * 10**9
 
 
 def sigma(tokens: np.ndarray) -> float:
@@ -35,7 +35,7 @@ def sigma(tokens: np.ndarray) -> float:
 
 def dispersion(arrival_ns: np.ndarray) -> float:
     """Variance over mean of requests a minute, inside hours with at least one a minute; their median."""
-    minutes = np.bincount((arrival_ns - arrival_ns.min()) // MINUTE_NS)
+    minutes = np.bincount((arrival_ns - arrival_ns.min()) // NS_PER_MINUTE)
     whole = max(1, len(minutes) // 60) * 60
     hours = np.resize(minutes, whole).reshape(-1, 60) if len(minutes) >= 60 else minutes[None, :-1]
     hours = hours[hours.mean(axis=1) >= 1]

@@ -16,8 +16,8 @@ from isocost.plan.market.prepare import prepare
 from isocost.plan.scenario import read, request_of
 from isocost.plan.solve.mix import solve
 from isocost.replay.defer import served_ns
+from isocost.units import NS_PER_H
 
-HOUR_NS = 3600 * 10**9
 SCENARIO = """
 title = "own replicas, documents that wait"
 now = "openai/gpt-4o"
@@ -39,7 +39,7 @@ place = "own"
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.lists(st.integers(0, 400 * HOUR_NS), min_size=1, max_size=60),
+    st.lists(st.integers(0, 400 * NS_PER_H), min_size=1, max_size=60),
     st.lists(st.floats(0.0, 3.0), min_size=168, max_size=168),
     st.integers(1, 48),
 )
@@ -50,16 +50,16 @@ def test_nothing_is_served_before_it_came_or_too_late(
     mean = sum(week) / 168 or 1.0
     served = served_ns(arrival, [x / mean for x in week], wait_h * 3600.0)
     assert (served >= arrival).all()
-    assert (served <= arrival + wait_h * HOUR_NS).all()
+    assert (served <= arrival + wait_h * NS_PER_H).all()
 
 
 def test_a_night_fills_first_come_first_served() -> None:
     week = np.zeros(168)
     week[::24] = 7.0  # all of it at midnight
-    arrival = np.arange(24, dtype=np.int64) * HOUR_NS + HOUR_NS // 2
+    arrival = np.arange(24, dtype=np.int64) * NS_PER_H + NS_PER_H // 2
     served = served_ns(arrival, week * 24 / 7, 48 * 3600.0)
     assert (np.diff(served) >= 0).all()
-    assert set((served // HOUR_NS).tolist()) <= {0, 24, 48}
+    assert set((served // NS_PER_H).tolist()) <= {0, 24, 48}
 
 
 @pytest.fixture(scope="module")

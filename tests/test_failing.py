@@ -21,7 +21,7 @@ from isocost.plan.written.review import review
 from isocost.plan.written.told import police
 from isocost.replay.faults import renewed
 from isocost.trace import Trace, open_trace
-from isocost.trace.schema import NS_PER_S
+from isocost.units import NS_PER_S
 from test_policed_seen import BASIS, BIG, SMALL, cascade, seen_of
 
 OPUS = "anthropic/claude-opus-4-5"

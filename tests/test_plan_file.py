@@ -22,8 +22,9 @@ from isocost.plan.written.file import Basis, PlanFile, dumps, loads, read
 from isocost.plan.written.rerun import rerun
 from isocost.policy.route import Route, RoutePolicy, Share
 from isocost.replay.run import Routed, Situation, replay
-from isocost.trace.schema import NS_PER_S, Chunk
+from isocost.trace.schema import Chunk
 from isocost.trace.workload import Spread, from_numbers
+from isocost.units import NS_PER_S
 
 BY_HAND = Path(__file__).parent / "cases" / "plan.toml"
 

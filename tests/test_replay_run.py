@@ -15,16 +15,16 @@ from hypothesis import strategies as st
 
 from isocost.bill import Usage, price
 from isocost.catalog import Catalog
-from isocost.deployment import PS_PER_S, Api, Deployment, ExactCache, Pool, offering_of, work_s
+from isocost.deployment import Api, Deployment, ExactCache, Pool, offering_of, work_s
 from isocost.errors import BadLimits, BadTrace
 from isocost.fleet import Fleet, PoolSchedule
 from isocost.policy.route import Route, Share
 from isocost.replay.reuse import exact_hits
 from isocost.replay.run import Ratio, Replayed, Routed, Situation, replay
 from isocost.size.queue import Need, Step, carried
-from isocost.trace.schema import NS_PER_S, Chunk, utc
+from isocost.trace.schema import Chunk, utc
+from isocost.units import NS_PER_H, NS_PER_S, PS_PER_S
 
-NS_PER_H = 3600 * NS_PER_S
 START = int(datetime(2026, 3, 2, tzinfo=UTC).timestamp()) * NS_PER_S
 GPT = Api("openai/gpt-4.1", "api/openai/gpt-4.1", "openai", "gpt-4.1", "api")
 MINI = Api("openai/gpt-4.1-mini", "api/openai/gpt-4.1-mini", "openai", "gpt-4.1-mini", "api")

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from isocost.errors import BadTrace
 from isocost.plan.asked.streams import (
-    WEEK_H,
     hour_of_week,
     peak_over_mean,
     per_hour,
@@ -21,9 +20,9 @@ from isocost.plan.asked.streams import (
     week_of,
 )
 from isocost.trace import shape as trace_shape
-from isocost.trace.schema import NS_PER_S, Chunk, Outcome, Trace
+from isocost.trace.schema import Chunk, Outcome, Trace
+from isocost.units import NS_PER_H, NS_PER_S, WEEK_H
 
-NS_PER_H = 3600 * NS_PER_S
 START = int(datetime(2026, 3, 2, tzinfo=UTC).timestamp()) * NS_PER_S
 OFFICE = np.tile(np.r_[np.full(8, 0.2), np.full(10, 2.0), np.full(6, 0.4)], 7)
 OFFICE /= OFFICE.mean()

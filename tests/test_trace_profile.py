@@ -14,7 +14,7 @@ from isocost.errors import BadTrace
 from isocost.trace import Chunk, Trace, demand, hour_of_week, open_trace
 from isocost.trace.kernels import Seen
 from isocost.trace.profile import _bin, _unbin, profile
-from isocost.trace.shape import HOUR_NS
+from isocost.units import NS_PER_H
 
 CASES = Path(__file__).parent / "cases" / "traces"
 MONDAY_NS = 4 * 86_400 * 10**9
@@ -149,7 +149,7 @@ def test_nothing_served_is_an_error() -> None:
 def test_hour_of_week() -> None:
     assert hour_of_week(MONDAY_NS) == 0
     assert hour_of_week(MONDAY_NS - 1) == 167
-    assert hour_of_week(np.array([MONDAY_NS + 25 * HOUR_NS])).tolist() == [25]
+    assert hour_of_week(np.array([MONDAY_NS + 25 * NS_PER_H])).tolist() == [25]
 
 
 @given(st.lists(st.floats(0, 3e6), min_size=2, max_size=300), st.integers(1, 5))

@@ -12,7 +12,6 @@ from isocost.catalog import Catalog
 from isocost.fleet import Fleet
 from isocost.ledger import Ledger
 from isocost.plan.asked.limits import Have, Limits, OwnRate
-from isocost.plan.asked.streams import WEEK_H
 from isocost.plan.make.build import Built, build, drafted, problem_of
 from isocost.plan.make.draft import Draft, Serving, month_ledger, part_of
 from isocost.plan.make.singles import today_draft
@@ -22,6 +21,7 @@ from isocost.plan.tell import odds
 from isocost.plan.tell.story import Totals, drivers_of, today_ledger
 from isocost.plan.tell.volume import again, months_of
 from isocost.trace.workload import Parameters, Spread, Workload, from_numbers, generate
+from isocost.units import WEEK_H
 
 ON = date(2026, 11, 23)
 NOW = "openai/gpt-4o"

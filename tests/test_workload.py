@@ -14,7 +14,8 @@ import pytest
 from isocost.errors import BadInput
 from isocost.trace import ANCHOR_NS, Outcome, Spread, Trace, example, from_numbers, hour_of_week, open_trace
 from isocost.trace.profile import Profile, profile
-from isocost.trace.workload import DAYS_PER_MONTH, Parameters, Workload, generate
+from isocost.trace.workload import Parameters, Workload, generate
+from isocost.units import DAYS_PER_MONTH
 
 ROOT = Path(__file__).parents[1]
 SPREAD = Spread(0.8, 0.6, 3.0)

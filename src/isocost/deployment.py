@@ -16,13 +16,12 @@ from isocost.catalog import CatalogAt, Fact
 from isocost.catalog.fact import parse_when
 from isocost.catalog.names import Offering, deprecated
 from isocost.catalog.prices import Rates, rates, ruled
-from isocost.units import FEMTO_PER_USD
+from isocost.units import FEMTO_PER_USD, PS_PER_S
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-PS_PER_S = 10**12
 Amount = TypeVar("Amount", float, "npt.NDArray[np.float64]")
 """A number, or an array of them."""
 

@@ -74,6 +74,16 @@ MONTHS: Mapping[str, float] = {"mo": 1.0, "month": 1.0, "yr": 12.0, "y": 12.0, "
 DAYS_PER_YEAR = 365.25
 DAYS_PER_MONTH = DAYS_PER_YEAR / 12
 WEEKS_PER_YEAR = DAYS_PER_YEAR / 7
+WEEK_H = 168
+"""Hours of the week: the periods of a plan."""
+SECONDS_PER_H = 3600.0
+SECONDS_PER_DAY = 86_400.0
+NS_PER_S = 10**9
+NS_PER_MINUTE = 60 * NS_PER_S
+NS_PER_H = 60 * NS_PER_MINUTE
+NS_PER_DAY = 24 * NS_PER_H
+PS_PER_NS = 1000
+PS_PER_S = 1e12
 SCALE: Mapping[str, int] = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9, "t": 10**12}
 """Powers of ten that may follow a number; ``m`` is a million, in any case."""
 

@@ -16,8 +16,9 @@ from isocost.bill.tariff import SLOTS, Ints, Tariff, counted
 from isocost.catalog import Catalog
 from isocost.catalog.names import Offering
 from isocost.catalog.prices import METERS
+from isocost.units import NS_PER_DAY, NS_PER_H
 
-_STEP_NS: Mapping[str, int] = {"": 0, "hour": 3_600 * 10**9, "day": kernel.NS_PER_DAY}
+_STEP_NS: Mapping[str, int] = {"": 0, "hour": NS_PER_H, "day": NS_PER_DAY}
 
 
 class Grouped(msgspec.Struct, frozen=True):

@@ -14,6 +14,8 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
+from isocost.units import NS_PER_DAY, NS_PER_MINUTE
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 INPUT, OUTPUT, CACHE_READ, CACHE_WRITE, REQUEST, FIRST_EXTRA = 0, 1, 2, 3, 4, 5
@@ -32,8 +34,6 @@ DONE, STOPPED_UNFILLED, STOPPED_CODE = 0, 1, 2
 AT, UNKNOWN_ROWS = 0, 1
 """Places in a tally: the row that a kernel stopped at, rows of no known offering."""
 
-NS_PER_DAY = 86_400 * 10**9
-NS_PER_MINUTE = 60 * 10**9
 MOST = (1 << 63) - 1
 _HALF = (1 << 32) - 1
 _BLOCK = 1024  # rows whose counts are looked over before they are priced: they stay in the first cache

@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from isocost.bill import kernel
-from isocost.bill.kernel import FIRST_EXTRA, NS_PER_DAY, NS_PER_MINUTE
+from isocost.bill.kernel import FIRST_EXTRA
 from isocost.bill.usage import STATUS
 from isocost.catalog import Catalog
 from isocost.catalog.names import Offering
 from isocost.catalog.prices import METERS, Rates, Slot, edges, rates
 from isocost.errors import BadInput
-from isocost.units import FEMTO_PER_USD
+from isocost.units import FEMTO_PER_USD, NS_PER_DAY, NS_PER_MINUTE
 
 Ints = npt.NDArray[np.int64]
 

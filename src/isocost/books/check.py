@@ -23,11 +23,10 @@ from isocost.books.contract import Contract
 from isocost.books.statement import Statement, month_of
 from isocost.errors import BadInput
 from isocost.toml import read_toml
-from isocost.units import FEMTO_PER_USD
+from isocost.units import FEMTO_PER_USD, WEEK_H
 
 Floats = npt.NDArray[np.float64]
 
-WEEK_H = 168
 MOST_WEEKS = 8
 """Weeks of the log that weeks to come are drawn from: the last ones."""
 LIKELY = 0.5

@@ -7,7 +7,8 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 
 from isocost.errors import BadInput
-from isocost.trace.schema import ANCHOR_NS, NS_PER_S, Chunk, Trace
+from isocost.trace.schema import ANCHOR_NS, Chunk, Trace
+from isocost.units import NS_PER_S
 
 
 def starting(trace: Trace, on: str) -> Trace:

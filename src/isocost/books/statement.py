@@ -19,7 +19,8 @@ import numpy as np
 from isocost.books.sums import Sums
 from isocost.catalog import Catalog
 from isocost.errors import BadInput, BadTrace
-from isocost.trace.schema import NS_PER_S, WHO, Trace, utc
+from isocost.trace.schema import WHO, Trace, utc
+from isocost.units import NS_PER_DAY, NS_PER_H, NS_PER_S
 
 Bucket = Literal["hour", "day"]
 
@@ -34,7 +35,7 @@ GROUPS = (*KEYS, *WHO, "day", "month")
 
 LINES, REQUESTS, HEAD = "lines.parquet", "requests.parquet", "statement.toml"
 
-_STEP_NS: Mapping[str, int] = {"hour": 3_600 * NS_PER_S, "day": 86_400 * NS_PER_S}
+_STEP_NS: Mapping[str, int] = {"hour": NS_PER_H, "day": NS_PER_DAY}
 
 
 class Line(msgspec.Struct, frozen=True):

@@ -17,7 +17,7 @@ from isocost.cli.plan import EXAMPLE_NOW, Log
 from isocost.cli.root import Facts, Json, app
 from isocost.cli.trace import Format, Map, WorkloadBy, opened
 from isocost.errors import BadInput
-from isocost.units import money, percent
+from isocost.units import SECONDS_PER_DAY, money, percent
 
 if TYPE_CHECKING:
     from isocost.plan.written.failed import Band, Failures
@@ -89,7 +89,7 @@ def _show(found: Review, plan: Path) -> None:
             "bold",
         )
     )
-    days = found.span_s / 86_400
+    days = found.span_s / SECONDS_PER_DAY
     span = f"{days:.1f} days" if days >= 2 else f"{days * 24:.1f} hours"
     show(
         wrapped(
@@ -152,7 +152,7 @@ def _show_policy(found: Review, policy: Policed, plan: Path) -> None:
         between = f"about {money(shown.usd_per_month)} ({between})"
     beside = "" if plain is None else f", {money(plain.usd_per_month)} without its policies"
     show(Text(f"{at_least}{between} a month{beside}", "bold"))
-    days = found.span_s / 86_400
+    days = found.span_s / SECONDS_PER_DAY
     span = f"{days:.1f} days" if days >= 2 else f"{days * 24:.1f} hours"
     show(
         wrapped(

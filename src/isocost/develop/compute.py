@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-SECONDS_PER_H = 3600.0
+from isocost.units import SECONDS_PER_H
+
 W_PER_KW = 1000.0
 G_PER_T = 1e6
 

@@ -7,7 +7,6 @@ import math
 import msgspec
 
 from isocost.catalog import CatalogAt
-from isocost.develop.compute import SECONDS_PER_H
 from isocost.develop.hardware import accelerator, rent_term
 from isocost.develop.posterior import mfu_fact
 from isocost.develop.scaling import (
@@ -22,6 +21,7 @@ from isocost.develop.scaling import (
     rooted,
     tokens_for,
 )
+from isocost.units import SECONDS_PER_H
 
 NUDGE = 1e-4
 """Relative step of a numerical slope."""

@@ -16,9 +16,9 @@ from fnmatch import fnmatchcase
 import msgspec
 
 from isocost.catalog import Catalog, CatalogAt
-from isocost.develop.compute import SECONDS_PER_H, site_kwh
+from isocost.develop.compute import site_kwh
 from isocost.errors import UnknownFact
-from isocost.units import DAYS_PER_YEAR
+from isocost.units import DAYS_PER_YEAR, SECONDS_PER_H
 
 METHOD = "training/published-method"
 ANY = date(2000, 1, 1)

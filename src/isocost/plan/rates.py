@@ -11,10 +11,10 @@ from isocost.plan.asked.streams import Floats
 from isocost.plan.make.build import Built
 from isocost.plan.make.draft import Serving
 from isocost.plan.market.prepare import Prepared
-from isocost.plan.market.quotas import METERS, MINUTE_NS, Load, loads, within_quotas
+from isocost.plan.market.quotas import METERS, Load, loads, within_quotas
 from isocost.plan.result import Rate
 from isocost.plan.tell.story import named
-from isocost.units import count, percent
+from isocost.units import NS_PER_MINUTE, count, percent
 
 FULL_FRAC = 0.95
 """Share of a limit from which an API counts as full."""
@@ -118,7 +118,7 @@ def _seen(built: Built, load: Load, meter: int) -> float | None:
         inputs[here] = (table.input_tok[here] - read) * offer.ratio.input
     if not mine.any():
         return None
-    minute = table.arrival_ns[mine] // MINUTE_NS
+    minute = table.arrival_ns[mine] // NS_PER_MINUTE
     outputs = replayed.output_tok[mine].astype(np.float64)
     weight = (np.ones(int(mine.sum())), inputs[mine], outputs, inputs[mine] + outputs)[meter]
     return float(np.bincount(minute - minute.min(), weights=weight).max())

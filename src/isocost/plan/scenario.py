@@ -18,12 +18,11 @@ from isocost.catalog import Catalog, CatalogAt
 from isocost.errors import BadInput, BadLimits
 from isocost.keep.ask import Ask
 from isocost.plan.asked.limits import Have, Limits, check
-from isocost.plan.asked.streams import WEEK_H
 from isocost.plan.market.prepare import DEFAULT_SHAPE, Request, weekly_shape
 from isocost.toml import read_toml
 from isocost.trace.schema import Trace
-from isocost.trace.workload import DAYS_PER_MONTH, Parameters, PromptCache, Spread, Workload, generate
-from isocost.units import seconds, share, tokens, volume_per_month
+from isocost.trace.workload import Parameters, PromptCache, Spread, Workload, generate
+from isocost.units import DAYS_PER_MONTH, WEEK_H, seconds, share, tokens, volume_per_month
 
 MEMO = "planning/memo"
 ROWS_MOST = 500_000

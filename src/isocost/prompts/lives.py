@@ -17,8 +17,7 @@ from isocost.prompts.sent import Sent
 from isocost.prompts.ways import CacheWay, cache_ways
 from isocost.replay.prefix import Blocks, infinite, time_to_live
 from isocost.replay.reuse import Kept, Life, kept, stored
-from isocost.trace.schema import NS_PER_S
-from isocost.units import percent
+from isocost.units import NS_PER_S, percent
 
 SHORT_S, LONG_S = 300, 3600
 """The two lives between which what is read again is told apart: Anthropic's."""

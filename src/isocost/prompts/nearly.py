@@ -20,12 +20,12 @@ from isocost.prompts.price import Prices, per_month
 from isocost.prompts.result import Band
 from isocost.prompts.sent import read
 from isocost.prompts.worth import Worth
-from isocost.trace.schema import NS_PER_S, Trace
+from isocost.trace.schema import Trace
+from isocost.units import NS_PER_S, SECONDS_PER_H
 
 KIND = "semantic-cache"
 MOST = 5000
 """Requests that are looked up, the last ones: each look takes a millisecond or two."""
-SECONDS_PER_H = 3600.0
 GIGA = 1e9
 
 

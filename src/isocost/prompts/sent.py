@@ -16,14 +16,13 @@ from isocost.prompts.pieces import I32, I64, Pieces, joined, pieces, spread
 from isocost.prompts.words import words
 from isocost.replay.prefix import Blocks, blocks, blocks_of
 from isocost.trace.kernels import compiled, gather
-from isocost.trace.schema import NS_PER_S, Chunk, Trace
-from isocost.units import DAYS_PER_MONTH
+from isocost.trace.schema import Chunk, Trace
+from isocost.units import DAYS_PER_MONTH, NS_PER_DAY, NS_PER_S
 
 Kind = Literal["words", "parts", "prefixes", "none"]
 """What is known of prompts: their words; ids of parts, each by itself; ids of whole prefixes; nothing."""
 
 Number = TypeVar("Number", np.int32, np.int64)
-DAY_NS = 86_400 * NS_PER_S
 
 
 class Sent(NamedTuple):
@@ -141,7 +140,7 @@ def read(trace: Trace, catalog: Catalog, on: date, now: str = "") -> Sent:
         kind = "none" if found is None else "prefixes"
     span = int(table.arrival_ns[-1] - table.arrival_ns[0])
     span_ns = span * len(table) / max(1, len(table) - 1)
-    days = max(span_ns / DAY_NS, 1e-9)
+    days = max(span_ns / NS_PER_DAY, 1e-9)
     months = DAYS_PER_MONTH / days if span else 0.0
     return Sent(
         trace, catalog, on, table, row, offerings, unknown, serves, kind, held, tok, found, days, months

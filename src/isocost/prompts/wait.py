@@ -17,12 +17,11 @@ from isocost.prompts.pieces import I64
 from isocost.prompts.price import Floats, Prices, per_month
 from isocost.prompts.result import Band, Filled, Wait, Waiting
 from isocost.prompts.sent import Sent
-from isocost.trace.schema import NS_PER_S
+from isocost.units import NS_PER_H, NS_PER_S
 
 DEADLINES_H = (1.0, 6.0, 24.0)
 BINS_AN_H = 12
 """Own replicas are followed in steps of five minutes."""
-HOUR_NS = 3600 * NS_PER_S
 _OFTEN, _NEVER = 0.2, 0.01
 """Shares of requests from which a session is a talk, and below which answers are never streamed."""
 LEAST_HOURS = 3
@@ -46,9 +45,9 @@ class Signs(NamedTuple):
 def signs(sent: Sent, rows: I64, follow_up_s: float) -> Signs:
     """Regularity of arrivals and follow-ups within sessions."""
     arrival = sent.table.arrival_ns[rows]
-    minute = (arrival % HOUR_NS) * BINS_AN_H // HOUR_NS
+    minute = (arrival % NS_PER_H) * BINS_AN_H // NS_PER_H
     busiest = float(np.bincount(minute, minlength=BINS_AN_H).max()) / max(1, len(rows))
-    hours = len(np.unique(arrival // HOUR_NS))
+    hours = len(np.unique(arrival // NS_PER_H))
     session = sent.table.session
     followed: float | None = None
     if session is not None and (mine := session[rows] >= 0).any():
@@ -159,7 +158,7 @@ def filled(sent: Sent, may_wait: set[str]) -> list[Filled]:
     loose = np.isin(code, [i for i, name in enumerate(names) if name in may_wait])
     if not loose.any() or loose.all() or sent.days < 0.25:
         return []
-    step_ns = HOUR_NS // BINS_AN_H
+    step_ns = NS_PER_H // BINS_AN_H
     at = ((table.arrival_ns - table.arrival_ns[0]) // step_ns).astype(np.int64)
     bins = int(at[-1]) + 1
     fixed: Floats = np.bincount(at[~loose], work[~loose], bins).astype(np.float64)

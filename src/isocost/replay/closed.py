@@ -37,12 +37,12 @@ from isocost.policy.table import (
 from isocost.replay import engine
 from isocost.replay.engine import EngineLimits, Options, StepTerms
 from isocost.replay.faults import Faults, billed_of, laid_faults
+from isocost.units import PS_PER_S
 
 if TYPE_CHECKING:
     from isocost.replay import closed_kernel as kernel
 
 I64 = NDArray[np.int64]
-PS_PER_S = 1e12
 NANO = 1e9
 MOST_ATTEMPTS = 64
 SLOTS = 4

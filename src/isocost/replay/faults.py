@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from isocost.errors import BadLimits
+from isocost.units import PS_PER_S
 
 if TYPE_CHECKING:
     from isocost.replay import closed_kernel as kernel
@@ -34,7 +35,6 @@ GivenUp = Literal["made", "whole", "nothing"]
 GIVEN_UP: tuple[GivenUp, ...] = ("made", "whole", "nothing")
 KINDS = ("refused", "outage", "error", "hang", "cut", "given up")
 """Why an attempt failed: what :class:`isocost.replay.closed.Closed` numbers from 1."""
-PS_PER_S = 1e12
 PARTS = 2.0**31
 NEVER_PS = 2**62
 NO_LIMIT = 1e18

@@ -10,7 +10,8 @@ import numpy.typing as npt
 from isocost.deployment import CacheRule
 from isocost.replay.reuse_kernel import common_blocks, common_tok, held, read_of, sizes
 from isocost.trace.kernels import compiled
-from isocost.trace.schema import NS_PER_S, Chunk
+from isocost.trace.schema import Chunk
+from isocost.units import NS_PER_S
 
 if TYPE_CHECKING:
     from isocost.replay.prefix import Blocks

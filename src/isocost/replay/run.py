@@ -19,7 +19,7 @@ import numpy.typing as npt
 from isocost.bill import STATUS, PricedColumns, price_columns
 from isocost.catalog import Catalog
 from isocost.catalog.prices import METERS
-from isocost.deployment import PS_PER_S, Api, Deployment, ExactCache, Pool, cache_rule, offering_of, work_s
+from isocost.deployment import Api, Deployment, ExactCache, Pool, cache_rule, offering_of, work_s
 from isocost.errors import BadLimits, BadTrace
 from isocost.fleet import Fleet, PoolSchedule
 from isocost.ledger import Charge, Ledger, fusd
@@ -29,11 +29,11 @@ from isocost.replay.defer import served_ns
 from isocost.replay.prefix import blocks_of
 from isocost.replay.queue import BatchLimits, Served, Terms, serve, serve_with_prefixes
 from isocost.replay.reuse import CacheUse, cache_use, exact_hits, provider_cache
-from isocost.trace.schema import NS_PER_S, Chunk
-from isocost.trace.shape import HOUR_NS, hour_of_week
+from isocost.trace.schema import Chunk
+from isocost.trace.shape import hour_of_week
+from isocost.units import NS_PER_H, NS_PER_S, PS_PER_NS, PS_PER_S
 
-PS_PER_NS = 1000
-LONGEST_NS = 50 * 24 * HOUR_NS
+LONGEST_NS = 50 * 24 * NS_PER_H
 """Longest log that replicas replay: the kernel counts 53 days of picoseconds, and answers end later."""
 UNSERVED = -1
 Rows = npt.NDArray[np.int64]
@@ -377,19 +377,19 @@ def _serve(
     block_tok: int,
 ) -> tuple[Served, Rows, Work]:
     """What the pool's replicas did with its rows, their cached tokens, and what their own work took."""
-    start = int(table.arrival_ns[0]) // HOUR_NS * HOUR_NS
+    start = int(table.arrival_ns[0]) // NS_PER_H * NS_PER_H
     if int(table.arrival_ns[-1]) - start > LONGEST_NS:
-        days = (int(table.arrival_ns[-1]) - start) / HOUR_NS / 24
+        days = (int(table.arrival_ns[-1]) - start) / NS_PER_H / 24
         raise BadTrace(
             f"a log of {days:.0f} days cannot be replayed in one piece",
-            fix=f"Replay at most {LONGEST_NS // HOUR_NS // 24} days of it",
+            fix=f"Replay at most {LONGEST_NS // NS_PER_H // 24} days of it",
         )
     arrival = (table.arrival_ns[rows] - start) * PS_PER_NS
-    hours = np.arange(0, (int(table.arrival_ns[-1]) - start) // HOUR_NS + 1)
+    hours = np.arange(0, (int(table.arrival_ns[-1]) - start) // NS_PER_H + 1)
     first = int(hour_of_week(start))
     active = np.array([schedule.replicas(int((first + h) % 168)) for h in hours], np.int32)
     changes = np.flatnonzero(np.diff(active, prepend=-1))
-    switches = (hours[changes] * (HOUR_NS * PS_PER_NS), active[changes])
+    switches = (hours[changes] * (NS_PER_H * PS_PER_NS), active[changes])
     terms = Terms(pool.base_ps, pool.prefill_ps_per_tok, pool.seq_ps, pool.kv_ps_per_tok)
     limits = BatchLimits(pool.prefill_budget_tok, pool.max_seqs, pool.kv_capacity_tok)
     prompt, output = tokens["input_tok"][rows], np.maximum(1, tokens["output_tok"][rows])
@@ -429,11 +429,11 @@ def _work(pool: Pool, prompt: Rows, cached: Rows, output: Rows, served: Served) 
 def rent(pool: Pool, schedule: PoolSchedule, table: Chunk, worked_s: float) -> tuple[float, list[Charge]]:
     """Replica-seconds rented over the trace's span, and the charges: requests' work apart from idle time."""
     first, last = int(table.arrival_ns[0]), int(table.arrival_ns[-1])
-    hours = np.arange(first // HOUR_NS, last // HOUR_NS + 1)
+    hours = np.arange(first // NS_PER_H, last // NS_PER_H + 1)
     length = np.ones(len(hours))
-    length[0] -= (first - hours[0] * HOUR_NS) / HOUR_NS
-    length[-1] -= ((hours[-1] + 1) * HOUR_NS - last) / HOUR_NS
-    how = hour_of_week(hours * HOUR_NS)
+    length[0] -= (first - hours[0] * NS_PER_H) / NS_PER_H
+    length[-1] -= ((hours[-1] + 1) * NS_PER_H - last) / NS_PER_H
+    how = hour_of_week(hours * NS_PER_H)
     on_demand, spot = np.array(schedule.on_demand)[how], np.array(schedule.spot)[how]
     kinds = (
         ("on_demand", on_demand, schedule.on_demand_usd_per_h, pool.quote),
@@ -452,7 +452,7 @@ def rent(pool: Pool, schedule: PoolSchedule, table: Chunk, worked_s: float) -> t
     used = min(1.0, worked_s / 3600 / rented_h) if rented_h else 0.0
     charges = []
     for h in range(len(hours)):
-        period = _utc(int(hours[h]) * HOUR_NS)
+        period = _utc(int(hours[h]) * NS_PER_H)
         for kind, count, usd_per_h, fact in kinds:
             replica_h = float(count[h] * length[h])
             if not replica_h:

@@ -18,9 +18,9 @@ from isocost.replay.queue import (
     serve,
     serve_with_prefixes,
 )
+from isocost.units import PS_PER_S
 
 ROUTINGS: tuple[Routing, ...] = ("round_robin", "jsq", "least_tokens", "prefix_affinity")
-PS_PER_S = 1e12
 I64 = NDArray[np.int64]
 
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-from isocost.trace.schema import NS_PER_S, Clock, Finding, utc
+from isocost.trace.schema import Clock, Finding, utc
+from isocost.units import NS_PER_H, NS_PER_S
 
 _COARSE_NS = NS_PER_S // 2
-_HOUR_NS = 3_600 * NS_PER_S
 _HOLE_REQUESTS = 20.0
 """A hole counts where this many requests were to be expected: by chance (Poisson) once in e^20."""
 
@@ -54,7 +54,7 @@ def clock_findings(arrivals: Iterable[npt.NDArray[np.int64]], clock: Clock) -> l
             usual.append(float(np.quantile(steps, 0.999)))
             for i in np.argsort(steps)[-20:]:
                 gaps.append((int(steps[i]), int(before[i])))
-        hours.append(np.bincount((arrival_ns - start) // _HOUR_NS))
+        hours.append(np.bincount((arrival_ns - start) // NS_PER_H))
     if last is None or total < 2:
         return []
     findings = []
@@ -75,7 +75,7 @@ def _holes(
 ) -> list[Finding]:  # fmt: skip
     span_ns = max(1, last - start)
     per_ns = total / span_ns
-    by_hour = np.zeros((last - start) // _HOUR_NS + 1)
+    by_hour = np.zeros((last - start) // NS_PER_H + 1)
     for part in hours:
         by_hour[: len(part)] += part
     period = next((hours for hours in (168, 24) if len(by_hour) >= 2 * hours), 0)
@@ -85,7 +85,7 @@ def _holes(
         counts = by_hour[: whole * period].reshape(whole, period)
         usual_h = counts.mean(axis=0)
         varies = max(1.0, float(((counts - usual_h) ** 2).mean() / usual_h.mean()))
-        cycle = usual_h / _HOUR_NS
+        cycle = usual_h / NS_PER_H
     found = []
     for gap_ns, at_ns in sorted(set(gaps), reverse=True)[:20]:
         if cycle is None and gap_ns < 10 * usual_ns:
@@ -93,7 +93,7 @@ def _holes(
         if cycle is None:
             expected = per_ns * gap_ns
         else:
-            covered = np.arange((at_ns - start) // _HOUR_NS, (at_ns + gap_ns - start) // _HOUR_NS + 1)
+            covered = np.arange((at_ns - start) // NS_PER_H, (at_ns + gap_ns - start) // NS_PER_H + 1)
             expected = float(cycle[covered % period].mean()) * gap_ns
         if expected >= _HOLE_REQUESTS * varies:
             found.append((gap_ns, at_ns, expected))
@@ -101,12 +101,12 @@ def _holes(
         return []
     gap_ns, at_ns, expected = found[0]
     when = (
-        f"at {utc(at_ns):%Y-%m-%d %H:%M} UTC" if clock == "utc" else f"{(at_ns - start) / _HOUR_NS:.1f} h in"
+        f"at {utc(at_ns):%Y-%m-%d %H:%M} UTC" if clock == "utc" else f"{(at_ns - start) / NS_PER_H:.1f} h in"
     )
     lost = sum(one[2] for one in found)
     gaps_said = "1 gap" if len(found) == 1 else f"{len(found)} gaps, the longest"
     text = (
-        f"{gaps_said} of {gap_ns / _HOUR_NS:.1f} h {when}: about {lost:,.0f} requests were to be expected;"
+        f"{gaps_said} of {gap_ns / NS_PER_H:.1f} h {when}: about {lost:,.0f} requests were to be expected;"
         " rows may be missing"
     )
     return [Finding("doubt", "gaps", text, round(lost))]

@@ -10,13 +10,13 @@ import numpy.typing as npt
 
 from isocost.errors import BadTrace
 from isocost.trace.kernels import Seen
-from isocost.trace.schema import NS_PER_S, Chunk, Finding, Outcome, Trace, utc
-from isocost.trace.shape import HOURS, hour_of_week
+from isocost.trace.schema import Chunk, Finding, Outcome, Trace, utc
+from isocost.trace.shape import hour_of_week
+from isocost.units import NS_PER_DAY, NS_PER_H, NS_PER_S, WEEK_H
 
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 
-_HOUR_NS = 3_600 * NS_PER_S
 _EXACT = 4096
 """Values below are counted exactly; above, in bins 1/2048 of a power of two wide (0.05 %)."""
 _BINS_A_DOUBLING = 2048
@@ -260,7 +260,7 @@ class _Fold:
         self.first, self.last = 0, 0
         self.steps, self.steps_sum, self.steps_square = 0, 0.0, 0.0
         self.served = 0
-        self.bucket_ns = 24 * _HOUR_NS
+        self.bucket_ns = NS_PER_DAY
         self.prefix_tok = 0
 
     def feed(self, chunk: Chunk) -> None:
@@ -303,7 +303,7 @@ class _Fold:
         self.steps_sum += float(steps_s.sum())
         self.steps_square += float(steps_s @ steps_s)
         self.last = int(arrival_ns[-1])
-        self.by_hour.append(_counts(arrival_ns, _HOUR_NS, requests))
+        self.by_hour.append(_counts(arrival_ns, NS_PER_H, requests))
         if requests is not None:
             self.served += int(requests.sum())
             apart = steps[steps > 0]
@@ -320,9 +320,9 @@ class _Fold:
         if trace.aggregated:
             # The last bucket lasts as long as the others do.
             self.last += self.bucket_ns
-        days = (self.last - self.first) / NS_PER_S / 86_400
-        hourly = _join(self.by_hour, self.first // _HOUR_NS, self.last // _HOUR_NS + 1)
-        hours = self.bucket_ns // _HOUR_NS if trace.aggregated else 1
+        days = (self.last - self.first) / NS_PER_DAY
+        hourly = _join(self.by_hour, self.first // NS_PER_H, self.last // NS_PER_H + 1)
+        hours = self.bucket_ns // NS_PER_H if trace.aggregated else 1
         if hours > 1:
             # Of a bucket of several hours only the sum is known: its requests are taken as spread evenly.
             hourly = np.rint(np.convolve(hourly, np.full(hours, 1 / hours))[: len(hourly)]).astype(np.int64)
@@ -351,19 +351,19 @@ class _Fold:
         )  # fmt: skip
 
     def _rate(self, hourly: Int64) -> Rate:
-        begin = self.first // _HOUR_NS
-        slot = hour_of_week((begin + np.arange(len(hourly))) * _HOUR_NS)
+        begin = self.first // NS_PER_H
+        slot = hour_of_week((begin + np.arange(len(hourly))) * NS_PER_H)
         seen = np.ones(len(hourly))
-        seen[0] -= (self.first - begin * _HOUR_NS) / _HOUR_NS
-        seen[-1] -= ((begin + len(hourly)) * _HOUR_NS - self.last) / _HOUR_NS
+        seen[0] -= (self.first - begin * NS_PER_H) / NS_PER_H
+        seen[-1] -= ((begin + len(hourly)) * NS_PER_H - self.last) / NS_PER_H
         seen = np.maximum(seen, 1 / 3600)
-        samples = np.bincount(slot, weights=seen, minlength=HOURS)
-        totals = np.bincount(slot, weights=hourly, minlength=HOURS)
+        samples = np.bincount(slot, weights=seen, minlength=WEEK_H)
+        totals = np.bincount(slot, weights=hourly, minlength=WEEK_H)
         by_hour = tuple(
             float(total / sample) if sample > 0 else None
             for total, sample in zip(totals, samples, strict=True)
         )
-        mean = self.served / max((self.last - self.first) / _HOUR_NS, 1 / 3600)
+        mean = self.served / max((self.last - self.first) / NS_PER_H, 1 / 3600)
         # Of a trace under an hour the busiest hour is the trace itself.
         peak = float(hourly.max()) if len(hourly) > 2 else max(mean, float(hourly.max()))
         return Rate(mean, peak, peak / mean, by_hour, tuple(float(one) for one in samples))

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from isocost.errors import BadTrace
 from isocost.trace.kernels import Numbers, compiled, gather
+from isocost.units import NS_PER_DAY, NS_PER_S
 
 Int64 = npt.NDArray[np.int64]
 Int32 = npt.NDArray[np.int32]
@@ -25,8 +26,6 @@ Float32 = npt.NDArray[np.float32]
 NAMED = ("workload", "model", "provider", "tenant", "session", "tier", "region")
 WHO = ("account", "credential", "deployment")
 """Columns that are codes into ``Trace.names``; those of ``WHO`` are read where they are asked for."""
-
-NS_PER_S = 1_000_000_000
 
 
 class Need(IntFlag):
@@ -142,7 +141,7 @@ Level = Literal["found", "guessed", "doubt"]
 Clock = Literal["utc", "relative"]
 """``relative``: the log counts from its own start, so neither date nor weekday is known."""
 
-ANCHOR_NS = 4 * 86_400 * NS_PER_S
+ANCHOR_NS = 4 * NS_PER_DAY
 """Where a relative clock starts: Monday 1970-01-05 00:00 UTC."""
 
 

@@ -9,13 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from isocost.errors import BadTrace
-from isocost.trace.schema import NS_PER_S, Chunk, Outcome, Trace
+from isocost.trace.schema import Chunk, Outcome, Trace
+from isocost.units import NS_PER_H, WEEK_H
 
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 
-HOURS = 168
-HOUR_NS = 3_600 * NS_PER_S
 _MONDAY_HOURS = 3 * 24
 """1970-01-01 was a Thursday: three days into its week."""
 
@@ -30,7 +29,7 @@ def hour_of_week(arrival_ns: Any) -> Any:
     >>> hour_of_week(0)  # Thursday, 1970-01-01
     72
     """
-    return (arrival_ns // HOUR_NS + _MONDAY_HOURS) % HOURS
+    return (arrival_ns // NS_PER_H + _MONDAY_HOURS) % WEEK_H
 
 
 @dataclass(frozen=True)
@@ -80,29 +79,29 @@ def fold(chunks: Any, workloads: tuple[str, ...]) -> Demand:
             hourly.append(found)
     if first is None or not hourly:
         raise BadTrace("no request ended well", fix="A plan needs requests to serve")
-    begin, end = first // HOUR_NS, last // HOUR_NS + 1
+    begin, end = first // NS_PER_H, last // NS_PER_H + 1
     counts = np.zeros((3, len(workloads), end - begin))
     for start, part in hourly:
         at = start - begin
         counts[:, :, at : at + part.shape[2]] += part
-    slot = (np.arange(begin, end) + _MONDAY_HOURS) % HOURS
+    slot = (np.arange(begin, end) + _MONDAY_HOURS) % WEEK_H
     seen = np.ones(end - begin)
-    seen[0] -= (first - begin * HOUR_NS) / HOUR_NS
-    seen[-1] -= (end * HOUR_NS - last) / HOUR_NS
+    seen[0] -= (first - begin * NS_PER_H) / NS_PER_H
+    seen[-1] -= (end * NS_PER_H - last) / NS_PER_H
     # A span of one instant would make every rate infinite: it counts as a second.
     seen = np.maximum(seen, 1 / 3600)
-    samples: Float64 = np.bincount(slot, weights=seen, minlength=HOURS).astype(np.float64)
-    totals = np.zeros((3, len(workloads), HOURS))
-    peak = np.zeros((len(workloads), HOURS))
+    samples: Float64 = np.bincount(slot, weights=seen, minlength=WEEK_H).astype(np.float64)
+    totals = np.zeros((3, len(workloads), WEEK_H))
+    peak = np.zeros((len(workloads), WEEK_H))
     for w in range(len(workloads)):
         for kind in range(3):
-            totals[kind, w] = np.bincount(slot, weights=counts[kind, w], minlength=HOURS)
+            totals[kind, w] = np.bincount(slot, weights=counts[kind, w], minlength=WEEK_H)
         np.maximum.at(peak[w], slot, counts[0, w])
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = np.where(samples > 0, totals / samples, np.nan)
     peak = np.where(samples > 0, peak, np.nan)
     return Demand(
-        workloads, mean[0], mean[1], mean[2], peak, samples, max((last - first) / HOUR_NS, 1 / 3600)
+        workloads, mean[0], mean[1], mean[2], peak, samples, max((last - first) / NS_PER_H, 1 / 3600)
     )
 
 
@@ -111,7 +110,7 @@ def _hours(chunk: Chunk, workloads: int) -> tuple[int, Float64] | None:
     served = chunk.outcome == Outcome.OK
     if not served.any():
         return None
-    hour = chunk.arrival_ns[served] // HOUR_NS
+    hour = chunk.arrival_ns[served] // NS_PER_H
     start = int(hour[0])
     n = int(hour[-1]) - start + 1
     # A row without a workload belongs to the first: readers give every row one.

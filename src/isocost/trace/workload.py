@@ -15,16 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from isocost.errors import BadInput
-from isocost.trace.schema import ANCHOR_NS, NS_PER_S, Chunk, Finding, Need, Trace, concat
-from isocost.trace.shape import HOURS, hour_of_week
-from isocost.units import plural
+from isocost.trace.schema import ANCHOR_NS, Chunk, Finding, Need, Trace, concat
+from isocost.trace.shape import hour_of_week
+from isocost.units import DAYS_PER_MONTH, NS_PER_DAY, NS_PER_MINUTE, NS_PER_S, WEEK_H, plural
 
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 
-DAYS_PER_MONTH = 365.25 / 12
-_DAY_NS = 86_400 * NS_PER_S
-_MINUTE_NS = 60 * NS_PER_S
 _CHUNK_ROWS = 1_000_000
 _MOST_TURNS = 60
 
@@ -124,7 +121,7 @@ def from_numbers(
     for name, number in given:
         if not (np.isfinite(number) and number > 0):
             raise BadInput(f"{name} is {number}", fix="Give a number above zero")
-    weights = np.ones(HOURS) if shape is None else np.asarray(shape, np.float64)
+    weights = np.ones(WEEK_H) if shape is None else np.asarray(shape, np.float64)
     workload = Workload(
         "workload", requests_per_month / DAYS_PER_MONTH, "given", input_tok, output_tok, spread
     )
@@ -236,9 +233,9 @@ def _slices(whole: Chunk) -> Iterator[Chunk]:
 
 def _weights(name: str, weights: Sequence[float]) -> Float64:
     shape = np.asarray(weights, np.float64)
-    if shape.shape != (HOURS,) or not np.all(np.isfinite(shape)) or shape.min() < 0 or shape.sum() <= 0:
+    if shape.shape != (WEEK_H,) or not np.all(np.isfinite(shape)) or shape.min() < 0 or shape.sum() <= 0:
         raise BadInput(
-            f"shape {name!r} is not {HOURS} weights of zero or more",
+            f"shape {name!r} is not {WEEK_H} weights of zero or more",
             fix="Give one weight an hour of the week",
         )
     return cast(Float64, shape / shape.mean())
@@ -301,20 +298,20 @@ class _Part:
             deadline_s=np.full(n, deadline, np.float32) if any_deadline else None,
             ttft_s=ttft_s, e2e_s=e2e_s,
         )  # fmt: skip
-        end_ns = self.start_ns + round(self.all.days * _DAY_NS)
+        end_ns = self.start_ns + round(self.all.days * NS_PER_DAY)
         return chunk.take(arrival_ns < end_ns)
 
     def begins(self) -> Int64:
         """Starts of sessions in ns: a gamma-mixed Poisson count each minute, spread evenly inside it."""
         minutes = max(1, round(self.all.days * 1440))
-        at_ns = self.start_ns + np.arange(minutes, dtype=np.int64) * _MINUTE_NS
+        at_ns = self.start_ns + np.arange(minutes, dtype=np.int64) * NS_PER_MINUTE
         per_minute = self.mine.requests_per_day / max(self.mine.turns, 1.0) / 1440
         mean = per_minute * self.shape[hour_of_week(at_ns)]
         extra = self.mine.spread.dispersion - 1.0
         # Gamma(mean / extra) * extra has the mean asked for and makes variance over mean 1 + extra.
         rate = self.rng.gamma(mean / extra, extra) if extra > 1e-9 else mean
         counts = self.rng.poisson(rate)
-        inside = (self.rng.random(int(counts.sum())) * _MINUTE_NS).astype(np.int64)
+        inside = (self.rng.random(int(counts.sum())) * NS_PER_MINUTE).astype(np.int64)
         return np.sort(np.repeat(at_ns, counts) + inside)
 
     def lengths(self, mean: float, sigma: float, n: int) -> Int64:

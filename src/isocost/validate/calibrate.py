@@ -30,10 +30,10 @@ from isocost.replay.queue import BatchLimits, Terms, serve
 from isocost.size.calibrated import RATIOS, TERMS, Anchor, condition, run_condition
 from isocost.size.setups import Setups
 from isocost.size.speed import ratio_at
+from isocost.units import PS_PER_S
 from isocost.validate.benchmarks import Requests, Run
 
 F64 = NDArray[np.float64]
-PS_PER_S = 1e12
 FEWEST = 20
 """Requests from which the terms of a step are fitted; below, only ratios."""
 LEARN_FRAC = 2 / 3

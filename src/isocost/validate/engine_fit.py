@@ -24,7 +24,8 @@ from isocost.replay.engine import (
     experts_touched,
     serve_engines,
 )
-from isocost.validate.engine_run import PS_PER_S, EngineRun
+from isocost.units import PS_PER_S
+from isocost.validate.engine_run import EngineRun
 
 F64 = NDArray[np.float64]
 Way = tuple[int, Choice]

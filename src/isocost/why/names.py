@@ -33,10 +33,10 @@ from isocost.perf.roofline import decode_step_s, prefill_s
 from isocost.plan.sizing import Need, limits_of
 from isocost.size.calibrated import condition
 from isocost.size.speed import loaded, speed_of
+from isocost.units import SECONDS_PER_H
 from isocost.why.develop import FORM, of_making
 from isocost.why.formula import Leaf, Node, explain, fact_node
 
-SECONDS_PER_H = 3600.0
 ENGINE = "vllm"
 """The engine whose constants a replica is explained with: the default of its candidates."""
 FORMS = (

@@ -13,14 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from isocost.errors import BadTrace
-from isocost.trace.schema import NS_PER_S, Chunk, Need, Outcome, Trace
-from isocost.trace.shape import HOUR_NS, HOURS, hour_of_week
+from isocost.trace.schema import Chunk, Need, Outcome, Trace
+from isocost.trace.shape import hour_of_week
+from isocost.units import NS_PER_H, NS_PER_S, WEEK_H
 
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
 
-WEEK_H = HOURS
-"""Hours of the week: the periods of a plan."""
 DEMAND = (Outcome.OK, Outcome.CANCELLED, Outcome.CACHED)
 """Calls that would be made again. Failed calls and repeats that failed again are no demand, though they
 may be billed today; duplicates are neither."""
@@ -112,12 +111,12 @@ class Week:
 
 def sampled_hours(first_ns: int, last_ns: int) -> Floats:
     """How many hours of each hour of the week lie between two instants: (168,)."""
-    first_h, last_h = first_ns // HOUR_NS, last_ns // HOUR_NS
+    first_h, last_h = first_ns // NS_PER_H, last_ns // NS_PER_H
     hours = np.arange(first_h, last_h + 1)
     length = np.ones(len(hours))
-    length[0] -= (first_ns - first_h * HOUR_NS) / HOUR_NS
-    length[-1] -= ((last_h + 1) * HOUR_NS - last_ns) / HOUR_NS
-    of_week = hour_of_week(hours * HOUR_NS)
+    length[0] -= (first_ns - first_h * NS_PER_H) / NS_PER_H
+    length[-1] -= ((last_h + 1) * NS_PER_H - last_ns) / NS_PER_H
+    of_week = hour_of_week(hours * NS_PER_H)
     return np.asarray(np.bincount(of_week, weights=length, minlength=WEEK_H), dtype=np.float64)
 
 
@@ -160,9 +159,9 @@ def peak_over_mean(arrival_ns: npt.NDArray[np.int64], how: npt.NDArray[np.int64]
     """The busiest sample of each hour of the week over its mean: (168,), at least 1."""
     if week.short:
         return np.ones(WEEK_H)
-    hour = arrival_ns // HOUR_NS
+    hour = arrival_ns // NS_PER_H
     counts = np.bincount(hour - hour.min())
-    of_week = hour_of_week((np.arange(len(counts)) + hour.min()) * HOUR_NS)
+    of_week = hour_of_week((np.arange(len(counts)) + hour.min()) * NS_PER_H)
     busiest = np.zeros(WEEK_H)
     np.maximum.at(busiest, of_week, counts)
     mean = np.bincount(how, minlength=WEEK_H) / week.sampled_h

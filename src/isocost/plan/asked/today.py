@@ -16,8 +16,9 @@ from isocost.deployment import Api, cache_rule, open_weights
 from isocost.errors import UnknownModel
 from isocost.plan.asked.streams import Floats, Stream, Week, per_hour
 from isocost.replay.reuse import provider_cache
-from isocost.trace.schema import NS_PER_S, Chunk, Outcome, Trace
+from isocost.trace.schema import Chunk, Outcome, Trace
 from isocost.trace.shape import hour_of_week
+from isocost.units import NS_PER_S
 
 PRICED = STATUS.index("priced")
 

@@ -14,10 +14,8 @@ from isocost.errors import Infeasible
 from isocost.fleet import Fleet
 from isocost.keep.standing import usd
 from isocost.ledger import Ledger
-from isocost.plan.asked.streams import WEEK_H
 from isocost.plan.make.draft import (
     CACHE,
-    SECONDS_PER_H,
     Draft,
     Serving,
     interruptions_per_h,
@@ -37,6 +35,7 @@ from isocost.plan.solve.mix import solve
 from isocost.plan.solve.one_pool import whole_pool
 from isocost.plan.solve.problem import PoolChoice, Problem, Solution
 from isocost.replay.run import Ratio, Replayed, Routed, Situation, replay
+from isocost.units import SECONDS_PER_H, WEEK_H
 
 GAP_FRAC = 0.002
 """Gap at which the search for a mix of pools may stop."""

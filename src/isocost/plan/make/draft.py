@@ -13,16 +13,16 @@ from isocost.deployment import Api, Deployment, ExactCache, work_s
 from isocost.fleet import Fleet, PoolSchedule, Standing
 from isocost.keep.standing import Standings, Use
 from isocost.ledger import Charge, Ledger, fusd
-from isocost.plan.asked.streams import WEEK_H, Floats
+from isocost.plan.asked.streams import Floats
 from isocost.plan.market.offers import Case, Offer
 from isocost.plan.market.pools import PoolOption
 from isocost.plan.market.prepare import Prepared
 from isocost.plan.market.quotas import Load, loads
 from isocost.plan.solve.problem import Solution
 from isocost.policy.route import Route, Share
+from isocost.units import SECONDS_PER_H, WEEK_H
 
 CACHE = "cache/exact"
-SECONDS_PER_H = 3600.0
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 VOLUME = "planning/volume.month_ratio"
 """The fact that every token bought is proportional to: next month's traffic over the trace's."""

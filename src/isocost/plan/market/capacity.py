@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from isocost.deployment import PS_PER_S, Pool, work_s
+from isocost.deployment import Pool, work_s
 from isocost.plan.market.offers import Case
 from isocost.plan.market.pools import PoolOption, limit
 from isocost.plan.solve.problem import PoolChoice
@@ -17,14 +17,12 @@ from isocost.replay.capacity import capacity
 from isocost.replay.prefix import blocks_of
 from isocost.replay.queue import BatchLimits, Terms, serve_with_prefixes
 from isocost.trace.schema import Chunk
-from isocost.trace.shape import HOUR_NS
+from isocost.units import NS_PER_H, PS_PER_NS, PS_PER_S, SECONDS_PER_H
 
 SAMPLE = 3000
 """Requests of the busiest stretch that capacity is measured on."""
 MANY = 4
 """Replica count at which pooling is measured beside one; the line between them is used beyond."""
-PS_PER_NS = 1000
-SECONDS_PER_H = 3600.0
 NEVER_S = 1e5
 """A limit that never binds, in seconds, where a workload has none."""
 
@@ -148,7 +146,7 @@ def _sample(
         fit = pool.fits[case.stream.id]
         ratio_in[case.rows], ratio_out[case.rows] = fit.ratio
     if len(rows) > SAMPLE:
-        hours = (table.arrival_ns[rows] - table.arrival_ns[rows[0]]) // HOUR_NS
+        hours = (table.arrival_ns[rows] - table.arrival_ns[rows[0]]) // NS_PER_H
         busiest = int(np.bincount(hours).argmax())
         middle = int(np.searchsorted(hours, busiest) + np.searchsorted(hours, busiest + 1)) // 2
         start = min(max(0, middle - SAMPLE // 2), len(rows) - SAMPLE)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from isocost.catalog import CatalogAt
 from isocost.catalog.evidence import Interval, Verdict, may_quantise
-from isocost.deployment import PS_PER_S, Pool, Rent, open_weights, rent, unfit
+from isocost.deployment import Pool, Rent, open_weights, rent, unfit
 from isocost.errors import DoesNotFit, UnknownFact
 from isocost.keep.ask import Made
 from isocost.perf import Candidates, StepTerms, candidates
@@ -29,6 +29,7 @@ from isocost.plan.market.terms import Term
 from isocost.replay.run import Ratio
 from isocost.size.calibrated import condition
 from isocost.size.speed import Speed, loaded, speed_of
+from isocost.units import PS_PER_S
 
 TERMS = ("on_demand", "spot", "reserved_1y")
 HELD_MOST = 2

@@ -15,13 +15,14 @@ from isocost.errors import BadInput, BadLimits
 from isocost.keep.ask import Ask
 from isocost.keep.standing import Standings, Volume
 from isocost.plan.asked.limits import Have, Limits, Slo
-from isocost.plan.asked.streams import WEEK_H, Floats, Stream, Week, per_hour, streams_of, week_of
+from isocost.plan.asked.streams import Floats, Stream, Week, per_hour, streams_of, week_of
 from isocost.plan.asked.today import Today, price_today
 from isocost.plan.market.offers import Case, Market, ask_of
 from isocost.plan.market.quotas import Quotas
 from isocost.replay.reuse import exact_hits
 from isocost.trace.schema import Chunk, Trace
 from isocost.trace.shape import hour_of_week
+from isocost.units import WEEK_H
 
 DEFAULT_SHAPE = "office"
 

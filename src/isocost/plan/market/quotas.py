@@ -23,17 +23,16 @@ from isocost.catalog.fact import parse_when
 from isocost.deployment import Api
 from isocost.errors import BadLimits
 from isocost.plan.asked.limits import Have, OwnRate
-from isocost.plan.asked.streams import WEEK_H, Floats, Rows
+from isocost.plan.asked.streams import Floats, Rows
 from isocost.plan.market.offers import Case, Offer
-from isocost.trace.schema import NS_PER_S, Chunk
-from isocost.trace.shape import HOUR_NS
+from isocost.trace.schema import Chunk
+from isocost.units import NS_PER_H, NS_PER_MINUTE, WEEK_H
 
 METERS = ("requests", "input tokens", "output tokens", "tokens")
 """What a limit counts, in this order everywhere; the last is input and output together."""
 ATTRIBUTES = ("rpm_limit", "input_tpm_limit", "output_tpm_limit", "tpm_limit")
 ANY = "any"
 """The family of all models of a provider that have no limits of their own."""
-MINUTE_NS = 60 * NS_PER_S
 MINUTES_PER_H = 60.0
 ROUNDS = 6
 """Times that overflow may fill the next API in turn."""
@@ -190,10 +189,10 @@ def burst(table: Chunk, rows: Rows) -> Floats:
     if not len(rows):
         return np.ones(4)
     arrival = table.arrival_ns[rows]
-    if (arrival % HOUR_NS == arrival[0] % HOUR_NS).all() and len(rows) > 1:
+    if (arrival % NS_PER_H == arrival[0] % NS_PER_H).all() and len(rows) > 1:
         return np.ones(4)
     inputs, outputs = table.input_tok[rows].astype(np.float64), table.output_tok[rows].astype(np.float64)
-    hour, minute = arrival // HOUR_NS, arrival // MINUTE_NS
+    hour, minute = arrival // NS_PER_H, arrival // NS_PER_MINUTE
     found = []
     for weight in (np.ones(len(rows)), inputs, outputs, inputs + outputs):
         by_hour = np.bincount(hour - hour.min(), weights=weight)

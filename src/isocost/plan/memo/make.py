@@ -32,7 +32,7 @@ from isocost.plan.result import Band
 from isocost.plan.run import solved
 from isocost.plan.tell import story
 from isocost.trace.schema import Trace
-from isocost.units import count, money
+from isocost.units import SECONDS_PER_DAY, count, money, span
 
 SURE_FRAC = 0.8
 """Share of scenarios below which two options are called as good as each other."""
@@ -213,8 +213,9 @@ def _notes(
     reference = ask.now if today is None else today.id
     week = built.prepared.week
     notes = [
-        f"Traffic is generated: {len(built.prepared.table):,} requests, {week.span_s / 86400:.0f} days at "
-        f"{count(planned_at)} a month, replayed. Other volumes use the same capacity and the same bursts: "
+        f"Traffic is generated: {len(built.prepared.table):,} requests, "
+        f"{span(week.span_s / SECONDS_PER_DAY)} at {count(planned_at)} a month, replayed. "
+        f"Other volumes use the same capacity and the same bursts: "
         f"own replicas look a little cheap below, dear above. Tokens are those of "
         f"{reference}: other models' counts are converted."
     ]

@@ -13,12 +13,11 @@ from isocost.catalog.names import resolve
 from isocost.deployment import Api
 from isocost.errors import BadInput
 from isocost.plan.asked.limits import Have, Limits
-from isocost.plan.asked.streams import WEEK_H
 from isocost.plan.asked.today import api_of
 from isocost.plan.market.prepare import DEFAULT_SHAPE, weekly_shape
 from isocost.trace.schema import Trace
-from isocost.trace.workload import DAYS_PER_MONTH, Spread, from_numbers, within
-from isocost.units import count
+from isocost.trace.workload import Spread, from_numbers, within
+from isocost.units import DAYS_PER_MONTH, WEEK_H, count
 
 MEMO = "planning/memo"
 VOLUMES = 5

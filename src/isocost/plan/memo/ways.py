@@ -13,7 +13,6 @@ import numpy as np
 
 from isocost.fleet import Fleet, Standing
 from isocost.ledger import Ledger
-from isocost.plan.asked.streams import WEEK_H
 from isocost.plan.make.build import Built, drafted, problem_of
 from isocost.plan.make.draft import Draft, Serving, month_ledger, schedules
 from isocost.plan.make.singles import api_singles, pool_single
@@ -22,6 +21,7 @@ from isocost.plan.market.pools import PoolOption
 from isocost.plan.market.prepare import Prepared
 from isocost.plan.solve.one_pool import one_pool, whole_pool
 from isocost.plan.solve.problem import Problem, Solution, emitted_kg
+from isocost.units import WEEK_H
 
 MIX_LEAST_FRAC = 0.01
 """Least share of the traffic on either side for a mix to be one."""

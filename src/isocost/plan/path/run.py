@@ -10,7 +10,6 @@ import numpy as np
 from isocost import risk
 from isocost.errors import Infeasible
 from isocost.forecast.prices import paths
-from isocost.plan.asked.streams import WEEK_H
 from isocost.plan.make.build import Built
 from isocost.plan.make.draft import Draft, month_ledger
 from isocost.plan.path.ask import PathAsk
@@ -29,6 +28,7 @@ from isocost.plan.result import Band, Worth
 from isocost.plan.solve.one_pool import one_pool
 from isocost.plan.solve.problem import Floats, Solution, cost_of
 from isocost.plan.tell import story
+from isocost.units import WEEK_H
 
 VOLUMES = tuple(4.0 ** (k / 2) for k in range(-4, 9))
 """Volumes over today's at which it is said who is cheapest."""

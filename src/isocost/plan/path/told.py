@@ -8,7 +8,6 @@ from datetime import date
 
 import numpy as np
 
-from isocost.plan.asked.streams import WEEK_H
 from isocost.plan.make.draft import DAYS, Draft
 from isocost.plan.market.quotas import METERS
 from isocost.plan.market.terms import Term
@@ -18,7 +17,7 @@ from isocost.plan.path.study import WORDS, Study
 from isocost.plan.path.way import pool_draft
 from isocost.plan.path.ways import TODAY
 from isocost.plan.solve.problem import Solution
-from isocost.units import count, money, percent
+from isocost.units import WEEK_H, count, money, percent
 
 NAMED_MOST = 2
 DAY_LONG = 20

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from isocost.plan.make.build import Built, problem_of
-from isocost.plan.make.draft import SECONDS_PER_H, Draft
+from isocost.plan.make.draft import Draft
 from isocost.plan.make.parts import api_alone, api_parts
 from isocost.plan.market.offers import Case
 from isocost.plan.market.pools import PoolOption
@@ -20,6 +20,7 @@ from isocost.plan.path.way import Later, Part, Way, kinds_of, pool_draft, rows_o
 from isocost.plan.solve.one_pool import one_pool
 from isocost.plan.solve.problem import Problem
 from isocost.plan.solve.programme import programme, served_in, served_later
+from isocost.units import SECONDS_PER_H
 
 TODAY = "as today"
 """The way that changes nothing."""

@@ -27,7 +27,7 @@ from isocost.plan.solve.one_pool import (
     stranded,
     worth_of,
 )
-from isocost.plan.solve.prices import STEP_H, bound_at, weekly
+from isocost.plan.solve.prices import bound_at, weekly
 from isocost.plan.solve.problem import Floats, PoolChoice, Problem, Solution, cost_of, emitted_kg
 from isocost.plan.solve.programme import (
     Programme,
@@ -38,6 +38,7 @@ from isocost.plan.solve.programme import (
     served_in,
     served_later,
 )
+from isocost.units import WEEK_H
 
 CLOSED_MOST, REPLICAS_MOST = 1600, 40
 """Whole-numbered columns and replicas up to which branch and bound closes what decomposition leaves open."""
@@ -50,7 +51,7 @@ DUAL_TOL = 1e-7
 CARBON = "carbon_kg_per_month"
 """Where a limit on emissions is stated: what an error of its own names."""
 CARBON_STEPS = 24
-LONG_H = 2 * STEP_H
+LONG_H = 2 * WEEK_H
 """Hours beyond which the relaxation is taken a week at a time."""
 ROUNDS = 3
 """Rounds in which the number reserved and the prices of a long problem are set by turns."""
@@ -151,12 +152,12 @@ def _long(
 
 def _first_reserved(problem: Problem, pools: tuple[int, ...]) -> Floats | None:
     """The number that the relaxation of two middling weeks reserves: (P,); ``None``: it has no plan."""
-    count = len(problem.weight_h) // STEP_H
+    count = len(problem.weight_h) // WEEK_H
     load = np.nan_to_num(problem.api_usd_per_h).sum(axis=0) + np.nan_to_num(problem.load_per_h).sum(
         axis=(0, 1)
     )
-    ranked = np.argsort(load[: count * STEP_H].reshape(count, STEP_H).sum(axis=1), kind="stable")
-    pick = (np.array([ranked[count // 2], ranked[count // 4]])[:, None] * STEP_H + np.arange(STEP_H)).ravel()
+    ranked = np.argsort(load[: count * WEEK_H].reshape(count, WEEK_H).sum(axis=1), kind="stable")
+    pick = (np.array([ranked[count // 2], ranked[count // 4]])[:, None] * WEEK_H + np.arange(WEEK_H)).ravel()
     some = replace(
         problem,
         weight_h=np.full(len(pick), problem.weight_h.sum() / len(pick)),

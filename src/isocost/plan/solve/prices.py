@@ -16,9 +16,7 @@ import numpy as np
 from isocost.plan.solve.one_pool import Worth, allowed_on, schedule
 from isocost.plan.solve.problem import Floats, Problem
 from isocost.plan.solve.programme import programme
-
-STEP_H = 168
-"""Hours of one relaxation."""
+from isocost.units import WEEK_H
 
 
 @dataclass(frozen=True)
@@ -64,8 +62,8 @@ def weekly(problem: Problem, reserved: Floats, pools: tuple[int, ...]) -> tuple[
     """
     price, frac = np.zeros_like(problem.api_usd_per_h), np.zeros(problem.load_per_h.shape)
     total = len(problem.weight_h)
-    for start in range(0, total, STEP_H):
-        part = slice(start, min(total, start + STEP_H))
+    for start in range(0, total, WEEK_H):
+        part = slice(start, min(total, start + WEEK_H))
         weight = problem.weight_h[part]
         week = replace(
             problem,

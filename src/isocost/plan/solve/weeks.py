@@ -15,8 +15,8 @@ from isocost.plan.solve.mix import api_only, descend
 from isocost.plan.solve.one_pool import one_pool
 from isocost.plan.solve.prices import weekly
 from isocost.plan.solve.problem import Floats, Ints, Problem, Solution, cost_of
+from isocost.units import WEEK_H
 
-WEEK_H = 168
 WEEKS = 6
 """Weeks that stand for a year."""
 SWAPS = 20

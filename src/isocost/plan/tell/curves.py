@@ -7,7 +7,6 @@ from typing import cast
 
 import numpy as np
 
-from isocost.plan.asked.streams import WEEK_H
 from isocost.plan.make.build import Built, problem_of
 from isocost.plan.make.draft import used_frac
 from isocost.plan.make.singles import Single, pool_single
@@ -23,6 +22,7 @@ from isocost.plan.result import (
 from isocost.plan.solve.one_pool import allowed_on, stranded
 from isocost.plan.tell.story import named
 from isocost.plan.tell.volume import months_of
+from isocost.units import WEEK_H
 
 MULTIPLES = tuple(4.0 ** (k / 2) for k in range(-6, 11))
 """Volumes of the break-even over today's: a 64th to a thousandfold, two a factor of four."""

@@ -14,17 +14,15 @@ import msgspec
 import numpy as np
 
 from isocost.deployment import Api
-from isocost.plan.asked.streams import WEEK_H
 from isocost.plan.make.build import PERCENTILE, Built, only_api, replay_draft
 from isocost.plan.make.singles import Single, pool_single, whole_offers
 from isocost.plan.market.offers import Case, Offer
 from isocost.plan.result import FrontierPoint, Option
 from isocost.plan.tell.story import Totals, trace_note
-from isocost.units import percent
+from isocost.units import NS_PER_DAY, WEEK_H, percent
 
 MODELS_MOST = 24
 """Points beside those on a frontier: the cheapest of the rest."""
-NS_PER_DAY = 86_400 * 10**9
 LOSS = "proven loss"
 """What is said of a model that is shown to be worse: it is no hope."""
 SPOKEN = ("quality", "TTFT")

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import msgspec
 import numpy as np
 
-from isocost.deployment import PS_PER_S, Ask, misplaced
+from isocost.deployment import Ask, misplaced
 from isocost.errors import Infeasible
 from isocost.keep.standing import usd
 from isocost.plan.asked.limits import Slo
@@ -27,7 +27,7 @@ from isocost.plan.market.prepare import Prepared
 from isocost.plan.solve.mix import CARBON
 from isocost.plan.solve.one_pool import whole_pool
 from isocost.plan.solve.problem import PoolChoice, Problem
-from isocost.units import money
+from isocost.units import PS_PER_S, SECONDS_PER_H, money
 
 QUALITY = "quality_margin_points"
 PLACES = ("place", "regions", "not_providers")
@@ -38,7 +38,6 @@ EVERY_POINT = 100.0
 """A margin that no shown difference exceeds: what still fails then lacks evidence, not points."""
 WAYS_MOST = 6
 POOLS_LOOKED_AT = 40
-SECONDS_PER_H = 3600.0
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from isocost.plan.result import (
     TraceNote,
     Unproven,
 )
-from isocost.units import percent
+from isocost.units import SECONDS_PER_DAY, percent
 
 SWINGS_MOST = 8
 UNPROVEN_MOST = 3
@@ -171,7 +171,7 @@ def trace_note(built: Built) -> TraceNote:
         trace.digest,
         trace.reader,
         len(prepared.table),
-        prepared.week.span_s / 86400.0,
+        prepared.week.span_s / SECONDS_PER_DAY,
         volume.requests,
         volume.input_tok / 1e6,
         volume.output_tok / 1e6,

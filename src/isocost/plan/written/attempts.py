@@ -23,7 +23,8 @@ from isocost.policy.rules import Cascade, Rule
 from isocost.policy.table import MISSED, PASSED, REJECTED, SERVED
 from isocost.replay.reuse import exact_hits, provider_cache
 from isocost.replay.run import Ratio
-from isocost.trace.schema import NS_PER_S, Chunk, Trace
+from isocost.trace.schema import Chunk, Trace
+from isocost.units import NS_PER_S
 
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

@@ -23,7 +23,8 @@ from isocost.policy.rules import Recover, Rule, Semantic, Split
 from isocost.policy.semantic import Weights
 from isocost.policy.semantic_cache import SemanticCache as Running
 from isocost.policy.semantic_study import Asked
-from isocost.trace.schema import NS_PER_S, Trace
+from isocost.trace.schema import Trace
+from isocost.units import NS_PER_S
 
 WARM = 0.5
 """Share of newer requests that fill the cache before scores are compared: those certified met a full one."""

@@ -43,11 +43,11 @@ from isocost.policy.table import (
 from isocost.replay.closed import Closed, Happened, Known, Replicas, Stopped, serve_closed, stopped
 from isocost.replay.engine import EngineLimits, Options, StepTerms
 from isocost.replay.faults import Faults
-from isocost.replay.run import LONGEST_NS, PS_PER_NS
-from isocost.trace.shape import HOUR_NS, hour_of_week
+from isocost.replay.run import LONGEST_NS
+from isocost.trace.shape import hour_of_week
+from isocost.units import NS_PER_H, PS_PER_NS, PS_PER_S
 
 End = Literal["least", "most"]
-PS_PER_S = 1e12
 NO_SESSION = -1
 
 
@@ -280,12 +280,12 @@ def play_laid(world: World, laid: Laid, end: End, draw: int = 1, faults: Faults 
 
 def _arrivals(world: World, rows: Rows) -> Rows:
     arrival = world.table.arrival_ns
-    start = int(arrival[0]) // HOUR_NS * HOUR_NS
+    start = int(arrival[0]) // NS_PER_H * NS_PER_H
     if int(arrival[-1]) - start > LONGEST_NS:
-        days = (int(arrival[-1]) - start) / HOUR_NS / 24
+        days = (int(arrival[-1]) - start) / NS_PER_H / 24
         raise BadTrace(
             f"a log of {days:.0f} days cannot be replayed in one piece",
-            fix=f"Replay at most {LONGEST_NS // HOUR_NS // 24} days of it",
+            fix=f"Replay at most {LONGEST_NS // NS_PER_H // 24} days of it",
         )
     return np.asarray((arrival[rows] - start) * PS_PER_NS, np.int64)
 
@@ -311,7 +311,7 @@ def _replicas(world: World, name: str, filled: Filled, d: int) -> Replicas:
 def fewest(world: World, name: str) -> int:
     """A pool's fewest replicas in any hour of the log, at least one: the loop has no schedule."""
     arrival = world.table.arrival_ns
-    hours = np.arange(int(arrival[0]) // HOUR_NS, int(arrival[-1]) // HOUR_NS + 1) * HOUR_NS
+    hours = np.arange(int(arrival[0]) // NS_PER_H, int(arrival[-1]) // NS_PER_H + 1) * NS_PER_H
     schedule = world.pools[name]
     return max(1, min(schedule.replicas(int(h)) for h in np.unique(hour_of_week(hours))))
 

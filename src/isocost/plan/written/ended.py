@@ -12,8 +12,8 @@ from isocost.plan.written.attempts import Filled, Floats, Rows
 from isocost.policy.rules import Cascade, Rule, accepted, pattern
 from isocost.policy.table import GROUP0, TRY, Table, attempt_of
 from isocost.replay.closed import Closed, Stopped
+from isocost.units import PS_PER_S
 
-PS_PER_S = 1e12
 WHOLE_BITS = 20
 
 

@@ -31,8 +31,9 @@ from isocost.plan.written.attempts import World
 from isocost.plan.written.closed import Laid
 from isocost.plan.written.file import PlanFile
 from isocost.plan.written.rerun import today_of
-from isocost.replay.faults import GIVEN_UP, PS_PER_S, TIMES, Failing, Faults, Outages, renewed, shifted
-from isocost.trace.schema import NS_PER_S, Outcome
+from isocost.replay.faults import GIVEN_UP, TIMES, Failing, Faults, Outages, renewed, shifted
+from isocost.trace.schema import Outcome
+from isocost.units import NS_PER_H, PS_PER_NS
 
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -40,7 +41,7 @@ Four = tuple[float, float, float, float]
 Source = Literal["stated", "measured", "published"]
 CALLED = (Outcome.OK, Outcome.CANCELLED, Outcome.ERROR, Outcome.RETRY)
 FAILED = (Outcome.ERROR, Outcome.RETRY)
-GAP_NS = 3600 * NS_PER_S
+GAP_NS = NS_PER_H
 LEAST_FAILED = 3
 INCIDENT, MOST_USUAL = 0.5, 0.3
 BY_CHANCE = 0.01
@@ -52,8 +53,6 @@ UNSURE = 3.0
 LEAST_SHARE, GRID, QUANTILES = 1e-8, 20_001, 1_001
 MOST_DOWN = 0.9
 """Drawn incidents last so much of the time between their starts at most."""
-PS_PER_NS = 1000
-PS_PER_H = 3600 * PS_PER_S
 
 
 class Between(NamedTuple):
@@ -305,8 +304,8 @@ def measured(world: World) -> Log:
     of = np.array([code.get(key, -1) for key in known.tolist()], np.int64)[place]
     providers = [offering_of(world.at, subject).provider for subject in subjects]
     unnamed = _spread(world, called, failed[called], of, providers)
-    start_ns = int(table.arrival_ns[0]) // (3600 * NS_PER_S) * (3600 * NS_PER_S)
-    span_h = (int(table.arrival_ns[-1]) - start_ns) / NS_PER_S / 3600
+    start_ns = int(table.arrival_ns[0]) // NS_PER_H * NS_PER_H
+    span_h = (int(table.arrival_ns[-1]) - start_ns) / NS_PER_H
     for provider in sorted(set(providers)):
         mine = np.isin(of, [k for k, each in enumerate(providers) if each == provider])
         rows = called[mine]
@@ -318,7 +317,7 @@ def measured(world: World) -> Log:
             inside = np.searchsorted(edges[:, 0], at_ns, "right") > np.searchsorted(
                 edges[:, 1], at_ns, "right"
             )
-            length_h = float(np.diff(edges, axis=1).mean()) / NS_PER_S / 3600
+            length_h = float(np.diff(edges, axis=1).mean()) / NS_PER_H
             edges = (edges - start_ns) * PS_PER_NS
             share = np.array([share for *_, share in windows])
             incidents[provider] = Incidents(
@@ -400,9 +399,10 @@ def episodes(at_ns: Rows, failed: npt.NDArray[np.bool_]) -> list[tuple[int, int,
     A run of calls is an incident where it is so much likelier if half of all calls fail than if the usual
     share does that chance would hardly bring one like it in the whole log. The usual share is the rest's.
 
-    >>> at = np.arange(400) * 60 * NS_PER_S
-    >>> found = episodes(at, np.isin(np.arange(400), [7, 100, 101, 102, 104, 105, 300]))
-    >>> [(first // 60 // NS_PER_S, last // 60 // NS_PER_S, round(share, 2)) for first, last, share in found]
+    >>> minute_ns = NS_PER_H // 60
+    >>> minutes = np.arange(400)
+    >>> found = episodes(minutes * minute_ns, np.isin(minutes, [7, 100, 101, 102, 104, 105, 300]))
+    >>> [(first // minute_ns, last // minute_ns, round(share, 2)) for first, last, share in found]
     [(100, 105, 0.83)]
     """
     which = np.flatnonzero(failed)

@@ -31,12 +31,12 @@ from isocost.policy.semantic_cache import SemanticCache as Running
 from isocost.policy.semantic_cache import readable
 from isocost.policy.semantic_study import digest
 from isocost.policy.table import MISSED, SERVED
-from isocost.trace.schema import NS_PER_S, Chunk, Trace
+from isocost.trace.schema import Chunk, Trace
+from isocost.units import NS_PER_S, SECONDS_PER_H
 
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 KINDS = "semantic-cache"
-SECONDS_PER_H = 3600.0
 _FIX = "It is a file that isocost policy fit --cache wrote beside the plan"
 
 

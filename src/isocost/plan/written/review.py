@@ -20,8 +20,8 @@ from isocost.plan.written.rerun import Rerun, rerun
 from isocost.plan.written.told import Policed, police
 from isocost.policy.router import Weights
 from isocost.trace.schema import Trace
+from isocost.units import SECONDS_PER_H
 
-SECONDS_PER_H = 3600.0
 LATENCIES = (("ttft_p95_s", "ttft"), ("tpot_p95_s", "tpot"), ("e2e_p95_s", "e2e"))
 """Field of a limit and the measure that it is on."""
 

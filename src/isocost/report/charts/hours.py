@@ -18,8 +18,8 @@ from isocost.report.chart import (
     plain,
 )
 from isocost.report.palette import TINTS, accents, hatch, var
+from isocost.units import WEEK_H
 
-WEEK_H = 168
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 
