@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
+from msgspec.structs import replace
 from rich.table import Table
 from rich.text import Text
 
@@ -18,7 +19,7 @@ from isocost.errors import BadInput, Infeasible
 from isocost.units import money, money_range, tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from isocost.catalog import CatalogAt
     from isocost.size.answer import Wanted
@@ -145,6 +146,7 @@ def size(
     wanted = wanted._replace(adapter=adapter)
     with working("laying out replicas"):
         found = sized(at, name, need, limits, ask, wanted)
+    found = replace(found, notes=(*found.notes, *_meant(at, _list(choice.gpu))))
     if json:
         return show_json(found)
     if not found.rows:
@@ -179,11 +181,16 @@ def _asked(at: CatalogAt, choice: Choice) -> tuple[Ask, Wanted]:
         UnknownFact: an accelerator that the catalog does not hold.
     """
     from isocost.perf import gpu_id_of
+    from isocost.perf.hardware import machine_of
     from isocost.size.answer import Wanted
     from isocost.size.queue import Draft
     from isocost.size.setups import CACHES, COUNTS, ENGINES, Ask
 
-    have = tuple((gpu_id_of(at, name), count) for name, count in _pairs(choice.have))
+    held: dict[str, int] = {}
+    for name, count in _pairs(choice.have):
+        machine = machine_of(at, name) or (gpu_id_of(at, name), 1)
+        held[machine[0]] = held.get(machine[0], 0) + machine[1] * count
+    have = tuple(held.items())
     for name in _list(choice.gpu):
         if at.catalog.subjects(f"api/{name.lower()}/"):
             raise BadInput(
@@ -215,6 +222,19 @@ def _asked(at: CatalogAt, choice: Choice) -> tuple[Ask, Wanted]:
     return ask, Wanted(
         choice.max_num_seqs, choice.chunk, draft, choice.disagg, choice.term, have, choice.top
     )  # fmt: skip
+
+
+def _meant(at: CatalogAt, names: Sequence[str]) -> list[str]:
+    """Which part a short name was taken as, where it might mean others."""
+    from isocost.perf import gpu_id_of
+    from isocost.perf.hardware import others_of
+
+    found = [(name, gpu_id_of(at, name), others_of(at, name)) for name in names]
+    return [
+        f"{name} is taken as {meant}; of that name are also {', '.join(others)}."
+        for name, meant, others in found
+        if others
+    ]
 
 
 def _list(text: str | None) -> list[str]:

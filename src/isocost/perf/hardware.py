@@ -35,11 +35,13 @@ class Gpu(NamedTuple):
 
 
 def gpu_id_of(catalog_at: CatalogAt, name: str) -> str:
-    """The catalog's id of an accelerator called ``name``: an id or an alias, case ignored.
+    """The catalog's id of an accelerator called ``name``: an id, an alias, or a machine of a cloud that holds
+    it (``p5.48xlarge``), case ignored.
 
     Names that differ only in their maker, in how they are joined or in marks between words are found as long
     as one is nearest (``NVIDIA A100 SXM 80GB``, ``h100 80gb hbm3``); a count is passed over (``8xH100``). A
     word that makes it another part (a MIG slice, Laptop, Ti, Super) has to be in the entry's own name.
+    :func:`others_of` names the parts that a short name might mean too.
 
     Raises:
         UnknownFact: no entry has the name, or several have it alike.
@@ -60,11 +62,36 @@ def gpu_id_of(catalog_at: CatalogAt, name: str) -> str:
                 score = (len(rest & set(known[1:])), -len(set(known[1:]) - rest))
                 near[gpu_id] = max(near.get(gpu_id, score), score)
     nearest = [gpu_id for gpu_id, score in near.items() if score == max(near.values())]
+    machine = None if nearest else machine_of(catalog_at, name)
+    if machine is not None:
+        return machine[0]
     if len(nearest) > 1:
         raise UnknownFact(f"accelerator {name!r} is one of {', '.join(nearest)}", fix="Type one of them")
     if nearest:
         return nearest[0]
     raise UnknownFact(f"no accelerator {name!r}", fix="Type 'isocost catalog list gpu'")
+
+
+def machine_of(catalog_at: CatalogAt, name: str) -> tuple[str, int] | None:
+    """The accelerator that a machine of a cloud holds, and how many; ``None`` where none has that name."""
+    wanted = name.strip().lower()
+    for fact in catalog_at.each("gpu/", "instances"):
+        for one in str(fact.value).split("|"):
+            machine, _, count = one.partition("=")
+            if machine.lower() == wanted:
+                return fact.subject.removeprefix("gpu/"), int(count)
+    return None
+
+
+def others_of(catalog_at: CatalogAt, name: str) -> tuple[str, ...]:
+    """Parts of the same model that a name without any detail might mean too: ``A100`` is one of three."""
+    _, name = counted(name)
+    said = _words(name)
+    if len(said) != 1 or catalog_at.find(f"gpu/{name.lower()}", "memory_bytes") is not None:
+        return ()
+    meant = gpu_id_of(catalog_at, name)
+    ids = (fact.subject.removeprefix("gpu/") for fact in catalog_at.each("gpu/", "memory_bytes"))
+    return tuple(sorted(one for one in ids if one != meant and _words(one)[:1] == said))
 
 
 def counted(name: str) -> tuple[int | None, str]:

@@ -194,7 +194,8 @@ SPREADS: Mapping[str, str] = {
 
 
 def groups_of(catalog_at: CatalogAt, gpu_ids: Sequence[str], kinds: Sequence[str]) -> list[str]:
-    """The group of a load on an accelerator: its kind, then vendor and design where that is not NVIDIA's."""
+    """The group of a load on an accelerator: its kind, then vendor and design where that is not NVIDIA's, or
+    is a design of which a spread of its own is stated."""
     made: dict[str, str] = {}
     for name in dict.fromkeys(gpu_ids):
         vendor, design = (
@@ -202,7 +203,9 @@ def groups_of(catalog_at: CatalogAt, gpu_ids: Sequence[str], kinds: Sequence[str
             catalog_at.find(f"gpu/{name}", "generation"),
         )
         other = f" {vendor} {design.value if design else vendor.lower()}"
-        made[name] = "" if vendor == "NVIDIA" else other.replace("/", "-")
+        when = f"design={design.value if design else ''};load=closed"
+        usual = vendor == "NVIDIA" and catalog_at.find(SUBJECT, SPREADS["tpot"], when) is None
+        made[name] = "" if usual else other.replace("/", "-")
     return [f"{kind}{made[name]}" for name, kind in zip(gpu_ids, kinds, strict=True)]
 
 

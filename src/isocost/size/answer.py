@@ -524,9 +524,14 @@ def _unmeasured(case: _Case, rows: Sequence[Sized]) -> list[str]:
     makers: dict[str, None] = {}
     for row in rows:
         maker = case.at.text(f"gpu/{row.gpu}", "vendor")
-        spread = case.at.find("perf/interval", "tpot_ratio", f"vendor={maker}")
-        if spread is not None and spread.kind == "assumed" and not row.measured:
-            makers[maker] = None
+        design = case.at.find(f"gpu/{row.gpu}", "generation")
+        whens = {f"vendor={maker}": f"accelerators of {maker}"}
+        if design is not None:
+            whens[f"design={design.value};load=closed"] = row.gpu
+        for when, named in whens.items():
+            spread = case.at.find("perf/interval", "tpot_ratio", when)
+            if spread is not None and spread.kind == "assumed" and not row.measured:
+                makers[named] = None
     said = [
         f"Engines run on accelerators of {maker} by a build of their own, whose options may differ."
         for maker in dict.fromkeys(case.at.text(f"gpu/{row.gpu}", "vendor") for row in rows[:1])
@@ -536,7 +541,7 @@ def _unmeasured(case: _Case, rows: Sequence[Sized]) -> list[str]:
         return said
     return [
         *said,
-        f"No engine of today was measured on accelerators of {' and '.join(makers)}: their speed and its "
+        f"No engine of today was measured on {' and '.join(makers)}: their speed and its "
         "wide band are assumed. Measure one replica before you rent many.",
     ]
 
