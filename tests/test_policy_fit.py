@@ -18,7 +18,7 @@ from isocost.cli import main
 from isocost.errors import BadInput, BadLimits
 from isocost.policy.agree import Cascade, Fixed, Part, Reading, patterns, written
 from isocost.policy.difficulty import corpus, fit, gained
-from isocost.policy.export import litellm
+from isocost.policy.export import litellm, portkey
 from isocost.policy.fit import Candidate, candidates, certify, estimate, saving_lower, strongest
 from isocost.policy.lapse import basis, lapsed, mix_of, same_mix_p
 from isocost.policy.measure import sample, template, worth
@@ -26,9 +26,21 @@ from isocost.policy.outcomes import normal, read_outcomes, without
 from isocost.policy.pricing import price_models
 from isocost.policy.route import Attempt, Request
 from isocost.policy.router import score
+from isocost.policy.rules import (
+    ByTask,
+    Guard,
+    Recover,
+    Rule,
+    Shape,
+    Share,
+    Split,
+    Sticky,
+    accepted,
+    decide,
+    pattern,
+)  # fmt: skip
 from isocost.policy.rules import Cascade as CascadeRule
 from isocost.policy.rules import Fixed as FixedRule
-from isocost.policy.rules import Rule, Shape, Share, Split, accepted, decide, pattern
 from isocost.policy.study import Wanted, dumps, loads, study
 from isocost.trace import example
 from isocost.validate.routing import validate_routing
@@ -289,15 +301,42 @@ def test_the_mix_test_keeps_its_level() -> None:
     assert alarms <= 200 * 0.05 + 3 * (200 * 0.05 * 0.95) ** 0.5
 
 
+EXPORTED = (
+    Rule(CascadeRule(("openai/a", "aws/b")), workload="faq"),
+    Rule(
+        Split((Share("openai/a", (0.25,)), Share("self/b", (0.75,)))), workload="chat",
+        shape=Shape(4000, 300), recover=Recover(2, 0.5, ("openai/a", "x-ai/c")), cache="cache/exact",
+        guard=Guard(most_input_tok=9000), sticky=Sticky(("openai/a",)),
+    ),
+    Rule(ByTask({"law": "openai/a", "*": "elsewhere"}), recover=Recover(1, 2.0)),
+)  # fmt: skip
+
+
 def test_export_says_what_litellm_cannot(golden: Golden) -> None:
-    made_ = [
-        Rule(CascadeRule(("a", "b")), workload="faq"),
-        Rule(Split((Share("a", (0.25,)), Share("b", (0.75,)))), workload="chat", shape=Shape(4000, 300)),
-        Rule(FixedRule("b")),
-    ]
-    found = litellm(made_)
+    """tests/test_litellm.py has LiteLLM itself do it."""
+    found = litellm(EXPORTED, 3600)
     golden.check("policy_litellm.txt", found.text)
-    assert len(found.left_out) == 3
+    assert all(any(part in one for one in found.left_out) for part in (
+        "faq: the cascade openai/a > aws/b", "chat: trimming", "chat: the cap where", "$SELF_B_API_BASE",
+        "default: which task", "tenants apart", "faq, default have it as well", "how LiteLLM names elsewhere",
+        "chat: a retry at the same", "the longest (2 s)", "of all of openai/a, self/b",
+    ))  # fmt: skip
+    plain = litellm((Rule(FixedRule("openai/a")),))
+    assert plain.left_out == ()
+
+
+def test_export_says_what_portkey_cannot(golden: Golden) -> None:
+    found = portkey(EXPORTED, 3600)
+    golden.check("policy_portkey.txt", found.text)
+    configs = json.loads(found.text)
+    assert list(configs) == ["faq", "chat", "default"]
+    balanced, first, second = configs["chat"]["targets"]
+    assert [one["retry"]["attempts"] for one in balanced["targets"]] == [2, 2]
+    assert "retry" not in first | second
+    assert configs["default"]["strategy"]["default"] == "task-1"
+    assert all(any(part in one for one in found.left_out) for part in (
+        "faq: the cascade", "chat: sessions that stay", "chat: a cap", "how Portkey names self/b, elsewhere",
+    ))  # fmt: skip
 
 
 def test_a_sample_covers_workloads_and_lengths() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -205,17 +206,21 @@ def export(
     /,
     *,
     to: Annotated[
-        str, Parameter(help="litellm: the router configuration of LiteLLM's proxy.", show_default=True)
+        str,
+        Parameter(
+            help="litellm: the configuration of LiteLLM's proxy; portkey: Portkey's configs, by workload.",
+            show_default=True,
+        ),
     ] = "litellm",
     out: Annotated[Path | None, Parameter(help="A file to write (default: the terminal).")] = None,
     json: Json = False,
 ) -> None:
     """Write a policy in another gateway's configuration, and list what that cannot express."""
-    from isocost.policy.export import litellm
+    from isocost.policy.export import litellm, portkey
     from isocost.policy.study import loads
 
-    if to != "litellm":
-        raise BadInput(f"no export to {to!r}", fix="Type --to litellm")
+    if to not in ("litellm", "portkey"):
+        raise BadInput(f"no export to {to!r}", fix="Type --to litellm or --to portkey")
     life: float | None = None
     if holds_caches(text := _text(file)):
         made, life = plan_rules(file)
@@ -223,10 +228,13 @@ def export(
         made, _ = loads(text, file.name)
     if not made:
         raise BadInput("no policy", where=str(file), fix="Make one: isocost policy fit OUTCOMES")
-    found = litellm(made, life)
+    found = litellm(made, life) if to == "litellm" else portkey(made, life)
     if json:
         return show_json({"config": found.text, "left_out": found.left_out})
     if out is None:
+        for one in found.left_out if to == "portkey" else ():
+            # JSON holds no comments, and what is piped into a file is to be JSON.
+            sys.stderr.write(f"not expressed: {one}\n")
         return show_as_is(found.text.rstrip())
     with staged(out.parent) as folder:
         (folder / out.name).write_text(found.text, encoding="utf-8")
