@@ -14,7 +14,8 @@ from isocost.catalog import Catalog
 from isocost.cli import main
 from isocost.errors import BadLimits
 from isocost.plan.written.file import PlanFile, loads
-from isocost.plan.written.told import Policed, interval, police
+from isocost.plan.written.told import Z_95, Policed, police
+from isocost.risk import wilson
 from isocost.trace import Trace, open_trace
 
 ROOT = Path(__file__).parents[1]
@@ -272,10 +273,10 @@ def test_a_budget_of_a_policy_that_holds_nowhere_is_no_conflict(trace: Trace, ca
 
 
 def test_an_interval_is_never_narrower_for_being_sure() -> None:
-    low, high = interval(1.0, 30)
+    low, _, high = wilson(1.0, 30, Z_95)
     assert high == pytest.approx(1.0)
     assert low < 0.9
-    assert np.diff([interval(0.8, n)[0] for n in (10, 100, 1000)]).min() > 0
+    assert np.diff([wilson(0.8, n, Z_95)[0] for n in (10, 100, 1000)]).min() > 0
 
 
 @pytest.mark.parametrize("width", [80, 120])

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from isocost.errors import BadInput
 from isocost.policy.keys import Asked, exact_key, scope_key
+from isocost.policy.proven import upper
 from isocost.policy.semantic import Index, Nearest, contradicts, look, rarity_of, score, taken_apart
-from isocost.policy.semantic_fit import certify, fit, graded_pairs, grouped, grow, most
+from isocost.policy.semantic_fit import certify, fit, graded_pairs, grouped, grow
 from isocost.validate.semcache import validate_semcache
 
 SAID = [{"role": "user", "content": "Where is my card?"}]
@@ -87,7 +88,7 @@ def test_the_bound_is_clopper_and_pearsons(wrong: int, many: int) -> None:
     stats = pytest.importorskip("scipy.stats")
     wrong = min(wrong, many)
     exact = 1.0 if wrong == many else float(stats.beta.ppf(0.95, wrong + 1, many - wrong))
-    assert most(wrong, many, 0.95) == pytest.approx(exact, abs=1e-9)
+    assert upper(wrong, many, 0.95) == pytest.approx(exact, abs=1e-9)
 
 
 def made(count: int, seed: int, noise: float) -> tuple[list[Nearest], list[bool]]:

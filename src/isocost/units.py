@@ -90,6 +90,16 @@ SCALE: Mapping[str, int] = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**
 FEMTO_PER_USD = 10**15
 """Femto-dollars in a dollar: money is counted in whole ones."""
 
+
+def usd_of(fusd: int) -> Decimal:
+    """Femto-dollars in dollars, to the last digit.
+
+    >>> usd_of(1_230_000_000_000_000)
+    Decimal('1.230000000000000')
+    """
+    return Decimal(fusd).scaleb(-15)
+
+
 _NUMBER = r"([+-]?(?:\d[\d_,]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)"
 
 

@@ -16,7 +16,7 @@ from isocost.bill.tariff import SLOTS, Ints, Tariff, counted
 from isocost.catalog import Catalog
 from isocost.catalog.names import Offering
 from isocost.catalog.prices import METERS
-from isocost.units import NS_PER_DAY, NS_PER_H
+from isocost.units import NS_PER_DAY, NS_PER_H, usd_of
 
 _STEP_NS: Mapping[str, int] = {"": 0, "hour": NS_PER_H, "day": NS_PER_DAY}
 
@@ -70,7 +70,7 @@ class PricedColumns(msgspec.Struct, frozen=True):
     @property
     def total_usd(self) -> Decimal:
         """The exact sum in dollars."""
-        return Decimal(self.total_fusd).scaleb(-15)
+        return usd_of(self.total_fusd)
 
 
 def price_columns(

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from isocost.trace.schema import Chunk, Outcome, Trace
+from isocost.units import usd_of
 
 
 class Logged(msgspec.Struct, frozen=True):
@@ -76,5 +77,5 @@ def logged(trace: Trace) -> Logged:
             fusd += sum(int(Decimal(repr(usd)).scaleb(15)) for usd in mine.tolist())
     return Logged(
         rows, failed, cancelled, duplicates,
-        Decimal(fusd).scaleb(-15) if billed_rows else None, billed_rows,
+        usd_of(fusd) if billed_rows else None, billed_rows,
     )  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from isocost.errors import BadInput
+from isocost.units import usd_of
 
 Status = Literal["priced", "partial", "unpriced"]
 STATUS: tuple[Status, ...] = ("priced", "partial", "unpriced")
@@ -103,4 +104,4 @@ class Priced(msgspec.Struct, frozen=True):
     @property
     def usd(self) -> Decimal:
         """The amount in dollars, exact."""
-        return Decimal(self.amount_fusd).scaleb(-15)
+        return usd_of(self.amount_fusd)

@@ -28,7 +28,7 @@ from isocost.books.rounding import largest_remainder
 from isocost.books.statement import Line, Statement
 from isocost.errors import BadInput
 from isocost.toml import read_toml
-from isocost.units import FEMTO_PER_USD
+from isocost.units import FEMTO_PER_USD, usd_of
 
 UNALLOCATED = "unallocated"
 By = Literal["proportional", "even", "fixed"]
@@ -206,15 +206,15 @@ def divided(
         weights = _weights([usage[centre] for centre in centres], centres, rule)
         split = largest_remainder([fusd * weight for weight in weights], fusd)
         parts[name] = dict(zip(centres, split, strict=True))
-        said.append((name, Decimal(fusd).scaleb(-15), rule.by))
+        said.append((name, usd_of(fusd), rule.by))
     exact = [
         Fraction(usage[centre] + sum(part[centre] for part in parts.values()), 10**13) for centre in centres
     ]
     charges = largest_remainder(exact, int(cents))
     shares = tuple(
         Share(
-            centre, Decimal(charge).scaleb(-2), Decimal(usage[centre]).scaleb(-15),
-            {name: Decimal(part[centre]).scaleb(-15) for name, part in parts.items()},
+            centre, Decimal(charge).scaleb(-2), usd_of(usage[centre]),
+            {name: usd_of(part[centre]) for name, part in parts.items()},
         )
         for centre, charge in zip(centres, charges, strict=True)
     )  # fmt: skip

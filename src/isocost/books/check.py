@@ -23,7 +23,7 @@ from isocost.books.contract import Contract
 from isocost.books.statement import Statement, month_of
 from isocost.errors import BadInput
 from isocost.toml import read_toml
-from isocost.units import FEMTO_PER_USD, WEEK_H
+from isocost.units import FEMTO_PER_USD, WEEK_H, usd_of
 
 Floats = npt.NDArray[np.float64]
 
@@ -163,7 +163,7 @@ def check(found: Statement, budgets: Sequence[Budget], under: Contract | None = 
             trend = usual, slow, fast
         outlooks.append(
             Outlook(
-                budget.name, budget.usd_per_month, Decimal(spent_fusd).scaleb(-15), middle, low, high,
+                budget.name, budget.usd_per_month, usd_of(spent_fusd), middle, low, high,
                 exceeds, exceeds <= LIKELY, trend,
             )
         )  # fmt: skip

@@ -29,7 +29,7 @@ from isocost.books.rounding import largest_remainder
 from isocost.books.statement import Line, Statement, month_of
 from isocost.catalog import Catalog
 from isocost.errors import BadInput
-from isocost.units import plural
+from isocost.units import plural, usd_of
 
 MANIFEST, FACTS, OVERLAY = "manifest.toml", "facts.parquet", "overlay.toml"
 _CELL = ("day", "provider", "model", "tier", "region", "tenant", "workload", "meter")
@@ -124,7 +124,7 @@ def close(found: Statement, catalog: Catalog, month: str, books: Path, *, overla
         _write_facts(stage / FACTS, _facts(part.lines, catalog))
         (stage / OVERLAY).write_text(overlay, encoding="utf-8")
         files = {path.name: _hash(path) for path in sorted(stage.iterdir())}
-        billed = format(Decimal(_billed(part, overlay, month)).scaleb(-15), "f") if overlay else ""
+        billed = format(usd_of(_billed(part, overlay, month)), "f") if overlay else ""
         manifest = Manifest(
             month, on, found.title, found.digest, found.basis, format(part.total_usd, "f"),
             part.at_least, part.n_requests, files, billed,
@@ -194,7 +194,7 @@ def restate(closed: Closed, found: Statement, catalog: Catalog, overlay: str) ->
     said_usage = [_usage_said(who, _calls(calls0, who), _calls(calls1, who)) for who in usage]
     pairs = [("usage", text) for text in said_usage] + [("price", text) for text in price]
     lines = [
-        Restated("usage" if kind == "usage" else "price", text, Decimal(fusd).scaleb(-15))
+        Restated("usage" if kind == "usage" else "price", text, usd_of(fusd))
         for (kind, text), fusd in zip(pairs, exact, strict=True)
     ]
     month = closed.manifest.month
@@ -203,9 +203,9 @@ def restate(closed: Closed, found: Statement, catalog: Catalog, overlay: str) ->
     if overlay != closed.overlay or moved_fusd:
         same = "the same contract on other usage" if overlay == closed.overlay else ""
         said = same or "the contract overlay is another one"
-        lines.append(Restated("overlay", said, Decimal(moved_fusd).scaleb(-15)))
+        lines.append(Restated("overlay", said, usd_of(moved_fusd)))
     lines.sort(key=lambda line: (line.kind, -abs(line.usd), line.said))
-    return Restatement(month, Decimal(was_billed).scaleb(-15), Decimal(now_billed).scaleb(-15), tuple(lines))
+    return Restatement(month, usd_of(was_billed), usd_of(now_billed), tuple(lines))
 
 
 def _billed(part: Statement, overlay: str, month: str) -> int:

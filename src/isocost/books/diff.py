@@ -38,7 +38,7 @@ from isocost.catalog.prices import PRICES
 from isocost.errors import BadInput
 from isocost.ledger import Charge, Ledger
 from isocost.risk import JOIN
-from isocost.units import FEMTO_PER_USD
+from isocost.units import FEMTO_PER_USD, usd_of
 
 Effect = Literal["price", "volume", "mix", "policy", "coverage"]
 EFFECTS: tuple[Effect, ...] = ("price", "volume", "mix", "policy", "coverage")
@@ -300,14 +300,14 @@ def _diff(before: _Side, after: _Side, policy: frozenset[str], notes: tuple[str,
     parts = []
     for effect, fusd in zip(EFFECTS, whole, strict=True):
         ranked = sorted(causes[effect].items(), key=lambda item: (-abs(item[1]), item[0]))
-        shown = tuple(Cause(said, _usd(round(part))) for said, part in ranked[:MOST_CAUSES])
+        shown = tuple(Cause(said, usd_of(round(part))) for said, part in ranked[:MOST_CAUSES])
         if ranked or effect != "coverage":
-            parts.append(Part(effect, _usd(fusd), shown, max(0, len(ranked) - MOST_CAUSES)))
+            parts.append(Part(effect, usd_of(fusd), shown, max(0, len(ranked) - MOST_CAUSES)))
     return Diff(
         before.title,
         after.title,
-        _usd(int(before.fusd)),
-        _usd(int(after.fusd)),
+        usd_of(int(before.fusd)),
+        usd_of(int(after.fusd)),
         tuple(parts),
         (before.at_least, after.at_least),
         notes,
@@ -456,10 +456,6 @@ def _of_ledger(found: Ledger, title: str, bare: bool) -> _Side:
 
 def _add(sums: dict[_K, Fraction], key: _K, value: Fraction) -> None:
     sums[key] = sums.get(key, Fraction(0)) + value
-
-
-def _usd(fusd: int) -> Decimal:
-    return Decimal(fusd).scaleb(-15)
 
 
 def markdown(found: Diff) -> str:

@@ -23,6 +23,7 @@ from isocost.books.contract import ENTRIES, Contract, Entry, Piece
 from isocost.books.statement import Statement, month_of
 from isocost.catalog.prices import METERS
 from isocost.errors import BadInput
+from isocost.units import usd_of
 
 TOKENS, REQUESTS, SEARCHES, CHARGES, DOLLARS = "Tokens", "Requests", "Searches", "Charges", "USD"
 _UNITS: Mapping[str, str] = {"request": REQUESTS, "web_search": SEARCHES, "file_search": SEARCHES}
@@ -136,8 +137,8 @@ def _committed(name: str, capacity: Sequence[str]) -> _Terms:
 def _row(piece: Piece, basis: str, paid: _Terms | None) -> Row:
     line = piece.line
     start, end = _period(line.period)
-    contracted = Decimal(piece.rate_fusd).scaleb(-15)
-    listed = Decimal(line.rate_fusd).scaleb(-15) if line.rate_fusd is not None else contracted
+    contracted = usd_of(piece.rate_fusd)
+    listed = usd_of(line.rate_fusd) if line.rate_fusd is not None else contracted
     unit = _UNITS.get(line.meter, TOKENS)
     named = f"{line.provider}/{line.model}"
     tier = "" if line.tier == "standard" else f", {line.tier}"
@@ -148,7 +149,7 @@ def _row(piece: Piece, basis: str, paid: _Terms | None) -> Row:
     }  # fmt: skip
     base = _base(line.provider, start, end)
     drawn = (
-        Decimal(line.quantity) if paid is None or paid.category == "Usage" else _usd(piece.contracted_fusd)
+        Decimal(line.quantity) if paid is None or paid.category == "Usage" else usd_of(piece.contracted_fusd)
     )
     return msgspec.structs.replace(
         base,
@@ -162,11 +163,11 @@ def _row(piece: Piece, basis: str, paid: _Terms | None) -> Row:
         commitment_discount_unit=(TOKENS if paid.category == "Usage" else DOLLARS) if paid else None,
         consumed_quantity=line.quantity,
         consumed_unit=unit,
-        billed_cost=_usd(piece.billed_fusd),
-        contracted_cost=_usd(piece.contracted_fusd),
+        billed_cost=usd_of(piece.billed_fusd),
+        contracted_cost=usd_of(piece.contracted_fusd),
         contracted_unit_price=contracted,
-        effective_cost=_usd(piece.effective_fusd),
-        list_cost=_usd(piece.list_fusd),
+        effective_cost=usd_of(piece.effective_fusd),
+        list_cost=usd_of(piece.list_fusd),
         list_unit_price=listed,
         pricing_category="Committed" if paid else "Standard",
         pricing_quantity=line.quantity,
@@ -250,7 +251,7 @@ def _charge(entry: Entry) -> Row:
     base = _base(
         provider, *(datetime(day.year, day.month, day.day, tzinfo=UTC) for day in (entry.start, entry.end))
     )
-    cost, effective = _usd(entry.billed_fusd), _usd(entry.effective_fusd)
+    cost, effective = usd_of(entry.billed_fusd), usd_of(entry.effective_fusd)
     sku = f"{provider}/{entry.name}"
     if entry.kind == "credit":
         return msgspec.structs.replace(
@@ -288,10 +289,6 @@ def _charge(entry: Entry) -> Row:
         sku_meter=entry.kind,
         sku_price_id=f"overlay/{entry.name}",
     )
-
-
-def _usd(fusd: int) -> Decimal:
-    return Decimal(fusd).scaleb(-15)
 
 
 def _period(text: str) -> tuple[datetime, datetime]:

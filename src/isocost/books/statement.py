@@ -20,7 +20,7 @@ from isocost.books.sums import Sums
 from isocost.catalog import Catalog
 from isocost.errors import BadInput, BadTrace
 from isocost.trace.schema import WHO, Trace, utc
-from isocost.units import NS_PER_DAY, NS_PER_H, NS_PER_S
+from isocost.units import NS_PER_DAY, NS_PER_H, NS_PER_S, usd_of
 
 Bucket = Literal["hour", "day"]
 
@@ -141,7 +141,7 @@ class Statement(msgspec.Struct, frozen=True):
     @property
     def total_usd(self) -> Decimal:
         """The exact sum in dollars."""
-        return Decimal(self.total_fusd).scaleb(-15)
+        return usd_of(self.total_fusd)
 
     @property
     def n_requests(self) -> int:

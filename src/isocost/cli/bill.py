@@ -18,7 +18,7 @@ from isocost.cli.price import check_tier
 from isocost.cli.root import Facts, Json, app
 from isocost.cli.trace import Format, Map, WorkloadBy, opened
 from isocost.errors import BadInput
-from isocost.units import exact_usd, plural
+from isocost.units import exact_usd, plural, usd_of
 
 if TYPE_CHECKING:
     from isocost.bill.log import Logged
@@ -135,7 +135,7 @@ class _Group:
     @property
     def usd(self) -> Decimal:
         """The amount in dollars, exact."""
-        return Decimal(self.amount_fusd).scaleb(-15)
+        return usd_of(self.amount_fusd)
 
     @property
     def at_least(self) -> bool:
@@ -237,7 +237,7 @@ def _show(found: Statement, said: Logged, trace: Trace, keys: tuple[str, ...], g
     if said.duplicates:
         show(wrapped(f"{plural(said.duplicates, 'row')}, not billed", "duplicates  "))
     if found.avoided:
-        saved = _cents(Decimal(found.avoided_fusd).scaleb(-15))
+        saved = _cents(usd_of(found.avoided_fusd))
         text = f"{plural(found.avoided, 'call')} by the proxy's own cache: not billed, {saved} avoided"
         show(wrapped(text, "answered    "))
     if said.billed_usd is not None:
@@ -275,12 +275,12 @@ def _table(
         names = [name or "(none)" for name in one.key]
         amounts = [_units(one.quantity.get(meter, 0), short) for meter in meters]
         usd = "unpriced" if one.requests and one.unpriced == one.requests else _cents(one.usd, one.at_least)
-        billed = [_cents(Decimal(one.billed_fusd or 0).scaleb(-15), one.at_least)] if agreed else []
+        billed = [_cents(usd_of(one.billed_fusd or 0), one.at_least)] if agreed else []
         table.add_row(f"  {names[0]}", *names[1:], f"{one.requests:,}", *amounts, usd, *billed)
     totals = [_units(sum(one.quantity.get(meter, 0) for one in groups), short) for meter in meters]
     billed = []
     if agreed:
-        whole = Decimal(sum(one.billed_fusd or 0 for one in groups)).scaleb(-15)
+        whole = usd_of(sum(one.billed_fusd or 0 for one in groups))
         billed = [_cents(whole, least and not short)]
     table.add_row(
         "  total", *[""] * (len(keys) - 1), f"{found.n_requests:,}", *totals,
@@ -301,7 +301,7 @@ def _show_contract(under: Contract) -> None:
     """The four costs, what is charged beside usage, and what could not be applied."""
     costs = (("list", under.list_fusd), ("contracted", under.contracted_fusd), ("billed", under.billed_fusd),
              ("effective", under.effective_fusd))  # fmt: skip
-    said = ", ".join(f"{name} {_cents(Decimal(fusd).scaleb(-15))}" for name, fusd in costs)
+    said = ", ".join(f"{name} {_cents(usd_of(fusd))}" for name, fusd in costs)
     show(wrapped(said, "contract    "))
     for kind, name, billed, effective in _entries(under):
         text = f"{kind} {name!r}: billed {_cents(billed)}, effective {_cents(effective)}"
@@ -317,8 +317,7 @@ def _entries(under: Contract) -> list[tuple[str, str, Decimal, Decimal]]:
         billed, effective = sums.get((one.kind, one.name), (0, 0))
         sums[one.kind, one.name] = billed + one.billed_fusd, effective + one.effective_fusd
     return [
-        (kind, name, Decimal(billed).scaleb(-15), Decimal(effective).scaleb(-15))
-        for (kind, name), (billed, effective) in sums.items()
+        (kind, name, usd_of(billed), usd_of(effective)) for (kind, name), (billed, effective) in sums.items()
     ]
 
 
@@ -327,14 +326,12 @@ def _agreed(under: Contract | None) -> dict[str, Any]:
     if under is None:
         return {}
     names = ("list", "contracted", "billed", "effective")
-    costs = {
-        f"{name}_usd": format(Decimal(getattr(under, f"{name}_fusd")).scaleb(-15), "f") for name in names
-    }
+    costs = {f"{name}_usd": format(usd_of(getattr(under, f"{name}_fusd")), "f") for name in names}
     entries = [
         {
             "kind": one.kind, "name": one.name, "provider": one.provider, "start": one.start, "end": one.end,
-            "billed_usd": format(Decimal(one.billed_fusd).scaleb(-15), "f"),
-            "effective_usd": format(Decimal(one.effective_fusd).scaleb(-15), "f"),
+            "billed_usd": format(usd_of(one.billed_fusd), "f"),
+            "effective_usd": format(usd_of(one.effective_fusd), "f"),
         }
         for one in under.entries
     ]  # fmt: skip
@@ -378,7 +375,7 @@ def _document(
         "duplicates": said.duplicates,
         "not_charged": found.not_charged,
         "avoided": found.avoided,
-        "avoided_usd": format(Decimal(found.avoided_fusd).scaleb(-15), "f"),
+        "avoided_usd": format(usd_of(found.avoided_fusd), "f"),
         "bad_rows": found.bad_rows,
         "unread": len(trace.unread),
         "billed_usd": None if said.billed_usd is None else format(said.billed_usd, "f"),
@@ -393,11 +390,7 @@ def _document(
                 "quantity": one.quantity,
                 "usd": format(one.usd, "f"),
                 "at_least": one.at_least,
-                **(
-                    {}
-                    if one.billed_fusd is None
-                    else {"billed_usd": format(Decimal(one.billed_fusd).scaleb(-15), "f")}
-                ),
+                **({} if one.billed_fusd is None else {"billed_usd": format(usd_of(one.billed_fusd), "f")}),
             }
             for one in groups
         ],

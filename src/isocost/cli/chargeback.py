@@ -15,6 +15,7 @@ from isocost.cli.output import grid, show, show_json, working, wrapped
 from isocost.cli.root import Json, app
 from isocost.cli.trace import opened
 from isocost.errors import BadInput
+from isocost.units import usd_of
 
 if TYPE_CHECKING:
     from isocost.books.chargeback import Divided
@@ -70,7 +71,7 @@ def chargeback(
     elif total is not None:
         exact, what = _dollars(total), "the total"
     else:
-        exact, what = Decimal(under.billed_fusd).scaleb(-15), "what the log costs"
+        exact, what = usd_of(under.billed_fusd), "what the log costs"
     made = divided(found, mapping, exact.quantize(CENT, ROUND_HALF_EVEN), under)
     if json:
         return show_json({"divided": made, "exact_usd": format(exact, "f"), "at_least": found.at_least})

@@ -15,7 +15,7 @@ from isocost.cli.catalog import load, newest
 from isocost.cli.output import columns, grid, show, show_json, wrapped
 from isocost.cli.root import Facts, InTok, Json, OutTok, app
 from isocost.errors import BadInput, UnknownPrice
-from isocost.units import exact_usd, money, money_range, tokens, volume_per_month
+from isocost.units import exact_usd, money, money_range, tokens, usd_of, volume_per_month
 
 if TYPE_CHECKING:
     from isocost.bill import Priced, Usage
@@ -141,7 +141,7 @@ def _show_bill(
     facts = {fact.id: fact for fact in catalog.about(offering.subject)}
     facts |= {fact.id: fact for fact in catalog.about(f"provider/{offering.provider}")}
     cited: dict[str, str] = {}
-    amounts = _aligned([Decimal(line.amount_fusd).scaleb(-15) for line in priced.lines])
+    amounts = _aligned([usd_of(line.amount_fusd) for line in priced.lines])
     prices = _aligned([line.unit_price for line in priced.lines])
     for line, amount, unit_price in zip(priced.lines, amounts, prices, strict=True):
         per = f"{unit_price} / {'Mtok' if line.per > 1 else 'unit'}"
@@ -278,9 +278,7 @@ def _document(
         "usd": priced.usd,
         "status": priced.status,
         "why": priced.why,
-        "lines": [
-            {**line._asdict(), "amount_usd": Decimal(line.amount_fusd).scaleb(-15)} for line in priced.lines
-        ],
+        "lines": [{**line._asdict(), "amount_usd": usd_of(line.amount_fusd)} for line in priced.lines],
         "usd_per_month": monthly,
         "history": _history(catalog, offering),
         "elsewhere": [{"offering": name, "usd": usd} for name, usd in others],

@@ -15,6 +15,7 @@ from isocost.cli.output import grid, show, show_json, working, wrapped
 from isocost.cli.root import Json, app
 from isocost.cli.trace import opened
 from isocost.errors import BadInput
+from isocost.units import usd_of
 
 if TYPE_CHECKING:
     from isocost.books.residuals import Reconciled
@@ -76,7 +77,7 @@ def reconcile(
     }
     for (provider, at), fusd in read.found.by("provider", "month").items():
         if provider in beside and (not month or at == month):
-            beside[provider] += Decimal(fusd).scaleb(-15)
+            beside[provider] += usd_of(fusd)
     if json:
         return show_json({"invoices": found, **_totals(found), "not_compared_usd": beside})
     for number, one in enumerate(found):

@@ -17,7 +17,7 @@ from isocost.cli.plan import EXAMPLE_NOW, Log
 from isocost.cli.root import Facts, Json, app
 from isocost.cli.trace import Format, Map, WorkloadBy, opened
 from isocost.errors import BadInput
-from isocost.units import SECONDS_PER_DAY, money, percent
+from isocost.units import SECONDS_PER_DAY, money, percent, span
 
 if TYPE_CHECKING:
     from isocost.plan.written.failed import Band, Failures
@@ -89,12 +89,11 @@ def _show(found: Review, plan: Path) -> None:
             "bold",
         )
     )
-    days = found.span_s / SECONDS_PER_DAY
-    span = f"{days:.1f} days" if days >= 2 else f"{days * 24:.1f} hours"
     show(
         wrapped(
-            f"{found.title}: {found.requests:,} requests in {span} under {plan}. Tokens and rent came to "
-            f"{money(found.usd)}; people and upkeep are {money(found.standing_usd_per_month)} a month. "
+            f"{found.title}: {found.requests:,} requests in {span(found.span_s / SECONDS_PER_DAY)} "
+            f"under {plan}. Tokens and rent came to {money(found.usd)}; "
+            f"people and upkeep are {money(found.standing_usd_per_month)} a month. "
             f"Prices of {found.priced_on}."
         ),
         "",
@@ -152,11 +151,10 @@ def _show_policy(found: Review, policy: Policed, plan: Path) -> None:
         between = f"about {money(shown.usd_per_month)} ({between})"
     beside = "" if plain is None else f", {money(plain.usd_per_month)} without its policies"
     show(Text(f"{at_least}{between} a month{beside}", "bold"))
-    days = found.span_s / SECONDS_PER_DAY
-    span = f"{days:.1f} days" if days >= 2 else f"{days * 24:.1f} hours"
     show(
         wrapped(
-            f"{found.title}: {found.requests:,} requests in {span} under {plan}, every attempt paid. "
+            f"{found.title}: {found.requests:,} requests in {span(found.span_s / SECONDS_PER_DAY)} "
+            f"under {plan}, every attempt paid. "
             f"People and upkeep are {money(found.standing_usd_per_month)} a month of it. "
             f"Prices of {found.priced_on}."
         ),

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
-from msgspec.structs import replace
 from rich.table import Table
 from rich.text import Text
 
@@ -108,6 +107,8 @@ def size(
     model
         An open model (llama-3.3-70b, a Hugging Face name), or the path of a config.json or of an adapter.
     """
+    import msgspec
+
     from isocost.size.answer import size as sized
     from isocost.size.calibrated import with_calibration
     from isocost.size.config import adapter_of, with_config
@@ -146,7 +147,7 @@ def size(
     wanted = wanted._replace(adapter=adapter)
     with working("laying out replicas"):
         found = sized(at, name, need, limits, ask, wanted)
-    found = replace(found, notes=(*found.notes, *_meant(at, _list(choice.gpu))))
+    found = msgspec.structs.replace(found, notes=(*found.notes, *_meant(at, _list(choice.gpu))))
     if json:
         return show_json(found)
     if not found.rows:

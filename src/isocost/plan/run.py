@@ -23,7 +23,7 @@ from isocost.plan.tell import accounts, curves, odds, story
 from isocost.plan.tell.frontier import frontier
 from isocost.plan.tell.unit import spent, unit_costs
 from isocost.plan.written.file import Basis, PlanFile, dumps
-from isocost.units import SECONDS_PER_H, money, plural
+from isocost.units import SECONDS_PER_DAY, money, plural, span
 
 
 @dataclass(frozen=True)
@@ -162,11 +162,10 @@ def _range(request: Request, built: Built) -> Range | None:
         return None
     table = request.trace.of(built.prepared.table)
     flat, _, _, _ = least(prepare(replace(request, shape="flat", trace=table)))
-    hours = built.prepared.week.span_s / SECONDS_PER_H
-    span = f"{hours:.1f} hours" if hours < 48 else f"{hours / 24:.1f} days"
     text = (
-        f"The trace covers {span}: the rest of the week is supposed. The plan costs "
-        f"{money(built.usd_per_month)} a month with the {request.shape!r} shape and "
+        f"The trace covers {span(built.prepared.week.span_s / SECONDS_PER_DAY)}: "
+        f"the rest of the week is supposed. "
+        f"The plan costs {money(built.usd_per_month)} a month with the {request.shape!r} shape and "
         f"{money(flat.usd_per_month)} in a flat week. No commitment rests on the flat week alone."
     )
     return Range(flat.usd_per_month, built.usd_per_month, request.shape, text)

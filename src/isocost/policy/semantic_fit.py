@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isocost.errors import BadInput
+from isocost.policy.proven import upper
 from isocost.policy.semantic import HASHED, Member, Nearest, Weights, best, member_of, together
 
 Floats = NDArray[np.float64]
@@ -230,48 +231,12 @@ def certify(
             one = found[i][0]
             wrong += one is None or not grade(int(i), one.entry)
         asked = mark
-        upper = most(wrong, len(scores), confidence)
-        if upper > most_wrong_frac:
+        bound = upper(wrong, len(scores), confidence)
+        if bound > most_wrong_frac:
             break
-        shown = Certificate(float(scores[order[mark - 1]]), len(scores), mark, wrong, upper, 0)
+        shown = Certificate(float(scores[order[mark - 1]]), len(scores), mark, wrong, bound, 0)
     shown = shown._replace(labels=labels_used + asked)
     return msgspec.structs.replace(weights, threshold=shown.threshold), shown
-
-
-def most(wrong: int, many: int, confidence: float) -> float:
-    """The exact upper confidence bound of a share (Clopper and Pearson, 1934), one-sided.
-
-    >>> round(most(0, 300, 0.95), 4)
-    0.0099
-    >>> most(5, 5, 0.95)
-    1.0
-    """
-    if many <= 0 or wrong >= many:
-        return 1.0
-    low, high = wrong / many, 1.0
-    for _ in range(60):
-        middle = (low + high) / 2.0
-        low, high = (middle, high) if _at_most(wrong, many, middle) > 1.0 - confidence else (low, middle)
-    return high
-
-
-def _at_most(wrong: int, many: int, share: float) -> float:
-    """Probability of at most ``wrong`` of ``many``."""
-    if share <= 0.0:
-        return 1.0
-    if share >= 1.0:
-        return 0.0
-    log = math.lgamma(many + 1)
-    terms = [
-        log
-        - math.lgamma(k + 1)
-        - math.lgamma(many - k + 1)
-        + k * math.log(share)
-        + (many - k) * math.log1p(-share)
-        for k in range(wrong + 1)
-    ]
-    top = max(terms)
-    return min(1.0, math.exp(top) * math.fsum(math.exp(one - top) for one in terms))
 
 
 def _logistic(dense: Floats, row: NDArray[np.int64], word: NDArray[np.int64], right: Floats) -> Floats:

@@ -12,7 +12,7 @@ from isocost.errors import BadTrace
 from isocost.trace.kernels import Seen
 from isocost.trace.schema import Chunk, Finding, Outcome, Trace, utc
 from isocost.trace.shape import hour_of_week
-from isocost.units import NS_PER_DAY, NS_PER_H, NS_PER_S, WEEK_H
+from isocost.units import NS_PER_DAY, NS_PER_H, NS_PER_S, WEEK_H, span
 
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
@@ -485,6 +485,6 @@ def questions(trace: Trace, days: float) -> tuple[Question, ...]:
     weeks = days >= WEEK_DAYS
     found.append(Question(
         "commitments", "Which hours of the week justify a commitment?", weeks,
-        f"{days:.1f} days" + ("" if weeks else ": under a week, so the shape is assumed, not seen"),
+        span(days) + ("" if weeks else ": under a week, so the shape is assumed, not seen"),
     ))  # fmt: skip
     return tuple(found)

@@ -43,6 +43,7 @@ from isocost.policy.outcomes import read_outcomes
 from isocost.policy.router import Weights
 from isocost.policy.rules import Cascade, Router, Rule
 from isocost.replay.run import Replayed, rent
+from isocost.risk.scenarios import wilson
 from isocost.trace.schema import Trace
 
 Z_95 = 1.959963984540054
@@ -445,7 +446,7 @@ def _graded(world: World, loops: Sequence[Loop]) -> Quality | None:
     if not known:
         return None
     mean = float(whole.sum() / known)
-    low, high = interval(mean, float(known**2 / (weight**2).sum()))
+    low, _, high = wilson(mean, float(known**2 / (weight**2).sum()), Z_95)
     # An answer from a semantic cache is as good as those it was kept from, save where it is the wrong one.
     seen, most = _wrong_frac(loops, answered)
     kept = 1.0 - seen
@@ -466,18 +467,6 @@ def _wrong_frac(loops: Sequence[Loop], answered: int) -> tuple[float, float]:
                 each = wrong_of_hits(semantic.certificate)
                 seen, most = seen + hits * each[0], most + hits * each[1]
     return seen / max(1, answered), most / max(1, answered)
-
-
-def interval(mean: float, n: float) -> tuple[float, float]:
-    """Wilson's 95 % interval of a mean of n values in [0, 1]; wide where all are alike, as it must be.
-
-    >>> [round(x, 3) for x in interval(1.0, 100)], [round(x, 3) for x in interval(0.5, 1e9)]
-    ([0.963, 1.0], [0.5, 0.5])
-    """
-    z = Z_95**2 / n
-    middle = (mean + z / 2) / (1 + z)
-    half = math.sqrt(z * mean * (1 - mean) + z * z / 4) / (1 + z)
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def _expected(world: World, loops: Sequence[Loop]) -> Quality | None:
