@@ -45,7 +45,11 @@ STARTS: dict[str, tuple[float, float, dict[str, float]]] = {
     "crowd_s": (1e-6, 1e-3, {
         f"{gpu}/{task}": 3e-3
         for gpu in ("b200", "h100-sxm")
-        for task in ("gpqa", "image-chat", "lm-arena-chat", "sourcegraph-fim", "video-chat")
+        for task in (
+            "gpqa", "image-chat", "lm-arena-chat", "sourcegraph-fim", "video-chat",
+            # Of these tasks models stored narrow were run on one accelerator.
+            "gpqa/narrow", "lm-arena-chat/narrow",
+        )
     }),
     "narrow_layer_s": (2e-5, 1.0, {}),
     "narrow_moe_layer_s": (4e-5, 1.0, {}),
@@ -58,7 +62,7 @@ STARTS: dict[str, tuple[float, float, dict[str, float]]] = {
 }  # fmt: skip
 LOOSE = {"media_s": 1.0, "crowd_s": 1.5}
 POWER_PULL = 0.2
-POWER_STARTS = (0.95, 0.25, 0.35, 0.5, 0.5)
+POWER_STARTS = (0.95, 0.25, 0.35, 0.5, 0.5, 1.0)
 SHARPNESS = 6.0
 NOISE = 0.1
 WORST_FRAC = 0.05
@@ -136,7 +140,8 @@ class Speed:
 
 
 class Watts:
-    """The power fit: most and awake for each (stack, accelerator), three shares for each stack."""
+    """The power fit: most and awake for each (stack, accelerator), three shares for each stack, and how much
+    more is drawn for weights stored narrow."""
 
     def __init__(self, runs: Runs, idle: float) -> None:
         self.pairs = sorted(set(zip(runs.stack, runs.gpu, strict=True)))
@@ -145,21 +150,21 @@ class Watts:
         self.of = np.array([self.stacks.index(one) for one in runs.stack])
         self.idle, self.runs = idle, runs
         n, m = len(self.pairs), len(self.stacks)
-        self.start = np.log(np.repeat(POWER_STARTS, (n, n, m, m, m)))
+        self.start = np.log(np.repeat(POWER_STARTS, (n, n, m, m, m, 1)))
         self.share = runs.measured["power_w"] / (runs.tdp_w * runs.machine.gpus)
 
     def power(self, log: np.ndarray) -> Power:
-        most, awake, *shares = self.parts(np.exp(log))
-        size = len(self.pair)
+        most, awake, memory, compute, media, narrow = self.parts(np.exp(log))
+        size, more = len(self.pair), np.where(self.runs.machine.is_narrow, narrow[0], 1.0)
         return Power(
-            np.full(size, self.idle), most[self.pair], awake[self.pair], *(one[self.of] for one in shares),
-            np.full(size, SHARPNESS),
+            np.full(size, self.idle), most[self.pair], awake[self.pair], memory[self.of] * more,
+            compute[self.of] * more, media[self.of], np.full(size, SHARPNESS),
         )  # fmt: skip
 
     def parts(self, values: np.ndarray) -> list[np.ndarray]:
-        """The values by constant: most and awake by pair, memory, compute and media by stack."""
+        """The values by constant: most and awake by pair, memory, compute and media by stack, narrow."""
         n, m = len(self.pairs), len(self.stacks)
-        return np.split(values, np.cumsum([n, n, m, m]))
+        return np.split(values, np.cumsum([n, n, m, m, m]))
 
     def said(self, log: np.ndarray, step) -> np.ndarray:
         return power_frac(self.power(log), *step[1:])
@@ -339,7 +344,18 @@ def main() -> None:
     parts, low, high = (
         watts.parts(one) for one in (np.exp(level), *np.exp(np.quantile(powers, [0.1, 0.9], axis=0)))
     )
+    put(
+        energy.SUBJECT,
+        "narrow_power_ratio",
+        "",
+        float(parts[-1][0]),
+        "1",
+        min(float(low[-1][0]), float(parts[-1][0])),
+        max(float(high[-1][0]), float(parts[-1][0])),
+        note="of memory and compute where weights are stored in fewer than 16 bits",
+    )
     named = ("most", "awake", "memory", "compute", "media")
+    parts, low, high = parts[:-1], low[:-1], high[:-1]
     for name, values, least, most in zip(named, parts, low, high, strict=True):
         attribute = f"{name}_power_frac"
         values, least, most = (

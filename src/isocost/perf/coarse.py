@@ -30,7 +30,8 @@ BY: Mapping[str, str] = {
 }  # fmt: skip
 """Every constant and the condition that it may be stated for; what has no statement takes the general one.
 
-``alone`` is the accelerator and the task of a replica of one accelerator: its neighbours run others."""
+``alone`` is the accelerator and the task of a replica of one accelerator, and that its weights are stored
+narrow: its neighbours run others."""
 
 WIDTH_PER_LAYER, HEAD_DIM, CACHE_HEADS, LAYER_SQUARES = (
     "width_per_layer", "head_dim", "cache_heads", "layer_squares",
@@ -55,8 +56,8 @@ class Shape(NamedTuple):
 
 class Machine(NamedTuple):
     """``n`` replicas: accelerators, ranks of copied attention, whether experts are spread, one
-    accelerator's bandwidth, its peak in the format of the weights and in bf16, bytes a weight, and whether
-    what enters a product is narrowed first (fp8)."""
+    accelerator's bandwidth, its peak in the format of the weights and in bf16, bytes a weight, whether
+    what enters a product is narrowed first (fp8), and whether weights are stored in fewer than 16 bits."""
 
     gpus: Floats
     dp: Floats
@@ -66,6 +67,7 @@ class Machine(NamedTuple):
     wide_flop_per_s: Floats
     weight_bytes: Floats
     narrows: NDArray[np.bool_]
+    is_narrow: NDArray[np.bool_]
 
 
 class Step(NamedTuple):
@@ -137,7 +139,7 @@ def coarse_step(shape: Shape, machine: Machine, batch: Floats, osl: Floats, k: M
     n = machine.gpus
     read = machine.bytes_per_s * k["memory_eff"]
     is_mixture = shape.experts > 0
-    is_narrow = machine.weight_bytes < k["wide_bytes"]
+    is_narrow = machine.is_narrow
     visited = np.minimum(shape.experts_per_token / np.maximum(shape.experts, 1.0), 1 - 1e-9)
     touched = np.where(is_mixture, -np.expm1(batch * np.log1p(-visited)), 0.0)
     expert_active = shape.expert_params * visited * is_mixture
@@ -163,11 +165,14 @@ def coarse_step(shape: Shape, machine: Machine, batch: Floats, osl: Floats, k: M
     device_s = (
         dense_s + expert_s + cached / (machine.bytes_per_s * k["cache_eff"]) + np.where(n > 1, reduced, 0.0)
     )
+    # What enters a product is narrowed by kernels too small to overlap: they run, but nothing beside them.
+    narrowed_s = machine.narrows * (
+        shape.layers * k["narrow_layer_s"] + shape.moe_layers * k["narrow_moe_layer_s"]
+    )
     host_s = (
         shape.layers * k["layer_s"] + shape.moe_layers * k["moe_layer_s"] + k["step_s"]
         + batch / machine.dp * k["sequence_s"] * (1.0 + k["rank_sequence_frac"] * (n - 1.0))
-        + machine.narrows * (shape.layers * k["narrow_layer_s"] + shape.moe_layers * k["narrow_moe_layer_s"])
-        + k["crowd_s"]
+        + narrowed_s + k["crowd_s"]
     )  # fmt: skip
     prompt_s = 2.0 * k["input_tok"] / n * (dense_active / dense_rate + spread * expert_active / expert_rate)
     pairs = 2.0 * k["input_tok"] ** 2 * shape.hidden_size * shape.layers
@@ -181,7 +186,7 @@ def coarse_step(shape: Shape, machine: Machine, batch: Floats, osl: Floats, k: M
         step_s,
         np.minimum((dense_bytes + expert_bytes + cached) / machine.bytes_per_s / step_s, 1.0),
         np.minimum(flop / machine.flop_per_s / step_s, 1.0),
-        np.minimum((device_s + prompts_s) / step_s, 1.0),
+        np.minimum((device_s + narrowed_s + prompts_s) / step_s, 1.0),
         media_s / step_s,
     )
 

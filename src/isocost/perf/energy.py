@@ -8,8 +8,9 @@ that they use, up to what it is held to::
 
 The constants are facts ``energy/accelerator``, fitted to measured power: ``awake`` and ``most`` by
 accelerator and stack of software, the others by stack; the root is of clocks that fall as arithmetic fills
-the board's limit. A token takes the power for the time of a step over the tokens of a step. Hosts and the
-building multiply what boards draw: facts with a boundary, beside and not inside.
+the board's limit. With weights stored narrow, ``memory`` and ``compute`` are a ratio greater. A token takes
+the power for the time of a step over the tokens of a step. Hosts and the building multiply what boards draw:
+facts with a boundary, beside and not inside.
 """
 
 from __future__ import annotations
@@ -48,10 +49,11 @@ class Site(NamedTuple):
     pue: float | None
 
 
-def power_of(catalog_at: CatalogAt, gpu_id: str, stack: str = "") -> Power:
+def power_of(catalog_at: CatalogAt, gpu_id: str, stack: str = "", *, is_narrow: bool = False) -> Power:
     """The constants of one accelerator under a stack (the newest measured where none is named).
 
-    An accelerator that was not measured gets the mean of those that were.
+    An accelerator that was not measured gets the mean of those that were. Weights of fewer than 16 bits
+    (``is_narrow``) draw more for the same share of the bandwidth and of the arithmetic of their format.
 
     Raises:
         UnknownFact: the catalog has no constants of power.
@@ -66,12 +68,13 @@ def power_of(catalog_at: CatalogAt, gpu_id: str, stack: str = "") -> Power:
 
     named = stack or catalog_at.text(SUBJECT, "newest_stack")
     pair = (f"gpu={gpu_id};stack={named}", f"stack={named}", "")
+    more = number("narrow_power_ratio", "") if is_narrow else 1.0
     return Power(
         np.asarray(number("idle_power_frac", f"gpu={gpu_id}", "")),
         np.asarray(number("most_power_frac", *pair)),
         np.asarray(number("awake_power_frac", *pair)),
-        np.asarray(number("memory_power_frac", *pair[1:])),
-        np.asarray(number("compute_power_frac", *pair[1:])),
+        np.asarray(number("memory_power_frac", *pair[1:]) * more),
+        np.asarray(number("compute_power_frac", *pair[1:]) * more),
         np.asarray(number("media_power_frac", *pair[1:])),
         np.asarray(number("power_sharpness", "")),
     )

@@ -91,9 +91,11 @@ def energy_of(
     read = work.steps_per_s * (weights + running * cached) / gpus
     tokens = work.rate_per_s * (work.prompt_tok + work.answer_tok)
     flop = 2.0 * arch.params_active[0] * tokens / gpus
+    held = setup.expert_bytes if arch.experts[0] > 0 else setup.dense_bytes
+    power = power_of(catalog_at, gpu_id, is_narrow=bool(held[0] < setup.wide_bytes[0]))
     watts = float(
         replica_power_w(
-            power_of(catalog_at, gpu_id), float(limit.value), gpus,
+            power, float(limit.value), gpus,
             read / float(gpu.memory_bytes_per_s[0]), flop / float(setup.dense_flop_per_s[0]),
             busy_frac(parts, work),
         )

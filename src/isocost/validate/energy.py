@@ -301,7 +301,7 @@ def _arrays(at: CatalogAt, kept: Sequence[tuple[Mapping[str, Any], str, tuple[fl
             np.maximum(column("num_gpus", 1.0), 1.0), dp, column("ep", 1.0) > 1, gpu.memory_bytes_per_s, flop,
             gpu.bf16_flop_per_s,
             np.array([at.number(f"dtype/{name}", "bytes_per_element") for name in dtype]),
-            np.array([name == "fp8" for name in dtype]),
+            np.array([name == "fp8" for name in dtype]), np.array([name != "bf16" for name in dtype]),
         ),
         column("avg_batch", np.nan), column("avg_output_tokens", np.nan),
         np.array([at.number(f"gpu/{one}", "tdp_w") for one in ids]),
@@ -335,9 +335,12 @@ def _id(row: Mapping[str, Any]) -> str:
 
 def conditions_of(runs: Runs) -> dict[str, tuple[str, ...]]:
     """What constants may be stated for, by the name of the condition, ``n`` values each."""
+    machine = runs.machine
     alone = tuple(
-        f"{gpu}/{task}" if gpus == 1 else ""
-        for gpu, task, gpus in zip(runs.gpu, runs.task, runs.machine.gpus.tolist(), strict=True)
+        f"{gpu}/{task}{'/narrow' if narrow else ''}" if gpus == 1 else ""
+        for gpu, task, gpus, narrow in zip(
+            runs.gpu, runs.task, machine.gpus.tolist(), machine.is_narrow.tolist(), strict=True
+        )
     )
     return {
         "gpu": runs.gpu,
@@ -373,8 +376,9 @@ def predict(at: CatalogAt, runs: Runs) -> dict[str, Floats]:
     """Tokens a second, watts and joules a token of every run, ``(n,)`` by metric."""
     step = steps(at, runs)
     rate = runs.batch / step.step_s
-    pairs = {pair: power_of(at, *pair) for pair in set(zip(runs.gpu, runs.stack, strict=True))}
-    each = [pairs[pair] for pair in zip(runs.gpu, runs.stack, strict=True)]
+    keys = list(zip(runs.gpu, runs.stack, runs.machine.is_narrow.tolist(), strict=True))
+    known = {key: power_of(at, key[0], key[1], is_narrow=key[2]) for key in set(keys)}
+    each = [known[key] for key in keys]
     power = Power(*(np.array([getattr(one, name) for one in each]) for name in Power._fields))
     share = power_frac(power, *step[1:])
     watts = share * runs.tdp_w * runs.machine.gpus
