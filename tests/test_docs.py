@@ -8,6 +8,8 @@ import re
 import subprocess
 import sys
 import tomllib
+import typing
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -16,7 +18,14 @@ import pytest
 
 import isocost
 import isocost.finance
-from isocost.plan.asked.limits import Have, HeldGpus, Limits, Slo
+from isocost.books.chargeback import CentreMap
+from isocost.books.check import Budgets
+from isocost.books.overlay import Overlay
+from isocost.develop.ask import Ask as Programme
+from isocost.keep.ask import Ask as Beside
+from isocost.plan.asked.limits import Have, Limits
+from isocost.plan.scenario import Scenario
+from isocost.value.ask import Value
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -100,8 +109,43 @@ def test_every_limit_is_described_and_its_examples_read() -> None:
     slo, have = (code for language, code in FENCE.findall(text) if language == "toml")
     msgspec.toml.decode(slo, type=Limits)
     msgspec.toml.decode(have, type=Have)
-    names = {name for kind in (Limits, Slo, Have, HeldGpus) for name in kind.__struct_fields__}
+    names = {name for kind in (Limits, Have) for name in keys_of(kind)}
     assert [name for name in sorted(names) if not re.search(rf"\b{name}\b", slo + have)] == []
+
+
+PLACES = {"line", "path"}
+"""Where a rule was read: set by its reader, no keys of a file."""
+
+
+def keys_of(kind: type[msgspec.Struct]) -> Iterator[str]:
+    """Names that a file of this kind may hold, those of its tables too."""
+    for field in msgspec.structs.fields(kind):
+        yield field.encode_name
+        waiting = [field.type]
+        while waiting:
+            part = waiting.pop()
+            waiting += typing.get_args(part)
+            if isinstance(part, type) and issubclass(part, msgspec.Struct):
+                yield from keys_of(part)
+
+
+@pytest.mark.parametrize(
+    ("pages", "kind"),
+    [
+        (("horizon.md", "limits.md", "keep.md", "develop.md"), Scenario),
+        (("keep.md", "develop.md"), Beside),
+        (("value.md",), Value),
+        (("develop.md",), Programme),
+        (("money.md",), Budgets),
+        (("money.md",), CentreMap),
+        (("money.md",), Overlay),
+    ],
+)
+def test_every_key_of_a_file_is_described(pages: Sequence[str], kind: type[msgspec.Struct]) -> None:
+    text = "".join((DOCS / page).read_text(encoding="utf-8") for page in pages)
+    named = set(re.findall(r"\w+", "".join(code for _, code in FENCE.findall(text))))
+    named |= {word for code in re.findall(r"`([^`\n]+)`", text) for word in re.findall(r"\w+", code)}
+    assert set(keys_of(kind)) - named - PLACES == set()
 
 
 def test_every_facts_file_is_described() -> None:

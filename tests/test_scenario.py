@@ -6,6 +6,7 @@ import re
 from datetime import date
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from isocost.catalog import Catalog
@@ -53,9 +54,26 @@ def test_a_wait_becomes_a_limit(tmp_path: Path, catalog: Catalog) -> None:
     assert request.limits.of("a").wait == "24h"
 
 
+def test_customers_ask_their_shares(tmp_path: Path, catalog: Catalog) -> None:
+    named = NUMBERS + '[customers]\nacme = "70%"\nbeta = 0.3\n'
+    trace = trace_of(read(write(tmp_path, named)), catalog.at(ON))
+    who = trace.requests().tenant
+    assert who is not None
+    assert trace.names["tenant"] == ("acme", "beta")
+    assert np.bincount(who) / len(who) == pytest.approx([0.7, 0.3], abs=0.02)
+    counted = trace_of(read(write(tmp_path, "customers = 3\n" + NUMBERS)), catalog.at(ON)).requests().tenant
+    assert counted is not None
+    assert np.bincount(counted) / len(counted) == pytest.approx([6 / 11, 3 / 11, 2 / 11], abs=0.02)
+    assert trace_of(read(write(tmp_path, NUMBERS)), catalog.at(ON)).requests().tenant is None
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        (NUMBERS + '[customers]\na = "70%"\n', "70% of the requests"),
+        (NUMBERS + "[customers]\n", "0% of the requests"),
+        (NUMBERS + "[customers]\na = 1.5\n", "more than the whole"),
+        ("customers = -1\n" + NUMBERS, "customers = -1"),
         (NUMBERS.replace("requests", "request"), "request"),
         (NUMBERS.replace("60k/mo", "60k"), "no period"),
         (NUMBERS.replace("60k/mo", "60k..90k/mo"), "range"),

@@ -7,6 +7,7 @@ the week's shape) is the catalog's, as for ``--requests``.
 
 from __future__ import annotations
 
+import math
 from datetime import date
 from pathlib import Path
 from typing import Literal
@@ -22,7 +23,7 @@ from isocost.plan.market.prepare import DEFAULT_SHAPE, Request, weekly_shape
 from isocost.toml import read_toml
 from isocost.trace.schema import Trace
 from isocost.trace.workload import Parameters, PromptCache, Spread, Workload, generate
-from isocost.units import DAYS_PER_MONTH, WEEK_H, seconds, share, tokens, volume_per_month
+from isocost.units import DAYS_PER_MONTH, WEEK_H, percent, seconds, share, tokens, volume_per_month
 
 MEMO = "planning/memo"
 ROWS_MOST = 500_000
@@ -30,6 +31,7 @@ DAYS_MOST, DAYS_LEAST = 14.0, 7.0
 BLOCK_TOK = 64
 """Tokens of a prefix block of generated requests."""
 SEED = 7
+CUSTOMERS_MOST = 100_000
 MOST_SPREAD = 3.0
 """Standard deviation of the logarithm of lengths beyond which nobody has seen any."""
 
@@ -55,12 +57,17 @@ class Numbers(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"
 
 
 class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A scenario as it is written."""
+    """A scenario as it is written.
+
+    ``customers``: who sends the requests: names with their shares (of all, together 100 %), or how many there
+    are, the k-th asking 1/k as much as the first. Without them nothing is told by customer.
+    """
 
     title: str
     now: str
     workload: tuple[Numbers, ...]
     shape: str = DEFAULT_SHAPE
+    customers: int | dict[str, str | float] = 0
     horizon: str | None = None
     growth: str | None = None
     prices: Literal["flat", "forecast"] | None = None
@@ -121,10 +128,25 @@ def trace_of(scenario: Scenario, at: CatalogAt) -> Trace:
     return generate(
         Parameters(
             scenario.title, SEED, days, kinds, {"given": tuple(shape.tolist())},
-            block_tok=BLOCK_TOK if shared else 0, cache=cache,
+            block_tok=BLOCK_TOK if shared else 0, tenants=_tenants(scenario), cache=cache,
         ),
         scenario.now,
     )  # fmt: skip
+
+
+def _tenants(scenario: Scenario) -> int | dict[str, float]:
+    if isinstance(scenario.customers, int):
+        if not 0 <= scenario.customers <= CUSTOMERS_MOST:
+            raise BadInput(f"customers = {scenario.customers}", fix=f"Give 0 to {CUSTOMERS_MOST:,}")
+        return scenario.customers
+    shares = {name: share(str(part)) for name, part in scenario.customers.items()}
+    whole = math.fsum(shares.values())
+    if min(shares.values(), default=1.0) <= 0.0 or abs(whole - 1.0) > 1e-3:
+        raise BadInput(
+            f"[customers] are {percent(whole)} of the requests", where=scenario.title,
+            fix='Give each a share above 0, all together 100%: acme = "40%"',
+        )  # fmt: skip
+    return shares
 
 
 def _workload(one: Numbers, spread: Spread) -> Workload:

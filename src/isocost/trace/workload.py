@@ -90,7 +90,11 @@ class PromptCache(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All that a generated trace depends on. ``shapes``: weights of a week's hours (168, Monday first)."""
+    """All that a generated trace depends on. ``shapes``: weights of a week's hours (168, Monday first).
+
+    ``tenants``: their names with their shares of sessions, or how many there are, the k-th with weight
+    k^-``tenant_zipf``.
+    """
 
     title: str
     seed: int
@@ -99,7 +103,7 @@ class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     shapes: Mapping[str, tuple[float, ...]]
     start: date | None = None
     block_tok: int = 0
-    tenants: int = 0
+    tenants: int | Mapping[str, float] = 0
     tenant_zipf: float = 1.0
     latency: Latency | None = None
     cache: PromptCache | None = None
@@ -188,8 +192,12 @@ def generate(parameters: Parameters, now: str = "") -> Trace:
     whole = concat(tuple(parts))
     whole = whole.take(np.argsort(whole.arrival_ns, kind="stable"))
     names: dict[str, tuple[str, ...]] = {"workload": tuple(one.name for one in parameters.workloads)}
-    if parameters.tenants:
-        names["tenant"] = tuple(f"tenant-{i + 1:03d}" for i in range(parameters.tenants))
+    if isinstance(parameters.tenants, int):
+        tenants = tuple(f"tenant-{i + 1:03d}" for i in range(parameters.tenants))
+    else:
+        tenants = tuple(parameters.tenants)
+    if tenants:
+        names["tenant"] = tenants
     columns: dict[str, Any] = {}
     if now:
         provider, _, model = now.rpartition("/")
@@ -348,10 +356,14 @@ class _Part:
         return offsets, np.where(place < self.mine.system_tok // size, common | place, own)
 
     def tenants(self, sessions: int, turns: Int64) -> npt.NDArray[np.int32] | None:
-        """A heavy-tailed tenant for every session, by request."""
-        if not self.all.tenants:
+        """A tenant for every session, by request."""
+        asked = self.all.tenants
+        if not asked:
             return None
-        weight = np.cumsum(np.arange(1, self.all.tenants + 1, dtype=np.float64) ** -self.all.tenant_zipf)
+        if isinstance(asked, int):
+            weight = np.cumsum(np.arange(1, asked + 1, dtype=np.float64) ** -self.all.tenant_zipf)
+        else:
+            weight = np.cumsum(np.array(list(asked.values()), np.float64))
         pick = np.searchsorted(weight, self.rng.random(sessions) * weight[-1])
         return np.repeat(pick, turns).astype(np.int32)
 

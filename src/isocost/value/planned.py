@@ -25,7 +25,9 @@ def customers_of(found: Spent, usd: Floats, beside_usd: float) -> Customers:
     """
     if not found.customers:
         raise BadInput(
-            "the log names no customer", where="value", fix="Name the column: --map tenant=customer_id"
+            "the log names no customer",
+            where="value",
+            fix="Name the column: --map tenant=customer_id (a scenario: customers = 200)",
         )
     whole = float(found.requests.sum())
     cost = usd + beside_usd * found.requests / whole
