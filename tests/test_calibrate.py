@@ -128,6 +128,62 @@ def test_a_profile_of_aiperf_is_read_in_its_units(tmp_path: Path) -> None:
     assert run.concurrency == pytest.approx(15.0)
 
 
+def test_a_report_of_guidellm_is_read_benchmark_by_benchmark(tmp_path: Path) -> None:
+    def stats(mean: float) -> dict[str, object]:
+        return {"successful": {"mean": mean, "median": mean}, "errored": {"mean": 9e9}}
+
+    metrics = {
+        "request_totals": {"successful": 95, "incomplete": 0, "errored": 5, "total": 100},
+        "time_to_first_token_ms": stats(40.0), "inter_token_latency_ms": stats(15.0),
+        "request_latency": stats(4.0), "requests_per_second": stats(2.5),
+        "prompt_token_count": stats(1000.0), "output_token_count": stats(250.0),
+    }  # fmt: skip
+    report = {
+        "metadata": {"version": 2, "guidellm_version": "0.7.0"},
+        "benchmarks": [
+            {"config": {"rate": 2}, "metrics": metrics},
+            {"config": {"rate": 8}, "metrics": metrics | {"request_concurrency": stats(31.5)}},
+        ],
+    }
+    (tmp_path / "benchmarks.json").write_text(json.dumps(report))
+    first, second = read_runs(tmp_path / "benchmarks.json")
+    assert (first.requests_n, first.isl, first.osl) == (95, 1000, 250)
+    assert (first.ttft_s, first.tpot_s) == (pytest.approx(0.04), pytest.approx(0.015))
+    assert first.concurrency == pytest.approx(10.0)
+    assert second.concurrency == pytest.approx(31.5)
+    metrics["request_totals"] = {"successful": 0}
+    (tmp_path / "none.json").write_text(json.dumps({"benchmarks": [{"metrics": metrics}]}))
+    with pytest.raises(BadInput, match="no request was completed"):
+        read_runs(tmp_path / "none.json")
+
+
+def test_records_of_aiperf_are_requests_one_by_one(tmp_path: Path) -> None:
+    def record(start: int, ttft: object, latency: object) -> str:
+        return json.dumps({
+            "metadata": {"x_request_id": "a", "request_start_ns": start, "request_end_ns": start + 10**9},
+            "metrics": {
+                "time_to_first_token": ttft, "request_latency": latency,
+                "input_sequence_length": {"value": 50, "unit": "tokens"},
+                "output_sequence_length": {"value": 100},
+            },
+            "error": None,
+        })  # fmt: skip
+
+    lines = [
+        record(10**12, {"value": 45.5, "unit": "ms"}, {"value": 900.0, "unit": "ms"}),
+        record(10**12 + 5 * 10**8, {"value": 0.05, "unit": "s"}, {"value": 1.1, "unit": "s"}),
+        record(10**12 + 2 * 10**9, {"value": 60.0}, {"value": 1000.0}),
+        json.dumps({"metadata": {"request_start_ns": 10**12}, "metrics": {}, "error": {"type": "Timeout"}}),
+    ]
+    (tmp_path / "profile_export.jsonl").write_text("\n".join(lines) + "\n")
+    (run,) = read_runs(tmp_path / "profile_export.jsonl")
+    assert run.requests is not None
+    assert run.requests.arrival_s.tolist() == pytest.approx([0.0, 0.5, 2.0])
+    assert run.requests.ttft_s.tolist() == pytest.approx([0.0455, 0.05, 0.06])
+    assert run.requests.e2e_s.tolist() == pytest.approx([0.9, 1.1, 1.0])
+    assert (run.isl, run.osl, run.requests_n) == (50, 100, 3)
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

@@ -1,8 +1,9 @@
 """Measurements of one's own server, as the usual tools write them.
 
 Read are ``vllm bench serve --save-result`` (one JSON object) and ``vllm bench sweep`` (several), SGLang's
-``bench_serving`` (JSON lines), genai-perf's and AIPerf's exported profile, logs with one request a line
-(JSON lines or CSV), and folders that hold such a log with its ``meta.json``. Each becomes runs: means, and
+``bench_serving`` (JSON lines), genai-perf's and AIPerf's exported profile, AIPerf's records of requests,
+GuideLLM's report, logs with one request a line (JSON lines or CSV), and folders that hold such a log with its
+``meta.json``. Each becomes runs: means, and
 the requests one by one where the file holds them.
 """
 
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from isocost.errors import BadInput
 
 F64 = NDArray[np.float64]
-READ = "vllm bench serve, sglang bench_serving, genai-perf, aiperf, or a log of requests"
+READ = "vllm bench serve, sglang bench_serving, genai-perf, aiperf, guidellm, or a log of requests"
 ARRIVAL = ("queued_ts", "arrival_ts", "arrival_s", "start_time", "arrival_time", "arrived_at", "timestamp")
 FIRST = ("first_token_ts", "first_token_time", "first_token_s", "first_token_at")
 LAST = ("last_token_ts", "finished_ts", "end_time", "last_token_s", "finished_at", "end_ts")
@@ -29,7 +30,7 @@ TTFT = ("ttft_s", "ttft", "time_to_first_token")
 E2E = ("e2e_s", "e2e_latency", "e2e", "latency_s", "latency", "request_latency")
 INPUT = ("input_toks", "input_tok", "input_tokens", "prompt_tokens", "prompt_len", "input_len")
 OUTPUT = ("output_toks", "output_tok", "output_tokens", "completion_tokens", "output_len", "generated_tokens")
-MS_PER_S = 1e3
+MS_PER_S, NS_PER_S = 1e3, 1e9
 
 
 class Requests(NamedTuple):
@@ -107,11 +108,40 @@ def _objects(text: str, path: Path) -> list[dict[str, Any]]:
     rows = whole if isinstance(whole, list) else [whole]
     if isinstance(whole, dict):
         nested = next(
-            (whole[name] for name in ("results", "runs", "requests") if isinstance(whole.get(name), list)),
+            (
+                whole[name]
+                for name in ("results", "runs", "benchmarks", "requests")
+                if isinstance(whole.get(name), list)
+            ),
             None,
         )
         rows = nested if nested else rows
-    return [row for row in rows if isinstance(row, dict)]
+    return [_flat(row) for row in rows if isinstance(row, dict)]
+
+
+SECONDS: Mapping[str, float] = {"ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+"""Units of a time that is not in seconds."""
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    """A record of AIPerf, whose times are values with units beside its metadata, as one line of a log."""
+    metrics, about = row.get("metrics"), row.get("metadata")
+    if not isinstance(metrics, dict) or not isinstance(about, dict) or "request_start_ns" not in about:
+        return row
+    found: dict[str, Any] = {"arrival_s": float(about["request_start_ns"]) / NS_PER_S}
+    names = {
+        "ttft_s": ("time_to_first_token", "ttft"), "e2e_s": ("request_latency", "e2e_latency"),
+        "input_tok": ("input_sequence_length", "isl"), "output_tok": ("output_sequence_length", "osl"),
+    }  # fmt: skip
+    for name, others in names.items():
+        value = next((metrics[one] for one in others if metrics.get(one) is not None), None)
+        if isinstance(value, Mapping):
+            # A time without a unit is in AIPerf's own, milliseconds.
+            unit = str(value.get("unit") or ("ms" if name.endswith("_s") else ""))
+            value = float(value["value"]) * SECONDS.get(unit.lower(), 1.0)
+        if value is not None:
+            found[name] = value
+    return found
 
 
 def _is_request(row: Mapping[str, Any]) -> bool:
@@ -172,8 +202,7 @@ def _profiled(row: Mapping[str, Any], where: str) -> Run:
             stats = row.get(name)
             if isinstance(stats, Mapping) and stats.get("avg") is not None:
                 unit = str(stats.get("unit", "")).lower()
-                scale = {"ms": 1e-3, "us": 1e-6, "ns": 1e-9}.get(unit, 1.0)
-                return float(stats["avg"]) * scale
+                return float(stats["avg"]) * SECONDS.get(unit, 1.0)
         return math.nan
 
     ttft, gap = mean("time_to_first_token", "ttft"), mean("inter_token_latency", "itl")
@@ -197,9 +226,41 @@ def _profiled(row: Mapping[str, Any], where: str) -> Run:
     return Run(where, model, "", count, rate * life, isl, osl, ttft, gap, None, settings)
 
 
+def _guided(row: Mapping[str, Any], where: str) -> Run:
+    """A benchmark of a GuideLLM report: times by whether requests succeeded."""
+    metrics = row["metrics"]
+
+    def mean(name: str) -> float:
+        stats = metrics.get(name)
+        good = stats.get("successful") if isinstance(stats, Mapping) else None
+        value = good.get("mean") if isinstance(good, Mapping) else None
+        return math.nan if value is None else float(value)
+
+    totals = metrics.get("request_totals") or {}
+    count = int(totals.get("successful") or 0)
+    if count < 1:
+        raise BadInput("no request was completed", where=where)
+    ttft = mean("time_to_first_token_ms") / MS_PER_S
+    gap = mean("inter_token_latency_ms") / MS_PER_S
+    isl, osl = mean("prompt_token_count"), mean("output_token_count")
+    running = mean("request_concurrency")
+    if math.isnan(running):
+        life = mean("request_latency")
+        life = ttft + max(osl - 1.0, 0.0) * gap if math.isnan(life) else life
+        running = mean("requests_per_second") * life
+    settings = row.get("config") if isinstance(row.get("config"), Mapping) else {}
+    assert isinstance(settings, Mapping)
+    model = str(row.get("model") or settings.get("model") or "")
+    return Run(where, model, "", count, running, isl, osl, ttft, gap, None, settings)
+
+
 FORMS: Sequence[tuple[Callable[[Mapping[str, Any]], bool], Callable[[Mapping[str, Any], str], Run]]] = (
     (lambda row: "mean_ttft_ms" in row and "completed" in row, _served),
     (lambda row: isinstance(row.get("time_to_first_token") or row.get("ttft"), Mapping), _profiled),
+    (
+        lambda row: isinstance(row.get("metrics"), Mapping) and "time_to_first_token_ms" in row["metrics"],
+        _guided,
+    ),
 )
 """How a form is known by its fields, and what reads it."""
 
