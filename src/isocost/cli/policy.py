@@ -289,7 +289,7 @@ def _told(one: Certified) -> tuple[RenderableType, ...]:
     sure = percent(one.confidence)
     most = f"at most {one.loss_most * 100:.2f} pp lost" if one.loss_most else "nothing lost"
     lost = f"{one.difference * 100:+.2f} pp seen, {most} with {sure}"
-    saved = f"{percent(one.saving)}, at least {percent(one.saving_low)} with {percent(one.confidence)}"
+    saved = f"{percent(one.saving)}{_between(one.saving_low, one.saving_high)} with {sure}"
     dollars = f"of {money(one.usd_per_1000)} for 1,000 requests"
     table.add_row(f"  {_name(one)}", one.policy)
     table.add_row("  saving", f"{saved}; {dollars}")
@@ -301,7 +301,8 @@ def _told(one: Certified) -> tuple[RenderableType, ...]:
     if one.held_out_questions:
         table.add_row(
             "  held out",
-            f"{percent(one.held_out_saving)} saved, {one.held_out_difference * 100:+.2f} pp, "
+            f"{percent(one.held_out_saving)}{_between(one.held_out_low, one.held_out_high)} saved, "
+            f"{one.held_out_difference * 100:+.2f} pp, "
             f"on {one.held_out_questions:,} questions",
         )
     table.add_row(
@@ -309,6 +310,15 @@ def _told(one: Certified) -> tuple[RenderableType, ...]:
         f"{one.labels:,} graded of {one.questions:,} questions; where answers agree none is needed",
     )
     return (table,)
+
+
+def _between(low: float | None, high: float | None) -> str:
+    """An interval of a saving, behind it.
+
+    >>> _between(0.41, 0.48), _between(None, None)
+    (' (41% to 48%)', '')
+    """
+    return "" if low is None or high is None else f" ({percent(low)} to {percent(high)})"
 
 
 def show_routing(found: Mapping[str, Any]) -> None:
@@ -321,23 +331,28 @@ def show_routing(found: Mapping[str, Any]) -> None:
         f"  {found['file']}: {plural(found['questions'], 'question')}, {plural(found['models'], 'model')}",
         "",
     )
-    table = grid(("  held out, every attempt paid", "w"), ("saving", "r"), ("quality", "r"), ("labels", "r"))
+    table = grid(
+        ("  held out, every attempt paid", "w"), ("saving", "r"), ("95%", "r"), ("quality", "r"),
+        ("labels", "r"),
+    )  # fmt: skip
     table.add_row(
-        "  at full quality, no certificate", percent(found["full_saving_frac"]),
+        "  at full quality, no certificate", percent(found["full_saving_frac"]), _ends(found, "full_saving"),
         f"{found['full_quality_ratio']:.1%} of the best model", "all",
     )  # fmt: skip
     table.add_row(
         f"  certified: at most {MAX_LOSS_PP:g} pp lost, 95%", percent(found["certified_saving_frac"]),
-        f"{found['certified_difference'] * 100:+.2f} pp", f"{found['labels']:,.0f}",
+        _ends(found, "certified_saving"), f"{found['certified_difference'] * 100:+.2f} pp",
+        f"{found['labels']:,.0f}",
     )  # fmt: skip
     table.add_row(
         "  the same, every question graded",
         percent(found["strict_saving_frac"]),
         "",
+        "",
         f"{found['strict_labels']:,.0f}",
     )
     table.add_row(
-        "  unread mix at the first row's cost", percent(found["full_saving_frac"]),
+        "  unread mix at the first row's cost", percent(found["full_saving_frac"]), "",
         f"{found['full_blind_difference'] * 100:+.2f} pp", "",
     )  # fmt: skip
     show(table, "")
@@ -348,6 +363,13 @@ def show_routing(found: Mapping[str, Any]) -> None:
             f"{percent(found['violations_frac'])} were certified what was not true of all questions, and "
             f"{percent(found['dearer_frac'])} paid more than for strong-only. Looks at held-out answers: "
             f"{found['looks']}."
+        ),
+        wrapped(
+            f"one split is not the mean: standard deviation {_points_of(found, 'full_saving_sd')} at full "
+            f"quality, {_points_of(found, 'certified_saving_sd')} certified. The interval is that of one "
+            f"split's policy (ends averaged); it held what is true of all questions for "
+            f"{found['saving_coverage_frac']:.1%} of the users with a certificate on as many questions as "
+            f"certified it, for {found['held_out_coverage_frac']:.1%} on as many as are held out."
         ),
         wrapped(f"the first split's policy: {found['policy']}"),
     )
@@ -367,6 +389,14 @@ def show_routing(found: Mapping[str, Any]) -> None:
     rules = {name: rule for name, rule in found["prices"].items() if not rule.startswith(("api/", "as "))}
     if rules:
         show(wrapped("; ".join(f"{name}: {rule}" for name, rule in list(rules.items())[:6]), "prices: "))
+
+
+def _ends(found: Mapping[str, Any], name: str) -> str:
+    return f"{percent(found[name + '_low'])} to {percent(found[name + '_high'])}"
+
+
+def _points_of(found: Mapping[str, Any], name: str) -> str:
+    return f"{found[name] * 100:.0f} pp"
 
 
 def _points(text: str) -> float:

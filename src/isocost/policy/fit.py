@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -20,7 +20,16 @@ from isocost.policy.agree import (
     reliability,
     run_each,
 )
-from isocost.policy.bounds import betting_lower, betting_p, labels_needed, loss_lower, loss_p, power
+from isocost.policy.bounds import (
+    betting_lower,
+    betting_p,
+    labels_needed,
+    loss_lower,
+    loss_p,
+    power,
+    saving_interval,
+    saving_moments,
+)
 from isocost.policy.difficulty import Corpus, Fitted, Routed, bars, corpus, fit, rows_of
 from isocost.policy.outcomes import Floats, Ints
 
@@ -46,8 +55,8 @@ _DOUBT_ELSE = 1.5
 answers is doubted least: what it gains rests on agreement, not on a few hundred questions being like the
 next."""
 _AVERAGED = 4
-_CHANCES = (0.999, 0.995, 0.98, 0.93, 0.85, 0.7, 0.5, 0.3, 0.15, 0.05)
-"""How likely the certificate of each candidate should look, from the safest to the boldest."""
+_LEAST_CHANCE = 0.15
+"""How likely the certificate of the boldest candidate should look: beyond it labels are spent for nothing."""
 
 
 class Policy(Protocol):
@@ -91,9 +100,9 @@ class Candidate:
 class Certificate:
     """What split B proves: with ``confidence`` the loss is at most ``max_loss``, or it is not proven.
 
-    ``chosen`` is ``None`` for strong-only. ``lower`` bounds the difference from below; ``saving_low`` the
-    saving. ``labels`` are the questions that needed a grade, in A and in B; ``tested`` the candidates that
-    were tried on B.
+    ``chosen`` is ``None`` for strong-only. ``lower`` bounds the difference from below; the saving is
+    ``saving_low`` to ``saving_high`` with the same confidence, two-sided. ``labels`` are the questions that
+    needed a grade, in A and in B; ``tested`` the candidates that were tried on B.
     """
 
     chosen: Candidate | None
@@ -101,6 +110,7 @@ class Certificate:
     p_value: float
     lower: float
     saving_low: float
+    saving_high: float
     labels_a: int
     labels_b: int
     tested: tuple[tuple[str, float], ...]
@@ -139,6 +149,8 @@ def blind(part: Part, saving_frac: float) -> float:
     """
     quality, cost = part.quality.mean(axis=0), part.cost.mean(axis=0)
     strong = part.strong
+    if not cost[strong] > 0:
+        return 0.0
     best = -math.inf
     for other in range(len(quality)):
         saves = 1.0 - cost[other] / cost[strong]
@@ -167,10 +179,10 @@ def candidates(part: Part, ahead: int, max_loss: float, read: Corpus | None = No
 def all_candidates(part: Part, read: Corpus | None = None, searched: int | None = None) -> list[Candidate]:
     """Every policy that is looked at on split A, each judged on folds that it was not fitted on.
 
-    Where ``searched`` is given, chains are compared on that many first questions alone and judged on the
-    others, so that their estimate is not flattered by the search.
+    Where ``searched`` is given, models and chains are compared on that many first questions alone and judged
+    on the others, so that their estimate is not flattered by the search.
     """
-    cheap = _worth_asking(part)
+    cheap = _worth_asking(part if searched is None else part.take(np.arange(searched)))
     folds = _folds(len(part))
     found = [*_singles(part, cheap), *_by_task(part, cheap, folds)]
     if part.has_answers and cheap:
@@ -178,6 +190,41 @@ def all_candidates(part: Part, read: Corpus | None = None, searched: int | None 
     if read is not None and len(read.names) and cheap:
         found += _routers(part, cheap, folds, read)
     return found
+
+
+@dataclass(frozen=True)
+class Climbed:
+    """How far up a ladder of candidates split B went: the last that passed (``None``: none), what it did and
+    how it compares, what the first did, and the questions of B that needed a grade."""
+
+    won: Candidate | None
+    did: Chosen | None
+    seen: Estimate | None
+    first: Estimate | None
+    labels: int
+
+
+def climb(
+    ladder: Sequence[Candidate],
+    part: Part,
+    passes: Callable[[Candidate, Chosen], bool],
+    most_labels: int | None = None,
+) -> Climbed:
+    """Try candidates in their order until one does not pass, saves nothing, or would need more than
+    ``most_labels`` grades in all."""
+    graded = np.zeros(len(part), dtype=np.bool_)
+    up = Climbed(None, None, None, None, 0)
+    for candidate in ladder:
+        did = candidate.policy.run(part)
+        needed = graded | did.differs
+        if most_labels is not None and needed.sum() > most_labels:
+            break
+        graded, seen = needed, compared(did, part)
+        up = replace(up, first=up.first or seen, labels=int(graded.sum()))
+        if not passes(candidate, did) or seen.saving_frac <= 0:
+            break
+        up = replace(up, won=candidate, did=did, seen=seen)
+    return up
 
 
 def certify(
@@ -195,63 +242,55 @@ def certify(
     """
     alpha = 1.0 - confidence
     tested: list[tuple[str, float]] = []
-    won: tuple[Candidate, Estimate, float, Chosen] | None = None
-    graded = np.zeros(len(part), dtype=np.bool_)
-    first: Estimate | None = None
-    for candidate in chosen_on_a:
-        did = candidate.policy.run(part)
-        graded |= did.differs
-        seen = compared(did, part)
-        first = first or seen
-        p_value = _p_value(did, part, max_loss, alpha)
-        tested.append((candidate.name, p_value))
-        if p_value > alpha or seen.saving_frac <= 0:
-            break
-        won = (candidate, seen, p_value, did)
-    labels_b = int(graded.sum())
-    if won is None:
+
+    def passes(candidate: Candidate, did: Chosen) -> bool:
+        tested.append((candidate.name, _p_value(did, part, max_loss, alpha)))
+        return tested[-1][1] <= alpha
+
+    up = climb(chosen_on_a, part, passes)
+    if up.won is None or up.did is None:
         more = None
-        if chosen_on_a and first is not None:
-            need = labels_needed(
-                chosen_on_a[0].expected.difference, chosen_on_a[0].expected.discordant_frac, max_loss, alpha
-            )
-            share = first.differs_frac
-            more = None if need is None else max(1, math.ceil(need * share) - labels_b)
+        if up.first is not None:
+            expected = chosen_on_a[0].expected
+            need = labels_needed(expected.difference, expected.discordant_frac, max_loss, alpha)
+            more = None if need is None else max(1, math.ceil(need * up.first.differs_frac) - up.labels)
         p_value = tested[0][1] if tested else 1.0
         return Certificate(
-            None, None, p_value, -1.0, 0.0, labels_a, labels_b, tuple(tested), more, max_loss, confidence
-        )
-    candidate, seen, p_value, did = won
+            None, None, p_value, -1.0, 0.0, 0.0, labels_a, up.labels, tuple(tested), more, max_loss,
+            confidence,
+        )  # fmt: skip
+    p_value = next(p for name, p in reversed(tested) if p <= alpha)
     return Certificate(
-        candidate, seen, p_value, _lower(did, part, alpha), saving_lower(did, part, alpha), labels_a,
-        labels_b, tuple(tested), None, max_loss, confidence,
+        up.won, up.seen, p_value, _lower(up.did, part, alpha), *saving_bounds(up.did, part, alpha),
+        labels_a, up.labels, tuple(tested), None, max_loss, confidence,
     )  # fmt: skip
 
 
-def _differences(did: Chosen, part: Part) -> Floats:
+def differences(did: Chosen, part: Part) -> Floats:
+    """Quality less the strong model's, (n,); lost where an answer differs and nobody graded it."""
     difference = did.quality - part.quality[:, part.strong]
     return np.where(np.isnan(difference), np.where(did.differs, -1.0, 0.0), difference)
 
 
 def _p_value(did: Chosen, part: Part, max_loss: float, alpha: float) -> float:
-    difference = _differences(did, part)
+    difference = differences(did, part)
     if not len(difference):
         return 1.0
     if _whole(part):
         return loss_p(
             len(difference), int((difference > 0).sum()), int((difference < 0).sum()), max_loss, alpha
         )
-    return betting_p(_shuffled(difference), max_loss)
+    return betting_p(shuffled(difference), max_loss)
 
 
 def _lower(did: Chosen, part: Part, alpha: float) -> float:
-    difference = _differences(did, part)
+    difference = differences(did, part)
     if _whole(part):
         return loss_lower(len(difference), int((difference > 0).sum()), int((difference < 0).sum()), alpha)
-    return betting_lower(_shuffled(difference), alpha)
+    return betting_lower(shuffled(difference), alpha)
 
 
-def _shuffled(values: Floats) -> Floats:
+def shuffled(values: Floats) -> Floats:
     """In an order of chance, as a bet on one after another needs: a file may be sorted by task."""
     return values[np.random.default_rng(len(values)).permutation(len(values))]
 
@@ -262,21 +301,12 @@ def _whole(part: Part) -> bool:
     return bool(np.isin(known, (0.0, 1.0)).all())
 
 
-def saving_lower(did: Chosen, part: Part, alpha: float = 0.05) -> float:
-    """Lower bound of the saving as a share of the strong model's cost, by betting on the saving of each
-    question.
-
-    It supposes that no question saves or costs more than the dearest one that was seen.
-    """
-    saved = part.cost[:, part.strong] - did.cost
-    most = max(
-        1e-12, float(np.abs(saved).max(initial=0.0)), float(part.cost[:, part.strong].max(initial=0.0))
-    )
-    return (
-        betting_lower(_shuffled(saved / most), alpha)
-        * most
-        / max(1e-12, float(part.cost[:, part.strong].mean()))
-    )
+def saving_bounds(did: Chosen, part: Part, alpha: float = 0.05) -> tuple[float, float]:
+    """Two-sided interval, with confidence 1 - ``alpha``, of the saving as a share of the strong model's
+    cost."""
+    base = part.cost[:, part.strong]
+    low, high = saving_interval(saving_moments(base - did.cost, base).sum(axis=1), len(part), alpha)
+    return float(low), float(high)
 
 
 def label_rows(part: Part, models: Sequence[int]) -> int:
@@ -316,33 +346,23 @@ def _by_task(part: Part, cheap: Sequence[int], folds: Ints) -> list[Candidate]:
     """A model for each task: the one whose shrunk quality less the worth of its cost is best."""
     if part.tasks < 2:
         return []
+    inner = [part.take(np.flatnonzero(folds != fold)) for fold in range(_FOLDS)]
+    right = [reliability(one) for one in (*inner, part)]
+    models = np.array([part.strong, *cheap])
     out = []
     for worth in WORTHS[::3]:
-
-        def make(inner: Part, worth: float = worth) -> Policy:
-            right = reliability(inner)
-            models = [part.strong, *cheap]
-            value = right[:, models] - worth * inner.cost.mean(axis=0)[models][None, :]
-            best = [models[k] for k in value.argmax(axis=1)]
-            best[-1] = part.strong
-            return ByTask(tuple(best))
-
-        out.append(_crossed("a model per task", part, folds, make))
+        made = []
+        for one, known in zip((*inner, part), right, strict=True):
+            best = (known[:, models] - worth * one.cost.mean(axis=0)[models][None, :]).argmax(axis=1)
+            best[-1] = 0
+            made.append(ByTask(tuple(models[best].tolist())))
+        ran = []
+        for fold, policy in enumerate(made[:-1]):
+            rows = np.flatnonzero(folds == fold)
+            ran.append((rows, policy.run(part.take(rows))))
+        seen = compared(_joined(len(part), ran), part)
+        out.append(Candidate("a model per task", made[-1], seen, (-3,)))
     return out
-
-
-def _crossed(name: str, part: Part, folds: Ints, make: _Make) -> Candidate:
-    """A policy fitted on all of A, judged on folds that it was not fitted on."""
-    parts = []
-    for fold in range(_FOLDS):
-        rows = np.flatnonzero(folds == fold)
-        if len(rows):
-            parts.append((rows, make(part.take(np.flatnonzero(folds != fold))).run(part.take(rows))))
-    return Candidate(name, make(part), compared(_joined(len(part), parts), part), (-3,))
-
-
-class _Make(Protocol):
-    def __call__(self, inner: Part) -> Policy: ...
 
 
 def _joined(n: int, parts: Sequence[tuple[Ints, Chosen]]) -> Chosen:
@@ -429,7 +449,8 @@ def _few(found: Sequence[Candidate], ahead: int, max_loss: float) -> tuple[Candi
     """Of the kind that promises most a few policies, from the safest to the boldest.
 
     One kind, because estimates of policies that read the same move together: what is chosen among them is a
-    trade-off, not luck.
+    trade-off, not luck. The ladder begins with the policy that accepts least, however good a bolder one
+    looks on a few hundred grades: a safe first rung costs nothing, a bold one that fails ends the tests.
     """
 
     def chance(one: Candidate) -> float:
@@ -446,16 +467,14 @@ def _few(found: Sequence[Candidate], ahead: int, max_loss: float) -> tuple[Candi
         worth.setdefault(one.group, []).append(one.expected.saving_frac * chances[id(one)])
     # The mean of a few trade-offs of a kind is less of a lucky draw than its best.
     group = max(worth, key=lambda key: sum(sorted(worth[key])[-_AVERAGED:]) / min(_AVERAGED, len(worth[key])))
-    kind = [one for one in saves if one.group == group]
-    best = max(kind, key=lambda one: one.expected.saving_frac * chances[id(one)])
-    picked: dict[int, Candidate] = {}
-    for least in _CHANCES:
-        sure = [one for one in kind if chances[id(one)] >= least]
-        if sure:
-            most = max(sure, key=lambda one: one.expected.saving_frac)
-            picked[id(most)] = most
-    picked = picked or {id(best): best}
-    return tuple(sorted(picked.values(), key=lambda one: one.expected.saving_frac)[:CANDIDATES])
+    kind = sorted((one for one in saves if one.group == group), key=lambda one: one.expected.saving_frac)
+    most = max(
+        (one.expected.saving_frac for one in kind if chances[id(one)] >= _LEAST_CHANCE),
+        default=kind[0].expected.saving_frac,
+    )
+    ladder = [one for one in kind if one.expected.saving_frac <= most]
+    rungs = np.unique(np.round(np.linspace(0, len(ladder) - 1, CANDIDATES)).astype(int))
+    return tuple(ladder[k] for k in rungs)
 
 
 __all__ = [
@@ -471,12 +490,15 @@ __all__ = [
     "blind",
     "candidates",
     "certify",
+    "climb",
     "compared",
     "corpus",
+    "differences",
     "doubt_of",
     "estimate",
     "label_rows",
     "on",
-    "saving_lower",
+    "saving_bounds",
+    "shuffled",
     "strongest",
 ]  # fmt: skip

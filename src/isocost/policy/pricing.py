@@ -47,8 +47,8 @@ def price_models(
     In order: as ``stated``; the catalog's offering of that name; the median of the hosts that sell weights of
     that name; a price listed for the name or for what it is a version of; the median of the offerings of
     weights nearest in size, where the name states a size; the dearest model of the file (so that no saving
-    rests on what is not known). Where the catalog knows none of them, prices are relative: from the worst
-    to the best of mean ``quality`` (M,) they grow by the fact ``routing/default price_span``.
+    rests on what is not known). Where none is known, or none but what is free, prices are relative: from
+    the worst to the best of mean ``quality`` (M,) they grow by the fact ``routing/default price_span``.
     """
     found: dict[str, Price] = {}
     hosts = _hosts(at)
@@ -68,8 +68,10 @@ def price_models(
         if priced is not None:
             found[model] = priced
     unknown = [model for model in models if model not in found]
-    if unknown and found:
-        dearest = max(found.values(), key=lambda one: one.input_usd_per_mtok + one.output_usd_per_mtok)
+    dearest = max(
+        found.values(), key=lambda one: one.input_usd_per_mtok + one.output_usd_per_mtok, default=None
+    )
+    if unknown and dearest is not None and dearest.input_usd_per_mtok + dearest.output_usd_per_mtok > 0:
         for model in unknown:
             found[model] = Price(
                 model, dearest.input_usd_per_mtok, dearest.output_usd_per_mtok, "unknown: as the dearest here"
@@ -87,8 +89,8 @@ def price_models(
 def costs(outcomes: Outcomes, prices: Sequence[Price], at: CatalogAt) -> tuple[Floats, tuple[str, ...]]:
     """Dollars of each answer, (n, M), and what had to be supposed.
 
-    A ``cost`` of the file goes before a price. An unknown count of output tokens is the model's median, else
-    the file's, else a fact; it is never zero.
+    A ``cost`` of the file goes before a price, and a cost of zero is one: of a model that is already paid. An
+    unknown count of output tokens is the model's median, else the file's, else a fact; it is never zero.
     """
     notes = []
     in_tok, out_tok = outcomes.in_tok.copy(), outcomes.out_tok.copy()
@@ -111,8 +113,12 @@ def costs(outcomes: Outcomes, prices: Sequence[Price], at: CatalogAt) -> tuple[F
     per_out = np.array([price.output_usd_per_mtok for price in prices]) / MTOK
     usd = in_tok[:, None] * per_in[None, :] + out_tok * per_out[None, :]
     usd = np.where(np.isfinite(outcomes.cost), outcomes.cost, usd)
-    if not np.isfinite(usd).all() or not (usd.sum(axis=0) > 0).all():
+    if not np.isfinite(usd).all():
         raise BadInput("a cost is not known", fix="Give a cost column, or --price MODEL=IN/OUT")
+    free = [name for j, name in enumerate(outcomes.models) if not usd[:, j].any()]
+    if free:
+        said = ", ".join(free[:5]) + (f" and {len(free) - 5} more" if len(free) > 5 else "")
+        notes.append(f"free here, as the file or its price says: {said}")
     return usd, tuple(notes)
 
 

@@ -17,7 +17,19 @@ import msgspec
 from isocost.errors import BadLimits
 from isocost.policy import proven
 from isocost.policy.proven import Counted, Proven
-from isocost.policy.route import Action, Attempt, Edit, Refuse, Request, Share, Stop, Try, View, pick_share
+from isocost.policy.route import (
+    Action,
+    Attempt,
+    Edit,
+    Refuse,
+    Request,
+    Route,
+    Share,
+    Stop,
+    Try,
+    View,
+    pick_share,
+)
 
 STRONG = "*"
 """The entry of a table that holds for every task without one of its own."""
@@ -31,30 +43,23 @@ NOTHING: Final = View()
 """Nothing spent, and no session."""
 
 
-class Fixed(
-    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="fixed", tag_field="kind"
-):
+class Kind(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="kind"):
+    """How a deployment is chosen: ``kind`` in a file says which of those below."""
+
+
+class Fixed(Kind, frozen=True, tag="fixed"):
     """Always one deployment."""
 
     deployment: str
 
 
-class Split(
-    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="split", tag_field="kind"
-):
+class Split(Kind, frozen=True, tag="split"):
     """Shares of the requests, by hour of the week where a share is a list of 168."""
 
     shares: tuple[Share, ...]
 
 
-class ByTask(
-    msgspec.Struct,
-    frozen=True,
-    forbid_unknown_fields=True,
-    omit_defaults=True,
-    tag="by-task",
-    tag_field="kind",
-):
+class ByTask(Kind, frozen=True, tag="by-task"):
     """A deployment for each task; ``*`` for any other."""
 
     tasks: dict[str, str]
@@ -72,14 +77,7 @@ class Seen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     chance: dict[str, float]
 
 
-class Router(
-    msgspec.Struct,
-    frozen=True,
-    forbid_unknown_fields=True,
-    omit_defaults=True,
-    tag="router",
-    tag_field="kind",
-):
+class Router(Kind, frozen=True, tag="router"):
     """``strong`` where the request's score (isocost.policy.router) reaches ``bar``, else ``cheap``.
 
     A request without a score goes to ``strong``. ``weights`` names the file that the score is read from.
@@ -102,14 +100,7 @@ class Accept(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     but: tuple[str, ...] = ()
 
 
-class Cascade(
-    msgspec.Struct,
-    frozen=True,
-    forbid_unknown_fields=True,
-    omit_defaults=True,
-    tag="cascade",
-    tag_field="kind",
-):
+class Cascade(Kind, frozen=True, tag="cascade"):
     """Ask in order; accept when answers agree as ``accept`` says or a checker passes one; else ask the next.
 
     ``together`` asks that many of the first deployments at once. ``checked`` says that every answer is put
@@ -247,6 +238,12 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
         ]
         named += list(self.sticky.among) if self.sticky else []
         return tuple(dict.fromkeys(name for name in named if name))
+
+
+def rule_of(route: Route) -> Rule:
+    """A route as a policy: its shares, its cache, its fallback."""
+    recover = Recover(fallback=(route.fallback,)) if route.fallback else None
+    return Rule(Split(route.shares), route.workload, route.model, cache=route.cache, recover=recover)
 
 
 class Policies:

@@ -21,7 +21,16 @@ from isocost.errors import BadInput, BadLimits
 from isocost.policy import agree, rules
 from isocost.policy.agree import Part, patterns, written
 from isocost.policy.difficulty import Corpus, Routed, corpus, rows_of
-from isocost.policy.fit import Candidate, blind, candidates, certify, estimate, label_rows, on
+from isocost.policy.fit import (
+    Candidate,
+    blind,
+    candidates,
+    certify,
+    compared,
+    label_rows,
+    on,
+    saving_bounds,
+)
 from isocost.policy.lapse import Basis, basis
 from isocost.policy.outcomes import FEWEST, READ_AGREEMENT, Floats, Ints, Outcomes
 from isocost.policy.pricing import Price, costs, price_models
@@ -39,9 +48,9 @@ class Certified(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     ``certified`` is false where strong-only remains; ``more_labels`` then says about how many further grades
     would settle it (``None``: no number would). ``loss_most`` bounds the loss from above with ``confidence``,
-    ``saving_low`` the saving from below. ``held_out`` figures are those of split C. ``blind_difference`` is
-    what the content-blind mix of two models does at the same cost. ``agreement`` is how often each pattern
-    came.
+    the saving is ``saving_low`` to ``saving_high`` with the same confidence (``None``: a file that does not
+    say). ``held_out`` figures are those of split C, with such an interval. ``blind_difference`` is what the
+    content-blind mix of two models does at the same cost. ``agreement`` is how often each pattern came.
     """
 
     workload: str
@@ -70,6 +79,9 @@ class Certified(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     discordant: float = 0.0
     expected_saving: float = 0.0
     expected_difference: float = 0.0
+    saving_high: float | None = None
+    held_out_low: float | None = None
+    held_out_high: float | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -180,13 +192,14 @@ def _workload(
         raise BadInput(f"{len(rows)} questions of {name!r} are too few", fix=f"At least {FEWEST} are needed")
     strong = _strong(outcomes, usd, a, wanted.strong)
     unit = float(usd[a, strong].mean())
+    scale = unit or 1.0  # of a free model nothing is saved, in any unit
 
     def part(which: Ints, fill: bool = False) -> Part:
         quality = outcomes.quality[which]
         if fill:
             quality = _filled(quality, outcomes.answer[which])
         return Part(
-            quality, usd[which] / unit, outcomes.answer[which], outcomes.task[which], len(outcomes.tasks),
+            quality, usd[which] / scale, outcomes.answer[which], outcomes.task[which], len(outcomes.tasks),
             strong, (), outcomes.has_answers,
         )  # fmt: skip
 
@@ -207,9 +220,11 @@ def _workload(
         outcomes.tasks, outcomes.task[b], outcomes.in_tok[b],
     )  # fmt: skip
     best = proof.chosen or (moved[0] if moved else None)
-    shown = None
+    shown = told = None
     if proof.chosen is not None and len(c):
-        shown = estimate(on(proof.chosen.policy, words, c), part(c, fill=True))
+        part_c = part(c, fill=True)
+        did = on(proof.chosen.policy, words, c).run(part_c)
+        shown, told = compared(did, part_c), saving_bounds(did, part_c, 1.0 - wanted.confidence)
     rule = scores = None
     agreement: dict[str, float] = {}
     if proof.chosen is not None:
@@ -217,13 +232,14 @@ def _workload(
     seen = proof.on_b
     certificate = Certified(
         name, names[strong], described(best, names, strong), proof.chosen is not None, wanted.max_loss,
-        wanted.confidence, seen.saving_frac if seen else 0.0, max(0.0, proof.saving_low) if seen else 0.0,
+        wanted.confidence, seen.saving_frac if seen else 0.0, proof.saving_low if seen else 0.0,
         seen.difference if seen else 0.0, max(0.0, -proof.lower) if seen else 0.0, proof.p_value,
         blind(part(b, fill=True), seen.saving_frac) if seen else 0.0, shown.saving_frac if shown else 0.0,
         shown.difference if shown else 0.0, len(c), len(a) + len(b), proof.labels_a + proof.labels_b,
         1000 * unit, made, ground, ground.digest, agreement, proof.more_labels,
         best.expected.discordant_frac if best else 0.0, best.expected.saving_frac if best else 0.0,
-        best.expected.difference if best else 0.0,
+        best.expected.difference if best else 0.0, proof.saving_high if seen else None,
+        told[0] if told else None, told[1] if told else None,
     )  # fmt: skip
     return certificate, rule, scores
 

@@ -8,6 +8,7 @@ be fooled.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
@@ -21,17 +22,22 @@ import numpy.typing as npt
 from isocost.catalog import Catalog
 from isocost.errors import BadInput
 from isocost.policy.agree import Part
-from isocost.policy.bounds import betting_p, is_proven
+from isocost.policy.bounds import Proofs, betting_p, saving_interval, saving_moments
 from isocost.policy.difficulty import Corpus, corpus, fit, gained
 from isocost.policy.fit import (
     Candidate,
     all_candidates,
     candidates,
     certify,
+    climb,
+    compared,
+    differences,
     doubt_of,
     estimate,
     label_rows,
     on,
+    saving_bounds,
+    shuffled,
     strongest,
 )
 from isocost.policy.lapse import basis, lapsed, mix_of
@@ -49,17 +55,19 @@ from isocost.policy.pricing import costs, price_models
 MAX_LOSS = 0.01
 CONFIDENCE = 0.95
 LABELS = 2000
-SPLITS = 20
+SPLITS = 40
 USERS = 1000
+_STRICT = 20
 _FITS = 25
 _MOST_A = 1100
-_MOST_B = 6000
 _MOST_FULL = 8000
 _LAST = 3
 _FOLDS = 5
 _SPARE = 1.15
 """How much more often than on A answers may differ before the labels run out."""
-_STEP_BACK = 0.95
+_RUNG = 0.75
+"""How far up the ladder of candidates the labels of B are meant to last."""
+_STEP_BACK = 0.9
 """Share of the most that can be saved which is enough where quality comes first."""
 
 
@@ -69,6 +77,10 @@ class RoutingReport(msgspec.Struct, frozen=True):
     ``rows`` are resampled users: each draws its own questions, chooses and certifies. One passes where the
     certified policy loses at most ``max_loss`` on all questions and costs no more than strong-only
     (strong-only itself passes). ``certified_saving_frac`` counts a split without a certificate as zero.
+    Savings come with their 95 % intervals (``_low``, ``_high``: mean ends over splits, from the questions
+    held out) and their standard deviation over splits. ``saving_coverage_frac`` is the share of users with a
+    certificate whose interval of the saving holds what is true of all questions, on as many questions as B
+    has; ``held_out_coverage_frac`` on as many as C has.
     """
 
     rows: int
@@ -79,9 +91,15 @@ class RoutingReport(msgspec.Struct, frozen=True):
     models: int
     strong: str
     full_saving_frac: float
+    full_saving_low: float
+    full_saving_high: float
+    full_saving_sd: float
     full_quality_ratio: float
     full_blind_difference: float
     certified_saving_frac: float
+    certified_saving_low: float
+    certified_saving_high: float
+    certified_saving_sd: float
     certified_splits_frac: float
     certified_difference: float
     labels: float
@@ -91,6 +109,8 @@ class RoutingReport(msgspec.Struct, frozen=True):
     strict_labels: float
     violations_frac: float
     dearer_frac: float
+    saving_coverage_frac: float
+    held_out_coverage_frac: float
     apgr: dict[str, float]
     shift: dict[str, float]
     policy: str
@@ -140,8 +160,8 @@ def validate_routing(
         kept.append(_split(data, seed, shares))
         looks += 1
     strict_shares = (min(700, shares[0]), min(LABELS - 700, shares[1]))
-    strict = [_split(data, 1000 + s, strict_shares, full=False) for s in range(splits)]
-    looks += splits
+    strict = [_split(data, 1000 + s, strict_shares, full=False) for s in range(min(_STRICT, splits))]
+    looks += len(strict)
     told = _users(data, shares, users)
     apgr, more = _ranked(data, everything)
     looks += more
@@ -153,14 +173,19 @@ def validate_routing(
         verdict = "refused: every grade is the same"
     failed = tuple(f"user-{i}" for i in np.flatnonzero(told["failed"]))
     mean = {name: float(np.mean([one[name] for one in kept])) for name in kept[0]}
+    spread = {
+        name: float(np.std([one[name] for one in kept], ddof=1)) if splits > 1 else 0.0 for name in mean
+    }
     right = [one["difference"] for one in kept if one["certified"]]
     return RoutingReport(
         users, users - len(failed), failed, verdict, len(outcomes), len(outcomes.models),
-        outcomes.models[everything.strong], mean["full_saving"], mean["full_ratio"], mean["full_blind"],
-        mean["saving"], share, float(np.mean(right)) if right else 0.0, mean["labels"],
+        outcomes.models[everything.strong], mean["full_saving"], mean["full_low"], mean["full_high"],
+        spread["full_saving"], mean["full_ratio"], mean["full_blind"], mean["saving"], mean["low"],
+        mean["high"], spread["saving"], share, float(np.mean(right)) if right else 0.0, mean["labels"],
         max(one["labels"] for one in kept), mean["run"],
         float(np.mean([one["saving"] for one in strict])), float(sum(strict_shares)),
-        float(told["violated"].mean()), float(told["dearer"].mean()), apgr, shift, _said(data, shares),
+        float(told["violated"].mean()), float(told["dearer"].mean()), _mean(told["covered"]),
+        _mean(told["covered_c"]), apgr, shift, _said(data, shares),
         {price.model: price.rule for price in prices}, looks, _notes(outcomes, supposed, splits),
     )  # fmt: skip
 
@@ -198,7 +223,7 @@ def _notes(outcomes: Outcomes, supposed: Sequence[str], splits: int) -> tuple[st
 def _shares(n: int) -> tuple[int, int]:
     """Questions of A and of B: C keeps a fifth. A question needs a grade only where answers differ."""
     a = int(min(_MOST_A, max(20, 0.25 * n)))
-    return a, int(min(_MOST_B, 0.8 * n - a))
+    return a, int(0.8 * n - a)
 
 
 def _part(data: _Set, rows: Ints, known: Ints) -> Part:
@@ -206,9 +231,10 @@ def _part(data: _Set, rows: Ints, known: Ints) -> Part:
     found, usd = data.outcomes, data.usd
     raw = Part(found.quality[known], usd[known], found.answer[known], found.task[known], len(found.tasks), 0)
     strong = strongest(raw)
+    unit = float(usd[known, strong].mean()) or 1.0  # of a free model nothing is saved, in any unit
     return Part(
-        found.quality[rows], usd[rows] / usd[known, strong].mean(), found.answer[rows], found.task[rows],
-        len(found.tasks), strong, (), found.has_answers,
+        found.quality[rows], usd[rows] / unit, found.answer[rows], found.task[rows], len(found.tasks), strong,
+        (), found.has_answers,
     )  # fmt: skip
 
 
@@ -232,23 +258,41 @@ def _split(data: _Set, seed: int, shares: tuple[int, int], full: bool = True) ->
     labels_a = label_rows(part_a, range(len(data.outcomes.models)))
     b = b[: _within(found, labels_a, len(b))]
     part_b = _part(data, b, a)
-    proof = certify([_on(one, data, b) for one in found], part_b, MAX_LOSS, CONFIDENCE, labels_a)
+    proves = _Proof(len(b))
+    up = climb(
+        [_on(one, data, b) for one in found], part_b,
+        lambda _, did: proves(differences(did, part_b)), LABELS - labels_a,
+    )  # fmt: skip
     out = {
-        "certified": 0.0, "saving": 0.0, "difference": 0.0,
-        "labels": float(proof.labels_a + proof.labels_b), "run": float(len(a) + len(b)),
+        "certified": 0.0, "saving": 0.0, "low": 0.0, "high": 0.0, "difference": 0.0,
+        "labels": float(labels_a + up.labels), "run": float(len(a) + len(b)),
     }  # fmt: skip
-    if proof.chosen is not None:
-        on_c = estimate(on(proof.chosen.policy, data.words, c), part_c)
-        out.update(certified=1.0, saving=on_c.saving_frac, difference=on_c.difference)
+    if up.won is not None:
+        did = on(up.won.policy, data.words, c).run(part_c)
+        on_c, (low, high) = compared(did, part_c), saving_bounds(did, part_c, 1.0 - CONFIDENCE)
+        out.update(certified=1.0, saving=on_c.saving_frac, low=low, high=high, difference=on_c.difference)
     if full:
         out.update(_full(data, known[:_MOST_FULL], c))
     return out
 
 
+class _Proof:
+    """Whether differences on ``n`` questions certify a policy; one like another is worked out once."""
+
+    def __init__(self, n: int) -> None:
+        self._exact = Proofs(n, MAX_LOSS, 1.0 - CONFIDENCE)
+
+    def __call__(self, gap: Floats) -> bool:
+        if np.isin(gap, (-1.0, 0.0, 1.0)).all():
+            return self._exact(int((gap > 0).sum()), int((gap < 0).sum()))
+        return betting_p(shuffled(gap), MAX_LOSS) <= 1.0 - CONFIDENCE
+
+
 def _within(found: Sequence[Candidate], labels_a: int, most: int) -> int:
-    """Questions of B that the labels left are likely to last for, as A saw how often answers differ."""
-    differs = max((one.expected.differs_frac for one in found), default=1.0)
-    return max(1, min(most, int((LABELS - labels_a) / max(0.02, _SPARE * differs))))
+    """Questions of B that the labels left are likely to last for, as A saw how often answers differ: all but
+    the boldest candidates can be tested."""
+    differs = [one.expected.differs_frac for one in found[: max(1, math.ceil(_RUNG * len(found)))]]
+    return max(1, min(most, int((LABELS - labels_a) / max(0.02, _SPARE * max(differs, default=1.0)))))
 
 
 def _on(one: Candidate, data: _Set, rows: Ints) -> Candidate:
@@ -261,11 +305,16 @@ def _full(data: _Set, known: Ints, c: Ints) -> dict[str, float]:
     found = all_candidates(part, _words(data, known), len(known) // 3)
     best = _steady(found)
     if best is None:
-        return {"full_saving": 0.0, "full_ratio": 1.0, "full_blind": 0.0}
-    seen = estimate(on(best.policy, data.words, c), part_c)
+        return dict.fromkeys(("full_saving", "full_low", "full_high", "full_blind"), 0.0) | {
+            "full_ratio": 1.0
+        }
+    did = on(best.policy, data.words, c).run(part_c)
+    seen, (low, high) = compared(did, part_c), saving_bounds(did, part_c, 1.0 - CONFIDENCE)
     strong = float(part_c.quality[:, part_c.strong].mean())
     return {
         "full_saving": seen.saving_frac,
+        "full_low": low,
+        "full_high": high,
         "full_ratio": (strong + seen.difference) / strong if strong else 1.0,
         "full_blind": seen.blind_difference,
     }
@@ -311,41 +360,52 @@ def _margin(one: Candidate) -> float:
 def _users(data: _Set, shares: tuple[int, int], users: int) -> dict[str, npt.NDArray[np.bool_]]:
     """Users who draw questions with replacement: was what they certified true of all questions?
 
-    Every few users share a choice (their A); each has its own B.
+    Every few users share a choice (their A); each has its own B. ``covered`` has an entry for each user with
+    a certificate.
     """
     n = len(data.outcomes)
     violated, dearer = np.zeros(users, dtype=np.bool_), np.zeros(users, dtype=np.bool_)
+    covered: list[bool] = []
+    covered_c: list[bool] = []
     fits = min(_FITS, users)
     every = np.arange(n)
+    proves = _Proof(shares[1])
     for k in range(fits):
         rng = np.random.default_rng(5000 + k)
         a = np.unique(rng.integers(0, n, shares[0]))
         found = candidates(_part(data, a, a), shares[1], MAX_LOSS, _words(data, a))
         whole = _part(data, every, a)
-        truth = []
-        for one in found:
+        strong, base = whole.quality[:, whole.strong], whole.cost[:, whole.strong]
+        gaps, saves = np.zeros((len(found), n)), np.zeros((len(found), n))
+        for i, one in enumerate(found):
             did = on(one.policy, data.words, every).run(whole)
-            gap = did.quality - whole.quality[:, whole.strong]
-            truth.append((gap, whole.cost[:, whole.strong] - did.cost))
+            gaps[i], saves[i] = did.quality - strong, base - did.cost
         for user in range(k, users, fits):
-            b = rng.integers(0, n, shares[1])
-            won = None
-            for gap, saved in truth:
-                if saved[b].sum() <= 0 or not _passes(gap[b]):
+            drawn = rng.integers(0, n, shares[1] + n // _FOLDS)
+            b, c = drawn[: shares[1]], drawn[shares[1] :]
+            won = -1
+            for i in range(len(found)):
+                if saves[i][b].sum() <= 0 or not proves(gaps[i][b]):
                     break
-                won = (gap, saved)
-            if won is not None:
-                violated[user] = won[0].mean() < -MAX_LOSS
-                dearer[user] = won[1].sum() < 0
-    return {"violated": violated, "dearer": dearer, "failed": violated | dearer}
+                won = i
+            if won < 0:
+                continue
+            true = float(saves[won].sum() / (base.sum() or 1.0))
+            violated[user] = gaps[won].mean() < -MAX_LOSS
+            dearer[user] = true < 0
+            for rows, to in ((b, covered), (c, covered_c)):
+                sums = saving_moments(saves[won][rows], base[rows]).sum(axis=1)
+                low, high = saving_interval(sums, len(rows), 1.0 - CONFIDENCE)
+                to.append(bool(low <= true <= high))
+    return {
+        "violated": violated, "dearer": dearer, "failed": violated | dearer,
+        "covered": np.array(covered, dtype=np.bool_), "covered_c": np.array(covered_c, dtype=np.bool_),
+    }  # fmt: skip
 
 
-def _passes(gap: Floats) -> bool:
-    """Whether B certifies differences."""
-    alpha = 1.0 - CONFIDENCE
-    if np.isin(gap, (-1.0, 0.0, 1.0)).all():
-        return is_proven(len(gap), int((gap > 0).sum()), int((gap < 0).sum()), MAX_LOSS, alpha)
-    return betting_p(gap, MAX_LOSS) <= alpha
+def _mean(values: npt.NDArray[np.bool_]) -> float:
+    """A share; 1 of none, since nobody was told anything wrong."""
+    return float(values.mean()) if len(values) else 1.0
 
 
 def _ranked(data: _Set, whole: Part) -> tuple[dict[str, float], int]:

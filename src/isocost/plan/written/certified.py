@@ -18,8 +18,7 @@ from isocost.plan.written.file import PlanFile, dumps, loads
 from isocost.plan.written.near import words_of
 from isocost.policy.lapse import same_mix_p
 from isocost.policy.proven import Proven, banded
-from isocost.policy.route import Route
-from isocost.policy.rules import Recover, Rule, Semantic, Split
+from isocost.policy.rules import Semantic, rule_of
 from isocost.policy.semantic import Weights
 from isocost.policy.semantic_cache import SemanticCache as Running
 from isocost.policy.semantic_study import Asked
@@ -100,12 +99,6 @@ def with_semantic(
     costs = tuple(one for one in plan.fleet.standing if one.what != standing.what)
     fleet = msgspec.structs.replace(plan.fleet, standing=(*costs, standing))
     return msgspec.structs.replace(plan, policies=tuple(rules), deployments=(*others, cache), fleet=fleet)
-
-
-def rule_of(route: Route) -> Rule:
-    """A route as a policy: its shares, its cache, its fallback."""
-    recover = Recover(fallback=(route.fallback,)) if route.fallback else None
-    return Rule(Split(route.shares), route.workload, route.model, cache=route.cache, recover=recover)
 
 
 def piece(semantic: Semantic, cache: SemanticCache, standing: Standing) -> str:

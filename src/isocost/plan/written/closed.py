@@ -25,7 +25,7 @@ from isocost.plan.written.file import PlanFile
 from isocost.plan.written.merged import Merged, merge
 from isocost.plan.written.rerun import today_of
 from isocost.policy.route import Request, Route, RoutePolicy, Share
-from isocost.policy.rules import Cascade, Policies, Recover, Router, Rule, Seen, Split
+from isocost.policy.rules import Cascade, Policies, Router, Rule, Seen, rule_of
 from isocost.policy.table import (
     GROUP0,
     LEAST_COUNT,
@@ -100,7 +100,7 @@ def traffics(world: World, plan: PlanFile, *, with_policies: bool) -> list[Traff
         rule = policies.rule(Request(stream.workload, stream.model, 0, 0, stream.provider))
         if rule is None:
             route = routes.route(stream.workload, stream.model, stream.provider) or _today(world, stream)
-            rule = made.setdefault(route, _rule_of(route))
+            rule = made.setdefault(route, rule_of(route))
         found.setdefault(id(rule), (rule, []))[1].append(s)
     out = []
     for rule, mine in found.values():
@@ -138,11 +138,6 @@ def with_todays(world: World) -> World:
             name = offering.id
             more[name] = Api(name, offering.subject, offering.provider, offering.serves, option)
     return replace(world, deployments=more)
-
-
-def _rule_of(route: Route) -> Rule:
-    recover = Recover(fallback=(route.fallback,)) if route.fallback else None
-    return Rule(Split(route.shares), route.workload, route.model, cache=route.cache, recover=recover)
 
 
 def play(world: World, parts: Sequence[Traffic], end: End, draw: int = 1) -> list[Loop]:
