@@ -306,8 +306,8 @@ def _caches(file: Path) -> Mapping[str, SemanticCache]:
 def plan_rules(file: Path) -> tuple[tuple[Rule, ...], float | None]:
     """Policies of a plan and, where it has none of a workload, its routes; the life of its exact cache."""
     from isocost.deployment import ExactCache
-    from isocost.policy.rules import rule_of
     from isocost.plan.written.file import read
+    from isocost.policy.rules import rule_of
 
     plan = read(file)
     named = {rule.workload for rule in plan.policies}
