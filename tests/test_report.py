@@ -16,10 +16,12 @@ import pytest
 from msgspec.structs import replace
 
 from isocost import report
-from isocost.plan.result import Band, BreakEven, Hours, Lever, Line, PlanResult, TraceNote
+from isocost.plan.result import Band, BreakEven, Hours, Lever, Line, PlanResult, Sure, TraceNote, Turn
 from isocost.report import sections, words
+from isocost.report.chart import Chart
 from isocost.report.charts import BUILDERS
 from isocost.report.charts.breakeven import at, sliders
+from isocost.report.charts.odds import turns
 from isocost.report.charts.waterfall import steps
 
 CASES = Path(__file__).parent / "cases" / "report"
@@ -255,6 +257,16 @@ def test_only_the_pages_own_scripts_may_run(page: Page, html: str) -> None:
     assert len(scripts) == 2
     for text in scripts:
         assert base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() in policy
+
+
+def test_a_break_even_is_told_against_what_it_was_held_against(support: PlanResult) -> None:
+    later = Turn("api", "a/b", "the plan", True, Band(9e3, 9e3, 9e3), 0.0, 0.0, None, 1.0)
+    sooner = Turn("mix", "the plan", "as today", True, Band(8e3, 8e3, 8e3), 0.0, 0.0, None, 1.0)
+    sure = Sure(1, 1.0, [], 0.0, [], [later, sooner], None)
+    drawn = turns(replace(support, sure=sure))
+    assert isinstance(drawn, Chart)
+    assert drawn.title == "The plan costs less than today's way from 8.0k requests a month"
+    assert "less than the plan (the plan: than today's way)" in drawn.subtitle
 
 
 def hostile(result: PlanResult) -> PlanResult:

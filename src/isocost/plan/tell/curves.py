@@ -145,7 +145,8 @@ def isoquant(built: Built) -> Isoquant | None:
     price = float(api.sum(axis=0) @ weight) / whole if whole else 0.0
     chosen = min(range(len(points)), key=lambda i: points[i].usd_per_month)
     best = [case.best for case in built.planned if case.best is not None]
-    apis = " and ".join(dict.fromkeys(offer.api.subject.removeprefix("api/") for offer in best))
+    names = list(dict.fromkeys(offer.api.subject.removeprefix("api/") for offer in best))
+    apis = " and ".join(names if len(names) <= 2 else [names[0], f"{len(names) - 1} other APIs"])
     fixed = problem.fixed_usd_per_month
     return Isoquant(pool.pool.id, apis, points, chosen, pool.pool.usd_per_gpu_h, price, fixed)
 

@@ -61,7 +61,7 @@ def _title(found: Isoquant, best: IsoquantPoint) -> str:
     cost = words.usd_short(best.usd_per_month)
     without = next((p for p in found.points if p.replicas == 0), None)
     if best.replicas == 0:
-        return f"Renting no GPU is cheapest: {api} alone does the work for {cost} a month"
+        return f"Renting no GPU is cheapest: {api} alone, for {cost} a month"
     replicas = words.plural(best.replicas, "replica")
     rest = f" beside {api}" if best.api_mtok_per_month > 0 else " and no API"
     more = ""

@@ -199,13 +199,15 @@ def turns(result: PlanResult) -> Chart | Absent:
     volumes = result.sure.map.requests_per_month if result.sure and result.sure.map else [here]
     months = result.sure.map.months[-1] if result.sure and result.sure.map else 36
     names = distinct([turn.label for turn in found], 44)
-    over = found[0].over
+    over = _against(found[0])
+    beside = "".join(f" ({turn.label}: than {_against(turn)})" for turn in found if _against(turn) != over)
     return Chart(
-        title=_turn_title(min(found, key=_soonest), over),
+        title=_turn_title(min(found, key=_soonest)),
         subtitle=(
-            f"Where each way comes to cost less than {over}: bars span the central 80% of scenarios, the "
-            "tick is the middle; pale: not proven. Above, the requests a month from which it does (dotted: "
-            f"this trace, {words.count(here)}); below, months at this volume until its launch is paid back."
+            f"Where each way comes to cost less than {over}{beside}: bars span the central 80% of "
+            "scenarios, the tick is the middle; pale: not proven. Above, the requests a month from which it "
+            f"does (dotted: this trace, {words.count(here)}); below, months at this volume until its "
+            "launch is paid back."
         ),
         spec=_turn_spec(found, names, here, (volumes[0], volumes[-1]), months),
         table=Table(
@@ -237,8 +239,15 @@ def _soonest(turn: Turn) -> tuple[bool, float, str]:
     return not turn.allowed, mid, turn.label
 
 
-def _turn_title(turn: Turn, over: str) -> str:
-    name = brief(turn.label, 44)
+def _against(turn: Turn) -> str:
+    """What a way is held against, as a noun."""
+    return "today's way" if turn.over == "as today" else brief(turn.over, 44)
+
+
+def _turn_title(turn: Turn) -> str:
+    # A model's id keeps its letters; what is said in words begins as a sentence does.
+    name, over = brief(turn.label, 44), _against(turn)
+    name = name if "/" in name else capital(name)
     if turn.requests_per_month is None:
         return f"In most scenarios {name} costs less than {over} at no volume"
     band = turn.requests_per_month
