@@ -67,12 +67,15 @@ def draw(seed: int, i: int, made: int) -> int:
 
 
 @compiled
-def put_out(i: int, q: int, load: Load, fleet: Fleet, out: Out) -> None:
-    """Request ``i`` loses its place on rank ``q``: its blocks are free, a token in flight is lost."""
+def put_out(i: int, q: int, block: int, load: Load, fleet: Fleet, out: Out) -> None:
+    """Request ``i`` loses its place on rank ``q``: its blocks are free, a token in flight is lost.
+
+    Only blocks that are full can be found again; those behind them are taken first.
+    """
     s = load.state[i]
     k = fleet.rank[q]
-    s[KEPT] = s[HELD]
-    s[MARK] = k[TAKEN] + k[FREE]
+    s[KEPT] = s[COMPUTED] // block
+    s[MARK] = k[TAKEN] + k[FREE] + s[HELD] - s[KEPT]
     k[FREE] += s[HELD]
     s[HELD] = 0
     s[COMPUTED] = 0
@@ -122,7 +125,7 @@ def compose(q: int, load: Load, fleet: Fleet, engine: Engine, out: Out) -> tuple
         need = (over + block - 1) // block if over > 0 else 0
         while need > k[FREE]:
             victim = running[k[N_RUN] - 1]
-            put_out(victim, q, load, fleet, out)
+            put_out(victim, q, block, load, fleet, out)
             lost = True
             if victim == i:
                 break

@@ -57,10 +57,11 @@ class Rank:
         """Requests routed here that have not ended."""
         return [*self.runs, *self.line]
 
-    def put_out(self) -> Ask:
-        """Who was admitted last loses its place and its blocks."""
+    def put_out(self, size: int) -> Ask:
+        """Who was admitted last loses its place and its blocks; full ones of ``size`` tokens may be found."""
         ask = self.runs.pop()
-        ask.kept, ask.mark = ask.held, self.taken + self.free
+        ask.kept = ask.computed // size
+        ask.mark = self.taken + self.free + ask.held - ask.kept
         self.free += ask.held
         ask.held = ask.computed = 0
         self.flying = [(other, got) for other, got in self.flying if other is not ask]
@@ -147,7 +148,7 @@ class Engines:
             need = blocks(ask.computed + ahead, size) - ask.held
             while need > rank.free:
                 lost = True
-                if rank.put_out() is ask:
+                if rank.put_out(size) is ask:
                     break
             if ask not in rank.runs:
                 break
