@@ -118,6 +118,8 @@ def test_two_traces_do_not_share_names(tmp_path: Path) -> None:
         ("log.xlsx", b"PK\x03\x04" + bytes(99), r"a spreadsheet or a zip archive.*Export it as CSV"),
         ("log.zst", b"\x28\xb5\x2f\xfd" + bytes(99), r"compressed with zstd\. Decompress it"),
         ("log.csv", b"ts,in,out\n1,\0,3\n", r"it holds zero bytes"),
+        ("plan.toml", b'title = "a product"\n', r"a TOML file, not a log\. .* isocost plan FILE"),
+        ("log.jsonl", b"not json\n", r"not JSON: it begins neither with"),
         ("log.parquet", b"PAR1 and no more", r"^[^\n]*not a readable Parquet file \([^\n]*\)$"),
         (
             "log.csv",

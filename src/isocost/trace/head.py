@@ -77,6 +77,10 @@ def look(path: Path) -> Head:
         raise BadTrace("no such file", where=str(path), fix="Check the path")
     if path.is_dir():
         raise BadTrace("a folder, not a file", where=str(path), fix="Name one log file in it")
+    if path.suffix == ".toml":
+        raise BadTrace(
+            "a TOML file, not a log", where=str(path), fix="A scenario is planned: isocost plan FILE"
+        )
     if path.stat().st_size == 0:
         raise BadTrace("the file is empty", where=str(path), fix="Give one with at least one row")
     with path.open("rb") as file:
@@ -111,6 +115,8 @@ def look(path: Path) -> Head:
         return Head(path, "metrics", {"sample": "VARCHAR"}, tuple({"sample": line.strip()} for line in lines))
     if first.startswith("["):
         return _json_array(path)
+    if path.name.removesuffix(".gz").endswith((".json", ".jsonl")):
+        raise BadTrace("not JSON: it begins neither with { nor with [", where=str(path), fix="Check the file")
     return _csv(path, lines)
 
 
