@@ -208,10 +208,11 @@ def climb(
     ladder: Sequence[Candidate],
     part: Part,
     passes: Callable[[Candidate, Chosen], bool],
+    alpha: float,
     most_labels: int | None = None,
 ) -> Climbed:
-    """Try candidates in their order until one does not pass, saves nothing, or would need more than
-    ``most_labels`` grades in all."""
+    """Try candidates in their order until one does not pass, may save nothing (the interval of its saving,
+    ``alpha`` outside), or would need more than ``most_labels`` grades in all."""
     graded = np.zeros(len(part), dtype=np.bool_)
     up = Climbed(None, None, None, None, 0)
     for candidate in ladder:
@@ -221,7 +222,7 @@ def climb(
             break
         graded, seen = needed, compared(did, part)
         up = replace(up, first=up.first or seen, labels=int(graded.sum()))
-        if not passes(candidate, did) or seen.saving_frac <= 0:
+        if not passes(candidate, did) or saving_bounds(did, part, alpha)[0] <= 0:
             break
         up = replace(up, won=candidate, did=did, seen=seen)
     return up
@@ -234,7 +235,8 @@ def certify(
     confidence: float = 0.95,
     labels_a: int = 0,
 ) -> Certificate:
-    """Test the candidates on split B in their order, each at the full level, until one fails.
+    """Test the candidates on split B in their order, each at the full level, until one fails, or may be
+    dearer than strong-only.
 
     The order was fixed before B was looked at, so the chance that any policy that loses more than
     ``max_loss`` passes is at most 1 - ``confidence`` (fixed-sequence testing). A question without a grade
@@ -247,7 +249,7 @@ def certify(
         tested.append((candidate.name, _p_value(did, part, max_loss, alpha)))
         return tested[-1][1] <= alpha
 
-    up = climb(chosen_on_a, part, passes)
+    up = climb(chosen_on_a, part, passes, alpha)
     if up.won is None or up.did is None:
         more = None
         if up.first is not None:

@@ -261,7 +261,7 @@ def _split(data: _Set, seed: int, shares: tuple[int, int], full: bool = True) ->
     proves = _Proof(len(b))
     up = climb(
         [_on(one, data, b) for one in found], part_b,
-        lambda _, did: proves(differences(did, part_b)), LABELS - labels_a,
+        lambda _, did: proves(differences(did, part_b)), 1.0 - CONFIDENCE, LABELS - labels_a,
     )  # fmt: skip
     out = {
         "certified": 0.0, "saving": 0.0, "low": 0.0, "high": 0.0, "difference": 0.0,
@@ -280,11 +280,11 @@ class _Proof:
     """Whether differences on ``n`` questions certify a policy; one like another is worked out once."""
 
     def __init__(self, n: int) -> None:
-        self._exact = Proofs(n, MAX_LOSS, 1.0 - CONFIDENCE)
+        self.counted = Proofs(n, MAX_LOSS, 1.0 - CONFIDENCE)
 
     def __call__(self, gap: Floats) -> bool:
         if np.isin(gap, (-1.0, 0.0, 1.0)).all():
-            return self._exact(int((gap > 0).sum()), int((gap < 0).sum()))
+            return self.counted(int((gap > 0).sum()), int((gap < 0).sum()))
         return betting_p(shuffled(gap), MAX_LOSS) <= 1.0 - CONFIDENCE
 
 
@@ -376,27 +376,37 @@ def _users(data: _Set, shares: tuple[int, int], users: int) -> dict[str, npt.NDA
         found = candidates(_part(data, a, a), shares[1], MAX_LOSS, _words(data, a))
         whole = _part(data, every, a)
         strong, base = whole.quality[:, whole.strong], whole.cost[:, whole.strong]
-        gaps, saves = np.zeros((len(found), n)), np.zeros((len(found), n))
+        gaps, moments = np.zeros((len(found), n)), np.zeros((len(found), 9, n))
         for i, one in enumerate(found):
             did = on(one.policy, data.words, every).run(whole)
-            gaps[i], saves[i] = did.quality - strong, base - did.cost
-        for user in range(k, users, fits):
-            drawn = rng.integers(0, n, shares[1] + n // _FOLDS)
-            b, c = drawn[: shares[1]], drawn[shares[1] :]
+            gaps[i], moments[i] = did.quality - strong, saving_moments(base - did.cost, base)
+        true = moments[:, 0].sum(axis=1) / (base.sum() or 1.0)
+        mine = range(k, users, fits)
+        drawn = [(rng.integers(0, n, shares[1]), rng.integers(0, n, n // _FOLDS)) for _ in mine]
+        # How often each user drew each question: what a user sees is a sum, so all users are one product.
+        often = [np.stack([np.bincount(one[s], minlength=n) for one in drawn], axis=1) for s in range(2)]
+        ends = [
+            saving_interval((moments @ each).swapaxes(0, 1), size, 1.0 - CONFIDENCE)
+            for each, size in zip(often, (shares[1], n // _FOLDS), strict=True)
+        ]
+        wins, losses = (gaps > 0) @ often[0], (gaps < 0) @ often[0]
+        is_whole = bool(np.isin(gaps, (-1.0, 0.0, 1.0)).all())
+        for u, user in enumerate(mine):
             won = -1
             for i in range(len(found)):
-                if saves[i][b].sum() <= 0 or not proves(gaps[i][b]):
+                if is_whole:
+                    passed = proves.counted(int(wins[i, u]), int(losses[i, u]))
+                else:
+                    passed = proves(gaps[i][drawn[u][0]])
+                if not passed or ends[0][0][i, u] <= 0:
                     break
                 won = i
             if won < 0:
                 continue
-            true = float(saves[won].sum() / (base.sum() or 1.0))
             violated[user] = gaps[won].mean() < -MAX_LOSS
-            dearer[user] = true < 0
-            for rows, to in ((b, covered), (c, covered_c)):
-                sums = saving_moments(saves[won][rows], base[rows]).sum(axis=1)
-                low, high = saving_interval(sums, len(rows), 1.0 - CONFIDENCE)
-                to.append(bool(low <= true <= high))
+            dearer[user] = true[won] < 0
+            for (low, high), to in zip(ends, (covered, covered_c), strict=True):
+                to.append(bool(low[won, u] <= true[won] <= high[won, u]))
     return {
         "violated": violated, "dearer": dearer, "failed": violated | dearer,
         "covered": np.array(covered, dtype=np.bool_), "covered_c": np.array(covered_c, dtype=np.bool_),
