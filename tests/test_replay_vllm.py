@@ -23,9 +23,9 @@ def ours(requests: list[Request], rules: Rules) -> EngineServed:
 def worlds(draw: st.DrawFn) -> tuple[list[Request], Rules]:
     size = draw(st.integers(1, 8))
     rules = Rules(
-        draw(st.integers(50, 2000)), draw(st.integers(0, 9)), draw(st.integers(0, 15)), draw(st.integers(0, 3)),
-        draw(st.integers(1, 40)), draw(st.integers(1, 6)), draw(st.integers(4, 30)), size,
-        draw(st.integers(1, 3)),
+        draw(st.integers(50, 2000)), draw(st.integers(0, 9)), draw(st.integers(0, 15)),
+        draw(st.integers(0, 3)), draw(st.integers(1, 40)), draw(st.integers(1, 6)),
+        draw(st.integers(4, 30)), size, draw(st.integers(1, 3)),
     )  # fmt: skip
     room = rules.num_blocks * size
     requests, at = [], 0

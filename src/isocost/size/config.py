@@ -46,6 +46,9 @@ FOUR_WIDE = frozenset({"falcon", "bloom", "gpt2", "gptj", "gpt_bigcode", "mpt"})
 UNGATED = FOUR_WIDE | {"gpt_neox", "opt", "phi", "starcoder2", "nemotron", "nemotron_h"}
 """Families whose feed-forward is two matrices, not three with a gate."""
 
+GATED = frozenset({"afmoe"})
+"""Families whose attention multiplies its output by a gate as wide, without a field that says so."""
+
 TIED = (
     "gemma", "cohere", "gpt2", "gpt_bigcode", "bloom", "mpt", "falcon", "opt", "starcoder2", "granite",
     "smollm", "olmo_hybrid", "recurrent_gemma",
@@ -106,6 +109,8 @@ def with_config(catalog: Catalog, path: Path) -> tuple[Catalog, str]:
     facts = [fact("hf_id", served, "")]
     try:
         shape = shape_of_config(plain) | recurrent(plain)
+        if plain.get("attn_output_gate") or plain.get("model_type") in GATED:
+            shape["attention_gate"] = 1.0
         if plain.get("model_type") in UNGATED:
             shape["ffn_matrices"] = 2.0
     except BadInput as wrong:
