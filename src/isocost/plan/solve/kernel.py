@@ -99,3 +99,100 @@ def backward(weight: F64, start_usd: F64, last: I64, value: F64, counts: I64) ->
                 best, at = cost, m
         n = at
         counts[h - 1] = n
+
+
+@compiled
+def level_sums(
+    rest: F64,
+    weight: F64,
+    price: F64,
+    care: F64,
+    closed: I64,
+    out: F64,
+    top: I64,
+    start: F64,
+    step: F64,
+    came: I64,
+) -> None:
+    """What each level of replicas costs over all hours, on and off as is cheapest, into ``out`` (3, N).
+
+    ``rest`` (H, N + 1) is the API bill by replicas: level k is the step from k to k + 1, which may not be off
+    where the bill before it is infinite. Row 0: what bills change by were it always on; rows 1 and 2: the
+    least cost at a rent of ``price`` (2,) an hour. ``care`` (2,): dollars an hour beside rent, and for each
+    start in an hour of weight 1. ``closed`` (1,): 1 where the last hour is followed by the first, else all
+    are off before the first. ``top`` (2, H) rises by each level that is on; ``start`` (H,) becomes the first
+    finite bill. ``step`` (H,) and ``came`` (2, H, 2) are room to work in.
+    """
+    n_hours, width = rest.shape
+    for k in range(width - 1):
+        always, least = 0.0, 0.0
+        for h in range(n_hours):
+            step[h] = 0.0
+            if not np.isinf(rest[h, k]):
+                step[h] = rest[h, k + 1] - rest[h, k]
+            elif not np.isinf(rest[h, k + 1]):
+                start[h] = rest[h, k + 1]
+            always += weight[h] * step[h]
+        out[0, k] = always
+        for p in range(2):
+            if p == 1 and price[1] == price[0]:
+                out[2, k] = out[1, k]
+                for h in range(n_hours):
+                    top[1, h] = top[0, h]
+                continue
+            rent = price[p] + care[0]
+            on_all, off_all, whole = True, True, 0.0
+            for h in range(n_hours):
+                cost = step[h] + rent
+                whole += weight[h] * cost
+                if np.isinf(rest[h, k]) or cost < 0.0:
+                    off_all = False
+                if not np.isinf(rest[h, k]) and cost > 0.0:
+                    on_all = False
+            if off_all:
+                continue
+            if on_all and closed[0] == 1:
+                out[1 + p, k] = whole
+                for h in range(n_hours):
+                    top[p, h] += 1
+                continue
+            least, chosen, last_state = np.inf, 0, 0
+            for first in range(2):
+                if first == 1 and closed[0] == 0:
+                    break
+                off, on = np.inf, np.inf
+                for h in range(n_hours):
+                    cost = weight[h] * (step[h] + rent)
+                    begin = weight[h] * care[1]
+                    if h == 0:
+                        if closed[0] == 1:
+                            # The seam is paid at the end.
+                            off, on = (np.inf, cost) if first == 1 else (0.0, np.inf)
+                        else:
+                            off, on = 0.0, cost + begin
+                        if np.isinf(rest[0, k]):
+                            off = np.inf
+                        continue
+                    came[first, h, 0], came[first, h, 1] = 0, 1
+                    new_off = off
+                    if on < off:
+                        new_off = on
+                        came[first, h, 0] = 1
+                    new_on = on
+                    if off + begin <= on:
+                        new_on = off + begin
+                        came[first, h, 1] = 0
+                    off = np.inf if np.isinf(rest[h, k]) else new_off
+                    on = new_on + cost
+                if closed[0] == 1 and first == 1:
+                    off += weight[0] * care[1]
+                state = 1 if on < off else 0
+                value = on if on < off else off
+                if value < least:
+                    least, chosen, last_state = value, first, state
+            out[1 + p, k] = least
+            state = last_state
+            for h in range(n_hours - 1, -1, -1):
+                top[p, h] += state
+                if h > 0:
+                    state = came[chosen, h, state]

@@ -2,30 +2,32 @@
 
 In one hour, n replicas serve the streams whose API cost per unit of load is highest first (a fractional
 knapsack), so the API bill that remains is a table over n. Hours are tied by what a replica costs to
-start: dynamic programming over counts, hour by hour, is exact for each number reserved. Over that number
-the search is a branch and bound: one reserved replica less saves at most its own price.
+start. Replica by replica that is exact for every number reserved at once (:mod:`levels`). Few replicas with
+spot among them, which comes in whole ones, take dynamic programming over counts, hour by hour, for each
+number reserved; over that number the search is a branch and bound: one reserved replica less saves at most
+its own price.
 """
 
 from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from isocost.plan.solve.levels import levels, spot_part
 from isocost.plan.solve.problem import Floats, Ints, PoolChoice, Problem, Solution, cost_of
 
 Bools = npt.NDArray[np.bool_]
 
-CLOSED_MOST = 64
-"""Counts up to which a repeating week is closed exactly; beyond, its seam is bounded from below."""
-EXACT_MOST = 64
-"""Counts up to which every number reserved that could be best is tried."""
+SPOT_MOST = 64
+"""Replicas up to which spot is planned in whole ones; beyond, what that misses is in the bound."""
+CELLS_MOST = 4_000_000
+"""Hours times replicas up to which whole spot replicas are placed anew once levels have set their number."""
 KG_FIRST, KG_STEP = 0.02, 1.1
 """The first price of emissions that is tried, as a share of a replica's rent, and the factor to the next."""
-NEAR_FRAC = 2e-4
-"""Beyond: how near to the best the number reserved is, as a share of what is at stake."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,8 @@ def worth_of(problem: Problem, k: int) -> Worth:
 def one_pool(problem: Problem, k: int, reserved: int | None = None) -> Solution | None:
     """The cheapest plan whose only pool is k; ``None`` where a stream then has nowhere to go.
 
-    ``reserved`` fixes how many are. ``bound_usd`` equals the cost up to 64 replicas; beyond, nothing with
-    these pools is cheaper than it.
+    ``reserved`` fixes how many are. ``bound_usd`` equals the cost, but for spot among more than 64 replicas:
+    there nothing with this pool is cheaper than it.
     """
     worth = worth_of(problem, k)
     found = schedule(problem, k, worth, reserved)
@@ -93,18 +95,42 @@ def schedule(
     barred = (worth.must & ~worth.open[:, None] & (problem.load_per_h[:, k] != 0)).any()
     if pool.first_per_h <= 0 or barred or not worth.open.any():
         return None
-    total = worth.load.sum(axis=0)
+    schedules = _schedules(problem, pool, worth, reserved or 0)
+    if reserved is None:
+        limit = schedules.most - pool.held if pool.reserved_usd_per_h is not None else 0
+        reserved, bound = schedules.best(max(0, limit))
+    else:
+        bound = schedules.bound(reserved)
+    usd, counts = schedules.schedule(reserved)
+    return None if counts is None else (usd, min(usd, bound), reserved, counts)
+
+
+class _Schedules(Protocol):
+    """A pool's schedules by the number reserved, each with what reserving costs."""
+
+    most: int
+
+    def bound(self, reserved: int) -> float:
+        """What no schedule goes below."""
+
+    def best(self, limit: int) -> tuple[int, float]:
+        """The number up to a limit that is cheapest, and a lower bound over all of them."""
+
+    def schedule(self, reserved: int) -> tuple[float, Ints | None]:
+        """Cost and replicas by hour, (H,); none where some hour cannot be served."""
+
+    def costs(self) -> Floats:
+        """The least cost of every number: (n,)."""
+
+
+def _schedules(problem: Problem, pool: PoolChoice, worth: Worth, reserved: int = 0) -> _Schedules:
+    """Replica by replica, or by counts where whole spot replicas weigh."""
     floor = max(1 + problem.spare, pool.held, pool.least)
-    most = max(int(pool.needed(total, problem.spare).max()), floor)
-    table = _Table(problem, pool, worth, most, floor)
-    limit = max(0, most - pool.held) if pool.reserved_usd_per_h is not None else 0
-    if reserved is not None:
-        usd, bound = table.cost(reserved)
-        return None if not np.isfinite(usd) else (usd, bound, reserved, table.counts(reserved))
-    scale = float((worth.base_usd_per_h + np.abs(worth.saving).sum(axis=0)) @ problem.weight_h)
-    best, bound = _search(table, limit, 0.0 if most <= EXACT_MOST else NEAR_FRAC * scale)
-    usd = table.cost(best)[0]
-    return None if not np.isfinite(usd) else (usd, min(usd, bound), best, table.counts(best))
+    most = int(pool.needed(worth.load.sum(axis=0), problem.spare).max())
+    most = max(most, floor, pool.held + reserved)
+    if spot_part(problem, pool) > 0.0 and most <= SPOT_MOST:
+        return _Counted(problem, pool, worth, most, floor)
+    return _Levelled(problem, pool, worth, most, floor)
 
 
 def by_committed(problem: Problem, k: int) -> Floats:
@@ -116,10 +142,7 @@ def by_committed(problem: Problem, k: int) -> Floats:
     pool = replace(problem.pools[k], reserved_usd_per_h=0.0)
     if schedule(problem, k, worth, 0) is None:
         return np.zeros(0)
-    floor = max(1 + problem.spare, pool.held, pool.least)
-    most = max(int(pool.needed(worth.load.sum(axis=0), problem.spare).max()), floor)
-    table = _Table(problem, pool, worth, most, floor)
-    return np.array([table.cost(n)[0] for n in range(most - pool.held + 1)])
+    return _schedules(problem, pool, worth).costs()
 
 
 def by_committed_within(problem: Problem, k: int, most_kg: float) -> tuple[Floats, Floats]:
@@ -132,63 +155,74 @@ def by_committed_within(problem: Problem, k: int, most_kg: float) -> tuple[Float
     none = np.zeros(0)
     if pool.kg_per_replica_h <= 0.0 or schedule(problem, k, worth, 0) is None:
         return none, none
-    floor = max(1 + problem.spare, pool.held, pool.least)
-    most = max(int(pool.needed(worth.load.sum(axis=0), problem.spare).max()), floor)
-    table = _Table(problem, pool, worth, most, floor)
+    found = _schedules(problem, pool, worth)
     rent = pool.on_demand_usd_per_h + pool.extra_usd_per_replica_h
     stake = float((worth.base_usd_per_h + np.abs(worth.saving).sum(axis=0)).max())
     price, first, last = 0.0, KG_FIRST * rent / pool.kg_per_replica_h, 2.0 * stake / pool.kg_per_replica_h
     usd: list[float] = []
     prices: list[float] = []
-    for n in range(most - pool.held + 1):
+    for n in range(found.most - pool.held + 1):
         while True:
-            care = pool.extra_usd_per_replica_h + price * pool.kg_per_replica_h
-            table.pool = replace(pool, extra_usd_per_replica_h=care)
-            cost = table.cost(n)[0]
-            if not np.isfinite(cost):
+            cost, counts = found.schedule(n)
+            if counts is None:
                 return np.array(usd), np.array(prices)
-            kg = pool.kg_per_replica_h * float(table.counts(n) @ problem.weight_h)
+            kg = pool.kg_per_replica_h * float(counts @ problem.weight_h)
             if kg <= most_kg * (1.0 + 1e-9):
                 break
             if price > last:
                 return np.array(usd), np.array(prices)
             price = max(first, price * KG_STEP)
+            care = pool.extra_usd_per_replica_h + price * pool.kg_per_replica_h
+            found = _schedules(problem, replace(pool, extra_usd_per_replica_h=care), worth)
         usd.append(cost - price * kg)
         prices.append(price)
     return np.array(usd), np.array(prices)
 
 
-def _search(table: _Table, limit: int, near_usd: float) -> tuple[int, float]:
-    """The best number reserved and a lower bound over all: intervals split best first.
+class _Levelled:
+    """A pool's schedules, replica by replica."""
 
-    Between two numbers a and b, each costs at least what b does less the price of b - a - 1 reserved.
-    """
-    known = {n: table.cost(n) for n in {0, limit}}
-    best = min(known, key=lambda n: (known[n][0], n))
-    bound = min(low for _, low in known.values())
-    waiting: list[tuple[float, int, int]] = []
+    def __init__(self, problem: Problem, pool: PoolChoice, worth: Worth, most: int, floor: int) -> None:
+        load, saving = _taken_in(worth)
+        bill = load, saving, order_of(worth)
+        self.most, self.worth = most, worth
+        self.found = levels(problem, pool, bill, (_needed(worth), worth.base_usd_per_h), (floor, most))
+        self.reserved_usd = float(problem.weight_h.sum()) * (pool.reserved_usd_per_h or 0.0)
 
-    def push(a: int, b: int) -> None:
-        if b - a > 1:
-            heapq.heappush(waiting, (known[b][1] - (b - a - 1) * table.step_usd, a, b))
+    def bound(self, reserved: int) -> float:
+        """What no schedule goes below."""
+        return float(self.found.bound_usd[reserved]) + reserved * self.reserved_usd
 
-    push(0, limit)
-    while waiting:
-        low, a, b = heapq.heappop(waiting)
-        if low >= known[best][0] - near_usd - 1e-9 * abs(known[best][0]):
-            return best, min(bound, low)
-        middle = (a + b) // 2
-        known[middle] = table.cost(middle)
-        bound = min(bound, known[middle][1])
-        if known[middle][0] < known[best][0]:
-            best = middle
-        push(a, middle)
-        push(middle, b)
-    return best, bound
+    def best(self, limit: int) -> tuple[int, float]:
+        """The number up to a limit that is cheapest, and a lower bound over all of them."""
+        bound = self.found.bound_usd[: limit + 1] + np.arange(limit + 1) * self.reserved_usd
+        least = int(bound.argmin())
+        return least, float(bound[least])
+
+    def schedule(self, reserved: int) -> tuple[float, Ints | None]:
+        """Cost and replicas by hour, (H,), whole spot replicas placed anew where that is soon done."""
+        usd = float(self.found.usd(np.array([reserved]))[0]) + reserved * self.reserved_usd
+        if not np.isfinite(usd):
+            return usd, None
+        counts, problem = self.found.counts(reserved), self.found.problem
+        if spot_part(problem, self.found.pool) > 0.0 and self.most * len(counts) <= CELLS_MOST:
+            whole = _Counted(problem, self.found.pool, self.worth, self.most, self.found.floor)
+            return whole.schedule(reserved, int(counts[0]))
+        return usd, counts
+
+    def costs(self) -> Floats:
+        """The least cost of every number: (n,)."""
+        numbers = np.arange(self.most - self.found.pool.held + 1)
+        return np.asarray(self.found.usd(numbers) + numbers * self.reserved_usd)
 
 
-class _Table:
-    """The API bill that each number of replicas leaves in each hour, and costs by number reserved."""
+def _needed(worth: Worth) -> Floats:
+    """Load that has nowhere else to go, by hour: (H,)."""
+    return np.asarray(np.where(worth.must & worth.open[:, None], worth.load, 0.0).sum(axis=0))
+
+
+class _Counted:
+    """A pool's schedules by dynamic programming over counts, for few replicas: exact whatever rents are."""
 
     def __init__(self, problem: Problem, pool: PoolChoice, worth: Worth, most: int, floor: int) -> None:
         self.problem, self.pool, self.most, self.floor = problem, pool, most, floor
@@ -198,54 +232,78 @@ class _Table:
         self.reserved_usd = hours * (pool.reserved_usd_per_h or 0.0)
         self.step_usd = self.reserved_usd + hours * max(0.0, pool.extra_usd_per_replica_h)
 
-    def cost(self, reserved: int) -> tuple[float, float]:
-        """Cost with so many reserved, and what no schedule with them goes below."""
-        usd, bound, _ = self._run(reserved)
-        paid = reserved * self.reserved_usd
-        return usd + paid, bound + paid
+    def cost(self, reserved: int) -> float:
+        """The least cost."""
+        return self._run(reserved)[0] + reserved * self.reserved_usd
 
-    def counts(self, reserved: int) -> Ints:
-        """The replicas of the best schedule with so many reserved."""
+    def bound(self, reserved: int) -> float:
+        """The same: it is exact."""
+        return self.cost(reserved)
+
+    def best(self, limit: int) -> tuple[int, float]:
+        """The number up to a limit that is cheapest and its cost: intervals split best first.
+
+        Between two numbers a and b, each costs at least what b does less the price of b - a - 1 reserved.
+        """
+        known = {n: self.cost(n) for n in {0, limit}}
+        best = min(known, key=lambda n: (known[n], n))
+        waiting: list[tuple[float, int, int]] = []
+
+        def push(a: int, b: int) -> None:
+            if b - a > 1:
+                heapq.heappush(waiting, (known[b] - (b - a - 1) * self.step_usd, a, b))
+
+        push(0, limit)
+        while waiting:
+            low, a, b = heapq.heappop(waiting)
+            if low >= known[best] - 1e-9 * abs(known[best]):
+                break
+            middle = (a + b) // 2
+            known[middle] = self.cost(middle)
+            if known[middle] < known[best]:
+                best = middle
+            push(a, middle)
+            push(middle, b)
+        return best, known[best]
+
+    def schedule(self, reserved: int, first: int | None = None) -> tuple[float, Ints | None]:
+        """Cost and replicas by hour, (H,); ``first`` are in the first hour of a week that repeats."""
         from isocost.plan.solve.kernel import backward
 
-        _, _, last = self._run(reserved)
+        usd, last = self._run(reserved, first)
+        if not np.isfinite(usd):
+            return usd, None
         found = np.zeros(len(self.rest), np.int64)
         backward(self.problem.weight_h, self._start, np.array([last]), self.value, found)
-        return found
+        return usd + reserved * self.reserved_usd, found
+
+    def costs(self) -> Floats:
+        """The least cost of every number: (n,)."""
+        return np.array([self.cost(n) for n in range(self.most - self.pool.held + 1)])
 
     @property
     def _start(self) -> Floats:
         return np.array([self.pool.start_usd])
 
-    def _run(self, reserved: int) -> tuple[float, float, int]:
+    def _run(self, reserved: int, first: int | None = None) -> tuple[float, int]:
         base = self.pool.held + reserved
         counts = np.arange(self.most + 1)
         rent = _rent_usd_per_h(self.problem, self.pool, counts, base)
         rent = rent + counts * self.pool.extra_usd_per_replica_h
         low = max(self.floor, base)
         if not self.problem.cyclic:
-            usd, last = self._forward(rent, low, 1, base)
-            return usd, usd, last
+            return self._forward(rent, low, 1, base)
+        if self.pool.start_usd <= 0.0:
+            return self._forward(rent, low, 0, 0)
+        if first is not None:
+            return self._closed(rent, low, first)
         usd, last = self._forward(rent, low, 0, 0)
-        if self.pool.start_usd <= 0.0 or not np.isfinite(usd):
-            return usd, usd, last
-        if len(counts) <= CLOSED_MOST:
-            # Close the week: every count of the first hour, with the last hour's step up to it.
-            ends = [self._closed(rent, low, n) for n in range(low, len(counts))]
-            best = min(range(len(ends)), key=lambda i: (ends[i][0], i))
-            closed, last = self._closed(rent, low, low + best)
-            return closed, closed, last
-        seams = {n: self._closed(rent, low, n)[0] for n in {low, self._top(last)}}
-        closed, last = self._closed(rent, low, min(seams, key=lambda n: (seams[n], n)))
-        return closed, usd, last
-
-    def _top(self, last: int) -> int:
-        """Replicas of the first hour of the schedule in ``value`` that ends with ``last``."""
-        from isocost.plan.solve.kernel import backward
-
-        found = np.zeros(len(self.rest), np.int64)
-        backward(self.problem.weight_h, self._start, np.array([last]), self.value, found)
-        return int(found[0])
+        if not np.isfinite(usd):
+            return usd, last
+        # Close the week: every count of the first hour, with the last hour's step up to it.
+        ends = [self._closed(rent, low, n) for n in range(low, len(counts))]
+        best = min(range(len(ends)), key=lambda i: (ends[i][0], i))
+        return self._closed(rent, low, low + best)
 
     def _forward(self, rent: Floats, low: int, kind: int, count: int) -> tuple[float, int]:
         from isocost.plan.solve.kernel import forward
@@ -271,9 +329,8 @@ def _rest(problem: Problem, pool: PoolChoice, worth: Worth, most: int) -> Floats
 
     capacity = np.asarray(pool.capacity_per_h(np.arange(most + 1), problem.spare), dtype=np.float64)
     load, saving = _taken_in(worth)
-    needed = np.where(worth.must & worth.open[:, None], worth.load, 0.0).sum(axis=0)
     rest = np.repeat(worth.base_usd_per_h[:, None], most + 1, axis=1)
-    rest_after(load, saving, order_of(worth), capacity, needed, rest)
+    rest_after(load, saving, order_of(worth), capacity, _needed(worth), rest)
     return rest
 
 
