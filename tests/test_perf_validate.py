@@ -14,6 +14,7 @@ from isocost.catalog import Catalog, CatalogAt
 from isocost.errors import BadInput, UnknownFact
 from isocost.perf.constants import constants_for
 from isocost.perf.hardware import gpu_id_of
+from isocost.perf.named import model_within
 from isocost.perf.predict import quantities
 from isocost.validate.perf import answer, points_of, predict, validate_perf
 from isocost.validate.runs import Key, Layout, Wanted, drafts_of, poll_steps_of, polls_of, pools_of, runs_of
@@ -79,6 +80,82 @@ def test_rows_are_left_out_only_by_a_named_rule(tmp_path: Path, at: CatalogAt) -
     }
     assert report.answered + sum(report.left_out.values()) == report.rows
     assert report.by["family"]["llama-3"].rows == 2
+
+
+def test_a_row_that_cannot_be_is_left_out_and_the_others_are_answered(tmp_path: Path, at: CatalogAt) -> None:
+    wrong: list[dict[str, object]] = [
+        {name: -1} for name in ("tp", "pp", "dp", "ep", "isl", "osl", "concurrency_or_batch", "value")
+    ]
+    wrong += [{"isl": 0}, {"concurrency_or_batch": 0}, {"unit": "fortnights"}]
+    report = validate_perf(_write(tmp_path / "speed.csv", {}, *wrong), at)
+    assert report.answered == 1
+    assert report.rows == 12
+    assert report.left_out == {
+        "layout not possible": 4,
+        "input length not stated": 2,
+        "output length not stated": 1,
+        "load not stated": 2,
+        "no measured value": 1,
+        "unit not known": 1,
+    }
+    assert report.mape == report.mape
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        {"engine": "vLLM (AITER)"},
+        {"engine": "dynamo-vllm"},
+        {"precision": "float16"},
+        {"unit": "milliseconds"},
+        {"metric": "mean_tpot_ms"},
+        {"metric": "TPOT"},
+        {"isl": "1,024"},
+        {"model": "acme/our-llama-3.1-8b-tuned-v2"},
+        {"model": "Llama3.1:8B"},
+        {"dp": ""},
+    ],
+)
+def test_the_same_in_other_words_is_answered_the_same(
+    tmp_path: Path, at: CatalogAt, spelled: dict[str, object]
+) -> None:
+    plain = {"model": "meta-llama/Llama-3.1-8B-Instruct", "tp": 1, "dp": 4, "precision": "bf16"}
+    rows = read_rows(_write(tmp_path / "speed.csv", plain, {**plain, **spelled}))
+    points, left_out, unanswered = points_of(at, rows)
+    assert not left_out
+    assert not unanswered
+    said = answer(at, points)
+    assert said.median[1] == said.median[0]
+    assert (points.labels["engine"][1], points.labels["family"][1]) == ("vllm", "llama-3")
+
+
+def test_copies_of_attention_are_what_the_accelerators_leave() -> None:
+    row = {"tp": 2.0, "pp": None, "dp": None, "ep": 8.0, "n_gpu": 8.0}
+    assert layout_of(row) == (2.0, 1.0, 4.0, 8.0)
+    assert layout_of({**row, "n_gpu": 7.0}) == (2.0, 1.0, 1.0, 8.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "model_id"),
+    [
+        ("DeepSeek-R1-671B", "deepseek-r1"),
+        ("nvidia/DeepSeek-R1-0528-FP4-v2", "deepseek-r1"),
+        ("openai/gpt-oss-120B (MXFP4)", "gpt-oss-120b"),
+        ("Qwen3.5-397B", "qwen3.5-397b-a17b"),
+        ("unsloth/Qwen3-8B-GGUF", "qwen3-8b"),
+        ("Mixtral-8x7B-Instruct-v0.1-GPTQ-4bit-128g", "mixtral-8x7b"),
+        ("DeepSeek-R1-Distill-Llama-70B", None),
+        ("nvidia/Llama-3.1-8B-Minitron-4B", None),
+        ("deepseek-v3.5", None),
+        ("qwen3-14b-draft", None),
+        ("gpt-oss", None),
+        ("acme/our-model", None),
+    ],
+)
+def test_a_model_is_known_within_the_name_of_what_was_made_from_it(
+    at: CatalogAt, name: str, model_id: str | None
+) -> None:
+    assert model_within(at, name) == model_id
 
 
 def test_what_the_stated_accelerators_cannot_hold_is_answered_on_the_fewest_that_can(
@@ -148,7 +225,7 @@ def test_accelerators_are_known_by_the_names_that_people_write(at: CatalogAt, na
     assert gpu_id_of(at, name) == gpu_id
 
 
-@pytest.mark.parametrize("name", ["B2000", "H1000", "M4 Max", "6000", "", "NVIDIA", "weird-gpu-9000"])
+@pytest.mark.parametrize("name", ["B2000", "H1000", "M40 Max", "6000", "", "NVIDIA", "weird-gpu-9000"])
 def test_accelerators_that_nobody_knows_stay_unknown(at: CatalogAt, name: str) -> None:
     with pytest.raises(UnknownFact):
         gpu_id_of(at, name)

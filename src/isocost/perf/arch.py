@@ -102,18 +102,10 @@ def model_id_of(catalog_at: CatalogAt, name: str) -> str:
     Raises:
         UnknownModel: no entry has the name; near names are given.
     """
-    wanted = name.lower()
-    known: dict[str, str] = {}
-    for fact in catalog_at.each("model/", "hf_id"):
-        model_id = fact.subject.removeprefix("model/")
-        known[model_id] = model_id
-        known[str(fact.value).lower()] = model_id
-    for fact in catalog_at.each("model/", "aliases"):
-        for alias in str(fact.value).lower().split("|"):
-            known.setdefault(alias, fact.subject.removeprefix("model/"))
+    wanted, known = name.lower(), known_names(catalog_at)
     if wanted in known:
         return known[wanted]
-    same = {model_id for other, model_id in known.items() if _stem(other) == _stem(wanted)}
+    same = {model_id for other, model_id in known.items() if stem_of(other) == stem_of(wanted)}
     if len(same) == 1:
         return same.pop()
     near = difflib.get_close_matches(wanted, known, n=3, cutoff=0.5)
@@ -127,7 +119,20 @@ _TUNED = re.compile(
 )
 
 
-def _stem(name: str) -> str:
+def known_names(catalog_at: CatalogAt) -> dict[str, str]:
+    """Ids of models by what they are called, in lower case: ids, Hugging Face names, aliases."""
+    known: dict[str, str] = {}
+    for fact in catalog_at.each("model/", "hf_id"):
+        model_id = fact.subject.removeprefix("model/")
+        known[model_id] = model_id
+        known[str(fact.value).lower()] = model_id
+    for fact in catalog_at.each("model/", "aliases"):
+        for alias in str(fact.value).lower().split("|"):
+            known.setdefault(alias, fact.subject.removeprefix("model/"))
+    return known
+
+
+def stem_of(name: str) -> str:
     """``nvidia/Llama-3.3-70B-Instruct-FP8`` and ``Llama 3.3 70B`` have one stem."""
     stem = re.sub(r"[\s_]+", "-", name.lower().rpartition("/")[2]).removeprefix("meta-")
     while (shorter := _TUNED.sub("", stem)) != stem:

@@ -22,6 +22,10 @@ from isocost.perf.arch import Arch, Floats
 from isocost.perf.setup import Precision, Setup
 
 SUBJECT = "perf/stack"
+ENGINES: Mapping[str, str] = {
+    "sglang": "sglang", "vllm": "vllm", "trtllm": "trt|tensorrt", "llama.cpp": "llamacpp|ollama",
+}  # fmt: skip
+"""What says which engine a name means, in lower case without punctuation; the first counts."""
 Scalar = float | Floats
 
 
@@ -148,13 +152,25 @@ class Case(NamedTuple):
 GENERIC = Case("", "any", "bf16", "bf16", "bf16", False, False, False, 8)
 
 
+def engine_of(name: str) -> str:
+    """The engine that a name says, whatever serves in front of it; else the name in lower case.
+
+    >>> [engine_of(name) for name in ("TensorRT-LLM", "trt-llm", "dynamo-trt", "vLLM (AITER)", "mori-sglang")]
+    ['trtllm', 'trtllm', 'trtllm', 'vllm', 'sglang']
+    >>> engine_of("Text-Generation-Inference"), engine_of("Llama.cpp"), engine_of("ollama")
+    ('text-generation-inference', 'llama.cpp', 'llama.cpp')
+    """
+    plain = re.sub(r"[^a-z0-9]+", "", name.lower())
+    return next((engine for engine, said in ENGINES.items() if re.search(said, plain)), name.lower())
+
+
 def stack_of(catalog_at: CatalogAt, engine: str, version: str = "") -> str:
     """The stack that an engine's version belongs to: the newest whose ``since_version`` it has reached.
 
     A version that is not stated, or not a number, is the newest. An engine without facts is its own name
     in lower case, and has what all share.
     """
-    engine = {"tensorrt-llm": "trtllm"}.get(engine.lower(), engine.lower())
+    engine = engine_of(engine)
     number = re.match(r"~?(\d+(?:\.\d+)*)", version)
     wanted = [int(part) for part in number[1].split(".")] if number else [10**6]
     best, since = engine, [-1]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from isocost.catalog import CatalogAt
-from isocost.perf.arch import Arch, Floats
+from isocost.perf.arch import Arch, Floats, known_names, stem_of
 
 PER_LAYER = frozenset({"layers", "moe_layers", "products", "joint_norm_layers"})
 BY_WIDTH = frozenset({"hidden_size", "head_params", "embedding_params"})
@@ -17,6 +17,17 @@ PER_TOKEN = frozenset(
     {"cache_elements", "cache_flop", "prefill_flop", "window_elements", "window_flop", "index_elements"}
     | {"index_flop", "state_elements", "far_elements", "far_flop"}
 )
+
+
+WORD = re.compile(r"\d+(?:\.\d+)*|[a-z]+")
+"""A part of a name: a number or letters."""
+FEWEST_PARTS = 3
+SAME_SIZE_FRAC = 0.1
+OTHER_SIZE = re.compile(
+    r"(?<![a-z])(mini|small|medium|large|tiny|nano|micro|lite|light|air|flash|plus|pro|max|ultra|super|edge|vl"
+    r"|draft|eagle|speculator|mtp|embedding|reranker|reward|vision|omni|audio|pruned|minitron)(?![a-z])"
+)
+"""Words beside a model's name that make it another model."""
 
 
 class Size(NamedTuple):
@@ -56,6 +67,48 @@ def size_of_name(name: str) -> Size | None:
         return None
     total = float(whole[1]) * (1e9 if whole[2].lower() == "b" else 1e6)
     return Size(total, float(active[1]) * 1e9 if active else total)
+
+
+def model_within(catalog_at: CatalogAt, name: str) -> str | None:
+    """The id of the known model that a name holds whole, or that it begins; ``None`` unless one id is meant.
+
+    The longest known name counts. A size beside it must be the model's own, and no word beside it may say
+    that the model is a smaller or larger one. What was distilled is not what its name begins with.
+    """
+    said = name.lower().rpartition("/")[2]
+    if "distill" in said:
+        return None
+    words = list(WORD.finditer(said))
+    parts = [word[0] for word in words]
+    held: dict[int, set[tuple[str, str]]] = {}
+    begun: set[str] = set()
+    for known, model_id in known_names(catalog_at).items():
+        stem = stem_of(known)
+        spelled = WORD.findall(stem)
+        if not re.search(r"[a-z]{2}", stem) or not re.search(r"\d", stem) or len(spelled) < FEWEST_PARTS:
+            continue
+        if spelled[: len(parts)] == parts and len(parts) >= FEWEST_PARTS:
+            begun.add(model_id)
+        for i in range(len(parts) - len(spelled) + 1):
+            if parts[i : i + len(spelled)] == spelled:
+                last = words[i + len(spelled) - 1].end()
+                beside = f"{said[: words[i].start()]} {said[last:]}"
+                held.setdefault(len(spelled), set()).add((model_id, beside))
+    for _, found in sorted(held.items(), reverse=True):
+        ids = {model_id for model_id, beside in found if _may_be(catalog_at, model_id, beside)}
+        if ids:
+            return ids.pop() if len(ids) == 1 else None
+    return begun.pop() if len(begun) == 1 else None
+
+
+def _may_be(catalog_at: CatalogAt, model_id: str, beside: str) -> bool:
+    """Whether a model may be meant, by what its name stands beside."""
+    size, whole = size_of_name(beside), catalog_at.find(f"model/{model_id}", "params_total")
+    if whole is None or catalog_at.find(f"model/{model_id}", "layers") is None:
+        return False
+    if OTHER_SIZE.search(beside):
+        return False
+    return size is None or abs(size.total / float(whole.value) - 1.0) <= SAME_SIZE_FRAC
 
 
 def like_name(catalog_at: CatalogAt, name: str) -> Like | None:

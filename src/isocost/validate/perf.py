@@ -22,12 +22,12 @@ from isocost.catalog import Catalog, CatalogAt
 from isocost.errors import BadInput, UnknownFact
 from isocost.perf.arch import Arch, Floats, arch_of, model_id_of
 from isocost.perf.arch import take as take_arch
-from isocost.perf.constants import Constants, constants_for, stack_of
+from isocost.perf.constants import Constants, constants_for, engine_of, stack_of
 from isocost.perf.constants import take as take_constants
 from isocost.perf.hardware import Gpu, gpu_id_of, gpu_of, joined
 from isocost.perf.hardware import take as take_gpu
 from isocost.perf.memory import cache_bytes_per_tok, weight_bytes
-from isocost.perf.named import Like, like_name, scaled, size_of_name
+from isocost.perf.named import Like, like_name, model_within, scaled, size_of_name
 from isocost.perf.pools import Side, two_pools
 from isocost.perf.predict import (
     SPREADS,
@@ -333,10 +333,12 @@ def _formats(catalog_at: CatalogAt, model_id: str, kind: str) -> Precision:
 
 
 def _model(catalog_at: CatalogAt, name: str) -> Like | None:
-    """The catalog's model of that name, else the nearest in the size that the name states."""
+    """The catalog's model of that name, one that it was made from, or the nearest in the size it states."""
     try:
         return Like(model_id_of(catalog_at, name), 1.0, True)
     except UnknownFact:
+        if (made_from := model_within(catalog_at, name)) is not None:
+            return Like(made_from, 1.0, True)
         # Two names of one shape, as in DeepSeek-V3/R1.
         first, _, other = name.partition("/")
         known = like_name(catalog_at, name)
@@ -376,7 +378,7 @@ def _points(catalog_at: CatalogAt, kept: Sequence[tuple[Mapping[str, Any], Like,
         assert found is not None
         # Where pools are joined, the version is that of what joins them: the engine is of that day.
         version = "" if is_apart(row) else row["engine_version"] or ""
-        name = stack(f"{row['engine']} {version}")
+        name = stack(f"{engine_of(str(row['engine'] or ''))} {version}")
         assert name is not None
         stacks.append(name)
         # TensorRT-LLM's benchmarks keep the cache in fp8 beside fp8 or fp4 weights; others default to bf16.
@@ -432,7 +434,7 @@ def _points(catalog_at: CatalogAt, kept: Sequence[tuple[Mapping[str, Any], Like,
                 for (row, _, _), kind in zip(kept, kinds, strict=True)
             ],
             "gpu": gpu_ids,
-            "engine": [name.partition("-")[0] for name in stacks],
+            "engine": [engine_of(str(row["engine"] or "not stated")) for row, _, _ in kept],
             "stack": stacks,
             "family": families,
             "model": model_ids,

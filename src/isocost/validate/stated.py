@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from isocost.catalog import CatalogAt
+from isocost.perf.constants import engine_of
 from isocost.perf.hardware import counted
 from isocost.validate.table import rows_of
 
@@ -44,16 +45,33 @@ METRICS: Mapping[str, str] = {
 RATES: Mapping[str, str] = {"prefill_rate": "prefill", "decode_rate": "decode"}
 """Quantities that are the pace of one pool alone, an accelerator, and the kind of load that they are of."""
 ENGINES_LEFT_OUT = frozenset({"llama.cpp"})
+"""As :func:`isocost.perf.constants.engine_of` names them."""
 SECONDS: Mapping[str, float] = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "tok/s": 1.0}
+UNITS: Mapping[str, str] = {
+    "us": r"us|\u00b5s|\u03bcs|micro-?sec(ond)?s?", "ms": r"ms(ec)?|milli-?sec(ond)?s?",
+    "s": r"s(ec(ond)?s?)?", "tok/s": r"(tok|tokens?) ?(/|per) ?s(ec(ond)?)?|tps",
+}  # fmt: skip
+"""What files call the units of :data:`SECONDS`."""
+STATISTICS: Mapping[str, str] = {
+    "mean": "mean", "avg": "mean", "average": "mean", "median": "p50", "p50": "p50",
+}  # fmt: skip
+TIMED = frozenset({"ttft", "tpot", "itl", "e2e", "e2el"})
+SPOKEN = frozenset({"ms", "s", "us", "sec", "seconds", "latency", "time"})
+"""Words of a metric's name that change nothing."""
 PRECISIONS: Mapping[str, str] = {
-    "fp4": r"fp4|w4a8_mx", "int4": r"int4|w4a|awq|gptq|4bit|q4", "fp8": r"fp8|int8|w8a|e4m3|8bit|q8",
-    "bf16": r"bf(loat)?16|fp16|f16|half|16bit|fp32|tf32|float32|full",
+    "fp4": r"fp4|w4a8_mx", "int4": r"int4|w4a|awq|gptq|4-?bit|q4|nf4", "fp8": r"fp8|int8|w8a|e4m3|8-?bit|q8",
+    "bf16": r"float16|bf16|fp16|f16|half|16-?bit|fp32|tf32|float32|full|unquantized",
 }  # fmt: skip
 """What a file's names of formats mean; the first that is found counts."""
 AS_PUBLISHED = frozenset({"", "auto", "native", "default", "mixed", "original"})
+NOTHING = frozenset(
+    {"", "none", "nan", "null", "na", "n/a", "-", "?", "unknown", "unspecified", "not stated"}
+)
+"""What a file writes where it does not know."""
 UNSTATED = ("layout", "format")
 """What is assumed where a row does not state it."""
 UNIT_TOK = 1024
+THOUSANDS = re.compile(r"\d{1,3}(,\d{3})+(\.\d+)?")
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -65,19 +83,43 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         BadInput: the file is absent, no table, or lacks a column.
     """
     found = rows_of(path, sorted(set(COLUMNS) - OPTIONAL))
-    return [
-        {name: (_number if name in NUMBERS else _text)(row.get(name, "")) for name in COLUMNS}
-        for row, _ in found
-    ]
+    read = {name: _number if name in NUMBERS else _text for name in COLUMNS}
+    read |= {"metric": lambda cell: metric_of(cell.strip()), "unit": lambda cell: unit_of(cell.strip())}
+    return [{name: read[name](row.get(name, "")) for name in COLUMNS} for row, _ in found]
+
+
+def metric_of(name: str) -> str:
+    """A metric by its name in :data:`METRICS`, however a file spells it; unchanged where it is none of them.
+
+    >>> [metric_of(name) for name in ("TTFT Latency", "mean_tpot_ms", "TTFT (median)", "ttft", "itl_p99")]
+    ['TTFT Latency', 'tpot_mean', 'ttft_p50', 'ttft_mean', 'itl_p99']
+    """
+    words = [word for word in re.split(r"[^a-z0-9]+", name.lower()) if word not in {"", *SPOKEN}]
+    timed = [word for word in words if word in TIMED]
+    told = [STATISTICS.get(word, "") for word in words if word not in TIMED]
+    if name in METRICS or len(timed) != 1 or len(told) > 1 or "" in told:
+        return name
+    quantity = "e2e" if timed[0] == "e2el" else timed[0]
+    spelled = f"{quantity}_{told[0] if told else 'mean'}"
+    return spelled if spelled in METRICS else name
+
+
+def unit_of(name: str) -> str:
+    """A unit by its name in :data:`SECONDS`, however a file spells it; unchanged where it is none of them.
+
+    >>> [unit_of(name) for name in ("MS", "seconds", "tokens/s", "tok/sec", "req/s")]
+    ['ms', 's', 'tok/s', 'tok/s', 'req/s']
+    """
+    return next((unit for unit, said in UNITS.items() if re.fullmatch(said, name.lower())), name)
 
 
 def _text(cell: str) -> str | None:
-    return cell.strip() or None
+    return None if cell.strip().lower() in NOTHING else cell.strip()
 
 
 def _number(cell: str) -> float | None:
     try:
-        value = float(cell)
+        value = float(cell.replace(",", "") if THOUSANDS.fullmatch(cell.strip()) else cell)
     except ValueError:
         return None
     return value if math.isfinite(value) else None
@@ -89,10 +131,14 @@ def layout_of(row: Mapping[str, Any]) -> tuple[float, float, float, float]:
     Collections of results write a set-up that spreads experts over its ``n`` accelerators in three more
     ways: tensor parallelism multiplied by the experts' (``tp = ep * ep``), copies of attention
     multiplied by them (``dp = ep * ep``), and both (``tp = dp``, ``ep = tp * dp``). Each is read back.
+    Where one of tp and dp is blank, it is what the accelerators leave.
     """
     tp, pp, dp, ep = (float(row[name] or 1.0) for name in ("tp", "pp", "dp", "ep"))
     if row["tp"] is None and row.get("n_gpu"):
         tp = float(row["n_gpu"]) / (pp * dp)
+    elif row["dp"] is None and row.get("n_gpu"):
+        copies = float(row["n_gpu"]) / (tp * pp)
+        dp = copies if copies > 1 and copies.is_integer() else dp
     if ep > 1:
         tp = ep if tp == ep * ep else tp
         dp = ep if dp == ep * ep else dp
@@ -106,7 +152,7 @@ def precision_kind(name: object) -> str | None:
 
     Where it says nothing, or that the engine may choose, weights are as published (``native``).
 
-    >>> [precision_kind(name) for name in ("fp8_block", "MXFP4", "w4a16", "fp16/bf16", "ternary", None)]
+    >>> [precision_kind(name) for name in ("fp8_block", "MXFP4", "w4a16", "float16", "ternary", None)]
     ['fp8', 'fp4', 'int4', 'bf16', None, 'native']
     """
     said = str(name or "").strip().lower()
@@ -196,19 +242,25 @@ def in_full(catalog_at: CatalogAt, row: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def rule_of(row: Mapping[str, Any]) -> str | None:
     """The name of the rule that leaves a row out, if one does."""
-    if row["metric"] not in METRICS or row["unit"] not in SECONDS:
+    if row["metric"] not in METRICS:
         return "metric not modelled"
+    if row["unit"] not in SECONDS:
+        return "unit not known"
     if row["value"] is None or not row["value"] > 0:
         return "no measured value"
-    if row["engine"] in ENGINES_LEFT_OUT:
+    if engine_of(str(row["engine"] or "")) in ENGINES_LEFT_OUT:
         return "engine that does not batch continuously"
     if precision_kind(row["precision"]) is None:
         return "precision not modelled"
+    if any(row[name] is not None and row[name] < 0 for name in ("n_gpu", "tp", "pp", "ep", "dp")):
+        return "layout not possible"
     # A saturated engine's pace hardly depends on its prompts.
-    if row["isl"] is None and METRICS[row["metric"]] != "step" and kind_of_load(row) != "saturated":
+    asked = METRICS[row["metric"]] != "step" and kind_of_load(row) != "saturated"
+    if (asked and row["isl"] is None) or (row["isl"] is not None and row["isl"] < 1):
         return "input length not stated"
     if row["osl"] is None or row["osl"] < 1:
         return "output length not stated"
-    if row["concurrency_or_batch"] is None and kind_of_load(row) != "offline":
+    load = row["concurrency_or_batch"]
+    if (load is None and kind_of_load(row) != "offline") or (load is not None and not load > 0):
         return "load not stated"
     return None
