@@ -61,6 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code = _run(words)
         sys.stdout.flush()
+        if argv is None:
+            # The process ends here: looking through all that it holds once more took a fifth of its time.
+            gc.freeze()
         return code
     except IsocostError as wrong:
         _say(wrong)
