@@ -80,8 +80,49 @@ def test_a_run_is_read_in_several_layouts(tmp_path: Path) -> None:
         lines.write('{"input_toks": 5, "output_toks": 6, "queued_ts": null}\n')
     other = read_run(tmp_path, at)
     assert (other.max_seqs, other.budget_tok, other.lag) == (7, 99, 0)
-    assert (other.n_blocks, other.block_tok, other.left_out) == (50, 32, 1)
+    assert (other.n_blocks, other.block_tok, other.left_out) == (50, 32, {"without times": 1})
     assert np.isnan(other.physics.kv_bytes_per_tok)
     (tmp_path / "requests.jsonl").write_text('{"input_toks": 5, "output_toks": 6}\n')
     with pytest.raises(BadInput, match="times"):
         read_run(tmp_path, at)
+
+
+def test_times_that_run_backwards_are_left_out_by_name(tmp_path: Path) -> None:
+    """A request that ended before it was seen says nothing of an engine; neither do two of one moment."""
+    run_of(tmp_path, "full")
+    lines = [json.loads(line) for line in (tmp_path / "requests.jsonl").read_text().splitlines()]
+    lines[3]["first_token_ts"] = lines[3]["queued_ts"] - 1.0
+    lines[9]["last_token_ts"] = lines[9]["first_token_ts"] - 1.0
+    (tmp_path / "requests.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    from datetime import date
+
+    from isocost.catalog import Catalog
+
+    at = Catalog.load().at(date(2026, 11, 23))
+    run = read_run(tmp_path, at)
+    assert run.left_out == {"times not in order": 2}
+    assert run.arrival_ps.size == len(lines) - 2
+    for line in lines:
+        line["first_token_ts"] = line["last_token_ts"] = line["queued_ts"]
+    (tmp_path / "requests.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    with pytest.raises(BadInput, match="in order"):
+        read_run(tmp_path, at)
+
+
+def test_a_run_of_single_tokens_has_no_times_per_output_token(tmp_path: Path) -> None:
+    """Embeddings and classifiers answer one token: TTFT and e2e are predicted, TPOT is not asked."""
+    meta = {"model": "Qwen/Qwen3-32B", "engine_kwargs": KWARGS, "kv_cache": {"num_gpu_blocks": 1201}}
+    asks = write(tmp_path, DENSE, EngineLimits(2048, 48, 1200, 16, 1, 1), meta, 3.0, 40, 3)
+    lines = [json.loads(line) for line in (tmp_path / "requests.jsonl").read_text().splitlines()]
+    for line in lines:
+        line["output_toks"], line["last_token_ts"] = 1, line["first_token_ts"]
+    lines[0]["queued_ts"] = None
+    (tmp_path / "requests.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    report = validate_replay(tmp_path)
+    assert len(asks) == 40
+    assert {row.metric for row in report.rows} == {"ttft", "e2e"}
+    assert all(np.isfinite(row.error_frac) for row in report.rows)
+    assert set(report.mape) == {"ttft", "e2e"}
+    # Rows are percentiles: requests without times are none of them.
+    assert report.requests_left_out == {"without times": 1}
+    assert report.passed + len(report.failed) == len(report.rows)

@@ -31,8 +31,8 @@ F64 = NDArray[np.float64]
 Way = tuple[int, Choice]
 SHARES = ((0.8, 0.1, 0.1), (0.6, 0.2, 0.2), (0.4, 0.3, 0.3), (0.3, 0.1, 0.6), (0.3, 0.6, 0.1))
 """Starts: parts of a typical decode step due to base, sequences, cache."""
-TTFT_WEIGHT = 0.5
-"""Of a request's TTFT beside its TPOT and e2e: at low load it jumps by whole steps."""
+WEIGHTS = (("e2e", 1.0), ("tpot", 1.0), ("ttft", 0.5))
+"""Of a request's times: TTFT half, because at low load it jumps by whole steps."""
 PRIOR_WEIGHT = 0.002
 """Of a squared standard deviation from physics, beside the mean absolute logarithm of the misfit."""
 KV_SD, EXPERT_SD, BASE_SD, SEQ_SD = 0.25, 0.35, 0.7, 1.0
@@ -67,7 +67,10 @@ def fit(run: EngineRun, n_fit: int) -> Fitted:
     end so far. Deterministic.
     """
     theirs = metrics(run, run.ttft_s, run.e2e_s)
-    step_s = float(np.nanmedian(theirs["tpot"][:n_fit]))
+    gaps = theirs["tpot"][:n_fit]
+    # Where no request makes a second token, a first one is what a step gives.
+    step_s = float(np.nanmedian(gaps if np.isfinite(gaps).any() else theirs["ttft"][:n_fit]))
+    timed = [(name, weight) for name, weight in WEIGHTS if np.isfinite(theirs[name][:n_fit]).any()]
     blocks, cache_from, free = _blocks(run, n_fit)
     starts, center, spread = _starts(run, n_fit, step_s)
     pad = 0.5 * step_s
@@ -86,7 +89,7 @@ def fit(run: EngineRun, n_fit: int) -> Fitted:
             prior = np.append(center, np.log(blocks)) if free else center
             away = (place - prior) / deviation
             total = PRIOR_WEIGHT * float(np.nansum(np.where(np.isfinite(deviation), away * away, 0.0)))
-            for name, weight in (("e2e", 1.0), ("tpot", 1.0), ("ttft", TTFT_WEIGHT)):
+            for name, weight in timed:
                 more = pad if name == "ttft" else 0.0
                 miss = np.abs(np.log((ours[name][:n_fit] + more) / (theirs[name][:n_fit] + more)))
                 total += weight * float(np.nanmean(miss))
@@ -162,11 +165,12 @@ def variants(run: EngineRun, fitted: Fitted) -> list[dict[str, F64]]:
 
 
 def metrics(run: EngineRun, ttft_s: F64, e2e_s: F64) -> dict[str, F64]:
-    """TTFT, TPOT (nan for a single token) and e2e in seconds, (n,) each."""
+    """TTFT, TPOT (nan for a single token, or where all came at once) and e2e in seconds, (n,) each."""
     gaps = np.where(run.output_tok > 1, run.output_tok - 1, np.nan)
     with np.errstate(invalid="ignore"):
         tpot = (e2e_s - ttft_s) / gaps
     tpot[np.isnan(tpot) & np.isfinite(gaps)] = np.inf
+    tpot[tpot <= 0] = np.nan
     return {"ttft": ttft_s, "tpot": tpot, "e2e": e2e_s}
 
 

@@ -8,6 +8,7 @@ settled them. ``config.json``: where it is there, the accelerator's memory and b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +31,7 @@ BYTES_OF: Mapping[str, float] = {
     "int8": 1, "fp4": 0.5, "nvfp4": 0.5, "mxfp4": 0.5,
 }  # fmt: skip
 TIMES = ("queued_ts", "first_token_ts", "last_token_ts")
+WITHOUT, BACKWARDS = "without times", "times not in order"
 
 
 class Physics(NamedTuple):
@@ -54,8 +56,8 @@ class EngineRun(NamedTuple):
     """n requests in order of arrival, times from the first one on, and the engine's limits.
 
     ``ttft_s``, ``e2e_s`` from when the engine saw the request. ``sees_late`` where arrivals are known
-    apart from that. ``n_blocks`` and ``lag`` are ``None`` where the run does not say. ``left_out`` requests
-    have no times.
+    apart from that. ``n_blocks`` and ``lag`` are ``None`` where the run does not say. ``left_out`` counts
+    requests by rule.
     """
 
     arrival_ps: I64
@@ -71,7 +73,7 @@ class EngineRun(NamedTuple):
     ranks: int
     lag: int | None
     physics: Physics
-    left_out: int
+    left_out: Mapping[str, int]
 
 
 def read_run(folder: Path, catalog_at: CatalogAt) -> EngineRun:
@@ -98,6 +100,15 @@ def read_run(folder: Path, catalog_at: CatalogAt) -> EngineRun:
     ]  # fmt: skip
     if not timed:
         raise BadInput("no request has its times", where=str(folder / "requests.jsonl"))
+    left_out = {WITHOUT: len(rows) - len(timed)}
+    whole = [row for row in timed if _in_order(row)]
+    left_out[BACKWARDS] = len(timed) - len(whole)
+    timed = whole
+    if not timed:
+        raise BadInput(
+            "no request has times in order: seen, first token, last token",
+            where=str(folder / "requests.jsonl"), fix=f"Give {', '.join(TIMES)} of one clock",
+        )  # fmt: skip
     columns = {name: np.array([getattr(row, name) for row in timed], np.float64) for name in TIMES}
     queued = columns["queued_ts"]
     known = [row.arrival_time for row in timed if row.arrival_time is not None]
@@ -132,8 +143,16 @@ def read_run(folder: Path, catalog_at: CatalogAt) -> EngineRun:
         int(_number(kwargs.get("data_parallel_size")) or 1),
         int(lag) if isinstance(lag, bool) else None,
         _physics(catalog_at, meta, config),
-        len(rows) - len(timed),
+        {rule: count for rule, count in left_out.items() if count},
     )
+
+
+def _in_order(row: _Request) -> bool:
+    """Whether a request was seen, then gave its first token, then its last, and had sizes."""
+    assert row.queued_ts is not None
+    assert row.first_token_ts is not None
+    assert row.last_token_ts is not None
+    return row.input_toks >= 0 and row.queued_ts < row.first_token_ts <= row.last_token_ts < math.inf
 
 
 class _Request(msgspec.Struct):

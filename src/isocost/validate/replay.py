@@ -46,8 +46,9 @@ class ReplayReport(msgspec.Struct, frozen=True):
     ``terms_ps`` base, per prefilled token, per sequence, per token held, all experts; ``cache_tok`` the
     cache of a rank and ``cache_from`` where that is from; ``lag`` steps composed ahead; ``ranks`` of data
     parallelism and how they are dealt to; ``preempted`` how often one lost its place in the replay;
-    ``mape`` the mean absolute relative error per request, by metric; ``left_out`` requests by rule;
-    ``failed`` the rows beyond 3 %; ``by`` metric their errors; ``notes`` all of it in sentences.
+    ``mape`` the mean absolute relative error per request, by metric; ``requests_left_out`` by rule;
+    ``failed`` the rows beyond 3 %; ``by`` metric their errors; ``notes`` all of it in sentences. Where no
+    request has two tokens there are no times per output token, and no rows of them.
     """
 
     path: str
@@ -64,7 +65,7 @@ class ReplayReport(msgspec.Struct, frozen=True):
     mape: dict[str, float]
     passed: int
     failed: tuple[str, ...]
-    left_out: dict[str, int]
+    requests_left_out: dict[str, int]
     by: dict[str, dict[str, Share]]
     notes: tuple[str, ...]
 
@@ -91,6 +92,8 @@ def validate_replay(
     theirs = metrics(run, run.ttft_s, run.e2e_s)
     for name in ours:
         guess, measured = ours[name][late], theirs[name][late]
+        if not np.isfinite(measured).any():
+            continue
         mape[name] = float(np.nanmean(np.abs(guess / measured - 1.0)))
         for q in PERCENTILES:
             a = float(np.median([np.nanpercentile(each[name][late], q) for each in several]))
@@ -113,7 +116,7 @@ def validate_replay(
         mape,
         len(rows) - len(failed),
         failed,
-        {"without times": run.left_out} if run.left_out else {},
+        dict(run.left_out),
         {"metric": {name: _share(name, rows) for name in mape}},
         (_step(found), *(_told(name, rows) for name in mape)),
     )
