@@ -85,6 +85,17 @@ def test_what_an_index_has_chosen_is_all_that_a_long_context_costs(at: CatalogAt
     assert float(attention_s(whole, gpu, setup, k, 64.0, 1e6)[0]) > 2 * times[2]
 
 
+def test_bytes_of_a_token_in_vllms_cache_of_sparse_attention(at: CatalogAt) -> None:
+    """584 bytes an entry and 132 a key of the index in DeepSeek V4, 656 and 132 in V3.2."""
+    v4, older = (layers_of(at, name, (8.0, 1.0), 1.0) for name in ("deepseek-v4-flash", "deepseek-v3.2"))
+    assert (v4.full, v4.window, v4.window_tok, v4.window_token_bytes) == (41, 43, 128, 584)
+    assert v4.token_bytes * 41 == pytest.approx(21 * (584 + 132) / 4 + 20 * 584 / 128)
+    assert (older.full, older.window, older.token_bytes) == (61, 0, 656 + 132)
+    assert layers_of(at, "deepseek-v3.2", (8.0, 1.0), 2.0).token_bytes == 576 * 2 + 132
+    shared = layers_of(at, "glm-5.3", (8.0, 1.0), 1.0)
+    assert shared.token_bytes * 78 == pytest.approx(78 * 656 + 21 * 132)
+
+
 def test_ratios_that_are_not_known_are_refused_by_name(catalog: Catalog, tmp_path: Path) -> None:
     config = PUBLISHED["deepseek-v4-flash"]["config"] | {"compress_ratios": [0, 4, 16, 128]}
     (tmp_path / "config.json").write_text(json.dumps(config))

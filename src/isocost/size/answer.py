@@ -123,10 +123,11 @@ def _case(
     at: CatalogAt, model: str, need: Need, limits_s: tuple[float, float], ask: Ask, wanted: Wanted
 ) -> _Case:
     number = at.number
+    compressed = at.find(f"model/{model}", "compress_tok") is not None
     engine = Engine(
         wanted.max_num_batched_tokens or int(number("engine/vllm", "max_num_batched_tokens")),
         wanted.max_num_seqs or int(number("engine/vllm", "max_num_seqs")),
-        int(number(SUBJECT, "block_tok")),
+        int(number(SUBJECT, "block_tok", "cache=compressed" if compressed else "")),
     )
     every = setups(at, model, ask)
     vocab = number(f"model/{model}", "vocab_size")

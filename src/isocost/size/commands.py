@@ -97,6 +97,8 @@ def serve_command(
     parts += ["--kv-cache-dtype fp8"] if cache == "fp8" else []
     parts += [f"--max-model-len {longest_tok}", f"--max-num-seqs {engine.max_num_seqs}"]
     parts += [f"--max-num-batched-tokens {engine.max_num_batched_tokens}", f"--gpu-memory-utilization {used}"]
+    if catalog_at.find(f"model/{model}", "compress_tok") is not None:
+        parts.append(f"--block-size {engine.block_tok}")
     if beside.shares_prefixes and catalog_at.find(f"model/{model}", "linear_state_size") is not None:
         # Off where layers keep a state, unless it is asked for.
         parts.append("--enable-prefix-caching")

@@ -132,11 +132,12 @@ def layers_of(
         heads, width = max(number("kv_heads") / tp, 1.0), number("head_dim")
         values = number("value_head_dim") or width
         token = heads * (width + values) * cache_bytes
-    if number("sparse_index_dim"):
-        sparse = number("sparse_layers") or full
-        token += number("sparse_index_dim") * (number("sparse_index_layers") or sparse) / full
+    extra, index = _sparse_extra(catalog_at, number, cache_bytes)
     if number("compress_tok"):
-        return _compressed_layers(number, cache_bytes, pp)
+        return _compressed_layers(number, cache_bytes, pp, extra, index)
+    if index:
+        sparse = number("sparse_layers") or full
+        token += extra + index * (number("sparse_index_layers") or sparse) / full
     state = _state_bytes(catalog_at, model, number) / tp
     other = layers - full
     window = number("sliding_window_tok")
@@ -153,13 +154,32 @@ def layers_of(
     return Layers(per_stage[0], per_stage[1], per_stage[2], int(window), token, state, near, kept)
 
 
-def _compressed_layers(number: Callable[[str], float], cache_bytes: float, pp: float) -> Layers:
+def _sparse_extra(
+    catalog_at: CatalogAt, number: Callable[[str], float], cache_bytes: float
+) -> tuple[float, float]:
+    """Bytes of an entry beside its elements, and of a key of the index; none without an index.
+
+    In fp8 the scales and the wider part of an entry of latent attention lie beside it.
+    """
+    if not number("sparse_index_dim"):
+        return 0.0, 0.0
+    index = number("sparse_index_dim") + catalog_at.number(SUBJECT, "index_extra_bytes")
+    narrow = cache_bytes < catalog_at.number("dtype/bf16", "bytes_per_element")
+    if not narrow or not (number("mla_kv_rank") or number("compress_tok")):
+        return 0.0, index
+    kind = "cache=compressed" if number("compress_tok") else "cache=plain"
+    return catalog_at.number(SUBJECT, "sparse_fp8_extra_bytes", kind), index
+
+
+def _compressed_layers(
+    number: Callable[[str], float], cache_bytes: float, pp: float, extra_bytes: float, index_bytes: float
+) -> Layers:
     """Layers whose entries stand for several tokens each (DeepSeek V4), those of both kinds as one: a token
     takes of each its share of an entry, of the index's key in those that have one, and every layer sees a
     window of single tokens. The cache is one head, which is not split."""
     each, far = number("compress_tok"), number("far_layers")
-    chosen, entry = number("full_attention_layers"), number("head_dim") * cache_bytes
-    token = chosen * (entry + number("sparse_index_dim")) / each + far * entry / number("far_compress_tok")
+    chosen, entry = number("full_attention_layers"), number("head_dim") * cache_bytes + extra_bytes
+    token = chosen * (entry + index_bytes) / each + far * entry / number("far_compress_tok")
     full, layers = math.ceil((chosen + far) / pp), math.ceil(number("layers") / pp)
     return Layers(full, layers, 0, int(number("sliding_window_tok")), token / (chosen + far), 0.0, entry, 0)
 
