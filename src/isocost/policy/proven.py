@@ -127,6 +127,18 @@ def upper(wrong: int, many: int, confidence: float) -> float:
     return high
 
 
+def most_wrong(many: int, most_frac: float, confidence: float) -> int:
+    """The most wrong ones of ``many`` that still prove a share of at most ``most_frac``; -1: not even none.
+
+    >>> most_wrong(3925, 0.01, 0.95), most_wrong(200, 0.01, 0.95)
+    (28, -1)
+    """
+    wrong = -1
+    while wrong + 1 < many and _at_most(wrong + 1, many, most_frac) <= 1.0 - confidence:
+        wrong += 1
+    return wrong
+
+
 def _at_most(wrong: int, many: int, share: float) -> float:
     """Probability of at most ``wrong`` of ``many``."""
     if share <= 0.0 or share >= 1.0:

@@ -22,7 +22,7 @@ from isocost.errors import BadInput
 from isocost.policy.proven import Proven, banded, features_digest, upper
 from isocost.policy.semantic import Index, Nearest, Weights, best, rarity_of, taken_apart
 from isocost.policy.semantic_cache import SemanticCache, readable
-from isocost.policy.semantic_fit import Grown, fit, graded_pairs, grouped, grow
+from isocost.policy.semantic_fit import Grown, Read, fit, graded_pairs, grouped, learn
 
 FITS, CERTIFIES = 0.4, 0.7
 """Where the parts end, as shares of the requests."""
@@ -33,7 +33,7 @@ DIGITS = 5
 """Digits of a fitted weight that are kept: the file is certified as it is written."""
 NEVER = 1e300
 """A score that no pair reaches."""
-EXPECTED = (0.1, 0.25, 0.45, 0.65, 0.85, 1.05, 1.3, 1.6, 2.0)
+EXPECTED = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.8, 2.0, 2.3, 2.6)
 """Wrong answers that scores expect, over the limit, at the thresholds that are tried."""
 
 Grade = Callable[[int, int], bool | None]
@@ -276,16 +276,18 @@ class _Past:
         plain = Weights(*rarity_of(past), (), (), (), (), 0.0)
         cache, kept = self._cache(plain, 0)
         near, alike = self._looked(cache, kept, 0, fits, all_alike=True)
+        blank = taken_apart("")
+        index = Index(plain.rarity, plain.rarest)
+        vectors = [index.vector(one or blank) for one in self.questions[:fits]]
         if graded is None:
-            grown = grow(alike, lambda i, j: bool(grade(i, j)), self.wanted.labels)
+            grown, read = learn(alike, vectors, lambda i, j: bool(grade(i, j)), self.wanted.labels)
         else:
             grown = grown_of({pair: same for pair, same in graded.items() if max(pair) < fits})
+            read = Read.of(vectors, sorted(grown.group))
         self.labels = grown.labels
         if not grown.labels:
             return None
-        blank = taken_apart("")
-        index = Index(plain.rarity, plain.rarest)
-        groups, members = grouped([index.vector(one or blank) for one in self.questions[:fits]], grown)
+        groups, members = grouped(read, grown)
         pairs, same = graded_pairs(near, grown, members)
         return fit(pairs, same, plain.rarity, plain.rarest, groups)
 

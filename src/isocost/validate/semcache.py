@@ -3,9 +3,9 @@
 Two kinds of file. ``text, label``: questions of which equal labels have one answer; they come in a random
 order, each is looked up among all before it, and the labels only grade pairs that were asked for. ``text_a,
 text_b, label``: pairs, where 1 means one answer; the cache holds the first of each. Requests are split in
-order: 40 % fit the verifier on at most ``LABELS`` graded pairs, 30 % certify the threshold at ``MOST_WRONG``
-wrong hits a request with ``CONFIDENCE``, 30 % report. A request of the last part passes where it got no wrong
-answer.
+order: a part fits the verifier on at most ``LABELS`` graded pairs, a part certifies the threshold at
+``MOST_WRONG`` wrong hits a request with ``CONFIDENCE``, the last 30 % report. A request of the last part
+passes where it got no wrong answer.
 """
 
 from __future__ import annotations
@@ -21,14 +21,20 @@ from numpy.typing import NDArray
 
 from isocost.errors import BadInput
 from isocost.policy.semantic import Index, Nearest, Weights, best, rarity_of, taken_apart
-from isocost.policy.semantic_fit import certify, fit, graded_pairs, grouped, grow
+from isocost.policy.semantic_fit import certify, fit, graded_pairs, grouped, learn
+from isocost.policy.semantic_pairs import graded
+from isocost.validate.table import rows_of
 
 LABELS = 3000
 MOST_WRONG = 0.01
 CONFIDENCE = 0.95
 FITS, CERTIFIES = 0.4, 0.7
+MOST_ROWS = 20_000
+"""Rows that are played: of more, so many are drawn."""
 SEED = 20_261_123
 REPORTS = "counted for fitting or certifying"
+BLANK = "no question or no label"
+BEYOND = f"not among the {MOST_ROWS:,} drawn"
 
 
 class SemcacheReport(msgspec.Struct, frozen=True):
@@ -58,15 +64,20 @@ class SemcacheReport(msgspec.Struct, frozen=True):
     notes: tuple[str, ...]
 
 
+Rows = list[tuple[tuple[str, ...], str, str]]
+"""Of each row its questions, its label, and where it stands."""
+
+
 def validate_semcache(path: Path | str) -> SemcacheReport:
     """Fit, certify and report a semantic cache on one file.
 
     Raises:
         BadInput: the file cannot be read, or has neither set of columns, or too few questions.
     """
-    weights, near, grade, fitted = _fitted(Path(path))
-    n = len(near)
+    rows, left_out = _rows(Path(path))
+    n = len(rows)
     fits, certifies = int(FITS * n), int(CERTIFIES * n)
+    weights, near, grade, fitted = (_of_pairs if len(rows[0][0]) == 2 else _of_questions)(rows, fits)
     weights, certificate = certify(
         weights,
         near[fits:certifies],
@@ -82,10 +93,10 @@ def validate_semcache(path: Path | str) -> SemcacheReport:
     off = math.isinf(weights.threshold)
     return SemcacheReport(
         path=str(path),
-        rows=n,
+        rows=n + sum(left_out.values()),
         passed=int((~wrong).sum()),
-        failed=tuple(f"row {certifies + int(i)}" for i in np.flatnonzero(wrong)),
-        left_out={REPORTS: certifies},
+        failed=tuple(rows[certifies + int(i)][2] for i in np.flatnonzero(wrong)),
+        left_out={REPORTS: certifies, **left_out},
         verdict="off: nothing certified" if off else "certified",
         most_wrong_frac=MOST_WRONG,
         hit_frac=float(hit.mean()),
@@ -125,27 +136,28 @@ def _loosest(scores: NDArray[np.float64], right: NDArray[np.bool_]) -> float:
     return float(scores[order[int(within.sum()) - 1]]) if within.any() else math.inf
 
 
-def _fitted(file: Path) -> tuple[Weights, list[tuple[Nearest, ...]], Callable[[int, int], bool], int]:
-    """A verifier, each request's candidates, who grades them, and how many pairs were graded to fit."""
-    names, rows = _rows(file)
-    fits = int(FITS * len(rows))
-    label = names.index("label")
-    if "text" not in names:
-        same = [str(row[label]) in ("1", "1.0", "true", "True") for row in rows]
-        asked, held = (
-            [taken_apart(str(row[names.index(name)])) for row in rows] for name in ("text_b", "text_a")
-        )
-        rarity = rarity_of(question for both in (asked, held) for question in both[:fits])
-        near = []
-        for question, other in zip(asked, held, strict=True):
-            index = Index(*rarity)
-            index.add(other, "")
-            near.append(index.near(question))
-        picked = [i for i in range(fits) if near[i] and not near[i][0].against][:LABELS]
-        weights = fit([near[i][0] for i in picked], [same[i] for i in picked], *rarity)
-        return weights, near, lambda i, _: same[i], len(picked)
-    asked = [taken_apart(str(row[names.index("text")])) for row in rows]
-    labels = [row[label] for row in rows]
+Fitted = tuple[Weights, list[tuple[Nearest, ...]], Callable[[int, int], bool], int]
+"""A verifier, each request's candidates, who grades them, and how many pairs were graded to fit."""
+
+
+def _of_pairs(rows: Rows, fits: int) -> Fitted:
+    """The first question of each pair is all that the cache of the second holds."""
+    same = [graded(label, where) is True for _, label, where in rows]
+    held, asked = ([taken_apart(texts[k]) for texts, _, _ in rows] for k in (0, 1))
+    rarity = rarity_of(question for both in (asked, held) for question in both[:fits])
+    near = []
+    for question, other in zip(asked, held, strict=True):
+        index = Index(*rarity)
+        index.add(other, "")
+        near.append(index.near(question))
+    picked = [i for i in range(fits) if near[i] and not near[i][0].against][:LABELS]
+    weights = fit([near[i][0] for i in picked], [same[i] for i in picked], *rarity)
+    return weights, near, lambda i, _: same[i], len(picked)
+
+
+def _of_questions(rows: Rows, fits: int) -> Fitted:
+    """Each question is looked up among all before it."""
+    asked = [taken_apart(texts[0]) for texts, _, _ in rows]
     rarity = rarity_of(asked[:fits])
     index, alike, near = Index(*rarity), [], []
     for question in asked[:fits]:
@@ -154,10 +166,10 @@ def _fitted(file: Path) -> tuple[Weights, list[tuple[Nearest, ...]], Callable[[i
         index.add(question, "")
 
     def grade(i: int, entry: int) -> bool:
-        return bool(labels[i] == labels[entry])
+        return rows[i][1] == rows[entry][1]
 
-    grown = grow(alike, grade, LABELS)
-    groups, members = grouped([index.vector(question) for question in asked[:fits]], grown)
+    grown, read = learn(alike, [index.vector(question) for question in asked[:fits]], grade, LABELS)
+    groups, members = grouped(read, grown)
     pairs, same = graded_pairs(near, grown, members)
     weights = fit(pairs, same, *rarity, groups)
     index.regroup(groups)
@@ -167,22 +179,22 @@ def _fitted(file: Path) -> tuple[Weights, list[tuple[Nearest, ...]], Callable[[i
     return weights, near, grade, grown.labels
 
 
-def _rows(file: Path) -> tuple[list[str], list[tuple[object, ...]]]:
-    """Names of the columns and the rows, in a random order."""
-    import duckdb
-
+def _rows(file: Path) -> tuple[Rows, dict[str, int]]:
+    """Rows in a random order, and how many are left out by which rule."""
     if not file.exists():
         raise BadInput("no such file", where=str(file), fix="Check the path")
-    try:
-        how = "read_parquet(?)" if file.suffix == ".parquet" else "read_csv(?, all_varchar=true)"
-        table = duckdb.execute(f"SELECT * FROM {how}", [str(file)])
-        names = [str(column[0]).lower() for column in table.description or ()]
-        rows = table.fetchall()
-    except duckdb.Error as wrong:
-        raise BadInput(f"cannot read it: {str(wrong).splitlines()[0]}", where=str(file)) from None
-    if "label" not in names or not ("text" in names or {"text_a", "text_b"} <= set(names)):
+    found = rows_of(file, ("label",))
+    has = found[0][0].keys() if found else set()
+    names = ("text",) if "text" in has else ("text_a", "text_b")
+    if not set(names) <= set(has):
         raise BadInput(
-            f"columns {', '.join(names)}", where=str(file), fix="Give text,label or text_a,text_b,label"
+            f"columns {', '.join(has)}", where=str(file), fix="Give text,label or text_a,text_b,label"
         )
+    rows = [(tuple(row[name] for name in names), row["label"].strip(), where) for row, where in found]
+    kept = [row for row in rows if all(text.strip() for text in row[0]) and row[1]]
+    if not kept:
+        raise BadInput("no row has a question and a label", where=str(file), fix="Fill in both")
     rng = np.random.Generator(np.random.PCG64(SEED))
-    return names, [rows[i] for i in rng.permutation(len(rows))]
+    drawn = [kept[i] for i in rng.permutation(len(kept))[:MOST_ROWS]]
+    left_out = {BLANK: len(rows) - len(kept), BEYOND: len(kept) - len(drawn)}
+    return drawn, {why: many for why, many in left_out.items() if many}
