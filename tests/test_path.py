@@ -25,11 +25,12 @@ from isocost.plan.market.prepare import Prepared, Request
 from isocost.plan.market.terms import Term, signed_for, terms_of
 from isocost.plan.path import PathAsk, PathResult, horizon_months, make_path
 from isocost.plan.path.ask import quarters
+from isocost.plan.path.hull import envelope
 from isocost.plan.path.limits import over_budget
 from isocost.plan.path.month import How, Priced, Prices, priced, scheduled
 from isocost.plan.path.run import _falling
 from isocost.plan.path.stages import study_of
-from isocost.plan.path.steps import Signed, Stage, allotted, cost_path, envelope, least_path
+from isocost.plan.path.steps import Signed, Stage, allotted, cost_path, least_path
 from isocost.plan.path.study import COUNT
 from isocost.plan.path.sure import costed, month_groups, solved_at
 from isocost.plan.path.told import when
@@ -504,3 +505,13 @@ def test_the_page_to_sign_as_html_says_the_same(outcome: Outcome, path: PathResu
 
 def test_the_page_is_one_page(outcome: Outcome, path: PathResult) -> None:
     assert len(page(outcome.result, path).splitlines()) <= 90
+
+
+def test_thousands_of_committed_replicas_have_few_lines_that_stay_below() -> None:
+    usd = 1e6 / (1.0 + np.arange(20_000) / 3000.0) + 4.0 * np.arange(20_000)
+    lines = envelope(usd)
+    at = np.arange(len(usd))
+    top = np.max([value + slope * at for value, slope in lines], axis=0)
+    assert len(lines) <= 32
+    assert (top <= usd + 1e-6).all()
+    assert (usd - top).max() < 2e-3 * usd.max()

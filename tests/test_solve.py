@@ -13,7 +13,7 @@ from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 
 from isocost.errors import Infeasible
 from isocost.plan.solve.mix import solve
-from isocost.plan.solve.one_pool import one_pool, whole_pool
+from isocost.plan.solve.one_pool import by_committed, one_pool, whole_pool
 from isocost.plan.solve.problem import PoolChoice, Problem, Solution, cost_of, emitted_kg
 
 TOL = 1e-6
@@ -653,3 +653,47 @@ def test_work_that_waits_and_emissions_are_bounded_from_both_sides(problem: Prob
     assert found.bound_usd <= least * (1 + 1e-5) + 1e-4
     assert found.usd_per_month >= least * (1 - 1e-6) - 1e-5
     assert emitted_kg(problem, found) <= problem.most_kg * (1 + 1e-6) + 1e-9
+
+
+@settings(max_examples=60, deadline=None)
+@given(problems(pools_most=1, streams_most=2, hours_most=3), st.integers(70, 900))
+def test_many_replicas_cost_what_their_schedule_costs_and_the_bound_lies_below(
+    problem: Problem, times: int
+) -> None:
+    """Levels: the cost told for a number reserved is that of its schedule, and no other number is cheaper."""
+    grown = replace(
+        problem,
+        load_per_h=problem.load_per_h * times,
+        api_usd_per_h=problem.api_usd_per_h * times,
+        pool_usd_per_h=problem.pool_usd_per_h * times,
+    )
+    found = one_pool(grown, 0)
+    if found is None:
+        return
+    check_feasible(grown, found)
+    assert cost_of(grown, found) == pytest.approx(found.usd_per_month, rel=1e-9)
+    assert found.bound_usd <= found.usd_per_month + TOL
+    if grown.pools[0].reserved_usd_per_h is None:
+        return
+    for number in {0, int(found.reserved[0]) // 2, int(found.reserved[0]) + 3}:
+        other = one_pool(grown, 0, number)
+        assert other is None or other.usd_per_month >= found.bound_usd - TOL
+
+
+def test_what_commitments_save_falls_with_each_and_equals_the_schedules_one_by_one() -> None:
+    rng = np.random.default_rng(4)
+    hours = 48
+    pool = PoolChoice("p", 10.0, 9.0, 4.0, 2.0, None, 0, 0.0, 0.3, start_usd=1.5)
+    load = rng.uniform(200.0, 2500.0, (2, 1, hours))
+    problem = Problem(
+        np.ones(hours), load[:, 0] * rng.uniform(0.3, 1.2, (2, 1)), load, np.zeros_like(load), (pool,), 0.0,
+        1, 0.5, ("a", "b"),
+    )  # fmt: skip
+    usd = by_committed(problem, 0)
+    assert len(usd) > 300
+    assert (np.diff(usd, 2) >= -1e-6 * usd.max()).all()
+    free = replace(problem, pools=(replace(pool, reserved_usd_per_h=0.0),))
+    for number in (0, 1, 57, 200, len(usd) - 1):
+        one = one_pool(free, 0, number)
+        assert one is not None
+        assert one.usd_per_month == pytest.approx(usd[number], rel=2e-3 if len(usd) > 512 else 1e-9)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from isocost.fleet import Fleet
 from isocost.plan.make.build import Built, drafted
 from isocost.plan.make.draft import Draft, api_meters
 from isocost.plan.market.offers import Case, Offer
+from isocost.plan.path.hull import Line, envelope
 from isocost.plan.path.way import Part, Way, launch_usd, pool_draft, standing_usd
 from isocost.plan.solve.one_pool import by_committed, by_committed_within, one_pool
 from isocost.plan.solve.problem import Floats, Problem, Solution, cost_of, emitted_kg
@@ -46,6 +48,11 @@ class Priced:
     kg: float = 0.0
     how: tuple[tuple[How, ...], ...] = ()
     more: Mapping[str, float] = field(default_factory=dict)
+
+    @cached_property
+    def hulls(self) -> tuple[list[Line], ...]:
+        """Lines below each of the parts, by how many are committed."""
+        return tuple(envelope(usd) for usd in self.parts)
 
     def least_usd(self) -> float:
         """The month with as many committed replicas as help."""

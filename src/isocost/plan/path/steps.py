@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 import numpy as np
 
@@ -73,29 +72,6 @@ class Chosen:
     signed: tuple[Signed, ...]
     usd: float
     bound_usd: float
-
-
-def envelope(usd: Floats) -> list[tuple[float, float]]:
-    """Lines (value at 0, slope) whose maximum is the lower convex hull of values at 0, 1, …
-
-    >>> envelope(np.array([4.0, 1.0, 0.0]))
-    [(4.0, -3.0), (2.0, -1.0)]
-    """
-    hull: list[int] = []
-    for i in range(len(usd)):
-        while len(hull) > 1:
-            a, b = hull[-2], hull[-1]
-            if (usd[b] - usd[a]) * (i - a) < (usd[i] - usd[a]) * (b - a):
-                break
-            hull.pop()
-        hull.append(i)
-    if len(hull) == 1:
-        return [(float(usd[0]), 0.0)]
-    lines = []
-    for a, b in pairwise(hull):
-        slope = float(usd[b] - usd[a]) / (b - a)
-        lines.append((float(usd[a]) - slope * a, slope))
-    return lines
 
 
 def needs(ways: Sequence[Way], stage: Stage, w: int) -> frozenset[str]:
@@ -203,12 +179,12 @@ def _least(
         month_terms = [(int(x[q, w]), month.base_usd) for w, month in stage.priced.items()]
         for w, month in stage.priced.items():
             uses: dict[str, list[tuple[int, float]]] = {}
-            for part, months in zip(ways[w].parts, month.parts, strict=True):
+            for part, months, lines in zip(ways[w].parts, month.parts, month.hulls, strict=True):
                 theta, top = columns.add(stage.months, INF), float(len(months) - 1)
                 month_terms.append((theta, 1.0))
                 c = columns.add(0.0, top)
                 rows.add([(c, 1.0), (int(x[q, w]), -top)], -INF, 0.0)
-                for value, slope in envelope(months):
+                for value, slope in lines:
                     rows.add([(theta, 1.0), (int(x[q, w]), -value), (c, -slope)], 0.0, INF)
                 uses.setdefault(part.gpu, []).append((c, float(part.gpus)))
             for gpu, used in uses.items():
@@ -279,6 +255,11 @@ def allotted(months: Sequence[Floats], gpus: Sequence[int], there: int) -> tuple
     first = months[0][: there // gpus[0] + 1]
     if len(months) == 1:
         return (int(first.argmin()),)
+    if len(months) == 2:
+        # What the second kind costs with so many accelerators at most, looked up for every first.
+        left = np.minimum((there - np.arange(len(first)) * gpus[0]) // gpus[1], len(months[1]) - 1)
+        number = int((first + np.minimum.accumulate(months[1])[left]).argmin())
+        return number, int(months[1][: left[number] + 1].argmin())
     best: tuple[float, tuple[int, ...]] = (INF, ())
     for n, usd in enumerate(first):
         rest = allotted(months[1:], gpus[1:], there - n * gpus[0])

@@ -7,6 +7,9 @@ by itself, at what the hour's bill falls by between t - 1 and t replicas, its re
 where the week repeats. Committed replicas are the lowest levels, always on and rented for nothing, so that
 the sums of levels say what every number of them costs.
 
+Thousands of replicas are taken a few at a time: bills between such steps lie below the straight line that
+stands for them, so that costs are a little too high, and the bound lies lower by what the steps could hide.
+
 Spot comes in whole replicas up to a share of all. Here it counts in parts of a replica: that is no dearer, so
 the sums are then a lower bound, and what whole replicas cost more is added to the cost.
 """
@@ -18,10 +21,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from isocost.plan.solve.problem import Floats, Ints, PoolChoice, Problem
+from isocost.units import WEEK_H
 
 BLOCK = 4096
 """Levels whose bills are in memory at once, for a week of hours; fewer for more hours."""
-WEEK_H = 168
+LEVELS_MOST = 512
+"""Steps in which replicas are taken, at most."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,8 @@ class Levels:
 
     ``bound_usd`` (n,): what no schedule goes below, nothing paid for what is committed; it is what the best
     one costs unless spot comes in whole replicas. ``top`` (2, H): the highest level on in each hour, at the
-    rent of a spot replica and beyond its share.
+    rent of a spot replica and beyond its share. ``step``: replicas taken at a time; what that may hide is
+    ``hidden_usd``, already off the bound.
     """
 
     problem: Problem
@@ -38,6 +44,8 @@ class Levels:
     bound_usd: Floats
     floor: int
     top: Ints
+    step: int = 1
+    hidden_usd: float = 0.0
 
     def counts(self, committed: int) -> Ints:
         """Replicas (H,) of the best schedule with so many committed beside those held."""
@@ -50,7 +58,7 @@ class Levels:
 
     def usd(self, committed: Ints) -> Floats:
         """What the best schedules cost by how many are committed: spot in whole replicas; same shape."""
-        found = self.bound_usd[committed]
+        found = self.bound_usd[committed] + self.hidden_usd
         part = spot_part(self.problem, self.pool)
         if part <= 0.0:
             return found
@@ -118,22 +126,25 @@ def levels(
     (needed, base), (floor, most) = without, between
 
     weight, hours = problem.weight_h, len(problem.weight_h)
+    step = max(1, -(-(most - floor) // LEVELS_MOST))
     prices = np.array(_rents(problem, pool))
     care = np.array([pool.extra_usd_per_replica_h, pool.start_usd])
-    step, came = np.zeros(hours), np.zeros((2, hours, 2), np.int64)
-    sums, top = np.zeros((3, most + 1)), np.full((2, hours), floor, np.int64)
+    room, came = np.zeros(hours), np.zeros((2, hours, 2), np.int64)
+    sums, top = np.zeros((3, most + 1)), np.zeros((2, hours), np.int64)
     start, closed = np.zeros(hours), np.array([int(problem.cyclic)])
-    size = max(16, BLOCK * WEEK_H // hours)
-    for low in range(floor, max(most, floor + 1), size):
-        high = min(most, low + size)
-        capacity = np.asarray(pool.capacity_per_h(np.arange(low, high + 1), problem.spare), dtype=np.float64)
+    steps, size = max(1, -(-(most - floor) // step)), max(16, BLOCK * WEEK_H // hours)
+    for low in range(0, steps, size):
+        high = min(steps, low + size)
+        numbers = floor + step * np.arange(low, high + 1)
+        capacity = np.asarray(pool.capacity_per_h(numbers, problem.spare), dtype=np.float64)
         rest = np.repeat(base[:, None], high + 1 - low, axis=1)
         rest_after(*bill, capacity, needed, rest)
-        if low == floor:
+        if low == 0:
             start = rest[:, 0].copy()
         out = np.zeros((3, high - low))
-        level_sums(rest, weight, prices, care, closed, out, top, start, step, came)
-        sums[:, low + 1 : high + 1] = out
+        level_sums(rest, weight, prices * step, care * step, closed, out, top, start, room, came)
+        inside = np.arange(floor + step * low + 1, min(most, floor + step * high) + 1)
+        sums[:, inside] = out[:, (inside - floor - 1) // step - low] / step
     numbers = np.arange(pool.held, most + 1)
     always, turn = _turn(problem, pool, numbers, floor)
     turn, whole = np.minimum(turn, most), float(weight.sum())
@@ -143,4 +154,5 @@ def levels(
     bound = bound + whole * _forced_usd_per_h(problem, pool, numbers, floor)
     if not problem.cyclic:
         bound = bound + np.maximum(0, floor - numbers) * pool.start_usd * weight[0]
-    return Levels(problem, pool, bound, floor, top)
+    hidden = (step - 1) * whole * (pool.on_demand_usd_per_h + pool.extra_usd_per_replica_h + pool.start_usd)
+    return Levels(problem, pool, bound - hidden, floor, floor + step * top, step, hidden)

@@ -24,8 +24,6 @@ Bools = npt.NDArray[np.bool_]
 
 SPOT_MOST = 64
 """Replicas up to which spot is planned in whole ones; beyond, what that misses is in the bound."""
-CELLS_MOST = 4_000_000
-"""Hours times replicas up to which whole spot replicas are placed anew once levels have set their number."""
 KG_FIRST, KG_STEP = 0.02, 1.1
 """The first price of emissions that is tried, as a share of a replica's rent, and the factor to the next."""
 
@@ -200,20 +198,22 @@ class _Levelled:
         return least, float(bound[least])
 
     def schedule(self, reserved: int) -> tuple[float, Ints | None]:
-        """Cost and replicas by hour, (H,), whole spot replicas placed anew where that is soon done."""
+        """Cost and replicas by hour, (H,); whole spot replicas are placed anew unless there are thousands."""
         usd = float(self.found.usd(np.array([reserved]))[0]) + reserved * self.reserved_usd
         if not np.isfinite(usd):
             return usd, None
         counts, problem = self.found.counts(reserved), self.found.problem
-        if spot_part(problem, self.found.pool) > 0.0 and self.most * len(counts) <= CELLS_MOST:
+        if spot_part(problem, self.found.pool) > 0.0 and self.found.step == 1:
             whole = _Counted(problem, self.found.pool, self.worth, self.most, self.found.floor)
             return whole.schedule(reserved, int(counts[0]))
         return usd, counts
 
     def costs(self) -> Floats:
         """The least cost of every number: (n,)."""
-        numbers = np.arange(self.most - self.found.pool.held + 1)
-        return np.asarray(self.found.usd(numbers) + numbers * self.reserved_usd)
+        last = self.most - self.found.pool.held
+        numbers = np.append(np.arange(0, last, self.found.step), last)
+        some = self.found.usd(numbers) + numbers * self.reserved_usd
+        return np.asarray(np.interp(np.arange(last + 1), numbers, some))
 
 
 def _needed(worth: Worth) -> Floats:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from isocost.deployment import SemanticCache
 from isocost.plan.written.attempts import Traffic, World, hits_of
-from isocost.plan.written.near import Looked, Verifier, play_near, with_keys, words_of
+from isocost.plan.written.near import Looked, Verifier, each_word, play_near, with_keys, words_of
 from isocost.policy.proven import Proven
 from isocost.policy.rules import Rule
 from isocost.trace.schema import Trace
@@ -28,7 +28,7 @@ def keyed(trace: Trace) -> Trace:
     if "prompt_key" in trace.columns or trace.texts is None:
         return trace
     table = trace.table()
-    table = with_keys(table, words_of(trace, table, np.ones(len(table), np.bool_)))
+    table = with_keys(table, each_word(trace, table, np.ones(len(table), np.bool_)))
     return replace(trace, read=lambda: iter((table,)), columns=trace.columns | {"prompt_key"})
 
 

@@ -9,7 +9,7 @@ question came, as the exact cache keeps its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -115,9 +115,13 @@ def in_force(rules: Sequence[Rule], verifiers: Mapping[str, Verifier]) -> tuple[
 
 def words_of(trace: Trace, table: Chunk, rows: npt.NDArray[np.bool_]) -> dict[int, Word] | None:
     """The words of the chosen rows of a table (a mask); ``None`` where the log has none."""
+    return None if trace.texts is None else dict(each_word(trace, table, rows))
+
+
+def each_word(trace: Trace, table: Chunk, rows: npt.NDArray[np.bool_]) -> Iterator[tuple[int, Word]]:
+    """The words of the chosen rows, one after the other, so that nobody need hold them all."""
     if trace.texts is None:
-        return None
-    out: dict[int, Word] = {}
+        return
     row = 0
     code = {name: getattr(table, name) for name in ("tenant", "model", "provider", "workload")}
     for lot in trace.texts():
@@ -129,9 +133,8 @@ def words_of(trace: Trace, table: Chunk, rows: npt.NDArray[np.bool_]) -> dict[in
             tenant = f"unknown {i}" if told["tenant"] == "-1" else told["tenant"]
             model = f"{told['provider']}/{told['model']}/{told['workload']}"
             if (found := word(lot[i - row], tenant, model)) is not None:
-                out[i] = found
+                yield i, found
         row += len(lot)
-    return out
 
 
 def word(text: str, tenant: str, model: str) -> Word | None:
@@ -181,12 +184,10 @@ def _beside(message: Any) -> list[Any]:
     ]
 
 
-def with_keys(table: Chunk, words: Mapping[int, Word] | None) -> Chunk:
-    """The table with a key of each whole prompt, by its words, where the log states none."""
-    if words is None or table.prompt_key is not None:
-        return table
+def with_keys(table: Chunk, words: Iterable[tuple[int, Word]]) -> Chunk:
+    """The table with a key of each whole prompt, by its words (rows not among them have none)."""
     key = np.full(len(table), -1, np.int64)
-    for i, one in words.items():
+    for i, one in words:
         key[i] = one.exact
     return replace(table, prompt_key=key)
 
