@@ -222,3 +222,41 @@ def test_a_wrong_row_fails(data_dir, tmp_path) -> None:
         validate_prefix(file)
     with pytest.raises(BadInput):
         validate_prefix(tmp_path / "absent.csv")
+
+
+def test_other_logs_and_spellings_are_read(tmp_path) -> None:
+    """A log of one's own beside the file, counts as tables write them; what cannot be compared has a name."""
+    random = np.random.default_rng(4)
+    held: dict[tuple[int, ...], None] = {}
+    number: dict[tuple[int, ...], int] = {}
+    hit_tok, total_tok, room, lines = 0, 0, 9, []
+    for i in range(120):
+        ids = [int(random.integers(0, 3)) for _ in range(random.integers(1, 6))]
+        chain = [tuple(ids[: j + 1]) for j in range(len(ids))]
+        hashes = [number.setdefault(block, len(number)) for block in chain]
+        cached = next((j for j, block in enumerate(chain) if block not in held), len(chain))
+        hit_tok, total_tok = hit_tok + 512 * cached, total_tok + 512 * len(ids)
+        for block in reversed(chain):
+            held.pop(block, None)
+            held[block] = None
+        while len(held) > room:
+            held.pop(next(iter(held)))
+        lines.append(
+            f'{{"timestamp": {i}, "input_length": {512 * len(ids)}, "output_length": 3, "hash_ids": {hashes}}}'
+        )
+    (tmp_path / "mine.jsonl").write_text("\n".join(lines))
+    file = tmp_path / "hits.csv"
+    head = "trace,window,policy,capacity_blocks,hit_tokens,total_tokens,warmup_requests"
+    good = f"mine,all,LRU,{room}.0,{hit_tok},{total_tok},0"
+    file.write_text(
+        f"{head}\n{good}\nmine,all,lru,9,,1,0\nmine,all,lru,9,1,1,500\nmine,all,magic,9,1,{total_tok},0\n"
+        f"mine,all,infinite,9,{infinite(read_blocks(tmp_path, 'mine')).sum()},{total_tok},0\n"
+    )
+    report = validate_prefix(file)
+    assert (report.rows, report.answered, report.passed) == (5, 3, 2)
+    assert report.left_out == {"a count is not stated": 1, "its warm-up is longer than its trace": 1}
+    assert report.failed == ("mine/magic/9",)
+    assert "magic" in report.notes[0]
+    file.write_text(f"{head}\n{good.replace('LRU,9.0', 'LRU,many')}\n")
+    with pytest.raises(BadInput, match="many"):
+        validate_prefix(file)
