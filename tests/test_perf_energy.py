@@ -124,7 +124,8 @@ def test_every_row_is_answered_and_rows_are_left_out_by_name(tmp_path: Path) -> 
         {"model_id": "nobody/new-13b", "total_params_b": "", "active_params_b": ""},
         {"model_id": "nobody/unsized", "total_params_b": "", "active_params_b": ""},
         {"gpu": "A100-SXM4-40GB"}, {"gpu": "H100 80GB HBM3"}, {"task": "never seen"}, {"dataset": "other"},
-        {"gpu": "ABACUS"}, {"avg_batch": ""}, {"output_tok_per_s": ""},
+        {"gpu": "ABACUS"}, {"avg_batch": ""},
+        {"output_tok_per_s": "", "j_per_output_token": "", "avg_power_w": ""},
     ]  # fmt: skip
     report = validate_energy(table(tmp_path / "odd.csv", *changes))
     assert report.runs == 9
@@ -133,6 +134,50 @@ def test_every_row_is_answered_and_rows_are_left_out_by_name(tmp_path: Path) -> 
     }  # fmt: skip
     assert sum(share.rows for share in report.by["metric"].values()) == 18
     assert report.rows == 27
+
+
+def test_what_a_row_does_not_measure_is_compared_in_what_it_does(tmp_path: Path) -> None:
+    changes = [
+        {"j_per_output_token": ""}, {"output_tok_per_s": "", "avg_power_w": ""},
+        {"output_tok_per_s": "", "j_per_output_token": ""},
+    ]  # fmt: skip
+    runs, left_out = runs_of(AT, read_runs(table(tmp_path / "part.csv", *changes)))
+    assert not left_out
+    got = np.array([runs.measured[name] for name in ("tok_per_s", "j_per_tok", "power_w")]).T
+    assert got[0].tolist() == pytest.approx([4000.0, 0.125, 500.0])
+    assert np.isnan(got[1]).tolist() == [True, False, True]
+    assert np.isnan(got[2]).tolist() == [True, True, False]
+    assert validate_energy(tmp_path / "part.csv").rows == 5
+
+
+def test_an_accelerator_of_unknown_power_is_compared_in_speed_only(tmp_path: Path) -> None:
+    catalog = Catalog.load()
+    facts = [fact for fact in catalog.facts if (fact.subject, fact.attribute) != ("gpu/l4", "tdp_w")]
+    without = Catalog(facts, catalog.sources, catalog.attributes)
+    report = validate_energy(table(tmp_path / "one.csv", {}, {"gpu": "L4"}), without)
+    assert {name: share.rows for name, share in report.by["metric"].items()} == {
+        "tok/s": 2,
+        "J/tok": 1,
+        "W": 1,
+    }
+
+
+def test_formats_are_heard_by_every_name_and_strange_ones_are_left_out(tmp_path: Path) -> None:
+    names = ["fp8_e4m3", "w8a8", "AWQ", "mxfp4", "nvfp4", "float16", "", "weird"]
+    runs, left_out = runs_of(AT, read_runs(table(tmp_path / "f.csv", *({"precision": one} for one in names))))
+    fp4, mxfp4, int4 = (AT.number(f"dtype/{one}", "bytes_per_element") for one in ("fp4", "mxfp4", "int4"))
+    assert runs.machine.weight_bytes.tolist() == [1, 1, int4, mxfp4, fp4, 2, 2]
+    assert left_out == {"format not known": 1}
+
+
+def test_accelerators_are_counted_as_stated_or_as_named(tmp_path: Path) -> None:
+    changes = [
+        {"num_gpus": 2}, {"num_gpus": "", "gpu": "4xH100"}, {"num_gpus": "", "tp": 2, "dp": 2},
+        {"num_gpus": "", "tp": ""}, {"num_gpus": 0}, {"num_gpus": -1},
+    ]  # fmt: skip
+    runs, left_out = runs_of(AT, read_runs(table(tmp_path / "n.csv", *changes)))
+    assert runs.machine.gpus.tolist() == [2, 4, 4]
+    assert left_out == {"number of accelerators not stated": 3}
 
 
 def test_a_table_without_a_column_is_one_clear_line(tmp_path: Path) -> None:

@@ -34,9 +34,10 @@ from isocost.perf.coarse import (
     shape_of_counts,
 )
 from isocost.perf.energy import Power, power_frac, power_of
-from isocost.perf.hardware import gpu_id_of, gpu_of
+from isocost.perf.hardware import counted, gpu_id_of, gpu_of
 from isocost.validate.kinds import Share, shares_by
 from isocost.validate.peers import Peer, peers_of
+from isocost.validate.stated import precision_kind
 from isocost.validate.table import rows_of
 
 COLUMNS = (
@@ -100,6 +101,10 @@ def validate_energy(file: Path, catalog: Catalog | None = None) -> EnergyReport:
     rows = read_runs(file)
     runs, left_out = runs_of(at, rows)
     said = predict(at, runs)
+    rules = {rule: len(METRICS) * count for rule, count in left_out.items()}
+    unlimited = sum(int((np.isfinite(runs.measured[m]) & np.isnan(said[m])).sum()) for m in METRICS)
+    if unlimited:
+        rules["accelerator's power limit not known"] = unlimited
     errors, covers, metrics, index = [], [], [], []
     for metric in METRICS:
         ratio = runs.measured[metric] / said[metric]
@@ -126,11 +131,11 @@ def validate_energy(file: Path, catalog: Catalog | None = None) -> EnergyReport:
         if not ok
     ]
     return EnergyReport(
-        len(error) + len(METRICS) * left_out.total(),
+        len(error) + sum(rules.values()),
         len(rows),
         int(passed.sum()),
         tuple(failed),
-        {rule: len(METRICS) * count for rule, count in left_out.items()},
+        rules,
         float(error.mean()),
         float(np.median(error)),
         float(covered.mean()),
@@ -204,8 +209,9 @@ def read_runs(file: Path) -> list[dict[str, Any]]:
 def runs_of(at: CatalogAt, rows: Sequence[Mapping[str, Any]]) -> tuple[Runs, Counter[str]]:
     """Rows as arrays, and a count of what each rule left out.
 
-    Left out are rows without a batch, an answer's length or a positive measurement, and rows of
-    accelerators that the catalog does not hold.
+    Left out are rows without a batch, an answer's length, a number of accelerators or any positive
+    measurement, formats that are none, and rows of accelerators that the catalog does not hold. What a row
+    does not measure is compared in the metrics that it does.
 
     Raises:
         BadInput: no row is left.
@@ -239,9 +245,33 @@ def _rule(row: Mapping[str, Any], gpu_id: str | None) -> str | None:
         return "unknown accelerator"
     if not (row["avg_batch"] or 0) > 0 or not (row["avg_output_tokens"] or 0) > 0:
         return "batch or answer's length not stated"
-    if not (row["output_tok_per_s"] or 0) > 0 or not (row["j_per_output_token"] or 0) > 0:
+    if not (gpus_of(row) or 0) >= 1:
+        return "number of accelerators not stated"
+    if precision_kind(row["precision"]) is None:
+        return "format not known"
+    if not any((row[name] or 0) > 0 for name in ("output_tok_per_s", "j_per_output_token", "avg_power_w")):
         return "no measured value"
     return None
+
+
+def gpus_of(row: Mapping[str, Any]) -> float | None:
+    """Accelerators of a row: as stated, as its accelerator's name counts them, or as its layout takes."""
+    if row["num_gpus"] is not None:
+        return float(row["num_gpus"])
+    many, _ = counted(str(row["gpu"] or ""))
+    if many is not None:
+        return float(many)
+    return None if row["tp"] is None else float(row["tp"]) * max(float(row["dp"] or 1.0), 1.0)
+
+
+def _measured(row: Mapping[str, Any]) -> tuple[float, float, float]:
+    """Tokens a second, joules a token and watts of a row; nan where neither stated nor made of the others."""
+    rate, joule, watts = (
+        float(row[name]) if (row[name] or 0) > 0 else np.nan
+        for name in ("output_tok_per_s", "j_per_output_token", "avg_power_w")
+    )
+    joule = watts / rate if np.isnan(joule) else joule
+    return rate, joule, rate * joule if not np.isnan(rate * joule) else watts
 
 
 def _shape(at: CatalogAt, name: object, total_b: object, active_b: object) -> tuple[tuple[float, ...], bool]:
@@ -285,32 +315,39 @@ def _arrays(at: CatalogAt, kept: Sequence[tuple[Mapping[str, Any], str, tuple[fl
 
     ids = [gpu_id for _, gpu_id, *_ in kept]
     gpu = gpu_of(at, ids)
-    formats = [str(row["precision"] or "bfloat16").lower() for row, *_ in kept]
-    width = {"fp8": "fp8", "mxfp4": "mxfp4", "nvfp4": "fp4", "fp4": "fp4", "int4": "int4"}
-    dtype = [width.get(name, "bf16") for name in formats]
+    dtype = [_dtype(str(row["precision"] or "")) for row, *_ in kept]
     computes = [at.text(f"dtype/{name}", "computes_as") for name in dtype]
     rates = {"bf16": gpu.bf16_flop_per_s, "fp8": gpu.fp8_flop_per_s, "fp4": gpu.fp8_flop_per_s}
     flop = np.array([rates[kind][i] for i, kind in enumerate(computes)])
-    rate, joule = column("output_tok_per_s", np.nan), column("j_per_output_token", np.nan)
+    measured = np.array([_measured(row) for row, *_ in kept]).reshape(-1, 3).T
+    limits = [at.find(f"gpu/{one}", "tdp_w") for one in ids]
     dp = np.maximum(column("dp", 1.0), 1.0)
     models = tuple(str(row["model_id"]) for row, *_ in kept)
     families = {name: _family(at, name) for name in set(models)}
     return Runs(
         Shape(*np.array([shape for *_, shape, _ in kept]).T),
         Machine(
-            np.maximum(column("num_gpus", 1.0), 1.0), dp, column("ep", 1.0) > 1, gpu.memory_bytes_per_s, flop,
-            gpu.bf16_flop_per_s,
+            np.array([gpus_of(row) for row, *_ in kept], dtype=np.float64), dp, column("ep", 1.0) > 1,
+            gpu.memory_bytes_per_s, flop, gpu.bf16_flop_per_s,
             np.array([at.number(f"dtype/{name}", "bytes_per_element") for name in dtype]),
             np.array([name == "fp8" for name in dtype]), np.array([name != "bf16" for name in dtype]),
         ),
         column("avg_batch", np.nan), column("avg_output_tokens", np.nan),
-        np.array([at.number(f"gpu/{one}", "tdp_w") for one in ids]),
+        np.array([np.nan if one is None else float(one.value) for one in limits]),
         tuple(ids), tuple(_stack(str(row["dataset"])) for row, *_ in kept),
         tuple(re.sub(r"[^a-z0-9]+", "-", str(row["task"]).lower()) for row, *_ in kept),
         models, tuple(families[name] for name in models), np.array([flag for *_, flag in kept]),
-        {"tok_per_s": rate, "j_per_tok": joule, "power_w": rate * joule},
+        dict(zip(METRICS, measured, strict=True)),
         tuple(_id(row) for row, *_ in kept),
     )  # fmt: skip
+
+
+def _dtype(precision: str) -> str:
+    """The stored format of a row (``dtype/...``): as it is called, 16 bits where nothing is said."""
+    kind = precision_kind(precision)
+    if kind == "fp4" and "mx" in precision.lower():
+        return "mxfp4"
+    return "bf16" if kind in (None, "native") else str(kind)
 
 
 def _stack(dataset: str) -> str:
