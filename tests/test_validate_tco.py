@@ -186,6 +186,39 @@ def test_rows_off_by_one_factor_are_one_mistake_where_others_prove_the_formula(t
     assert len(report.failed) == 4
 
 
+@pytest.mark.parametrize(
+    ("again", "flagged"),
+    [("{0}", 1), ("", 0), ("{1}", 0), ("77", 0)],
+    ids=["ours", "none", "theirs", "another"],
+)
+def test_a_lone_figure_is_flagged_where_its_author_worked_out_ours(
+    again: str, flagged: int, tmp_path: Path
+) -> None:
+    """Another who gets our figure from the inputs, and not the published one, is evidence."""
+    right = months(500, 100, 2)
+    names = (
+        "case_id",
+        "kind",
+        "inputs",
+        "metric",
+        "published",
+        "unit",
+        "reproduced_here",
+        "tolerance",
+        "ref",
+    )
+    cells = ("x", "breakeven_months", MONTHS.format(500, 100, 2), "", 0.5 * right, "months")
+    file = tmp_path / "x.csv"
+    with file.open("w", encoding="utf-8", newline="") as out:
+        writer = csv.writer(out)
+        writer.writerow(names)
+        writer.writerow((*cells, again.format(round(right, 3), round(0.5 * right, 3)), "0.01", "a paper"))
+    report = validate_tco(file)
+    assert (report.passed, len(report.flagged), len(report.failed)) == (0, flagged, 1 - flagged)
+    if not flagged:
+        assert "nothing else in the file" in report.why["x"]
+
+
 GPUS = '{{"gpu_usd_h": 2, "gpus": {0}, "tok_s": {1}}}'
 
 

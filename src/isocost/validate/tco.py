@@ -10,8 +10,9 @@ A published figure that contradicts its own inputs is flagged by name. That is a
 publication, so it is claimed only where the formula is sure: a product or a quotient of the row's own
 inputs (``exact``) that has no other reading, or one that reproduces at least ``SURE_ROWS`` other rows of the
 same publication and ``SURE_FRAC`` of them. Of those, where its inputs say all that it uses (``plain``), rows
-that are off by the same factor as the row itself are one mistake with it. Anything else that misses is our
-failure. A row is left out only by a named rule.
+that are off by the same factor as the row itself are one mistake with it. What the file's author got from
+the same inputs (``reproduced_here``) tells too, where it is our figure and not the published one. Anything
+else that misses is our failure. A row is left out only by a named rule.
 
 Where the inputs of a row have several readings (a price of one accelerator or of all of them), it is read as
 most other rows of its publication come out, whatever its own figure; else by the first of ``RULES``.
@@ -50,7 +51,8 @@ from isocost.validate.written import Written, figure, number
 from isocost.validate.written import inputs as inputs_of
 
 COLUMNS = ("kind", "inputs", "published", "unit")
-OTHERS = ("case_id", "metric", "tolerance", "ref")
+AGAIN = "reproduced_here"
+OTHERS = ("case_id", "metric", "tolerance", "ref", AGAIN)
 """Columns that a file may lack."""
 USUAL_TOLERANCE = 0.01
 """Where a row with inputs states none."""
@@ -68,6 +70,7 @@ NO_TOLERANCE = "no tolerance stated"
 NO_INPUTS = "its inputs are not published"
 ONLY_SHARES = "only shares of the figure are published"
 CONTRADICTS = "contradicts its own inputs"
+UNSETTLED = "and nothing else in the file shows which is wrong"
 
 WRONG = (IsocostError, ValueError, TypeError, KeyError, ZeroDivisionError, OverflowError)
 """What inputs that a formula cannot take raise."""
@@ -95,10 +98,7 @@ Formula = Callable[[Case], float]
 
 
 class Rule(NamedTuple):
-    """A formula by the inputs that it ``needs``; ``exact`` where it is only their product or quotient.
-
-    ``plain``: its inputs say all that it uses, so that no convention of a publication is left to guess.
-    """
+    """A formula by what it ``needs``; ``exact``: their product or quotient; ``plain``: no convention is left."""
 
     needs: tuple[str, ...]
     formula: Formula
@@ -143,6 +143,7 @@ class _Row(NamedTuple):
     tolerance: float
     where: str
     is_usual: bool
+    again: tuple[Written | None, str] = (None, "")
 
     @property
     def published(self) -> float:
@@ -362,20 +363,20 @@ def validate_tco(path: Path | str, catalog: Catalog | None = None) -> TcoReport:
     for i in sorted(set(ours) - right):
         value, rule = ours[i]
         because = "" if _otherwise(at, rows[i]) else _sure(rows, ours, right, i, rule)
+        because = because or _again(rows[i], value)
         if because:
             flagged.append(Contradiction(_name(rows[i]), rows[i].published, value, because))
             left_out[CONTRADICTS] += 1
         else:
             failed.append(_name(rows[i]))
-            why[_name(rows[i])] = f"ours is {value:.6g}, published {rows[i].published:g}"
+            why[_name(rows[i])] = f"ours is {value:.6g}, published {rows[i].published:g}, {UNSETTLED}"
     errors = sorted(abs(ours[i][0] / rows[i].published - 1.0) for i in right if rows[i].published)
-    mape = sum(errors) / len(errors) if errors else math.nan
-    middle = errors[len(errors) // 2] if errors else math.nan
+    mape, middle = (sum(errors) / len(errors), errors[len(errors) // 2]) if errors else (math.nan, math.nan)
     notes = tuple(
         f"{one.id}: published {one.published:g}, its own inputs give {one.ours:.4g}; {one.because}"
         for one in flagged
     )
-    total = len(rows) + sum(left_out[rule] for rule in (NO_FIGURE, NO_NUMBER, UNREADABLE))
+    total = len(rows) + left_out[NO_FIGURE] + left_out[NO_NUMBER] + left_out[UNREADABLE]
     return TcoReport(
         str(path), total, len(right), tuple(failed), dict(left_out), mape, middle, tuple(flagged), why, notes,
     )  # fmt: skip
@@ -516,6 +517,14 @@ def _sure(
     )
 
 
+def _again(row: _Row, value: float) -> str:
+    """Why a miss is the publication's by the file's own word: its author got our figure from the inputs."""
+    stated, printed = row.again
+    if stated is None or not _equal(value, row._replace(stated=stated, printed=printed)):
+        return ""
+    return f"the file's author got {printed} from them too"
+
+
 def _explained(row: _Row, value: float, rule: Rule) -> bool:
     """Whether an input of the row that the formula leaves out, as a factor, gives the published figure."""
     for name, given in row.own.items():
@@ -564,7 +573,7 @@ def _rows(file: Path) -> tuple[list[_Row], Counter[str]]:
             _Row(
                 row["case_id"] or where, row["kind"].lower().replace(" ", "_"), row["metric"], row["unit"],
                 row["ref"], mine, inputs, stated, row["published"], USUAL_TOLERANCE if usual else tolerance,
-                where, usual,
+                where, usual, (figure(row[AGAIN], row["unit"]), row[AGAIN]),
             )
         )  # fmt: skip
     return rows, left_out
