@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,19 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no data folder at {folder}: set ISOCOST_DATA to run this test")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_catalog() -> Iterator[None]:
+    """Facts that ship with isocost never change: they are read once for all tests, as one command does."""
+    shipped, load = Catalog.load(), Catalog.load
+
+    def known(*folders: Path) -> Catalog:
+        return load(*folders) if folders else shipped
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Catalog, "load", known)
+        yield
 
 
 @pytest.fixture(scope="session")

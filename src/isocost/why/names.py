@@ -85,8 +85,7 @@ def fact_of(at: CatalogAt, name: str) -> Fact:
     Raises:
         UnknownFact: none is called so; near ones are named.
     """
-    subjects = set(at.catalog.subjects())
-    cuts = [i for i, letter in enumerate(name) if letter == "." and name[:i] in subjects]
+    cuts = [i for i, letter in enumerate(name) if letter == "." and at.catalog.keys(name[:i])]
     for cut in reversed(cuts):
         found = re.fullmatch(r"([^\[@]+)(?:\[(.*)\])?(?:@([\d-]+))?", name[cut + 1 :])
         if found is None:
@@ -98,7 +97,8 @@ def fact_of(at: CatalogAt, name: str) -> Fact:
             if fact.id == name:
                 return fact
     whole = name.partition("[")[0].partition("@")[0]
-    near = difflib.get_close_matches(whole.rpartition(".")[0] or whole, sorted(subjects), n=3, cutoff=0.6)
+    subjects = sorted(at.catalog.subjects())
+    near = difflib.get_close_matches(whole.rpartition(".")[0] or whole, subjects, n=3, cutoff=0.6)
     raise UnknownFact(
         f"nothing is called {name!r}",
         fix=f"Near: {', '.join(near)}. Names: {FORMS}" if near else f"Names: {FORMS}",
