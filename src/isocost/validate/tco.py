@@ -98,7 +98,7 @@ Formula = Callable[[Case], float]
 
 
 class Rule(NamedTuple):
-    """A formula by what it ``needs``; ``exact``: their product or quotient; ``plain``: no convention is left."""
+    """A formula by its inputs; ``exact``: their product or quotient; ``plain``: it has no convention."""
 
     needs: tuple[str, ...]
     formula: Formula
@@ -143,7 +143,7 @@ class _Row(NamedTuple):
     tolerance: float
     where: str
     is_usual: bool
-    again: tuple[Written | None, str] = (None, "")
+    again: tuple[Written | None, str]
 
     @property
     def published(self) -> float:
@@ -362,8 +362,9 @@ def validate_tco(path: Path | str, catalog: Catalog | None = None) -> TcoReport:
     flagged: list[Contradiction] = []
     for i in sorted(set(ours) - right):
         value, rule = ours[i]
-        because = "" if _otherwise(at, rows[i]) else _sure(rows, ours, right, i, rule)
-        because = because or _again(rows[i], value)
+        because = (
+            "" if _otherwise(at, rows[i]) else _sure(rows, ours, right, i, rule) or _again(rows[i], value)
+        )
         if because:
             flagged.append(Contradiction(_name(rows[i]), rows[i].published, value, because))
             left_out[CONTRADICTS] += 1
