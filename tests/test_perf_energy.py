@@ -153,13 +153,12 @@ def test_what_a_row_does_not_measure_is_compared_in_what_it_does(tmp_path: Path)
 def test_an_accelerator_of_unknown_power_is_compared_in_speed_only(tmp_path: Path) -> None:
     catalog = Catalog.load()
     facts = [fact for fact in catalog.facts if (fact.subject, fact.attribute) != ("gpu/l4", "tdp_w")]
-    without = Catalog(facts, catalog.sources, catalog.attributes)
+    without = Catalog(facts, catalog.sources, catalog.attributes, catalog.basis)
     report = validate_energy(table(tmp_path / "one.csv", {}, {"gpu": "L4"}), without)
-    assert {name: share.rows for name, share in report.by["metric"].items()} == {
-        "tok/s": 2,
-        "J/tok": 1,
-        "W": 1,
-    }
+    compared = {name: share.rows for name, share in report.by["metric"].items()}
+    assert compared == {"tok/s": 2, "J/tok": 1, "W": 1}
+    assert report.left_out == {"accelerator's power limit not known": 2}
+    assert report.rows == 6
 
 
 def test_formats_are_heard_by_every_name_and_strange_ones_are_left_out(tmp_path: Path) -> None:

@@ -161,3 +161,27 @@ def test_the_longest_request_is_a_round_number(at: CatalogAt) -> None:
     row = size(at, "llama-3.1-8b", Need(1.0, 1000, 200), (2.0, 0.1), Ask(("l4",)), Wanted(top=1)).rows[0]
     assert row.cache.longest_tok % 1024 == 0
     assert row.cache.longest_tok >= 1200
+
+
+def test_a_load_so_rare_that_time_runs_out_of_digits() -> None:
+    assert main(["size", "llama-3.1-8b", "--rate", "1e-4", "--isl", "500", "--osl", "50", "--gpu", "l4"]) == 0
+    for rate in ("1e-6", "1e-12"):
+        assert main(["size", "llama-3.1-8b", "--rate", rate, "--isl", "500", "--osl", "50"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["--isl", "200k"], "longer than its context"),
+        (["--on", "2020-01-01"], "no rent is known on 2020-01-01"),
+        (["--spec", "x"], "--spec x"),
+        (["--count", "x"], "--count x"),
+    ],
+)
+def test_what_cannot_be_is_said_in_its_own_words(
+    more: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    usual = ["size", "llama-3.1-8b", "--rate", "2", "--osl", "10"]
+    usual += [] if "--isl" in more else ["--isl", "500"]
+    assert main([*usual, *more]) == 2
+    assert says in capsys.readouterr().err

@@ -170,6 +170,8 @@ def _can_be(at: CatalogAt, limits_s: tuple[float, float], choice: Choice) -> Non
             raise BadInput(f"{flag} {size}", fix=f"At least 1: {flag} 256")
     rents = at.each("rental/", "usd_per_gpu_h")
     terms = {part[5:] for fact in rents for part in fact.when.split(";") if part.startswith("term=")}
+    if not terms:
+        raise BadInput(f"no rent is known on {choice.on}", fix="Leave --on out, or take a later day")
     if choice.term not in terms:
         raise BadInput(f"no term {choice.term!r}", fix=f"Use {', '.join(sorted(terms))}")
 
@@ -205,9 +207,14 @@ def _asked(at: CatalogAt, choice: Choice) -> tuple[Ask, Wanted]:
         kinds = tuple(name for name, _ in have) or tuple(name for name in every if name in rented)
     try:
         counts = tuple(int(part) for part in _list(choice.count)) or COUNTS
+    except ValueError:
+        raise BadInput(f"--count {choice.count}", fix="Whole numbers: --count 1,2,4,8") from None
+    try:
         guess = [float(part) for part in _list(choice.spec)]
-    except ValueError as wrong:
-        raise BadInput(str(wrong), fix="Type --count 1,2,4 and --spec 0.8,3") from None
+    except ValueError:
+        raise BadInput(
+            f"--spec {choice.spec}", fix="A chance from 0 to 1 and a depth from 1 to 16: --spec 0.8,3"
+        ) from None
     if min(counts) < 1 or choice.pp < 1:
         raise BadInput("counts start at 1", fix="Type --count 1,2,4,8")
     if guess and not (len(guess) == 2 and 0 <= guess[0] <= 1 and 1 <= guess[1] <= 16):

@@ -123,6 +123,13 @@ def _case(
     at: CatalogAt, model: str, need: Need, limits_s: tuple[float, float], ask: Ask, wanted: Wanted
 ) -> _Case:
     number = at.number
+    context = at.find(f"model/{model}", "context_tok")
+    longest = need.input_tok + need.output_tok
+    if context is not None and longest > float(context.value):
+        raise DoesNotFit(
+            f"requests of {longest:,} tokens are longer than its context of {float(context.value):,.0f}",
+            where=model, fix="Shorten --isl or --osl, or take a model with a longer context",
+        )  # fmt: skip
     compressed = at.find(f"model/{model}", "compress_tok") is not None
     engine = Engine(
         wanted.max_num_batched_tokens or int(number("engine/vllm", "max_num_batched_tokens")),

@@ -14,8 +14,8 @@ from isocost.units import PS_PER_S
 
 SAMPLE = 3000
 """Requests of a replay: the 95th percentile then stands on 150 of them."""
-SHORTEST = 400
-"""Requests of a quick look, which a set-up that is far off does not survive."""
+FEWEST, LONGEST_S = 50, 2e6
+"""Requests of a replay at a low rate, and how long it may last in whole picoseconds."""
 SEED = 0
 
 
@@ -78,12 +78,26 @@ def checked(need: Need) -> None:
     """
     if not (0 < need.rate_per_s < math.inf and need.input_tok > 0 and need.output_tok > 0):
         raise BadInput("rate and lengths must be above zero", fix="Type --rate 5 --isl 2000 --osl 300")
+    if need.rate_per_s * LONGEST_S < FEWEST:
+        raise BadInput(
+            f"{need.rate_per_s:g} requests a second are less than two a day",
+            fix="No replica is worth its rent at that: buy the answers from an API",
+        )
     if not 0 <= need.prefix_hit_frac < 1:
         raise BadInput(
             f"prefix hit {need.prefix_hit_frac:g}", fix="A share from 0 to below 1: --prefix-hit 0.4"
         )
     if not need.burst_cv >= 0:
         raise BadInput(f"burst {need.burst_cv:g}", fix="1 is Poisson, 0 is even, 3 is bursty: --burst 3")
+
+
+def sample_of(rate_per_s: float, most: int = SAMPLE) -> int:
+    """How many requests are replayed: fewer where they are so rare that time would run out of digits.
+
+    >>> sample_of(5.0), sample_of(0.001), sample_of(1e-4)
+    (3000, 2000, 200)
+    """
+    return int(min(max(rate_per_s * LONGEST_S, FEWEST), most))
 
 
 def arrivals_ps(rate_per_s: float, burst_cv: float, n: int) -> NDArray[np.int64]:
@@ -112,10 +126,11 @@ def carried(
     limits_s: tuple[float, float],
     n: int = SAMPLE,
 ) -> Carried | None:
-    """Replay the load on ``replicas``; ``None`` where a request does not fit the cache.
+    """Replay ``n`` requests or fewer of the load; ``None`` where one does not fit the cache.
 
     ``limits`` are tokens a step and sequences at once of one replica, ``limits_s`` those on TTFT and TPOT.
     """
+    n = sample_of(need.rate_per_s, n)
     hit = math.floor(need.input_tok * need.prefix_hit_frac)
     served = serve(
         arrivals_ps(need.rate_per_s, need.burst_cv, n),
@@ -158,7 +173,7 @@ def carried_with_drafts(
         round(step.seq_s * (1 + depth) * PS_PER_S),
         round(step.kv_s_per_tok * PS_PER_S),
     )
-    n = SAMPLE
+    n = sample_of(need.rate_per_s)
     hit = math.floor(need.input_tok * need.prefix_hit_frac)
     arrival = arrivals_ps(need.rate_per_s, need.burst_cv, n)
     served = serve_engines(
@@ -192,7 +207,7 @@ def carried_apart(
 
     terms = StepTerms(*(round(value * PS_PER_S) for value in step[:4]))
     engine = EngineLimits(limits[0] * step.ranks, limits[1] * step.ranks, max(step.kv_capacity_tok // 16, 1))
-    n = SAMPLE
+    n = sample_of(need.rate_per_s)
     arrival = arrivals_ps(need.rate_per_s, need.burst_cv, n)
     # A cached prefix is not computed again: the prefill pool sees the rest of the prompt.
     prompt = np.full(n, max(1, need.input_tok - math.floor(need.input_tok * need.prefix_hit_frac)))
