@@ -447,3 +447,12 @@ def test_what_is_no_text_is_said_to_be_none(
 def test_a_volume_beyond_the_world_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "--requests", "1e30/mo", "--in", "10", "--out", "10"]) == 2
     assert "more than 1e+15 requests a month" in capsys.readouterr().err
+
+
+def test_the_package_runs_as_a_module() -> None:
+    """``python -m isocost`` is the script ``isocost``."""
+    told = subprocess.run(
+        [sys.executable, "-m", "isocost", "price"], capture_output=True, text=True, check=False
+    )
+    assert told.returncode == 2
+    assert told.stderr.startswith("isocost: ")

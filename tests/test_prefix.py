@@ -242,7 +242,8 @@ def test_other_logs_and_spellings_are_read(tmp_path) -> None:
         while len(held) > room:
             held.pop(next(iter(held)))
         lines.append(
-            f'{{"timestamp": {i}, "input_length": {512 * len(ids)}, "output_length": 3, "hash_ids": {hashes}}}'
+            f'{{"timestamp": {i}, "input_length": {512 * len(ids)}, "output_length": 3, '
+            f'"hash_ids": {hashes}}}'
         )
     (tmp_path / "mine.jsonl").write_text("\n".join(lines))
     file = tmp_path / "hits.csv"

@@ -119,3 +119,13 @@ def test_a_file_that_cannot_be_read_is_one_line(
     assert captured.out == ""
     assert captured.err.count("\n") == 1
     assert str(tmp_path) in captured.err
+
+
+def test_what_a_file_does_not_ask_is_not_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Three published costs without a forecast among them: no share of forecasts, rather than 'nan'."""
+    cases = (Path(__file__).parent / "cases" / "training.csv").read_text().splitlines()
+    (tmp_path / "few.csv").write_text("\n".join(cases[:3]))
+    assert main(["validate", "training", str(tmp_path / "few.csv")]) == 0
+    said = capsys.readouterr().out
+    assert "nan" not in said.split()
+    assert "reproduced" in said

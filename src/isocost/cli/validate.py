@@ -24,7 +24,7 @@ MOST_FAILED = 6
 FRACTIONS = frozenset({"mape", "median", "covered"})
 SHOWN = FRACTIONS | {
     "kind", "file", "rows", "left_out", "passed", "failed", "passed_ids", "by", "wrong", "compared", "notes",
-    "peers",
+    "peers", "repeats",
 }  # fmt: skip
 """Parts of a report that have a place of their own in what is printed."""
 HEADS = (("rows", "r"), ("passed", "r"), ("MAPE", "r"), ("median", "r"), ("in 80 %", "r"))
@@ -118,12 +118,12 @@ def _counts(found: Mapping[str, Any]) -> tuple[int, int, int]:
 
 
 def _show_rest(found: Mapping[str, Any]) -> None:
-    """What a kind has to say of its own."""
+    """What a kind has to say of its own and knows: nan is what a file does not ask."""
     table = grid(("", "l"), ("", "w"))
     for name, value in found.items():
         if name in FRACTIONS and isinstance(value, Mapping):
             table.add_row(f"  {name}", _words(value, True))
-        elif name not in SHOWN and value not in ({}, (), []):
+        elif name not in SHOWN and value not in ({}, (), []) and value == value:
             table.add_row(f"  {name.replace('_', ' ')}", _words(value))
     if table.row_count:
         show(table)
