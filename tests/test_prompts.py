@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import gzip
+import json
 import random
 from collections.abc import Callable
 from datetime import UTC, date, datetime
@@ -342,3 +344,33 @@ def test_langfuse_and_spans_and_tables_have_words(tmp_path: Path, catalog: Catal
         assert found.known == "words", name
         assert [one.kind for one in found.found] == ["timestamp"], name
         assert open_trace(tmp_path / name).texts is None
+
+
+def test_a_log_of_long_prompts_is_read_some_megabytes_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Words come in the order of arrival, whatever the order of lines, the size of lots, and the packing."""
+    from isocost.trace import words as kept
+
+    lines = [
+        json.dumps({
+            "timestamp": f"2026-11-02T10:{59 - i % 60:02d}:00Z", "model": "gpt-4.1",
+            "request": {"messages": [{"role": "user", "content": f"{i} " + "wörter " * (3 + (i % 7) ** 4)}]},
+            "usage": {"prompt_tokens": 10, "completion_tokens": 1},
+        }, ensure_ascii=False)
+        for i in range(60)
+    ]  # fmt: skip
+    log = tmp_path / "log.jsonl"
+    log.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    packed = tmp_path / "log2.jsonl.gz"
+    packed.write_bytes(gzip.compress(log.read_bytes()))
+    whole = [text for lot in (open_trace(log, prompts=True).texts or list)() for text in lot]
+    held = [json.loads(text)["m"] for text in whole]
+    asked = [(json.loads(one) if isinstance(one, str) else one)[0]["content"] for one in held]
+    assert [int(text.split()[0]) for text in asked] == list(range(59, -1, -1))
+    monkeypatch.setattr(kept, "LOT_BYTES", 50_000)
+    monkeypatch.setattr(kept, "TEXT_BYTES", 30_000)
+    for file in (log, packed):
+        lots = list((open_trace(file, prompts=True).texts or list)())
+        assert len(lots) > 3
+        assert [text for lot in lots for text in lot] == whole

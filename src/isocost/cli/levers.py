@@ -45,7 +45,7 @@ def levers(
     with working("pricing limits"):
         limits = shadow_prices(outcome.built)
     trace = request.trace
-    if log is not None and log.suffix != ".toml":
+    if log is not None and log.suffix != ".toml" and (trace.texts is None or not trace.chained):
         trace = opened(log, reading.map_, reading.workload_by, reading.format_, prompts=True)
     waits = {one: request.limits.of(one).wait_s for one in trace.names.get("workload", ())}
     with working("comparing prompts"):

@@ -343,7 +343,7 @@ def _request(catalog: Catalog, log: Path | None, reading: Reading, terms: Terms)
         with working("making the example"):
             trace = bundled(reading.now or EXAMPLE_NOW)
     else:
-        trace = opened(log, reading.map_, reading.workload_by, reading.format_)
+        trace = _with_keys(log, reading)
     workloads = tuple(trace.names.get("workload", ()))
     return Request(
         trace=trace,
@@ -355,6 +355,19 @@ def _request(catalog: Catalog, log: Path | None, reading: Reading, terms: Terms)
         shape=terms.shape,
         keep=_kept(terms),
     )
+
+
+def _with_keys(log: Path, reading: Reading) -> Trace:
+    """The log, and which of its prompts are the same: by its hashes, else by its words."""
+    from isocost.plan.written.caches import keyed
+
+    how = (reading.map_, reading.workload_by, reading.format_)
+    trace = opened(log, *how, prompts=True)
+    if trace.texts is None:
+        return trace
+    with working("comparing prompts"):
+        # Block ids of some logs mean another thing where words are asked for.
+        return keyed(trace) if trace.chained else keyed(replace(opened(log, *how), texts=trace.texts))
 
 
 def _kept(terms: Terms) -> Ask | None:

@@ -21,6 +21,7 @@ from isocost.trace.kernels import chain, compiled, unroll
 from isocost.trace.parts import split
 from isocost.trace.schema import NAMED, WHO, Chunk, Clock, Finding, Trace, Unread
 from isocost.trace.sql import at_once, literal, relation
+from isocost.trace.words import Words, lots
 from isocost.units import plural
 
 if TYPE_CHECKING:
@@ -28,12 +29,11 @@ if TYPE_CHECKING:
 
 CHUNK_ROWS = 1_000_000
 CHUNK_BLOCKS = 16_000_000
-TEXT_ROWS = 2_000
 MOST_MEMORY = "1500MB"
 MEMORY_LIMIT: Mapping[str, str] = {"parquet": "600MB"}
 """DuckDB spills to disk above this; above the most where a row is text, which may be of many megabytes."""
-WORDS_LIMIT, READ_LIMIT, WORDS_ROWS = "500MB", "80MB", 4096
-"""With the words of prompts: while the file is read, and then; rows that are held in memory together."""
+WORDS_LIMIT, READ_LIMIT = "600MB", "80MB"
+"""With the words of prompts, which are read a lot at a time: meanwhile, and then."""
 
 BAD_SHARE = 0.01
 """Share of rows that may be unusable before the log is refused: more says that it was misread."""
@@ -108,25 +108,24 @@ def ingest(head: Head, scan: Scan, *, reader: str, title: str, lenient: bool = F
     con = duckdb.connect()
     con.execute("SET TimeZone = 'UTC'")
     con.execute(f"SET memory_limit = '{MEMORY_LIMIT.get(head.kind, MOST_MEMORY)}'")
+    words = None
     if "prompt" in scan.columns:
         con.execute("SET threads = 1")
-        con.execute(f"SET memory_limit = '{WORDS_LIMIT}'")
-        # Words may be many times the rest of a log: they stay on disk, in few rows at a time, until read.
-        con.execute(f"ATTACH {literal(f'{spill}/words.duckdb')} AS words (ROW_GROUP_SIZE {WORDS_ROWS})")
-        con.execute("USE words")
-        con.execute("PRAGMA force_compression = 'uncompressed'")
+        if head.kind == "jsonl":
+            con.execute(f"SET memory_limit = '{WORDS_LIMIT}'")
+        words = Words(Path(spill))
     con.execute(f"SET temp_directory = {literal(spill)}")
     con.execute("SET preserve_insertion_order = true")
     con.execute("SET enable_progress_bar = false")
     if con.execute("SELECT 1 FROM duckdb_optimizers() WHERE name = 'type_pushdown'").fetchone():
         # It would have a CSV reader cast, which leaves out the rows that a TRY_CAST is to keep, as NULL.
         con.execute("SET disabled_optimizers = 'type_pushdown'")
-    table = _Table(con, head, scan, lenient=lenient)
+    table = _Table(con, head, scan, words, lenient=lenient)
     weakref.finalize(table, shutil.rmtree, spill, ignore_errors=True)
     table.stage()
     findings = [*scan.findings, *table.check()]
     findings += table.settle()
-    if "prompt" in scan.columns:
+    if words is not None:
         con.execute(f"SET memory_limit = '{READ_LIMIT}'")
     if "count" not in table.present:
         findings += clock_findings(table.arrivals(), scan.clock)
@@ -142,7 +141,7 @@ def ingest(head: Head, scan: Scan, *, reader: str, title: str, lenient: bool = F
     return Trace(
         title=title, digest=_digest(head.path), names=names, columns=_public(columns), read=table.read,
         block_tok=scan.block_tok, findings=tuple(findings), reader=reader, clock=scan.clock,
-        unread=tuple(table.unread), texts=table.texts if "prompt" in table.present else None,
+        unread=tuple(table.unread), texts=table.texts if words is not None else None,
     )  # fmt: skip
 
 
@@ -166,6 +165,7 @@ class _Table:
     con: duckdb.DuckDBPyConnection
     head: Head
     scan: Scan
+    words: Words | None = None
     present: frozenset[str] = frozenset()
     names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     rows: int = 0
@@ -178,20 +178,19 @@ class _Table:
         """Load the file's rows, in its order, under our names; find out which columns hold anything."""
         import duckdb
 
-        source = self.scan.source.replace("{file}", relation(self.head))
-        columns = {"failed": "0", **self.scan.columns} if "failed" in self.scan.columns else self.scan.columns
+        asked = {name: sql for name, sql in self.scan.columns.items() if name != "prompt"}
+        columns = {"failed": "0", **asked} if "failed" in asked else asked
         tests = {f"is_{code}": test for code, (test, _) in self.scan.doubts.items()}
         select = ", ".join(f"{expression} AS {name}" for name, expression in {**columns, **tests}.items())
-        rows = "SELECT {} FROM {}".format(*at_once(select, source))
-        if "count" in columns:
-            rows = split(rows, columns)
         try:
-            try:
-                self.con.execute(f"CREATE TABLE staged AS {rows}")
-            except duckdb.OutOfMemoryException:
-                # A row of many megabytes.
-                self.con.execute(f"SET memory_limit = '{MOST_MEMORY}'")
-                self.con.execute(f"CREATE TABLE staged AS {rows}")
+            held = self.words
+            for k, lot in enumerate([relation(self.head)] if held is None else lots(self.head, held.folder)):
+                source = self.scan.source.replace("{file}", lot)
+                rows = "SELECT {} FROM {}".format(*at_once(select, source))
+                rows = split(rows, columns) if "count" in columns else rows
+                self._load(f"INSERT INTO staged {rows}" if k else f"CREATE TABLE staged AS {rows}")
+                if held is not None:
+                    held.take(self.con, f"SELECT {self.scan.columns['prompt']} FROM {source}")
         except duckdb.Error as error:
             first = str(error).splitlines()[0]
             lacking = re.search(r'Referenced column "([^"]+)" not found', first)
@@ -208,6 +207,16 @@ class _Table:
             ).fetchall()
             self.rejected = tuple(int(row[0]) for row in lines)
             self.unread += [Unread(int(line), str(said).splitlines()[0]) for line, said in lines]
+
+    def _load(self, statement: str) -> None:
+        import duckdb
+
+        try:
+            self.con.execute(statement)
+        except duckdb.OutOfMemoryException:
+            # A row of many megabytes.
+            self.con.execute(f"SET memory_limit = '{MOST_MEMORY}'")
+            self.con.execute(statement)
 
     def check(self) -> list[Finding]:
         """Look at every column once for what cannot be, then keep the rows that can.
@@ -452,8 +461,6 @@ class _Table:
             columns["blocks"] = "coalesce(blocks, [])::BIGINT[]"
         if "shared" in has:
             columns["shared"] = "coalesce(shared, 0)::BIGINT"
-        if "prompt" in has:
-            columns["prompt"] = "coalesce(prompt, '')"
         select = ", ".join(f"{expression} AS {name}" for name, expression in columns.items())
         order = "" if ordered else " ORDER BY s.arrival_ns, s.rowid"
         self.con.execute(
@@ -506,7 +513,7 @@ class _Table:
         held, starts = self._lists() if with_suffix else (None, None)
         for lo in range(0, self.rows, self.chunk_rows):
             span = f"FROM requests WHERE rowid >= {lo} AND rowid < {lo + self.chunk_rows}"
-            cursor = self._cursor()
+            cursor = self.con.cursor()
             got: dict[str, Any] = cursor.execute(f"SELECT {', '.join(plain + extra)} {span}").fetchnumpy()
             columns = {name: np.asarray(got[name]) for name in plain}
             columns["line"] = self._lines(columns["line"])
@@ -532,23 +539,17 @@ class _Table:
 
     def texts(self) -> Iterator[list[str]]:
         """The words of prompts, in the order of the rows, some at a time."""
-        for lo in range(0, self.rows, TEXT_ROWS):
-            span = f"FROM requests WHERE rowid >= {lo} AND rowid < {lo + TEXT_ROWS}"
-            got = self._cursor().execute(f"SELECT prompt {span}").fetchnumpy()["prompt"]
-            yield [str(text) for text in got]
+        if self.words is not None:
+            got = self.con.cursor().execute("SELECT line FROM requests ORDER BY rowid").fetchnumpy()["line"]
+            yield from self.words.read(np.asarray(got, np.int64))
 
     def arrivals(self) -> Iterator[np.ndarray[Any, Any]]:
         """Arrivals alone (ns), in chunks."""
         for lo in range(0, self.rows, CHUNK_ROWS):
             span = f"FROM requests WHERE rowid >= {lo} AND rowid < {lo + CHUNK_ROWS}"
-            yield np.asarray(self._cursor().execute(f"SELECT arrival_ns {span}").fetchnumpy()["arrival_ns"])
-
-    def _cursor(self) -> Any:
-        """A cursor that looks for tables where this log's are."""
-        cursor = self.con.cursor()
-        if "prompt" in self.scan.columns:
-            cursor.execute("USE words")
-        return cursor
+            yield np.asarray(
+                self.con.cursor().execute(f"SELECT arrival_ns {span}").fetchnumpy()["arrival_ns"]
+            )
 
     def _lists(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """A buffer for the current block list of every chain key, and where each list starts in it."""

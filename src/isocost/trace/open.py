@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from difflib import get_close_matches
@@ -75,7 +75,7 @@ WHO_NAMES: Mapping[str, tuple[str, ...]] = {
 """What accounts, credentials and deployments are called in logs, best first."""
 
 _MOST_WORKLOADS = 50
-_FIRST_ROWS = 2_000
+_FIRST_ROWS, _FIRST_BYTES = 2_000, 16 << 20
 _NOTHING = "(none)"
 
 
@@ -209,6 +209,16 @@ def _tells_apart(head: Head, scan: Scan, sql: str) -> bool:
     return bool(2 <= different <= _MOST_WORKLOADS and 2 * held >= rows)
 
 
+def _up_to(lines: Iterable[bytes], most: int) -> Iterator[bytes]:
+    """Lines of so many bytes together, and the one that goes beyond."""
+    held = 0
+    for line in lines:
+        yield line
+        held += len(line)
+        if held > most:
+            return
+
+
 @contextmanager
 def _beginning(path: Path) -> Iterator[Path]:
     """The first lines of a file as a file: a database would read, and parse, far more of it at a time."""
@@ -216,5 +226,5 @@ def _beginning(path: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="isocost-") as folder:
         part = Path(folder) / "first.jsonl"
         with opener(path, "rb") as whole, part.open("wb") as few:
-            few.writelines(itertools.islice(whole, _FIRST_ROWS))
+            few.writelines(itertools.islice(_up_to(whole, _FIRST_BYTES), _FIRST_ROWS))
         yield part

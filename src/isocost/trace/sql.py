@@ -32,13 +32,19 @@ def count_ns(expression: str, per_s: float, anchor_ns: int = 0) -> str:
     return f"TRY_CAST(round({number(expression)} * {1e9 / per_s!r}) AS BIGINT) + {anchor_ns}"
 
 
-def relation(head: Head) -> str:
-    """SQL: the file as a relation (CSV columns are all text; of a JSON file one column, ``json``)."""
+LARGEST_ROW_BYTES = 64 << 20
+
+
+def relation(head: Head, row_bytes: int = LARGEST_ROW_BYTES) -> str:
+    """SQL: the file as a relation (CSV columns are all text; of a JSON file one column, ``json``).
+
+    ``row_bytes`` is the size of the largest line of JSON that is read; the database holds twice that.
+    """
     path = literal(str(head.path))
     if head.kind == "parquet":
         return f"read_parquet({path})"
     if head.kind == "jsonl":
-        return f"read_ndjson_objects({path}, ignore_errors=true, maximum_object_size=67108864)"
+        return f"read_ndjson_objects({path}, ignore_errors=true, maximum_object_size={row_bytes})"
     if head.whole:
         return f"read_json_objects({path}, format='unstructured', maximum_object_size=536870912)"
     if head.kind == "metrics":
