@@ -51,8 +51,7 @@ from isocost.validate.written import Written, figure, number
 from isocost.validate.written import inputs as inputs_of
 
 COLUMNS = ("kind", "inputs", "published", "unit")
-AGAIN = "reproduced_here"
-OTHERS = ("case_id", "metric", "tolerance", "ref", AGAIN)
+OTHERS = ("case_id", "metric", "tolerance", "ref", "reproduced_here")
 """Columns that a file may lack."""
 USUAL_TOLERANCE = 0.01
 """Where a row with inputs states none."""
@@ -417,8 +416,7 @@ def _reproduces(at: CatalogAt, row: _Row, rule: Rule) -> bool:
 
 def _otherwise(at: CatalogAt, row: _Row) -> bool:
     """Whether the published figure follows by some reading of the row's inputs."""
-    fit = _fitting(row)
-    return len(fit) > 1 and any(_reproduces(at, row, rule) for rule in fit)
+    return len(fit := _fitting(row)) > 1 and any(_reproduces(at, row, rule) for rule in fit)
 
 
 def _named_rules(row: _Row) -> list[Rule]:
@@ -468,8 +466,9 @@ def _rules(kind: str, unit: str) -> list[Rule]:
 
 def _shares(given: Inputs) -> bool:
     """Whether the inputs are parts of one whole, rounded: they say how a figure divides, not what it is."""
-    parts = list(given.values())
-    if len(parts) < 2 or not all(isinstance(part, int | float) and 0 < part < 1 for part in parts):
+    if len(parts := list(given.values())) < 2 or not all(
+        isinstance(part, int | float) and 0 < part < 1 for part in parts
+    ):
         return False
     return math.isclose(sum(parts), 1.0, abs_tol=0.005 * len(parts))
 
@@ -538,7 +537,7 @@ def _explained(row: _Row, value: float, rule: Rule) -> bool:
 
 
 def _off_alike(rows: Sequence[_Row], ours: Mapping[int, tuple[float, Rule]], i: int, j: int) -> bool:
-    """Whether two figures are off by one factor, as nearly as the digits that were printed tell."""
+    """Whether two figures are off by one factor, as nearly as printed digits tell."""
     one, other = (rows[k].published / ours[k][0] if ours[k][0] else math.inf for k in (i, j))
     return math.isclose(one, other, rel_tol=SAME_FACTOR_FRAC)
 
@@ -566,6 +565,7 @@ def _rows(file: Path) -> tuple[list[_Row], Counter[str]]:
     rows: list[_Row] = []
     for (row, where, mine), inputs in zip(read, given, strict=True):
         stated, tolerance = figure(row["published"], row["unit"]), number(row["tolerance"])
+        again = row["reproduced_here"]
         if stated is None:
             left_out[NO_NUMBER if row["published"] else NO_FIGURE] += 1
             continue
@@ -574,7 +574,7 @@ def _rows(file: Path) -> tuple[list[_Row], Counter[str]]:
             _Row(
                 row["case_id"] or where, row["kind"].lower().replace(" ", "_"), row["metric"], row["unit"],
                 row["ref"], mine, inputs, stated, row["published"], USUAL_TOLERANCE if usual else tolerance,
-                where, usual, (figure(row[AGAIN], row["unit"]), row[AGAIN]),
+                where, usual, (figure(again, row["unit"]), again),
             )
         )  # fmt: skip
     return rows, left_out
