@@ -1,10 +1,10 @@
 """Graded outcomes: which model answered which question how well, from one long table or from two.
 
-OUTCOMES (CSV or Parquet) has a row for each question and model: ``qid``, ``model``, ``quality`` (0 to 1;
-empty where nobody graded it) and, where known, ``query`` (its text), ``task``, ``workload``, ``pred`` (the
-answer, as compared for agreement), ``in_tok``, ``out_tok``, ``cost`` (dollars), ``split`` (A choose, B
-certify, C report), ``version`` of the model. QUERIES (``qid``, ``query``, ``task``, ``in_tok``) and RESULTS
-(the rest) say the same in two.
+OUTCOMES (CSV or Parquet) has a row for each question and model: ``qid``, ``model``, ``quality`` (0 to 1, or
+``pass`` and ``fail``; empty where nobody graded it) and, where known, ``query`` (its text), ``task``,
+``workload``, ``pred`` (the answer, as compared for agreement), ``in_tok``, ``out_tok``, ``cost`` (dollars),
+``split`` (A choose, B certify, C report), ``version`` of the model. QUERIES (``qid``, ``query``, ``task``,
+``in_tok``) and RESULTS (the rest) say the same in two.
 
 Two answers are the same where they are equal as text without case, spaces and thousands separators, or as
 numbers. The same answer to the same question has the same quality: an ungraded answer that another model
@@ -253,6 +253,14 @@ def _different(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return any(one.get(name) != other.get(name) for name in ("quality", "pred"))
 
 
+def _quality(value: object, where: str) -> float:
+    """A grade: a number, or a word that says by itself which (``True``, ``pass``, ``wrong``)."""
+    from isocost.policy.grades.read import WORDS
+
+    known = WORDS.get(str(value).strip().lower())
+    return _number(value, "quality", where) if known is None else known
+
+
 def _number(value: object, what: str, where: str) -> float:
     if value is None or value == "":
         return float("nan")
@@ -280,7 +288,7 @@ def _made(
     for (qid, model), row in table.items():
         i, j = at[qid], of[model]
         place = f"{where}, question {qid}, {model}"
-        quality[i, j] = _number(row.get("quality"), "quality", place)
+        quality[i, j] = _quality(row.get("quality"), place)
         out_tok[i, j] = _number(row.get("out_tok"), "out_tok", place)
         cost[i, j] = _number(row.get("cost"), "cost", place)
         tokens = _number(row.get("in_tok"), "in_tok", place)
