@@ -3,8 +3,8 @@
 A file has the columns of ``COLUMNS``, and may have ``OTHERS``: one published figure a row, its inputs as
 JSON, and the tolerance within which it must come out again. Figures are read as people write them
 (``isocost.validate.written``). A row passes where ours is within its tolerance of the published
-figure, or is the same at the digits printed. Inputs that a row does not repeat are those of its
-publication: of the rows above it with its ``case_id``, else of any rows of it, or of its ``ref``, that agree.
+figure, or is the same at the digits printed. Inputs that a row does not repeat are its publication's: of rows
+above it with its ``case_id``, else of any of it, or of its ``ref``, that agree.
 
 A published figure that contradicts its own inputs is flagged by name. That is a finding about the
 publication, so it is claimed only where the formula is sure: a product or a quotient of the row's own
@@ -51,7 +51,8 @@ from isocost.validate.written import Written, figure, number
 from isocost.validate.written import inputs as inputs_of
 
 COLUMNS = ("kind", "inputs", "published", "unit")
-OTHERS = ("case_id", "metric", "tolerance", "ref", "reproduced_here")
+AGAIN = "reproduced_here"
+OTHERS = ("case_id", "metric", "tolerance", "ref", AGAIN)
 """Columns that a file may lack."""
 USUAL_TOLERANCE = 0.01
 """Where a row with inputs states none."""
@@ -69,7 +70,7 @@ NO_TOLERANCE = "no tolerance stated"
 NO_INPUTS = "its inputs are not published"
 ONLY_SHARES = "only shares of the figure are published"
 CONTRADICTS = "contradicts its own inputs"
-UNSETTLED = "and nothing else in the file shows which is wrong"
+UNSETTLED = "nothing else tells who is right"
 
 WRONG = (IsocostError, ValueError, TypeError, KeyError, ZeroDivisionError, OverflowError)
 """What inputs that a formula cannot take raise."""
@@ -369,13 +370,11 @@ def validate_tco(path: Path | str, catalog: Catalog | None = None) -> TcoReport:
             left_out[CONTRADICTS] += 1
         else:
             failed.append(_name(rows[i]))
-            why[_name(rows[i])] = f"ours is {value:.6g}, published {rows[i].published:g}, {UNSETTLED}"
+            why[_name(rows[i])] = f"ours is {value:.6g}, published {rows[i].published:g}; {UNSETTLED}"
     errors = sorted(abs(ours[i][0] / rows[i].published - 1.0) for i in right if rows[i].published)
     mape, middle = (sum(errors) / len(errors), errors[len(errors) // 2]) if errors else (math.nan, math.nan)
-    notes = tuple(
-        f"{one.id}: published {one.published:g}, its own inputs give {one.ours:.4g}; {one.because}"
-        for one in flagged
-    )
+    told = "{0.id}: published {0.published:g}, its own inputs give {0.ours:.4g}; {0.because}"
+    notes = tuple(told.format(one) for one in flagged)
     total = len(rows) + left_out[NO_FIGURE] + left_out[NO_NUMBER] + left_out[UNREADABLE]
     return TcoReport(
         str(path), total, len(right), tuple(failed), dict(left_out), mape, middle, tuple(flagged), why, notes,
@@ -565,11 +564,10 @@ def _rows(file: Path) -> tuple[list[_Row], Counter[str]]:
     rows: list[_Row] = []
     for (row, where, mine), inputs in zip(read, given, strict=True):
         stated, tolerance = figure(row["published"], row["unit"]), number(row["tolerance"])
-        again = row["reproduced_here"]
         if stated is None:
             left_out[NO_NUMBER if row["published"] else NO_FIGURE] += 1
             continue
-        usual = math.isnan(tolerance)
+        usual, again = math.isnan(tolerance), row[AGAIN]
         rows.append(
             _Row(
                 row["case_id"] or where, row["kind"].lower().replace(" ", "_"), row["metric"], row["unit"],
