@@ -13,6 +13,7 @@ from isocost.errors import BadInput
 from isocost.validate.training import (
     CLAIM,
     NO_FIGURE,
+    NO_INPUTS,
     NO_NUMBER,
     RECALLED,
     UNREADABLE,
@@ -163,3 +164,12 @@ def test_the_published_study_is_reproduced(data_dir: Path, catalog: Catalog) -> 
     assert found.forecast_covered >= 0.85
     assert found.multiplier_covered == 1.0
     assert json.loads(json.dumps(list(found.failed))) == list(found.failed)
+
+
+def test_a_case_without_inputs_is_left_out_by_name(catalog: Catalog, tmp_path: Path) -> None:
+    """What nothing can be computed from is no failure of ours; inputs that say too little are one."""
+    first, second = rows(CASES)[:2]
+    file = written(tmp_path / "few.csv", [{**first, "inputs": ""}, {**second, "inputs": "{}"}])
+    report = validate_training(file, catalog)
+    assert report.left_out == {NO_INPUTS: 1}
+    assert [(row.id, row.passed) for row in report.compared] == [(second["case_id"], False)]

@@ -47,6 +47,7 @@ RECALLED = "recalled, and not found at a source"
 NO_FIGURE = "no published figure"
 NO_NUMBER = "the published figure is no number"
 UNREADABLE = "its inputs cannot be read"
+NO_INPUTS = "its inputs are not published"
 CLAIMED = "seed_claim_range"
 UNFIT = (TypeError, ValueError, ZeroDivisionError, OverflowError)
 """What arithmetic says of inputs that are of another kind than their names promise."""
@@ -131,8 +132,8 @@ def validate_training(file: Path, catalog: Catalog | None = None) -> TrainingRep
             left_out[NO_NUMBER if row["published"] else NO_FIGURE] += 1
             continue
         found, why = _tried(held, case)
-        if found is None and row["provenance"] == "recalled":
-            left_out[RECALLED] += 1
+        if found is None and (row["provenance"] == "recalled" or not row["inputs"]):
+            left_out[RECALLED if row["inputs"] else NO_INPUTS] += 1
             continue
         compared.append(judged(case, found, why, value, row))
         hidden = _hidden(held, case)
