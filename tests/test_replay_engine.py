@@ -34,7 +34,7 @@ def worlds(draw):
     drafts = draw(st.sampled_from([(), (), (0.7,), (0.9, 0.4)]))
     limits = EngineLimits(
         draw(st.integers(1, 40)), draw(st.integers(1, 6)), draw(st.integers(4, 30)), draw(st.integers(1, 8)),
-        draw(st.integers(1, 3)), 0 if drafts else draw(st.integers(0, 1)),
+        draw(st.integers(1, 3)), 0 if drafts else draw(st.integers(0, 1)), draw(st.integers(0, 1)),
     )  # fmt: skip
     replicas = draw(st.integers(1, 3))
     scaling = losses = None

@@ -15,7 +15,7 @@ def ours(requests: list[Request], rules: Rules) -> EngineServed:
     columns = np.array([(one.arrival, one.num_prompt, one.num_output) for one in requests], np.int64).T
     return serve_engines(
         *columns, StepTerms(rules.base, rules.prompt, rules.sequence, rules.cache),
-        EngineLimits(rules[4], rules[5], rules[6], rules[7], rules.ranks), Options(routing="rank_score"),
+        EngineLimits(*rules[4:8], rules.ranks, 0, rules.by_chunk), Options(routing="rank_score"),
     )  # fmt: skip
 
 
@@ -25,7 +25,7 @@ def worlds(draw: st.DrawFn) -> tuple[list[Request], Rules]:
     rules = Rules(
         draw(st.integers(50, 2000)), draw(st.integers(0, 9)), draw(st.integers(0, 15)),
         draw(st.integers(0, 3)), draw(st.integers(1, 40)), draw(st.integers(1, 6)),
-        draw(st.integers(4, 30)), size, draw(st.integers(1, 3)),
+        draw(st.integers(4, 30)), size, draw(st.integers(1, 3)), draw(st.integers(0, 1)),
     )  # fmt: skip
     room = rules.num_blocks * size
     requests, at = [], 0
@@ -56,10 +56,12 @@ def drawn(n: int, mean_gap: float, seed: int) -> list[Request]:
     return [Request(i, *map(int, row)) for i, row in enumerate(zip(at, prompt, output, strict=True))]
 
 
-@pytest.mark.parametrize(("ranks", "blocks"), [(1, 480), (1, 320), (4, 300), (8, 250)])
-def test_a_full_cache_and_ranks_in_lock_step_as_vllm_has_them(ranks: int, blocks: int) -> None:
+@pytest.mark.parametrize(
+    ("ranks", "blocks", "by_chunk"), [(1, 480, 0), (1, 320, 1), (4, 300, 0), (8, 250, 0), (4, 300, 1)]
+)
+def test_a_full_cache_and_ranks_in_lock_step_as_vllm_has_them(ranks: int, blocks: int, by_chunk: int) -> None:
     """As long as a real run: percentiles are the same, the more so where nobody comes back late."""
-    rules = Rules(12 * 10**9, 40 * 10**6, 20 * 10**6, 90_000, 2048, 64, blocks, 16, ranks)
+    rules = Rules(12 * 10**9, 40 * 10**6, 20 * 10**6, 90_000, 2048, 64, blocks, 16, ranks, by_chunk)
     requests = drawn(400, 2.2e11 / ranks, 7)
     found = ours(requests, rules)
     serve(requests, rules)

@@ -24,6 +24,7 @@ class Rules(NamedTuple):
     num_blocks: int
     block_size: int
     ranks: int = 1
+    by_chunk: int = 0
 
 
 @dataclass(eq=False)
@@ -132,14 +133,15 @@ class Core:
             request = self.waiting[0]
             if len(self.running) == self.rules.max_num_seqs:
                 break
-            # The whole of what is known must have room, whatever a step takes of it.
-            if self.blocks(request.num_tokens) > len(self.pool.free):
-                break
             found = self.pool.known(request, size)
-            for block in found:
-                del self.pool.free[block]
             start = len(found) * size
             new = min(request.num_tokens - start, budget)
+            # The whole of what is known must have room, or, in older versions, what a step takes of it.
+            room = start + new if self.rules.by_chunk else request.num_tokens
+            if self.blocks(room) > len(self.pool.free):
+                break
+            for block in found:
+                del self.pool.free[block]
             request.table = found + self.pool.take(self.blocks(start + new) - len(found))
             request.num_computed = start
             self.running.append(self.waiting.popleft())

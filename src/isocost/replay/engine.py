@@ -7,9 +7,9 @@ scheduler does. A step is composed so, with a budget of tokens:
    next chunk of a prompt; where a block is needed and none is free, the sequence that was admitted last
    loses its place and its blocks, waits at the head of the line, and nothing is admitted in this step;
 2. waiting requests, first come first served, while budget, seats and blocks allow; one is admitted only
-   where all its known tokens have room. Who comes back recomputes its prompt and what it had made,
-   except for its own leading blocks that nobody has taken since (blocks are freed tail first and taken
-   in the order in which they became free).
+   where all its known tokens have room (``by_chunk``: where those of its first chunk have). Who comes
+   back recomputes its prompt and what it had made, except for its own leading full blocks that nobody
+   has taken since (blocks are freed tail first and taken in the order in which they became free).
 
 The last chunk of a prompt gives the first token. With ``lag`` 1 a step is composed when the one before
 it starts, as engines with asynchronous scheduling do: who arrives during a step runs in the second one
@@ -52,7 +52,8 @@ class StepTerms(NamedTuple):
 class EngineLimits(NamedTuple):
     """One rank: tokens a step, sequences at once, blocks of cache and tokens in one; ranks in lock-step.
 
-    ``lag``: 1 where a step is composed while the one before it runs, else 0.
+    ``lag``: 1 where a step is composed while the one before it runs, else 0. ``by_chunk``: 1 where a request
+    is admitted as soon as the first chunk of what it has to compute has room, as older engines do, else 0.
     """
 
     budget_tok: int
@@ -61,6 +62,7 @@ class EngineLimits(NamedTuple):
     block_tok: int = 16
     ranks: int = 1
     lag: int = 0
+    by_chunk: int = 0
 
 
 class Scaling(NamedTuple):
@@ -311,8 +313,10 @@ def _load(
 def _engine(terms: StepTerms, limits: EngineLimits, options: Options, load: kernel.Load) -> kernel.Engine:
     if terms.base_ps < 1 or min(terms) < 0:
         raise BadLimits("a step takes time: base must be positive, no term negative", where="terms")
-    if min(limits[:5]) < 1 or limits.lag not in (0, 1):
-        raise BadLimits("budget, sequences, blocks and ranks must be positive, lag 0 or 1", where="limits")
+    if min(limits[:5]) < 1 or not {limits.lag, limits.by_chunk} <= {0, 1}:
+        raise BadLimits(
+            "budget, sequences, blocks and ranks must be positive, lag and by_chunk 0 or 1", where="limits"
+        )
     shares = options.accept_frac
     if any(not 0.0 <= b <= a <= 1.0 for a, b in zip((1.0, *shares), shares, strict=False)):
         raise BadLimits("shares of accepted drafts fall from 1 towards 0", where="accept_frac")
@@ -335,6 +339,7 @@ def _engine(terms: StepTerms, limits: EngineLimits, options: Options, load: kern
         int(terms.kv_ps_per_tok), int(limits.budget_tok), int(seats), int(limits.n_blocks),
         int(limits.block_tok), int(limits.ranks), int(limits.lag), int(options.seed) & 0x7FFFFFFF,
         np.array([int(share * 2**31) for share in shares], np.int64), int(terms.expert_ps), touched,
+        int(limits.by_chunk),
     )  # fmt: skip
 
 

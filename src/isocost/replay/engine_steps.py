@@ -170,13 +170,13 @@ def compose(q: int, load: Load, fleet: Fleet, engine: Engine, out: Out) -> tuple
             back = max(0, s[KEPT] - max(0, k[TAKEN] - s[MARK]))
             back = min(back, (known - 1) // block)
             found = back * block
-        whole = (known + block - 1) // block
-        if whole > k[FREE]:
-            break
         todo = known - found
         decodes = todo == 1 and s[MADE] > 0
         todo = min(todo, budget)
         need = (found + todo + block - 1) // block
+        room = need if engine.by_chunk > 0 else (known + block - 1) // block
+        if room > k[FREE]:
+            break
         k[HEAD] = s[LINK]
         if k[HEAD] < 0:
             k[TAIL] = -1
@@ -304,7 +304,7 @@ def steps_alike(g: int, load: Load, fleet: Fleet, engine: Engine) -> int:
         if k[HEAD] >= 0 and n < engine.seats and n < engine.budget_tok:
             i = k[HEAD]
             known = load.input_tok[i] + load.state[i, MADE]
-            if (known + engine.block_tok - 1) // engine.block_tok <= k[FREE]:
+            if engine.by_chunk > 0 or (known + engine.block_tok - 1) // engine.block_tok <= k[FREE]:
                 return 0
         if n == 0:
             continue

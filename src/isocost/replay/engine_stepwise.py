@@ -173,9 +173,6 @@ class Engines:
         while not lost and rank.line and budget > 0 and len(rank.runs) < limits.max_seqs:
             ask = rank.line[0]
             known = ask.prompt + ask.made
-            if blocks(known, size) > rank.free:
-                break
-            rank.line.popleft()
             back, found = 0, ask.cached
             if ask.kept:
                 back = max(0, ask.kept - max(0, rank.taken - ask.mark))
@@ -183,6 +180,9 @@ class Engines:
                 found = back * size
             decoding = known - found == 1 and ask.made > 0
             todo = min(known - found, budget)
+            if blocks(found + todo if limits.by_chunk else known, size) > rank.free:
+                break
+            rank.line.popleft()
             ask.held = blocks(found + todo, size)
             rank.free -= ask.held
             rank.taken += ask.held - back

@@ -63,7 +63,8 @@ class Engine(NamedTuple):
     """Step terms, limits and switches of every replica.
 
     ``accept`` are thresholds below 2**31, one a draft; ``touched`` is which part of the experts, in
-    2**-20, so many tokens of a step touch (the last entry holds for more).
+    2**-20, so many tokens of a step touch (the last entry holds for more). ``by_chunk``: 1 where a request
+    is admitted as soon as its first chunk has room, else 0.
     """
 
     base_ps: int
@@ -81,6 +82,7 @@ class Engine(NamedTuple):
     accept: I64
     expert_ps: int
     touched: I64
+    by_chunk: int
 
 
 class Rules(NamedTuple):
