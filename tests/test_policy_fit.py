@@ -355,13 +355,14 @@ def test_a_sample_covers_workloads_and_lengths() -> None:
     assert len(rows) == 2 * len(picked.rows)
 
 
-def test_more_grades_are_worth_less_once_certified(file: Path) -> None:
+def test_more_grades_never_take_a_certificate_away(file: Path) -> None:
     found = study(read_outcomes(file), Catalog.load().at(date(2026, 11, 23)), Wanted("strong"))
-    rows = worth(found.certificates[0], 1000.0)
-    assert [row.usd_per_month for row in rows] == [0.0] * len(rows)
-    open_ = msgspec.structs.replace(found.certificates[0], certified=False, saving=0.0)
-    chances = [row.chance for row in worth(open_, 1000.0)]
-    assert chances == sorted(chances)
+    one = found.certificates[0]
+    rows = worth(one, 1000.0)
+    assert all(row.chance == 1.0 and row.saving >= one.saving for row in rows)
+    assert [row.usd_per_month for row in rows] == pytest.approx([(r.saving - one.saving) * 1e3 for r in rows])
+    none = worth(msgspec.structs.replace(one, certified=False, saving=0.0, ladder=()), 1000.0)
+    assert [(row.chance, row.usd_per_month) for row in none] == [(0.0, 0.0)] * len(none)
 
 
 def test_candidates_go_from_the_safest_to_the_boldest(file: Path) -> None:

@@ -296,14 +296,23 @@ def _buys(outcomes: Path, volume: str, facts: Path | None, told: dict[str, Any],
         Text(head, "bold"), wrapped(f"at {requests:,.0f} requests a month, spread evenly over workloads"), ""
     )
     table = grid(
-        ("  workload", "w"), ("more grades", "r"), ("certified by then", "r"), ("worth $/month", "r")
+        ("  workload", "w"),
+        ("more grades", "r"),
+        ("certified by then", "r"),
+        ("saving then", "r"),
+        ("worth $/month", "r"),
     )
     for row in rows:
-        table.add_row(f"  {row.workload}", f"{row.labels:,}", percent(row.chance), money(row.usd_per_month))
+        table.add_row(
+            f"  {row.workload}", f"{row.labels:,}", percent(row.chance), percent(row.saving),
+            money(row.usd_per_month),
+        )  # fmt: skip
     show(table, "")
     show(
         wrapped(
-            "Worth is the chance of a certificate times what the best candidate saves, at today's estimates."
+            "Saving then is the certified saving to be expected, with what is not known today in it; worth "
+            "is what that is more than today's certificate. That more grades also choose better is not in "
+            "it: where they double, expect more."
         ),
         "",
         f"  Next: isocost policy fit {outcomes}",

@@ -28,6 +28,8 @@ _WRONG_WAYS = 4.0
 """Wrong answers that a wrong model is taken to choose among."""
 _PENALTY_SCORE, _PENALTY_CELL = 3.0, 300.0
 """Grades against which the slope of a score, and the effect of one pattern or task, must hold."""
+_LEAST_TASK = 5
+"""Questions from which a task is told apart from any other."""
 LETTERS = "ABCDEFGH"
 
 
@@ -247,11 +249,19 @@ def likely(label: Ints, right: Floats) -> list[Floats]:
 
 
 class Reading:
-    """A chain's patterns, likelihoods and pay-offs on graded questions: made once, fitted for many worths."""
+    """A chain's patterns, likelihoods and pay-offs on graded questions: made once, fitted for many worths.
+
+    Tasks of fewer than five questions are one with those that were not seen.
+    """
 
     def __init__(self, part: Part, chain: Sequence[int], right: Floats | None = None) -> None:
         self.part, self.chain = part, tuple(chain)
-        self.right = reliability(part) if right is None else right
+        known = np.flatnonzero(np.bincount(part.task, minlength=part.tasks)[: part.tasks] >= _LEAST_TASK)
+        self.kept = len(known)
+        self.place = np.full(part.tasks + 1, self.kept)
+        self.place[known] = np.arange(self.kept)
+        self.right = (reliability(part) if right is None else right)[[*known, part.tasks]]
+        task = self.place[part.task]
         read = patterns(part.answer, self.chain)
         self.codes, self.where = [], []
         self.best: list[Ints] = []
@@ -259,7 +269,7 @@ class Reading:
         self.cells: list[Floats] = []
         self._squares: dict[int, Floats] = {}
         self._tables: dict[int, tuple[Floats, Ints, Bools]] = {}
-        chances = likely(read.label, self.right[part.task][:, list(self.chain)])
+        chances = likely(read.label, self.right[task][:, list(self.chain)])
         rows = np.arange(len(part))
         models = np.asarray(self.chain)
         for d, chance in enumerate(chances):
@@ -271,10 +281,10 @@ class Reading:
             self.codes.append(codes)
             self.where.append(where)
             self.best.append(best)
-            self.cells.append(self._features(where, len(codes), part.task, chance.max(axis=1)))
+            self.cells.append(self._features(where, len(codes), task, chance.max(axis=1)))
 
     def _features(self, where: Ints, count: int, task: Ints, chance: Floats) -> Floats:
-        n, tasks = len(where), self.part.tasks
+        n, tasks = len(where), self.kept
         odds = np.log(np.clip(chance, 1e-4, 1.0) / np.clip(1.0 - chance, 1e-4, 1.0))
         out = np.zeros((n, 3 + count + 2 * tasks))
         out[:, 0], out[:, 1], out[:, 2] = 1.0, chance, odds
@@ -329,7 +339,7 @@ class Reading:
         """Features of every pattern with every task, which group is likeliest, and patterns without an
         answer."""
         if d not in self._tables:
-            codes, tasks = self.codes[d], self.part.tasks
+            codes, tasks = self.codes[d], self.kept
             place = (LONGEST + 2) ** np.arange(d, -1, -1, dtype=np.int64)
             labels = codes[:, None] // place[None, :] % (LONGEST + 2) - 1
             task = np.tile(np.arange(tasks + 1), len(codes))
@@ -345,7 +355,8 @@ class Reading:
     def _steps(self, d: int, weights: Floats | None, count: int) -> list[Step]:
         """The table of a step for each worth: every pattern seen here, with every task."""
         features, take, blank = self._table(d)
+        every = take[:, self.place]
         if weights is None:
-            return [Step(self.codes[d], np.ones(take.shape, dtype=np.bool_), take)] * count
+            return [Step(self.codes[d], np.ones(every.shape, dtype=np.bool_), every)] * count
         accept = (features @ weights >= 0.0).T.reshape(count, *take.shape) & ~blank[None, :, None]
-        return [Step(self.codes[d], each, take) for each in accept]
+        return [Step(self.codes[d], each[:, self.place], every) for each in accept]

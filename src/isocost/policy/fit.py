@@ -48,7 +48,8 @@ _CHEAP = 3
 CANDIDATES = 10
 """Policies that are taken to the certificate, beside strong-only: tried from the safest on, each at full
 level."""
-_LEAST_SAVING = 0.02
+LEAST_SAVING = 0.02
+"""Saving below which a policy is not worth its trouble."""
 _DOUBT: Mapping[str, float] = {"cascade": 0.5}
 _DOUBT_ELSE = 1.5
 """Standard errors that an estimated difference is marked down by, for having been picked as the best. Reading
@@ -461,7 +462,7 @@ def _few(found: Sequence[Candidate], ahead: int, max_loss: float) -> tuple[Candi
         return power(ahead, seen.difference - doubt, seen.discordant_frac, max_loss)
 
     chances = {id(one): chance(one) for one in found}
-    saves = [one for one in found if one.expected.saving_frac >= _LEAST_SAVING]
+    saves = [one for one in found if one.expected.saving_frac >= LEAST_SAVING]
     if not saves:
         return ()
     worth: dict[tuple[int, ...], list[float]] = {}
@@ -474,13 +475,20 @@ def _few(found: Sequence[Candidate], ahead: int, max_loss: float) -> tuple[Candi
         (one.expected.saving_frac for one in kind if chances[id(one)] >= _LEAST_CHANCE),
         default=kind[0].expected.saving_frac,
     )
-    ladder = [one for one in kind if one.expected.saving_frac <= most]
+    # Trade-offs that accept alike are one.
+    unlike = {
+        (one.expected.saving_frac, one.expected.difference): one
+        for one in reversed(kind)
+        if one.expected.saving_frac <= most
+    }
+    ladder = list(unlike.values())[::-1]
     rungs = np.unique(np.round(np.linspace(0, len(ladder) - 1, CANDIDATES)).astype(int))
     return tuple(ladder[k] for k in rungs)
 
 
 __all__ = [
     "CANDIDATES",
+    "LEAST_SAVING",
     "Candidate",
     "Cascade",
     "Certificate",

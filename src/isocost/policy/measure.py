@@ -11,17 +11,17 @@ import math
 import re
 from collections.abc import Sequence
 from io import StringIO
+from statistics import NormalDist
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
 from isocost.errors import BadInput
-from isocost.policy.bounds import power
 from isocost.policy.grades import Grade
 from isocost.policy.grades.call import named as called_by
 from isocost.policy.outcomes import Ints
-from isocost.policy.study import Certified
+from isocost.policy.study import Certified, Rung
 from isocost.trace.schema import Trace
 
 COLUMNS = (
@@ -46,12 +46,13 @@ class Sampled(NamedTuple):
 
 
 class Worth(msgspec.Struct, frozen=True):
-    """What ``labels`` more grades of a workload buy: the chance that a saving is certified, and its
-    expected dollars."""
+    """What ``labels`` more grades of a workload buy: the chance that a saving is certified then, the expected
+    certified saving (share of strong-only's cost), and the dollars by which that is more than today's."""
 
     workload: str
     labels: int
     chance: float
+    saving: float
     usd_per_month: float
 
 
@@ -131,25 +132,38 @@ def template(trace: Trace, picked: Sampled, models: Sequence[str]) -> str:
 
 
 def worth(found: Certified, usd_per_month: float) -> tuple[Worth, ...]:
-    """What further grades of a workload would buy, where nothing is certified yet or more could be.
+    """What further grades of a workload would buy: expected certified saving then, and more than now.
 
-    The chance is that of the certificate of the best candidate with so many grades in all; the dollars are
-    what it saves a month times the gain of that chance over now (expected value of sample information, at
-    today's estimates; the spread of those is not in it).
+    They fall on A, B and C as those did that are there. A candidate will pass where its difference on B,
+    old and new questions together, is above what the test asks; what the new ones will show is not known
+    better than A and B know it today (its predictive distribution, normal). Candidates are tried from the
+    safest, and each passes at most as likely as those before. A better choice on more of A is not foretold.
     """
-    saving = max(found.saving, found.expected_saving)
-    have = found.questions
-    share = max(0.02, found.labels / max(1, have))
-    now = 1.0 if found.certified else 0.0
+    now = found.saving if found.certified else 0.0
     out = []
     for labels in STEPS:
-        chance = power(
-            int(have + labels / share), found.expected_difference, found.discordant, found.max_loss,
-            1.0 - found.confidence,
-        )  # fmt: skip
-        gain = max(0.0, chance - now) * saving * usd_per_month
-        out.append(Worth(found.workload, labels, max(now, chance), gain))
+        fresh = labels / max(1, found.labels) * found.tested
+        reached, saved, chance, below = 1.0, now, 0.0, now
+        for one in found.ladder:
+            reached = min(reached, _passes(one, found.tested, fresh, found.max_loss, 1.0 - found.confidence))
+            if one.saving > below:
+                saved += (one.saving - below) * reached
+                chance, below = max(chance, reached), one.saving
+        gain = (saved - now) * usd_per_month
+        out.append(Worth(found.workload, labels, 1.0 if found.certified else chance, saved, gain))
     return tuple(out)
+
+
+def _passes(one: Rung, tested: int, fresh: float, max_loss: float, alpha: float) -> float:
+    """How likely a candidate passes on ``tested`` old and ``fresh`` new questions of B."""
+    n = tested + fresh
+    if n <= 0:
+        return 0.0
+    spread = max(one.discordant - one.difference**2, max_loss)
+    mean = (tested * one.on_b + fresh * one.difference) / n
+    sd = fresh / n * math.sqrt(one.doubt**2 + spread / max(fresh, 1.0))
+    bar = NormalDist().inv_cdf(1.0 - alpha) * math.sqrt(spread / n) - max_loss
+    return NormalDist().cdf((mean - bar) / max(sd, 1e-12))
 
 
 class Merged(NamedTuple):

@@ -27,6 +27,7 @@ from isocost.policy.fit import (
     candidates,
     certify,
     compared,
+    differences,
     label_rows,
     on,
     saving_bounds,
@@ -43,6 +44,21 @@ _SHARE_A, _SHARE_C = 0.25, 0.15
 _FIX = "Compare it with one that isocost policy fit wrote"
 
 
+class Rung(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A candidate as far as it is known now, for what further grades would buy.
+
+    ``saving`` of strong-only's cost; ``difference`` of quality with its standard error ``doubt``, from A and
+    B together; ``on_b`` the difference on B alone; ``discordant`` the share of questions with another
+    quality.
+    """
+
+    saving: float
+    difference: float
+    doubt: float
+    on_b: float
+    discordant: float
+
+
 class Certified(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What was found for a workload; differences and losses are in quality, 0 to 1.
 
@@ -51,6 +67,7 @@ class Certified(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     the saving is ``saving_low`` to ``saving_high`` with the same confidence (``None``: a file that does not
     say). ``held_out`` figures are those of split C, with such an interval. ``blind_difference`` is what the
     content-blind mix of two models does at the same cost. ``agreement`` is how often each pattern came.
+    ``ladder``: the candidates for ``tested`` questions of B, from the safest; not kept in the file.
     """
 
     workload: str
@@ -82,6 +99,8 @@ class Certified(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     saving_high: float | None = None
     held_out_low: float | None = None
     held_out_high: float | None = None
+    tested: int = 0
+    ladder: tuple[Rung, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -239,9 +258,26 @@ def _workload(
         1000 * unit, made, ground, ground.digest, agreement, proof.more_labels,
         best.expected.discordant_frac if best else 0.0, best.expected.saving_frac if best else 0.0,
         best.expected.difference if best else 0.0, proof.saving_high if seen else None,
-        told[0] if told else None, told[1] if told else None,
+        told[0] if told else None, told[1] if told else None, len(b),
+        tuple(rung(one, part_b) for one in moved),
     )  # fmt: skip
     return certificate, rule, scores
+
+
+def rung(one: Candidate, part: Part) -> Rung:
+    """A candidate with what folds of A and split B say of it together."""
+    did = one.policy.run(part)
+    on_b, seen, n = differences(did, part), one.expected, max(1, len(part))
+    discordant = (
+        seen.discordant_frac * seen.questions + float((on_b != 0).sum())
+    ) / (seen.questions + n)  # fmt: skip
+    spread = max(discordant, 1.0 / n)
+    # Not marked down for having been picked: more of A will choose anew, and better.
+    both = (seen.difference * seen.questions + float(on_b.sum())) / (seen.questions + n)
+    return Rung(
+        compared(did, part).saving_frac, both, (spread / (seen.questions + n)) ** 0.5, float(on_b.mean()),
+        discordant,
+    )  # fmt: skip
 
 
 def _strong(outcomes: Outcomes, usd: Floats, a: Ints, named: str) -> int:
@@ -348,13 +384,19 @@ def dumps(found: Study) -> str:
     doc: dict[str, Any] = {
         "format": FORMAT,
         "policy": [_plain(msgspec.to_builtins(rule)) for rule in found.rules],
-        "certificate": [_plain(msgspec.to_builtins(one)) for one in found.certificates],
+        "certificate": [_kept(one) for one in found.certificates],
     }
     head = (
         "# Policies that isocost policy fit chose, and what it certified of them.\n"
         "# isocost policy check FILE says whether the certificates still hold.\n\n"
     )
     return head + tomli_w.dumps(doc)
+
+
+def _kept(one: Certified) -> dict[str, Any]:
+    """A certificate as the file has it: without what only further grades are weighed with."""
+    doc = _plain(msgspec.to_builtins(one))
+    return {name: value for name, value in doc.items() if name not in ("tested", "ladder")}
 
 
 def loads(text: str, where: str = "policy.toml") -> tuple[tuple[rules.Rule, ...], tuple[Certified, ...]]:

@@ -25,6 +25,7 @@ from isocost.policy.agree import Part
 from isocost.policy.bounds import Proofs, betting_p, saving_interval, saving_moments
 from isocost.policy.difficulty import Corpus, corpus, fit, gained
 from isocost.policy.fit import (
+    LEAST_SAVING,
     Candidate,
     all_candidates,
     candidates,
@@ -329,7 +330,7 @@ def _steady(found: Sequence[Candidate]) -> Candidate | None:
     """
     kinds: dict[tuple[int, ...], list[Candidate]] = {}
     for one in found:
-        if one.expected.saving_frac > 0:
+        if one.expected.saving_frac >= LEAST_SAVING:
             kinds.setdefault(one.group, []).append(one)
     ends: list[tuple[float, list[Candidate]]] = []
     for kind in kinds.values():
