@@ -6,7 +6,7 @@ is one meter of a slot. Amounts are exact fractions of femto-dollars.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Context, Decimal, localcontext
@@ -325,10 +325,3 @@ class Darkness:
     def alive(self, day: str) -> bool:
         """Whether the log has any call on a UTC day."""
         return any(at.strftime("%Y-%m-%d") == day for at in self._hours)
-
-
-def days_between(first: date, last: date) -> Iterator[str]:
-    """Every day from the first to the last, both included."""
-    while first <= last:
-        yield str(first)
-        first += timedelta(days=1)

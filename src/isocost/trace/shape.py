@@ -50,11 +50,6 @@ class Demand:
     samples: Float64
     hours: float
 
-    @property
-    def complete_frac(self) -> float:
-        """Share of the 168 hours seen for at least half an hour in all."""
-        return float(np.mean(self.samples >= 0.5))
-
 
 def demand(trace: Trace) -> Demand:
     """Fold a trace's served requests (outcome ok) into hours of the week.

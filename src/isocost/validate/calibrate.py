@@ -186,12 +186,6 @@ def calibrate(at: CatalogAt, place: Place, runs: Sequence[Run]) -> Calibrated:
     )  # fmt: skip
 
 
-def _is_whole(run: Run) -> bool:
-    return all(
-        math.isfinite(x) and x > 0 for x in (run.isl, run.osl, run.ttft_s, run.tpot_s, run.concurrency)
-    )
-
-
 def _posterior(logs: F64, middle: float, between: float, near: float) -> Ratio:
     """The ratio of a set-up after ``n`` runs: a normal prior between set-ups, a normal spread within one.
 

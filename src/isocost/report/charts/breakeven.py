@@ -25,9 +25,6 @@ from isocost.report.palette import accents, var
 POOLED = ("selfhost", "slm")
 """Options that come in whole replicas: drawn as a staircase."""
 
-API_PRICED = ("api", "hosted", "batch", "today")
-"""Options whose cost moves with an API price."""
-
 _ROOM = 1.6
 """Space left at the ends of the cost axis, so that a curve that is priced again stays in sight."""
 
