@@ -293,3 +293,16 @@ def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 def test_the_result_is_plain_data(found: Prompts) -> None:
     assert msgspec.json.decode(msgspec.json.encode(found), type=Prompts) == found
+
+
+def test_a_log_without_prices_costs_what_is_not_known(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Unknown is never zero: no dollars where no model of the log has a price."""
+    lines = [f"2026-10-01T00:{i:02d}:00Z,nobody/tern-9,900,80" for i in range(30)]
+    file = tmp_path / "log.csv"
+    file.write_text("\n".join(["timestamp,model,input_tokens,output_tokens", *lines]))
+    assert main(["prompts", str(file)]) == 0
+    said = capsys.readouterr().out
+    assert "at prices that are not known" in said
+    assert "$0 a month" not in said

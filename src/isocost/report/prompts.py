@@ -24,8 +24,10 @@ def render(found: Prompts, width: int = 100) -> Group:
     """All that was asked for, in lines of at most ``width`` columns."""
     parts: list[RenderableType] = [_line(_headline(found), width, "bold", 0)]
     least = "at least " if found.at_least else ""
-    usd = money(found.usd_per_month)
-    text = f"{plural(found.requests, 'request')} in {span(found.days)}, {least}{usd} a month as logged."
+    usd = f"{least}{money(found.usd_per_month)} a month as logged"
+    if found.at_least and not found.usd_per_month:
+        usd = "at prices that are not known"
+    text = f"{plural(found.requests, 'request')} in {span(found.days)}, {usd}."
     text += f" Prices of {found.priced_on}."
     parts.append(_line(text, width))
     for section in (
