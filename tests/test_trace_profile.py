@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isocost.errors import BadTrace
-from isocost.trace import Chunk, Trace, demand, hour_of_week, open_trace
+from isocost.trace import Chunk, Trace, hour_of_week, open_trace
 from isocost.trace.kernels import Seen
 from isocost.trace.profile import _bin, _unbin, profile
 from isocost.units import NS_PER_H
@@ -141,31 +141,11 @@ def test_nothing_served_is_an_error() -> None:
     trace = trace_of(np.arange(3) * 1.0)
     failed = trace.table()
     bad = Chunk(failed.arrival_ns, failed.input_tok, failed.output_tok, np.ones(3, np.int8))
-    for fold in (profile, demand):
-        with pytest.raises(BadTrace, match="no request ended well"):
-            fold(trace.of(bad))
+    with pytest.raises(BadTrace, match="no request ended well"):
+        profile(trace.of(bad))
 
 
 def test_hour_of_week() -> None:
     assert hour_of_week(MONDAY_NS) == 0
     assert hour_of_week(MONDAY_NS - 1) == 167
     assert hour_of_week(np.array([MONDAY_NS + 25 * NS_PER_H])).tolist() == [25]
-
-
-@given(st.lists(st.floats(0, 3e6), min_size=2, max_size=300), st.integers(1, 5))
-@settings(max_examples=60, deadline=None)
-def test_demand_adds_up(arrival_s: list[float], pieces: int) -> None:
-    n = len(arrival_s)
-    workload = (np.arange(n) % 2).astype(np.int32)
-    tokens = np.arange(1, n + 1)
-    trace = trace_of(np.sort(arrival_s), tokens, pieces, workload=workload)
-    found = demand(Trace(**{**trace.__dict__, "names": {"workload": ("a", "b")}}))
-    seen = found.samples > 0
-    assert np.nansum(found.rate_per_h * found.samples) == pytest.approx(n)
-    assert np.nansum(found.input_tok_per_h * found.samples) == pytest.approx(tokens.sum())
-    assert np.all(np.isnan(found.rate_per_h[:, ~seen]))
-    span_h = (max(arrival_s) - min(arrival_s)) / 3600
-    assert found.samples.sum() == pytest.approx(span_h, abs=0.02)
-    assert np.nanmax(found.peak_rate_per_h) <= n
-    by_hour = np.bincount((np.sort(arrival_s)[workload == 0] // 3600).astype(int))
-    assert np.nanmax(found.peak_rate_per_h[0]) == by_hour.max()

@@ -2,10 +2,10 @@
 
 from isocost.trace.open import open_trace
 from isocost.trace.schema import ANCHOR_NS, Chunk, Finding, Need, Outcome, Trace
-from isocost.trace.shape import Demand, demand, hour_of_week
+from isocost.trace.shape import hour_of_week
 from isocost.trace.workload import Spread, example, from_numbers
 
 __all__ = [
-    "ANCHOR_NS", "Chunk", "Demand", "Finding", "Need", "Outcome", "Spread", "Trace",
-    "demand", "example", "from_numbers", "hour_of_week", "open_trace",
+    "ANCHOR_NS", "Chunk", "Finding", "Need", "Outcome", "Spread", "Trace",
+    "example", "from_numbers", "hour_of_week", "open_trace",
 ]  # fmt: skip
