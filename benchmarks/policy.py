@@ -1,5 +1,5 @@
-"""How long a policy takes to decide (one thread, pure Python), and to be played on a log: all draws of what a
-fit saw, then all draws of failures, with the policy and without.
+"""How long a policy takes to decide and a semantic cache to look (one thread, pure Python), and to be
+played on a log: all draws of what a fit saw, then all draws of failures, with the policy and without.
 
     python benchmarks/policy.py [--requests 200000]
 """
@@ -87,6 +87,48 @@ def played(n: int) -> None:
     )
 
 
+ABOUT = ("card", "transfer", "refund", "pin", "limit", "exchange rate", "top up", "cash", "fee", "account")
+ASKS = (
+    "why was my {} declined", "how long does a {} take", "can i change my {}", "there is a {} i do not know",
+    "where is my {}", "how do i get another {}", "what is the {} for a visa", "my {} is still pending",
+)  # fmt: skip
+SOUNDS = ("ba", "re", "ti", "mo", "lu", "ka", "se", "no", "di", "pra", "ste", "vin", "gol", "mer", "tan")
+ENTRIES = 3000
+
+
+def questions(many: int) -> list[str]:
+    """Questions of a bank, each with words of its own and of others; a fixed seed."""
+    rng = random.Random(1)
+    words = ["".join(rng.choices(SOUNDS, k=rng.randint(2, 3))) for _ in range(1500)]
+    odds = [1.0 / (k + 10.0) for k in range(len(words))]
+    return [
+        " ".join([rng.choice(ASKS).format(rng.choice(ABOUT)), *rng.choices(words, odds, k=rng.randint(1, 8))])
+        for _ in range(many)
+    ]
+
+
+def looking() -> Callable[[int], object]:
+    """A look in a semantic cache of so many questions, with a verifier of 150 groups."""
+    from isocost.policy.semantic import HASHED, Index, Weights, rarity_of, taken_apart
+    from isocost.policy.semantic_cache import SemanticCache
+
+    apart = [taken_apart(text) for text in questions(ENTRIES)]
+    rarity, rarest = rarity_of(apart)
+    rng = random.Random(2)
+    groups = {part: tuple(rng.gauss(0.0, 1.0) for _ in range(150)) for part in list(rarity)[::2]}
+    index = Index(rarity, rarest, groups)
+    index.add(apart[0], "")
+    width = len(index.near(apart[0])[0].features)
+    weights = Weights(
+        rarity, rarest, (0.0,) * width, (1.0,) * width, (0.1,) * width, (0.0,) * HASHED, 0.0, groups, 1e300
+    )
+    cache = SemanticCache(weights)
+    for one in apart:
+        cache.keep(b"", one, "", 0.0)
+    asked = questions(ENTRIES + 500)[ENTRIES:]
+    return lambda i: cache.look(b"", asked[i % 500], 0.0)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=200_000)
@@ -119,6 +161,7 @@ def main() -> None:
         "router, score and decision": lambda i: policies.next(
             Request("hard", "m", i, 0, "", "", score(weights, texts[i % 50])), [], view
         ),
+        f"look in a semantic cache of {ENTRIES:,}": looking(),
     }.items():
         middle, worst = percentiles(run)
         print(f"{name:42s} p50 {middle:7.4f} ms   p99 {worst:7.4f} ms")

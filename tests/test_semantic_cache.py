@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -319,3 +322,32 @@ def test_duplicate_questions_of_the_public_sample(data_dir: Path, tmp_path: Path
     found = validate_semcache(file)
     assert found.wrong_frac <= 0.03
     assert found.rows == found.passed + len(found.failed) + sum(found.left_out.values())
+
+
+STUDY = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from test_semantic_cache import asked
+from isocost.policy.semantic_study import Asked, Wanted, study
+texts, topics = asked(1000, 5)
+found = study(
+    [Asked(text, at_s=float(i)) for i, text in enumerate(texts)],
+    Wanted(0.05, 0.95, 150), lambda i, j: topics[i] == topics[j],
+)
+sys.stdout.buffer.write(found.verifier + repr(found.proven).encode())
+"""
+
+
+def test_a_verifier_hangs_on_no_seed_of_hashes() -> None:
+    """Sets of words have no order: under two seeds of Python's hashes the same file is written, byte for
+    byte, with the same certificate."""
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-c", STUDY, str(Path(__file__).parent)],
+            env={**os.environ, "PYTHONHASHSEED": seed}, stdout=subprocess.PIPE,
+        )
+        for seed in ("1", "4242")
+    ]  # fmt: skip
+    one, two = (run.communicate()[0] for run in runs)
+    assert one == two
+    assert b"Proven(" in one

@@ -46,7 +46,7 @@ class Near:
     ] = "1%"
     labels: Annotated[
         int, Parameter(help="With --cache: graded pairs to fit on, at most.", show_default=True)
-    ] = 3000
+    ] = 3500
     version: Annotated[
         tuple[str, ...], Parameter(help="With --cache: MODEL=VERSION whose answers are kept.")
     ] = ()

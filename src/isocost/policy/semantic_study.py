@@ -22,10 +22,8 @@ from isocost.errors import BadInput
 from isocost.policy.proven import Proven, banded, features_digest, upper
 from isocost.policy.semantic import Index, Nearest, Weights, best, rarity_of, taken_apart
 from isocost.policy.semantic_cache import SemanticCache, readable
-from isocost.policy.semantic_fit import Grown, Read, fit, graded_pairs, grouped, learn
+from isocost.policy.semantic_fit import CERTIFIES, Grown, Read, fit, graded_pairs, grouped, learn, parts
 
-FITS, CERTIFIES = 0.4, 0.7
-"""Where the parts end, as shares of the requests."""
 LEAST_REQUESTS = 300
 """Certifying requests below which not even a cache without a wrong hit proves 1 % at 95 %."""
 BANDS = 10
@@ -54,7 +52,7 @@ class Wanted(msgspec.Struct, frozen=True):
 
     most_wrong_frac: float = 0.01
     confidence: float = 0.95
-    labels: int = 3000
+    labels: int = 3500
     ttl_s: float = math.inf
     most_entries: int = 0
     versions: Mapping[str, str] = {}
@@ -113,11 +111,12 @@ def study(
         )
     counted = [i for i, one in enumerate(asked) if not one.is_kept_only]
     n = len(counted)
-    fits, certifies = counted[int(FITS * n)] if n else 0, counted[int(CERTIFIES * n)] if n else 0
-    if int(CERTIFIES * n) - int(FITS * n) < LEAST_REQUESTS:
+    first, end = parts(n)
+    fits, certifies = (counted[first], counted[end]) if n else (0, 0)
+    if end - first < LEAST_REQUESTS:
         raise BadInput(
-            f"{n} requests leave {int(CERTIFIES * n) - int(FITS * n)} to certify on", where="semantic cache",
-            fix=f"At least {math.ceil(LEAST_REQUESTS / (CERTIFIES - FITS)):,} are needed",
+            f"{n} requests leave {end - first} to certify on", where="semantic cache",
+            fix=f"At least {math.ceil(LEAST_REQUESTS / CERTIFIES):,} are needed",
         )  # fmt: skip
     past = _Past(asked, wanted)
     weights = past.fitted(fits, grade, graded)
@@ -171,7 +170,7 @@ def thresholds(scores: Sequence[float], many: int, most_wrong_frac: float) -> li
 
 def first_pairs(asked: Sequence[Asked], wanted: Wanted) -> tuple[Pair, ...]:
     """Pairs whose grades fit a verifier, at most ``wanted.labels``."""
-    return _Past(asked, wanted).to_fit(int(FITS * len(asked)))
+    return _Past(asked, wanted).to_fit(parts(len(asked))[0])
 
 
 def written(weights: Weights) -> bytes:
@@ -386,8 +385,8 @@ class _Past:
         """A study without a certificate."""
         fitted = self._counted(fits)
         return CacheStudy(
-            n, fitted, int(CERTIFIES * n) - int(FITS * n), self.labels, None, why, b"", to_grade,
-            n - int(CERTIFIES * n), math.nan, math.nan,
+            n, fitted, parts(n)[1] - parts(n)[0], self.labels, None, why, b"", to_grade,
+            n - parts(n)[1], math.nan, math.nan,
         )  # fmt: skip
 
     def _counted(self, end: int) -> int:

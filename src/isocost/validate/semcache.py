@@ -21,14 +21,13 @@ from numpy.typing import NDArray
 
 from isocost.errors import BadInput
 from isocost.policy.semantic import Index, Nearest, Weights, best, rarity_of, taken_apart
-from isocost.policy.semantic_fit import certify, fit, graded_pairs, grouped, learn
+from isocost.policy.semantic_fit import certify, fit, graded_pairs, grouped, learn, parts
 from isocost.policy.semantic_pairs import graded
 from isocost.validate.table import rows_of
 
-LABELS = 3000
+LABELS = 3500
 MOST_WRONG = 0.01
 CONFIDENCE = 0.95
-FITS, CERTIFIES = 0.4, 0.7
 MOST_ROWS = 20_000
 """Rows that are played: of more, so many are drawn."""
 SEED = 20_261_123
@@ -76,7 +75,7 @@ def validate_semcache(path: Path | str) -> SemcacheReport:
     """
     rows, left_out = _rows(Path(path))
     n = len(rows)
-    fits, certifies = int(FITS * n), int(CERTIFIES * n)
+    fits, certifies = parts(n)
     weights, near, grade, fitted = (_of_pairs if len(rows[0][0]) == 2 else _of_questions)(rows, fits)
     weights, certificate = certify(
         weights,
