@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -14,11 +15,13 @@ from isocost.deployment import Api
 from isocost.errors import BadLimits
 from isocost.plan.asked.limits import Have, Limits, OwnRate, Slo, read_have
 from isocost.plan.market.prepare import Prepared, Request, prepare
-from isocost.plan.market.quotas import Quotas, burst, loads, within_quotas
+from isocost.plan.market.quotas import Quotas, burst, loads, others, within_quotas
 from isocost.plan.rates import stuck
+from isocost.plan.result import Band, Rate
 from isocost.plan.run import Outcome, make_plan
 from isocost.report.terminal import rate_words
 from isocost.trace.workload import Spread, from_numbers
+from isocost.units import count
 
 ON = date(2026, 11, 23)
 NOW = "openai/gpt-4o"
@@ -176,3 +179,18 @@ def test_a_limit_that_leaves_no_place_says_which_tier_does(catalog: Catalog, pre
     assert "have.toml" in error.conflict[0]
     assert error.ways_out[0][0] == "tier 2 of openai/gpt-4o"
     assert stuck(prepared) is None
+
+
+def test_what_is_asked_of_one_that_publishes_nothing_is_set_beside_what_others_publish(
+    prepared: Prepared,
+) -> None:
+    """A band of highest tiers, and a line only for what is above half of them."""
+    found = others(prepared.at)
+    assert 0 < found.low < found.middle < found.high
+    plain = Rate("host", "a", "tokens", 2 * found.middle, None, None, "", None, "unknown")
+    band = Band(found.low, found.middle, found.high)
+    less, more = (
+        " ".join(rate_words([one])) for one in (plain, msgspec.structs.replace(plain, others_per_min=band))
+    )
+    assert "taken to have none" not in less
+    assert f"{count(found.low)} to {count(found.high)} tokens a minute" in more

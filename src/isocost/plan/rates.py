@@ -11,8 +11,8 @@ from isocost.plan.asked.streams import Floats
 from isocost.plan.make.build import Built
 from isocost.plan.make.draft import Serving
 from isocost.plan.market.prepare import Prepared
-from isocost.plan.market.quotas import METERS, Load, loads, within_quotas
-from isocost.plan.result import Rate
+from isocost.plan.market.quotas import METERS, Load, loads, others, within_quotas
+from isocost.plan.result import Band, Rate
 from isocost.plan.tell.story import named
 from isocost.units import NS_PER_MINUTE, count, percent
 
@@ -54,7 +54,14 @@ def _rate(built: Built, load: Load) -> Rate:
         frac,
         hours,
         where,
+        _above_others(built, peak) if status == "unknown" else None,
     )
+
+
+def _above_others(built: Built, tok_per_min: float) -> Band | None:
+    """What other providers publish, where half of it is less than is asked of one that publishes nothing."""
+    found = others(built.prepared.at)
+    return Band(found.low, found.middle, found.high) if tok_per_min > found.middle else None
 
 
 def _overflow(built: Built, load: Load) -> tuple[float, int, str]:

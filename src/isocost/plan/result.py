@@ -78,7 +78,8 @@ class Rate(msgspec.Struct, frozen=True):
     ``meter`` is the fullest: requests, input tokens, output tokens, or tokens; ``seen_per_min`` what replay
     saw of it. ``status``: ``within`` the highest published tier (``tier`` says which is needed), ``stated``
     by the account, ``shown`` by the log, ``unknown``. ``overflow_frac`` of its streams goes to
-    ``overflow_to`` in ``overflow_h`` hours of the week.
+    ``overflow_to`` in ``overflow_h`` hours of the week. ``others_per_min``: where the limit is not
+    known and half of those that others publish are below what is asked, four in five, their median.
     """
 
     provider: str
@@ -93,6 +94,7 @@ class Rate(msgspec.Struct, frozen=True):
     overflow_frac: float = 0.0
     overflow_h: int = 0
     overflow_to: str = ""
+    others_per_min: Band | None = None
 
 
 class OptionLine(msgspec.Struct, frozen=True):

@@ -196,6 +196,12 @@ def rate_words(rates: Sequence[Rate]) -> list[str]:
         said.append(
             f"limits not known, ask before you switch, tokens at the busiest minute: {_first(unknown)}"
         )
+    much = [rate for rate in rates if rate.others_per_min is not None]
+    if much and (band := much[0].others_per_min) is not None:
+        name = _first([f"{rate.provider}/{rate.model}" for rate in much])
+        most = f"{count(band.low)} to {count(band.high)} tokens a minute for four in five"
+        text = "more than half of the limits that others publish at their highest tier"
+        said.append(f"{name} is asked for {text} ({most}); it is taken to have none here")
     return said
 
 

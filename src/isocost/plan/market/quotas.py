@@ -162,6 +162,30 @@ def counts_cached(at: CatalogAt, provider: str) -> bool:
     return counts is None or counts.value != "false"
 
 
+class Others(NamedTuple):
+    """Tokens a minute of a family at the highest tier of those that publish one: four in five, the median."""
+
+    low: float
+    middle: float
+    high: float
+
+
+def others(at: CatalogAt) -> Others:
+    """What providers that publish limits let an account have at most, a family each; tokens in and out."""
+    most: dict[tuple[str, str], dict[str, float]] = {}
+    for attribute in ATTRIBUTES[1:]:
+        for fact in at.each("provider/", attribute):
+            family = most.setdefault((fact.subject, parse_when(fact.when).get("model", "")), {})
+            family[attribute] = max(family.get(attribute, 0.0), float(fact.value))
+    tokens = []
+    for family in most.values():
+        parts = family.get("input_tpm_limit", math.inf) + family.get("output_tpm_limit", 0.0)
+        tokens.append(min(family.get("tpm_limit", math.inf), parts))
+    known = np.array([value for value in tokens if math.isfinite(value)])
+    low, middle, high = np.quantile(known, [0.1, 0.5, 0.9]) if len(known) else (math.inf,) * 3
+    return Others(float(low), float(middle), float(high))
+
+
 def _families(at: CatalogAt, provider: str) -> tuple[str, ...]:
     names = dict.fromkeys(
         parse_when(fact.when).get("model", "")

@@ -9,7 +9,7 @@ from datetime import date
 import numpy as np
 
 from isocost.plan.make.draft import DAYS, Draft
-from isocost.plan.market.quotas import METERS
+from isocost.plan.market.quotas import METERS, others
 from isocost.plan.market.terms import Term
 from isocost.plan.path.result import Rival, Signing, Step
 from isocost.plan.path.steps import Chosen, month_usd, there_is
@@ -256,12 +256,22 @@ def _put_off(drafts: Sequence[Draft]) -> list[str]:
 def rate_notes(study: Study, drafts: Sequence[Draft]) -> list[str]:
     """From when an API on the path needs a higher usage tier, or is still asked for more than any."""
     tiers: dict[tuple[str, str], str] = {}
-    said = []
+    said, above = [], others(study.built.prepared.at)
     for q, stage in enumerate(study.stages):
         for load in drafts[q].loads(study.built.prepared):
             more = replace(load, asked=load.asked * study.multiples[q])
             key, name = (load.provider, load.model), f"{load.provider}/{load.model}"
             tier = more.tier
+            if not load.tiers and load.most is None and not load.shown and key not in tiers:
+                tokens = float(more.asked[3].max())
+                if tokens > above.middle:
+                    most = f"{count(above.low)} to {count(above.high)} for four in five"
+                    text = (
+                        f"{name} publishes no limit and is taken to have none; from {stage.quarter.label} it"
+                    )
+                    text += f" is asked for {count(tokens)} tokens a minute, more than half of the limits"
+                    said.append(f"{text} that others publish at their highest tier ({most}).")
+                    tiers[key] = ABOVE
             if load.tiers and tier is None and tiers.get(key) != ABOVE and not load.shown:
                 meter = more.fullest(load.tiers[-1].most)
                 asked = f"{count(more.asked[meter].max())} {METERS[meter]} a minute"
