@@ -211,15 +211,15 @@ def test_dearer_prices_to_come_change_the_path_and_not_today(outcome: Outcome) -
 def test_a_month_signs_no_longer_than_it_may(outcome: Outcome) -> None:
     at = outcome.built.prepared.at
     for option in outcome.built.options:
-        terms = terms_of(at, option)
+        terms = terms_of(at, option.pool)
         assert all(0.0 < term.price_ratio < 1.0 for term in terms)
-        assert signed_for(at, option, 0) is None
-        year, three = signed_for(at, option, 12), signed_for(at, option, 36)
+        assert signed_for(at, option.pool, 0) is None
+        year, three = signed_for(at, option.pool, 12), signed_for(at, option.pool, 36)
         assert year is None or year.months <= 12
         if year is not None:
             assert three is not None
             assert three.price_ratio <= year.price_ratio
-        unsaid = signed_for(at, option, None)
+        unsaid = signed_for(at, option.pool, None)
         assert unsaid is None or unsaid.quoted
 
 

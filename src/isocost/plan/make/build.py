@@ -134,7 +134,7 @@ def build(prepared: Prepared) -> Built:
 
 def _on_term(prepared: Prepared, option: PoolOption) -> PoolOption:
     """The option with the commitment that may be signed for it as its reserved rent."""
-    term = signed_for(prepared.at, option, prepared.request.limits.commit_months_most)
+    term = signed_for(prepared.at, option.pool, prepared.request.limits.commit_months_most)
     rents = {name: quote for name, quote in option.rents.items() if name != "reserved_1y"}
     if term is not None:
         usd = option.pool.usd_per_gpu_h * term.price_ratio

@@ -7,13 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from isocost.catalog import CatalogAt
-from isocost.deployment import rent
-
-if TYPE_CHECKING:
-    from isocost.plan.market.pools import PoolOption
+from isocost.deployment import Pool, rent
 
 
 @dataclass(frozen=True)
@@ -38,13 +34,12 @@ WORDS: Mapping[str, str] = {
 }
 
 
-def terms_of(at: CatalogAt, option: PoolOption) -> list[Term]:
+def terms_of(at: CatalogAt, pool: Pool) -> list[Term]:
     """Terms on which a pool's accelerators can be had: by quote, else by the usual share off.
 
     A term that costs no less than renting by the hour is left out.
     """
     found = []
-    pool = option.pool
     for name, words in WORDS.items():
         length = at.find(f"commitment/{name}", "term_months")
         if length is None:
@@ -61,13 +56,13 @@ def terms_of(at: CatalogAt, option: PoolOption) -> list[Term]:
     return found
 
 
-def signed_for(at: CatalogAt, option: PoolOption, months_most: int | None) -> Term | None:
+def signed_for(at: CatalogAt, pool: Pool, months_most: int | None) -> Term | None:
     """The cheapest term of a plan for a month; ``None``: rented by the hour.
 
     Up to ``months_most`` months, on quotes or at the usual discount; where nobody says how long may be
     signed (``None``), a quoted year at most.
     """
-    terms = terms_of(at, option)
+    terms = terms_of(at, pool)
     if months_most is None:
         terms = [term for term in terms if term.name == "reserved_1y" and term.quoted]
     else:

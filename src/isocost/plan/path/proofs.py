@@ -157,7 +157,10 @@ def _pools(built: Built) -> list[tuple[Way, list[tuple[Verdict, float]], list[st
         if solution is None:
             continue
         part = Part(
-            allowed, problem, tuple(range(len(built.planned))), tuple(terms_of(built.prepared.at, option))
+            allowed,
+            problem,
+            tuple(range(len(built.planned))),
+            tuple(terms_of(built.prepared.at, option.pool)),
         )
         way = Way("", built.draft, frozenset(), (part,), built.planned)
         draft = pool_draft(built.prepared, way, [solution])

@@ -139,7 +139,7 @@ def parts_of(
     prepared, planned = built.prepared, built.planned
     found = []
     for option, streams in zip(options, divided, strict=True):
-        problem, terms = rows_of(problems[option.pool.id], streams), tuple(terms_of(prepared.at, option))
+        problem, terms = rows_of(problems[option.pool.id], streams), tuple(terms_of(prepared.at, option.pool))
         later: tuple[Later, ...] = ()
         if any(_waits(planned[s]) for s in streams):
             waiting = problem_of(prepared, planned, (option,), built.tables, waits=True)
