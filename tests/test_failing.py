@@ -421,3 +421,17 @@ def test_a_part_of_a_long_log_is_not_refused_what_fits(
         assert (whole.requests, part.requests) == (6001, 6001)
         assert part.availability_frac.value >= whole.availability_frac.value - 0.15
         assert (part.availability_frac.value == 1.0) == (share == 1.0)
+
+
+def test_what_replicas_would_add_is_said(catalog: Catalog) -> None:
+    """An accelerator's hours between stops, over those of the replica, and what it takes to answer again."""
+    from datetime import date
+
+    from isocost.plan.written.failed import down_frac
+
+    at = catalog.at(date(2026, 11, 23))
+    every_h, restart_h = (at.number("replica/any", name) for name in ("failure_every_h", "restart_h"))
+    shares = [down_frac(gpus, every_h, restart_h) for gpus in (1, 8, 64)]
+    assert shares == sorted(shares)
+    assert 0 < shares[-1] < 0.001
+    assert down_frac(8, every_h, 0.0) == 0.0

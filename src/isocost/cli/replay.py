@@ -204,6 +204,13 @@ def _show_failures(found: Failures, without: Failures | None) -> None:
     if len(found.workloads) > 1 and worst.availability_frac.value < found.availability_frac.value:
         show(wrapped(f"Least available: {worst.workload}, {_share(worst.availability_frac)}.", "  "))
     show(wrapped(_rates(found), "  "))
+    if found.replicas:
+        each = [
+            f"{one.deployment} {_percent(one.down_frac)} (every {one.every_h:,.0f} h)"
+            for one in found.replicas
+        ]
+        said = f"Replicas are not played as failing; as published one is down: {_some(each)}. Caches neither."
+        show(wrapped(said, "  "))
 
 
 def _share(band: Band) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from isocost.catalog import Catalog
+from isocost.deployment import Pool
 from isocost.ledger import FEMTO_PER_USD
 from isocost.plan.written.attempts import Rows, Traffic, World
 from isocost.plan.written.closed import Laid, Loop, lay, play_laid, traffics
@@ -61,6 +62,14 @@ class Rate(msgspec.Struct, frozen=True):
     unnamed: int
 
 
+class Down(msgspec.Struct, frozen=True):
+    """How much of the time a replica is down; the replay does not play it."""
+
+    deployment: str
+    every_h: float
+    down_frac: float
+
+
 class Failures(msgspec.Struct, frozen=True):
     """A log under a plan whose APIs fail, in ``draws``.
 
@@ -82,6 +91,25 @@ class Failures(msgspec.Struct, frozen=True):
     e2e_p95_s: Band | None
     workloads: list[Up]
     rates: list[Rate]
+    replicas: list[Down] = []
+
+
+def down_frac(gpus: int, failure_every_h: float, restart_h: float) -> float:
+    """Share of the time that a replica of so many accelerators is down: any of them stops it.
+
+    >>> down_frac(1, 99.0, 1.0), down_frac(8, 100.0, 0.0)
+    (0.01, 0.0)
+    """
+    return restart_h / (failure_every_h / gpus + restart_h)
+
+
+def _downs(world: World) -> list[Down]:
+    every_h = world.at.number("replica/any", "failure_every_h")
+    restart_h = world.at.number("replica/any", "restart_h")
+    pools = {name: one for name, one in world.deployments.items() if isinstance(one, Pool)}
+    return [
+        Down(name, every_h / one.gpus, down_frac(one.gpus, every_h, restart_h)) for name, one in pools.items()
+    ]
 
 
 Paid = list[npt.NDArray[np.float64]]
@@ -155,6 +183,7 @@ def play_failures(
         e2e_p95_s=waits[1],
         workloads=_workloads(up),
         rates=[_rate(name, rates[name]) for name in names],
+        replicas=_downs(world),
     )
 
 
