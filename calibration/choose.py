@@ -37,6 +37,7 @@ DEGREES = 3
 """Degrees of freedom of the errors: some set-ups are far off."""
 LEAST_OPTIONS = 4
 TRIALS = (1, 2, 3, 5)
+DRAWS = 64
 
 
 class Options(NamedTuple):
@@ -204,6 +205,18 @@ def nested(of: Options, rule: Rule, grid: tuple[float, ...]) -> tuple[float, flo
     return float(np.mean(kept)), float(np.mean(regret))
 
 
+def oracle(of: Options, noise_sd: float) -> Chosen:
+    """What is chosen by someone who measured every option once, and whose measurements repeat within a
+    deviation of ``noise_sd`` of the logarithm: what a measured limit itself cannot say better."""
+    random = np.random.default_rng(0)
+    found = []
+    for _ in range(DRAWS):
+        moved = np.exp(noise_sd * random.standard_normal(len(of.tpot)))
+        seen = of._replace(said=of.tpot * moved, said_rate=of.rate / moved)
+        found.append(chosen(seen, by_upper_end, 0.0))
+    return Chosen(*(np.concatenate(column) for column in zip(*found, strict=True)))
+
+
 def report(of: Options, title: str) -> None:
     """What the two rules do, and the frontier of limits kept against regret."""
     print(f"{title}: {len(chosen(of, by_upper_end, 1.0).kept)} choices")
@@ -226,6 +239,8 @@ def main() -> None:
     plain = options(at, points)
     report(plain, "without own measurements")
     report(with_anchors(plain, kin), "with one measurement of each set-up")
+    best = oracle(plain, float(np.sqrt(kin.noise)))
+    print(f"all measured once, with noise: kept {best.kept.mean():.1%}, regret {best.regret.mean():.1%}")
     print("chosen, measured, and chosen again where it broke the limit")
     for (name, wider), trials in product((("medians", 0.0), ("lower ends", -1.0)), TRIALS):
         one = chosen(plain, by_trial(kin, trials, wider), PRICES[-1])

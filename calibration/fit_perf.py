@@ -28,7 +28,7 @@ from spreads import LEAST_OF_GROUP, Ratios, coverage, tenths, widening
 
 from isocost.catalog import Catalog, CatalogAt
 from isocost.perf.constants import GENERIC, MADE, PLAIN, Constants, Reader, Term, cases_of
-from isocost.perf.predict import quantities
+from isocost.perf.predict import UNTIMED, quantities
 from isocost.validate.perf import Points, Told, points_of, predict, select
 from isocost.validate.stated import UNSTATED, in_full, is_apart, read_rows
 
@@ -46,6 +46,10 @@ ENOUGH = 1e-8
 STILL = 0.002
 """A fit ends when a pass moves no logarithm by more."""
 MOST_PASSES = 30
+MEASURED = ("pace", "ttft", "e2e", "rate")
+"""A time of a token (or one over throughput), first token, whole answer, throughput."""
+TOLD = ("memory_usable_frac", "reserved_answer_frac")
+"""Constants that a benchmark or an engine states."""
 
 
 class Share(NamedTuple):
@@ -106,9 +110,7 @@ class Problem:
     def __init__(self, at: CatalogAt, files: Iterable[tuple[str, Path]]) -> None:
         parts = [_configs(at, name, path) for name, path in files]
         self.parts = [points for points, _, _ in parts]
-        self.measured = {
-            key: np.concatenate([table[key] for _, table, _ in parts]) for key in ("pace", "ttft", "e2e")
-        }
+        self.measured = {key: np.concatenate([table[key] for _, table, _ in parts]) for key in MEASURED}
         self.source = np.concatenate([np.full(len(p.measured), name) for p, _, name in parts])
         self.family = np.concatenate([np.array(p.labels["family"]) for p, _, _ in parts])
         self.stack = np.concatenate([np.array(p.labels["stack"]) for p, _, _ in parts])
@@ -146,8 +148,8 @@ class Problem:
             share[constant] = share[constant] * np.isin(self.stack, stacks)
         fields = []
         for field in Constants._fields:
-            if field == "memory_usable_frac":
-                fields.append(self.points.constants.memory_usable_frac)
+            if field in TOLD:
+                fields.append(getattr(self.points.constants, field))
                 continue
             if field in PLAIN or field == "spread_eff":
                 fields.append(self.fixed[field])
@@ -176,7 +178,7 @@ class Problem:
         every = quantities(p.arch, p.gpu, p.setup, k, p.load, p.told.options(k))
         pace = np.where(self.kind == "saturated", every["step"], every["tpot"])
         pace = np.where(self.kind == "offline", 1.0 / every["throughput"], pace)
-        return {"pace": pace, "ttft": every["ttft"], "e2e": every["e2e"]}
+        return {"pace": pace, "ttft": every["ttft"], "e2e": every["e2e"], "rate": every["throughput"]}
 
 
 def _configs(at: CatalogAt, source: str, path: Path) -> tuple[Points, dict[str, np.ndarray], str]:
@@ -184,7 +186,7 @@ def _configs(at: CatalogAt, source: str, path: Path) -> tuple[Points, dict[str, 
     rows = [
         row for row in read_rows(path) if row["metric"] not in ("tpot_p50", "ttft_p50", "total_throughput")
     ]
-    if source != "trtllm":
+    if source not in ("trtllm", "mlenergy"):
         rows = [row for row in rows if row["metric"] != "output_throughput"]
     points, _, _ = points_of(at, rows)
     points = select(points, np.flatnonzero(points.told.prefill_replicas == 0))
@@ -200,12 +202,13 @@ def _configs(at: CatalogAt, source: str, path: Path) -> tuple[Points, dict[str, 
         seen.setdefault((points.labels["model"][i], points.labels["gpu"][i], layout, values), config)
     kept = list(seen.values())
     index = np.array([first[config] for config in kept], dtype=np.intp)
-    table = {key: np.full(len(kept), np.nan) for key in ("pace", "ttft", "e2e")}
+    table = {key: np.full(len(kept), np.nan) for key in MEASURED}
     for j, config in enumerate(kept):
         found = measured[config]
         table["pace"][j] = found.get("tpot", found.get("step", 1.0 / found.get("throughput", np.nan)))
         table["ttft"][j] = found.get("ttft", np.nan)
         table["e2e"][j] = found.get("e2e", np.nan)
+        table["rate"][j] = found.get("throughput", np.nan)
         if "ttft" in found and "tpot" in found and "e2e" not in found:
             table["e2e"][j] = found["ttft"] + (points.load.osl[first[config]] - 1) * found["tpot"]
     return select(points, index), table, source
@@ -224,7 +227,7 @@ def _joined(parts: list[Points]) -> Points:
         type(first.gpu)(*fields(tuple(p.gpu for p in parts))),
         type(first.setup)(*fields(tuple(p.setup for p in parts))),
         first.constants._replace(
-            memory_usable_frac=np.concatenate([p.constants.memory_usable_frac for p in parts])
+            **{name: np.concatenate([getattr(p.constants, name) for p in parts]) for name in TOLD}
         ),
         type(first.load)(*fields(tuple(p.load for p in parts))),
         np.concatenate([p.quantity for p in parts]),
@@ -247,7 +250,7 @@ def _part(points: Points, index: np.ndarray) -> Points:
         gpu=type(points.gpu)(*some(points.gpu)),
         setup=type(points.setup)(*some(points.setup)),
         constants=points.constants._replace(
-            memory_usable_frac=some((points.constants.memory_usable_frac,))[0]
+            **{name: some((getattr(points.constants, name),))[0] for name in TOLD}
         ),
         load=type(points.load)(*some(points.load)),
         quantity=points.quantity[index],
@@ -259,10 +262,15 @@ def _part(points: Points, index: np.ndarray) -> Points:
     )  # fmt: skip
 
 
-def _kernels(at: CatalogAt, points: Points, stack: np.ndarray) -> dict[str, np.ndarray]:
-    """The kernels' part of every constant, by the name of the kernel."""
+def _kernels(
+    at: CatalogAt, points: Points, stack: np.ndarray, *, of_others: bool = False
+) -> dict[str, np.ndarray]:
+    """The kernels' part of every constant, by the name of the kernel; ``of_others`` as if no own
+    kernels of an accelerator had been timed."""
     cases = cases_of(at, points.labels["gpu"], points.precisions, points.arch, points.setup, list(stack))
     reader = Reader(at)
+    if of_others:
+        reader.families = dict.fromkeys(set(points.labels["gpu"]), ("kernel/any",))
     wanted = {term.kernel for terms in MADE.values() for term in terms if term.kernel}
     known: dict[object, dict[str, float]] = {}
     for case in cases:
@@ -404,7 +412,7 @@ def report(problem: Problem, said: dict[str, np.ndarray], title: str) -> None:
 
 def held_out(problem: Problem, trained: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Predictions of each family by constants that had not seen it, and those constants by family."""
-    said = {key: np.full(len(problem.stack), np.nan) for key in ("pace", "ttft", "e2e")}
+    said = {key: np.full(len(problem.stack), np.nan) for key in MEASURED}
     folds: dict[str, np.ndarray] = {}
     everyone = fit(problem, trained)
     for family in np.unique(problem.family):
@@ -435,6 +443,8 @@ def ratios_of(problem: Problem, said: dict[str, np.ndarray]) -> dict[str, Ratios
         if name == "throughput":
             life = problem.measured["e2e"] / said["e2e"]
             ratio = 1.0 / np.where(np.isfinite(life), life, ratio)
+            rate = problem.measured["rate"] / said["rate"]
+            ratio = np.where((problem.kind == "saturated") & np.isfinite(rate), rate, ratio)
             some = np.isfinite(ratio)
         if name == "tpot":
             # Of most static batches only the whole answer is known.
@@ -513,6 +523,27 @@ def _spread(found: Ratios, here: np.ndarray, wider: float, name: str, group: str
     return ["perf/interval", name, when, f"{middle if moved else 1.0:.4g}", *rest]
 
 
+def untimed(
+    at: CatalogAt, problem: Problem, said: dict[str, np.ndarray], x: np.ndarray
+) -> dict[str, np.ndarray]:
+    """What is said of held-out families as if their accelerators' kernels had not been timed."""
+    other = copy(problem)
+    other.kernels = _kernels(at, problem.points, problem.stack, of_others=True)
+    own, others = problem.predicted(x), other.predicted(x)
+    return {key: values * others[key] / own[key] for key, values in said.items()}
+
+
+def untimed_rows(ratios: dict[str, Ratios]) -> list[list[str]]:
+    """Facts of the intervals on accelerators that take the kernels of others: of a closed loop."""
+    out = []
+    for name, found in ratios.items():
+        here = found.group == "load=closed"
+        if here.any():
+            wider = widening(found, here)
+            out.append(_spread(found, here, wider, f"{name}_ratio", f"design={UNTIMED};load=closed", ""))
+    return out
+
+
 def unstated_rows(at: CatalogAt, path: Path) -> list[list[str]]:
     """Facts of what a row may be off that leaves its layout or its format to be assumed.
 
@@ -549,12 +580,18 @@ def said_of(at: CatalogAt, rows: list[dict[str, object]]) -> dict[tuple[str, str
     return dict(zip(keys, predict(points).tolist(), strict=True))
 
 
-def write(folder: Path, problem: Problem, folds: dict[str, np.ndarray], ratios: dict[str, Ratios]) -> None:
-    """Replace the fitted rows of ``perf.csv``."""
+def write(
+    folder: Path,
+    problem: Problem,
+    folds: dict[str, np.ndarray],
+    ratios: dict[str, Ratios],
+    others: dict[str, Ratios],
+) -> None:
+    """Replace the fitted rows of ``perf.csv``; ``others`` are ratios as if no kernels had been timed."""
     path = folder / "perf.csv"
     with path.open(newline="") as file:
         head, *rows = list(csv.reader(file))
-    spreads = spread_rows(ratios)
+    spreads = [*spread_rows(ratios), *untimed_rows(others)]
     made = {(row[0], row[1], row[2]) for row in spreads}
     rows = [
         row
@@ -622,7 +659,8 @@ def main() -> None:
     for name, found in ratios.items():
         coverage(name, found)
     if args.write:
-        write(args.write, problem, folds, ratios)
+        others = ratios_of(problem, untimed(at, problem, said, folds[""]))
+        write(args.write, problem, folds, ratios, others)
         write_apart(args.write, args.data / "perf" / "silicon.parquet")
 
 

@@ -9,6 +9,7 @@ import numpy as np
 TENTHS = (0.1, 0.5, 0.9)
 LEAST_OF_GROUP = 8
 LEAST_OF_SOURCE = 2
+HELD_FRAC, LEAST_UNSEEN_FRAC = 0.80, 0.76
 MIN_FAMILIES = 3
 """Fewer do not say how families differ."""
 
@@ -56,15 +57,16 @@ def inside_frac(ratios: Ratios, here: np.ndarray, wider: float, apart: bool) -> 
 
 
 def widening(ratios: Ratios, here: np.ndarray) -> float:
-    """By how much an interval is widened so that it holds 80 % half way between families seen and unseen."""
+    """By how much an interval is widened so that it holds 80 % half way between families seen and unseen, and
+    76 % of those unseen."""
     if len(np.unique(ratios.family[here])) < MIN_FAMILIES:
         return 1.0
     tried = np.linspace(0.7, 2.0, 53)
-    held = [
-        0.5 * (inside_frac(ratios, here, wider, True) + inside_frac(ratios, here, wider, False))
-        for wider in tried
-    ]
-    return float(np.interp(0.8, held, tried))
+    unseen, seen = (
+        np.array([inside_frac(ratios, here, wider, apart) for wider in tried]) for apart in (True, False)
+    )
+    half_way = np.interp(HELD_FRAC, 0.5 * (unseen + seen), tried)
+    return float(max(half_way, np.interp(LEAST_UNSEEN_FRAC, unseen, tried)))
 
 
 def coverage(name: str, ratios: Ratios) -> None:

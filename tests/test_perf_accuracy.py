@@ -48,6 +48,18 @@ def test_the_page_of_errors_is_true(data_dir: Path) -> None:
         assert said[key][1:] == pytest.approx(shares, abs=100 * NEAR), key
 
 
+def test_the_page_says_how_far_measurements_of_one_set_up_lie_apart() -> None:
+    text = (ROOT / "docs" / "accuracy.md").read_text(encoding="utf-8")
+    for name in ("table", "repeats", "held"):
+        begin, end = (f"<!-- {name}: {side} -->" for side in ("begin", "end"))
+        assert text.count(begin) == text.count(end) == 1
+        assert text.split(begin)[1].split(end)[0].strip()
+    noise = re.search(r"^\| silicon \| tpot_mean \| (\d+) \| ([\d.]+)% \| ([\d.]+)% ", text, re.MULTILINE)
+    assert noise is not None
+    assert float(noise[2]) < 15
+    assert float(noise[3]) < 9
+
+
 def test_every_large_source_is_near_eighty_per_cent_on_the_page() -> None:
     page = _rows((ROOT / "docs" / "accuracy.md").read_text(encoding="utf-8"))
     for name, metric in (("silicon", "tpot_mean"), ("mlenergy", "itl_p50"), ("trtllm", "output_throughput")):

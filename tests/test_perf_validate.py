@@ -404,5 +404,5 @@ def test_eighty_per_cent_intervals_hold_on_every_large_source(
     data_dir: Path, at: CatalogAt, name: str
 ) -> None:
     report = validate_perf(data_dir / "perf" / f"{name}.parquet", at)
-    # Held against the other families' intervals; ML.ENERGY is short of its 75 %, as the page says.
-    assert (0.72 if name == "mlenergy" else 0.75) <= report.covered <= 0.85
+    # Held against the other families' intervals.
+    assert 0.75 <= report.covered <= 0.85

@@ -42,7 +42,8 @@ class Constants(NamedTuple):
     prompt on an idle engine; ``queue_share`` is the part of the other prompts that a first token waits
     for; ``prompt_batch_tok`` is how many tokens of prompts a step takes; ``preempted_frac`` is the part
     of a wait for cache that is spent after the first token; ``draft_kept_frac`` is how often a drafted token
-    is kept if those before it were.
+    is kept if those before it were; ``reserved_answer_frac`` of an answer has its place in the cache from its
+    start, half of it in the mean where engines admit what fits for now.
     """
 
     dense_memory_eff: Scalar
@@ -87,6 +88,7 @@ class Constants(NamedTuple):
     prompt_batch_tok: Scalar
     memory_usable_frac: Scalar
     reserve_bytes: Scalar
+    reserved_answer_frac: Scalar
 
 
 class Term(NamedTuple):

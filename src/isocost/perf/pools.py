@@ -14,10 +14,10 @@ from numpy.typing import ArrayLike
 from isocost.perf.arch import Arch, Floats
 from isocost.perf.constants import Constants
 from isocost.perf.hardware import Gpu
-from isocost.perf.memory import cache_bytes_per_tok, cache_capacity_tok
+from isocost.perf.memory import cache_bytes_per_tok
 from isocost.perf.roofline import eager_s, prefill_attention_s, prefill_s
 from isocost.perf.setup import Setup
-from isocost.perf.steady import PLAIN, ClosedLoop, Options, drafted_step_s
+from isocost.perf.steady import PLAIN, ClosedLoop, Options, drafted_step_s, room_for
 
 HALVINGS = 40
 FULLEST_FRAC = 0.9999
@@ -59,7 +59,7 @@ def two_pools(
     sent = isl * cache_bytes_per_tok(arch, one.setup, isl) / one.gpu.link_bytes_per_s
     outside = one.k.first_token_s + eager_s(arch, one.k) + sent
     burst = one.k.queue_share * np.maximum(wanted / ranks - 1.0, 0.0) * each
-    room = np.maximum(cache_capacity_tok(arch, two.gpu, two.setup, two.k, mean) / mean, 1.0)
+    room = np.maximum(room_for(arch, two.gpu, two.setup, two.k, isl, osl), 1.0)
     seats = np.minimum(room, np.asarray(options.most_sequences, dtype=np.float64)) * two.replicas
     after = np.maximum(osl - 1.0, 1.0)
 

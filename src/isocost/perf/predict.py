@@ -20,15 +20,16 @@ from isocost.errors import BadInput
 from isocost.perf.arch import Arch, Floats
 from isocost.perf.constants import Constants
 from isocost.perf.hardware import Gpu
-from isocost.perf.memory import cache_capacity_tok
 from isocost.perf.roofline import eager_s, step_s
 from isocost.perf.setup import Setup
-from isocost.perf.steady import PLAIN, ClosedLoop, Options, closed_loop
+from isocost.perf.steady import PLAIN, ClosedLoop, Options, closed_loop, room_for
 
 KINDS = ("closed", "saturated", "offline", "static")
 QUANTITIES = ("tpot", "step", "ttft", "e2e", "throughput", "total_throughput")
 TIMES = frozenset({"tpot", "step", "ttft", "e2e"})
 SUBJECT = "perf/interval"
+UNTIMED = "untimed"
+"""The design, in groups of spreads, of an accelerator that takes the kernels of others."""
 MEDIAN_OF_COUNT = 0.35
 """By how much the median of a Poisson count lies below its mean, for counts that are not small."""
 
@@ -88,7 +89,7 @@ def quantities(
     # A static batch prefills its prompts together, decodes with none arriving, and runs in turns if
     # the cache cannot hold it.
     mean = isl + 0.5 * osl
-    room = np.maximum(cache_capacity_tok(arch, gpu, setup, k, mean) / mean, 1.0)
+    room = np.maximum(room_for(arch, gpu, setup, k, isl, osl), 1.0)
     turns = np.maximum(load.concurrency / room, 1.0)
     before = k.first_token_s + eager_s(arch, k) + loop.decode_step_s
     static_first = before + per_rank * loop.prompt_s
@@ -96,7 +97,8 @@ def quantities(
     tpot = np.where(is_static, loop.decode_step_s * turns, loop.tpot_s)
     e2e = ttft + np.maximum(osl - 1.0, 0.0) * tpot
     # Offline, prompts and answers of a full cache overlap: nothing waits but for the work itself.
-    prompts = np.maximum(loop.running / setup.dp, 1.0) * k.prompt_share * loop.prompt_s
+    # Each stage of a pipeline fills other prompts meanwhile.
+    prompts = np.maximum(loop.running / (setup.dp * setup.pp), 1.0) * k.prompt_share * loop.prompt_s
     work = osl * loop.decode_step_s + prompts
     tail = (
         0.0
@@ -195,7 +197,7 @@ SPREADS: Mapping[str, str] = {
 
 def groups_of(catalog_at: CatalogAt, gpu_ids: Sequence[str], kinds: Sequence[str]) -> list[str]:
     """The group of a load on an accelerator: its kind, then vendor and design where that is not NVIDIA's, or
-    is a design of which a spread of its own is stated."""
+    is a design of which a spread of its own is stated, or one whose kernels nobody timed."""
     made: dict[str, str] = {}
     for name in dict.fromkeys(gpu_ids):
         vendor, design = (
@@ -206,7 +208,16 @@ def groups_of(catalog_at: CatalogAt, gpu_ids: Sequence[str], kinds: Sequence[str
         when = f"design={design.value if design else ''};load=closed"
         usual = vendor == "NVIDIA" and catalog_at.find(SUBJECT, SPREADS["tpot"], when) is None
         made[name] = "" if usual else other.replace("/", "-")
+        if usual and not _is_timed(catalog_at, name):
+            made[name] = f" {vendor} {UNTIMED}"
     return [f"{kind}{made[name]}" for name, kind in zip(gpu_ids, kinds, strict=True)]
+
+
+def _is_timed(catalog_at: CatalogAt, gpu_id: str) -> bool:
+    """Whether kernels of the accelerator were timed, or of one that has the same."""
+    same = catalog_at.find(f"gpu/{gpu_id}", "kernels_of")
+    timed = (f"kernel/{one}" for one in (gpu_id, str(same.value) if same else ""))
+    return any(catalog_at.catalog.about(subject) for subject in timed)
 
 
 def within(predicted: Floats, spread: Spread) -> Prediction:
@@ -217,5 +228,5 @@ def within(predicted: Floats, spread: Spread) -> Prediction:
 
 def _median_step_s(setup: Setup, loop: ClosedLoop, osl: Floats) -> Floats:
     """The median gap between tokens: a bare step, until most steps carry a prompt."""
-    prompts = np.maximum(loop.running / setup.dp, 1.0) / osl
+    prompts = np.maximum(loop.running / (setup.dp * setup.pp), 1.0) / osl
     return np.asarray(loop.decode_step_s + np.maximum(prompts - MEDIAN_OF_COUNT, 0.0) * loop.prompt_s)

@@ -166,7 +166,7 @@ def closed_loop(
     isl, osl = np.asarray(isl, dtype=np.float64), np.maximum(np.asarray(osl, dtype=np.float64), 1.0)
     wanted = np.maximum(np.asarray(concurrency, dtype=np.float64), 1.0)
     mean = isl + 0.5 * osl
-    room = np.maximum(cache_capacity_tok(arch, gpu, setup, k, mean) / mean, 1.0)
+    room = np.maximum(room_for(arch, gpu, setup, k, isl, osl), 1.0)
     seated = np.minimum(wanted, np.maximum(np.asarray(options.most_sequences), 1.0))
     running = np.minimum(seated, room)
     per_rank = np.maximum(running / (setup.dp * setup.pp), 1.0)
@@ -195,6 +195,13 @@ def closed_loop(
     preempted = k.preempted_frac * (seated - running) / np.maximum(running, 1.0) * life
     rate = running / np.maximum(life, tpot)
     return ClosedLoop(first + waiting - preempted, tpot + preempted / osl, step, shared, running, rate * osl)
+
+
+def room_for(arch: Arch, gpu: Gpu, setup: Setup, k: Constants, isl: ArrayLike, osl: ArrayLike) -> Floats:
+    """Requests that the cache of a replica holds at once, ``(n,)``: each with the part of its answer that the
+    engine keeps a place for."""
+    held = np.asarray(isl) + k.reserved_answer_frac * np.asarray(osl)
+    return np.asarray(cache_capacity_tok(arch, gpu, setup, k, held) / held)
 
 
 def drafting(arch: Arch, options: Options) -> Floats:

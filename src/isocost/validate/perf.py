@@ -45,6 +45,7 @@ from isocost.perf.setup import Precision, Setup, native_precision, precision_of,
 from isocost.perf.setup import take as take_setup
 from isocost.perf.steady import Options, kept_tok
 from isocost.validate.kinds import Share, share_of, shares_by
+from isocost.validate.repeats import Repeat, repeat_notes, repeats_of, setups_of
 from isocost.validate.runs import (
     Key,
     Layout,
@@ -54,12 +55,14 @@ from isocost.validate.runs import (
     held_steps,
     holds_of,
     listed_pools,
+    offline_requests,
     poll_steps_of,
     polls_of,
     pools_of,
     runs_of,
     scripted,
     seats_of,
+    seats_unstated,
     usual_pools,
 )
 from isocost.validate.stated import (
@@ -68,6 +71,7 @@ from isocost.validate.stated import (
     RATES,
     SECONDS,
     UNSTATED,
+    assumed_notes,
     assumed_of,
     in_full,
     is_apart,
@@ -137,9 +141,9 @@ class PerfReport(msgspec.Struct, frozen=True):
     """How the model did on a file.
 
     ``passed`` rows are within 25 %; ``failed`` names the configurations of the others, unanswered
-    ones included; ``left_out`` counts rows by rule, ``notes`` say of how many a
-    layout or format is assumed. ``by`` holds a :class:`Share` for each value of
-    metric, gpu, engine and family.
+    ones included; ``left_out`` counts rows by rule, ``notes`` say of how many a layout or format is assumed,
+    and how far measurements of one set-up lie apart (``repeats``, by metric). ``by`` holds a :class:`Share`
+    for each value of metric, gpu, engine and family.
     """
 
     path: str
@@ -153,6 +157,7 @@ class PerfReport(msgspec.Struct, frozen=True):
     covered: float
     by: dict[str, dict[str, Share]]
     notes: tuple[str, ...] = ()
+    repeats: dict[str, Repeat] = {}
 
 
 def validate_perf(path: Path | str, catalog_at: CatalogAt | None = None) -> PerfReport:
@@ -172,6 +177,7 @@ def validate_perf(path: Path | str, catalog_at: CatalogAt | None = None) -> Perf
         [points.labels["config_id"][i] for i in np.flatnonzero(~passed).tolist()] + unanswered
     )
     every = share_of(error, covered, passed)
+    again = repeats_of(setups_of(points), points.labels["metric"], points.measured)
     labels = {name: points.labels[name] for name in ("metric", "gpu", "engine", "family")}
     return PerfReport(
         str(path),
@@ -184,19 +190,8 @@ def validate_perf(path: Path | str, catalog_at: CatalogAt | None = None) -> Perf
         every.median,
         every.covered,
         shares_by(labels, error, covered, passed),
-        _notes(points.labels["assumed"]),
-    )
-
-
-def _notes(assumed: Sequence[str]) -> tuple[str, ...]:
-    """One sentence on the rows that leave something to be assumed, if any do."""
-    many = Counter(one for one in assumed if one)
-    if not many:
-        return ()
-    counts = "; ".join(f"no {what}: {count:,}" for what, count in many.items())
-    return (
-        f"Rows that do not state everything ({counts}) are answered at the smallest layout that holds the"
-        " weights, in the published format, with a wider interval",
+        (*assumed_notes(points.labels["assumed"]), *repeat_notes(again)),
+        again,
     )
 
 
@@ -347,7 +342,6 @@ def _model(catalog_at: CatalogAt, name: str) -> Like | None:
 
 def _points(catalog_at: CatalogAt, kept: Sequence[tuple[Mapping[str, Any], Like, str]]) -> Points:
     unstated_tok = catalog_at.number("perf/benchmark", "unstated_input_tok")
-    most = catalog_at.number("perf/benchmark", "most_sequences")
     drawn = catalog_at.number("perf/benchmark", "drawn_length_frac")
     precision = _cached(lambda key: _formats(catalog_at, key.partition(" ")[0], key.partition(" ")[2]))
     native = _cached(lambda model_id: native_precision(catalog_at, model_id).experts)
@@ -403,7 +397,11 @@ def _points(catalog_at: CatalogAt, kept: Sequence[tuple[Mapping[str, Any], Like,
     drafts = np.array([one.drafts_tok for one in ran])
     offline = kinds == "offline"
     requests = np.where(offline, [offline_requests(catalog_at, row) for row, _, _ in kept], np.inf)
-    many = np.minimum(column("concurrency_or_batch", most), requests)
+    # What a file states counts; an offline run seats as many as its engine does, on each copy of attention.
+    seats = np.array([seats_unstated(catalog_at, *one) for one in zip(stacks, offline.tolist(), strict=True)])
+    stated = column("concurrency_or_batch", np.nan)
+    many = np.where(np.isnan(stated), np.where(offline, seats * setup.dp, seats), stated)
+    many = np.minimum(many, requests)
     many = np.array([one.in_flight or load for one, load in zip(ran, many.tolist(), strict=True)])
     freed = catalog_at.number("perf/benchmark", "tuned_memory_frac")
 
@@ -440,6 +438,7 @@ def _points(catalog_at: CatalogAt, kept: Sequence[tuple[Mapping[str, Any], Like,
             "model": model_ids,
             "assumed": [assumed_of(row) for row, _, _ in kept],
             "config_id": [str(row["config_id"]) for row, _, _ in kept],
+            "version": [str(row["engine_version"] or "") for row, _, _ in kept],
         },
         formats,
         Told(
@@ -454,13 +453,6 @@ def _points(catalog_at: CatalogAt, kept: Sequence[tuple[Mapping[str, Any], Like,
             joined(gpu, prefill.gpus, network),
         ),
     )
-
-
-def offline_requests(catalog_at: CatalogAt, row: Mapping[str, Any]) -> float:
-    """How many requests an offline run offers in all: as its benchmark states, or as most do."""
-    lengths = f"isl={int(row['isl'] or 0)};osl={int(row['osl'] or 0)}"
-    found = catalog_at.find("perf/benchmark", "offline_requests", lengths)
-    return float(found.value) if found else catalog_at.number("perf/benchmark", "offline_requests")
 
 
 def per_matrix(dtype: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -286,6 +286,20 @@ def seats_of(runs: Sequence[Run], flood: Flood | None, load: float) -> tuple[flo
         return np.inf, 0.0
     seats = round(float(np.exp(np.log(loads).mean())), 9)
     return seats, seats * (1.0 + 0.5 * (flood.each - 1.0))
+
+
+def offline_requests(catalog_at: CatalogAt, row: Mapping[str, Any]) -> float:
+    """How many requests an offline run offers in all: as its benchmark states, or as most do."""
+    lengths = f"isl={int(row['isl'] or 0)};osl={int(row['osl'] or 0)}"
+    found = catalog_at.find("perf/benchmark", "offline_requests", lengths)
+    return float(found.value) if found else catalog_at.number("perf/benchmark", "offline_requests")
+
+
+def seats_unstated(catalog_at: CatalogAt, stack: str, is_offline: bool) -> float:
+    """Sequences that run at once where a row states none: as many as its engine's offline benchmark seats."""
+    named = f"engine={stack.partition('-')[0]}" if is_offline else ""
+    found = catalog_at.find("perf/benchmark", "most_sequences", named)
+    return float(found.value) if found else catalog_at.number("perf/benchmark", "most_sequences")
 
 
 def _gpus(run: Run) -> int:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +172,18 @@ def assumed_of(row: Mapping[str, Any]) -> str:
         return ""
     blank = (row["tp"] is None and row["n_gpu"] is None, not str(row["precision"] or "").strip())
     return " and ".join(name for name, is_blank in zip(UNSTATED, blank, strict=True) if is_blank)
+
+
+def assumed_notes(assumed: Sequence[str]) -> tuple[str, ...]:
+    """One sentence on the rows that leave something to be assumed (:func:`assumed_of` of each), if any do."""
+    many = Counter(one for one in assumed if one)
+    if not many:
+        return ()
+    counts = "; ".join(f"no {what}: {count:,}" for what, count in many.items())
+    return (
+        f"Rows that do not state everything ({counts}) are answered at the smallest layout that holds the"
+        " weights, in the published format, with a wider interval",
+    )
 
 
 def is_drawn(row: Mapping[str, Any]) -> bool:

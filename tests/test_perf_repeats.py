@@ -1,0 +1,78 @@
+"""How far measurements of one set-up lie apart, and what offline engines seat."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from isocost.catalog import Catalog
+from isocost.perf import candidates
+from isocost.perf.memory import cache_capacity_tok
+from isocost.perf.predict import groups_of, load_of, quantities, spread_of
+from isocost.perf.steady import room_for
+from isocost.validate.repeats import FEWEST, repeat_notes, repeats_of
+from isocost.validate.runs import seats_unstated
+
+AT = Catalog.load().at(date(2026, 11, 23))
+SETUPS = candidates(AT, "llama-3.3-70b", ["h100-sxm", "l40s"], engine="trtllm")
+
+
+@given(st.floats(0.01, 0.5), st.integers(2, 6))
+@settings(max_examples=20, deadline=None)
+def test_noise_that_is_put_in_is_found(noise_sd: float, times: int) -> None:
+    random = np.random.default_rng(times)
+    setup = np.repeat(np.arange(4000), times)
+    middle = random.uniform(0.1, 10.0, 4000)[setup]
+    values = middle * np.exp(noise_sd * random.standard_normal(len(setup)))
+    found = repeats_of(setup.tolist(), ["tpot"] * len(setup), values)["tpot"]
+    # The mean size of a normal error is sqrt(2 / pi) of its deviation.
+    assert found.mape == pytest.approx(np.sqrt(2 / np.pi) * noise_sd, rel=0.05)
+    assert found.setups == 4000
+
+
+def test_equal_values_are_one_measurement_and_few_say_nothing() -> None:
+    assert repeats_of([1] * 40, ["tpot"] * 40, np.ones(40)) == {}
+    few = np.repeat(np.arange(FEWEST - 1), 2).tolist()
+    assert repeats_of(few, ["tpot"] * len(few), np.tile([1.0, 2.0], FEWEST - 1)) == {}
+    assert repeat_notes({}) == ()
+
+
+def test_an_engine_that_reserves_whole_answers_holds_fewer_requests() -> None:
+    whole = (SETUPS.arch, SETUPS.gpu, SETUPS.setup, SETUPS.constants)
+    assert (np.asarray(SETUPS.constants.reserved_answer_frac) == 1.0).all()
+    half = (*whole[:3], SETUPS.constants._replace(reserved_answer_frac=0.5))
+    room, more = room_for(*whole, 128, 4096), room_for(*half, 128, 4096)
+    held = room > 1
+    assert (room[held] < more[held]).all()
+    # Whole answers of all that run fit the cache at once.
+    capacity = cache_capacity_tok(*whole, 128.0 + 4096.0)
+    assert room * (128 + 4096) == pytest.approx(capacity)
+
+
+def test_stages_of_a_pipeline_fill_prompts_side_by_side() -> None:
+    many = load_of(np.full(SETUPS.size, 64.0), 4096, 64, "offline")
+    one = SETUPS.setup._replace(pp=np.ones(SETUPS.size))
+    two = SETUPS.setup._replace(pp=np.full(SETUPS.size, 2.0))
+    rates = [
+        quantities(SETUPS.arch, SETUPS.gpu, setup, SETUPS.constants, many)["throughput"]
+        for setup in (one, two)
+    ]
+    assert (rates[1] > 1.2 * rates[0]).all()
+
+
+def test_an_offline_run_seats_what_its_engine_s_benchmark_seats() -> None:
+    assert seats_unstated(AT, "trtllm-2025", True) == 4096
+    assert seats_unstated(AT, "trtllm", False) == seats_unstated(AT, "vllm", True) < 4096
+
+
+def test_an_accelerator_that_nobody_timed_is_less_sure() -> None:
+    timed, same, untimed = groups_of(AT, ["h100-sxm", "gb200", "t4"], ["closed"] * 3)
+    assert timed == same == "closed"
+    for name in ("tpot", "ttft", "e2e", "throughput"):
+        spread = spread_of(AT, [name] * 2, [timed, untimed])
+        width = spread.high - spread.low
+        assert width[1] > width[0]
