@@ -117,6 +117,7 @@ def fit(
     _show_fit(found)
     if found.rules:
         show("", f"  Wrote {to / POLICY}. Next: isocost policy check {to / POLICY} NEW_OUTCOMES")
+        show(wrapped("To replay a log under it, put its [[policy]] into a plan.toml (isocost plan LOG)."))
     return 0
 
 
@@ -165,11 +166,7 @@ def check(
     show(Text(head, "bold"), "")
     for one in certificates:
         why = found[one.workload]
-        claim = (
-            f"loss at most {percent(one.loss_most)}, saving {percent(one.saving)}"
-            if one.certified
-            else "strong-only"
-        )
+        claim = f"{_lost(one)}, saving {percent(one.saving)}" if one.certified else "strong-only"
         state = "lapsed" if why else "holds"
         show(wrapped(f"{_name(one)}: {state} ({claim}, made {one.made}, basis {one.digest})"))
         for reason in why:
@@ -287,7 +284,7 @@ def _told(one: Certified) -> tuple[RenderableType, ...]:
         table.add_row("  labels", f"{one.labels:,} graded of {one.questions:,} questions")
         return (table,)
     sure = percent(one.confidence)
-    most = f"at most {one.loss_most * 100:.2f} pp lost" if one.loss_most else "nothing lost"
+    most = _lost(one)
     lost = f"{one.difference * 100:+.2f} pp seen, {most} with {sure}"
     saved = f"{percent(one.saving)}{_between(one.saving_low, one.saving_high)} with {sure}"
     dollars = f"of {money(one.usd_per_1000)} for 1,000 requests"
@@ -310,6 +307,10 @@ def _told(one: Certified) -> tuple[RenderableType, ...]:
         f"{one.labels:,} graded of {one.questions:,} questions; where answers agree none is needed",
     )
     return (table,)
+
+
+def _lost(one: Certified) -> str:
+    return f"at most {one.loss_most * 100:.2f} pp lost" if one.loss_most else "nothing lost"
 
 
 def _between(low: float | None, high: float | None) -> str:

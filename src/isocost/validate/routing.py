@@ -56,9 +56,8 @@ from isocost.policy.pricing import costs, price_models
 MAX_LOSS = 0.01
 CONFIDENCE = 0.95
 LABELS = 2000
-SPLITS = 40
+SPLITS = 20
 USERS = 1000
-_STRICT = 20
 _FITS = 25
 _MOST_A = 1100
 _MOST_FULL = 8000
@@ -161,7 +160,7 @@ def validate_routing(
         kept.append(_split(data, seed, shares))
         looks += 1
     strict_shares = (min(700, shares[0]), min(LABELS - 700, shares[1]))
-    strict = [_split(data, 1000 + s, strict_shares, full=False) for s in range(min(_STRICT, splits))]
+    strict = [_split(data, 1000 + s, strict_shares, full=False) for s in range(splits)]
     looks += len(strict)
     told = _users(data, shares, users)
     apgr, more = _ranked(data, everything)
