@@ -72,21 +72,14 @@ def keep_running(book: Keep, ask: Ask) -> float:
 
     def people(end: int) -> float:
         def of(position: int, turned: bool = False) -> float:
-            fact = named[position]
-            ends = (fact.low, float(fact.value), fact.high)
-            found = ends[2 - end if turned else end]
-            return float(fact.value if found is None else found)
-
-        def per(fact: object) -> float:
-            ends = (fact.low, fact.value, fact.high)  # type: ignore[attr-defined]
-            return float(ends[end] or 0.0)
+            return named[position].ends[2 - end if turned else end]
 
         beyond = max(0.0, ask.own.gpus - of(3, turned=True)) if further_gpu else 0.0
-        gpus = beyond * per(further_gpu) if further_gpu else 0.0
+        gpus = beyond * further_gpu.ends[end] if further_gpu else 0.0
         step = float(named[1].value)
         group = of(2, turned=True)
         if further_model:
-            step_more = max(step, per(further_model))
+            step_more = max(step, further_model.ends[end])
             models = (ask.services - 1) * step_more
             return steps(of(0), step) + steps(models, step) + steps(gpus, step)
         return needed_fte(of(0), step, ask.services, group, gpus)

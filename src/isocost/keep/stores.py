@@ -76,11 +76,9 @@ def product(at: CatalogAt, subject: str, index: Index) -> Product:
 
     def bill(end: int) -> float:
         def price(name: str) -> float:
+            # A database that states no price for a part does not charge for it.
             fact = at.find(subject, name)
-            if fact is None:
-                return 0.0
-            ends = (fact.low, float(fact.value), fact.high)
-            return float(fact.value) if ends[end] is None else float(ends[end] or 0.0)
+            return 0.0 if fact is None else fact.ends[end]
 
         nodes = 0.0
         if size := price("node_gb"):
