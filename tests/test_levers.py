@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import math
 import time
@@ -11,15 +12,17 @@ from fractions import Fraction
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from isocost.catalog import Catalog
 from isocost.plan.asked.limits import Have, Limits
-from isocost.plan.levers import Levers, price_levers
+from isocost.plan.levers import LeverPrice, Levers, price_levers
 from isocost.plan.levers.shapley import shapley
 from isocost.plan.market.prepare import Request
 from isocost.plan.recost import API, GPU, Recost
 from isocost.plan.run import Outcome, make_plan, totals_of
 from isocost.plan.shadow import shadow_prices
+from isocost.report.levers import render
 from isocost.trace import example
 
 
@@ -113,3 +116,13 @@ def test_a_slider_is_answered_at_once_and_exactly(outcome: Outcome) -> None:
     for _ in range(10):
         again.usd({API: 1.1, GPU: 0.9})
     assert (time.process_time() - start) / 10 < 0.05
+
+
+def test_a_saving_that_is_people_and_not_answers_is_told() -> None:
+    """Fewer providers to run may outweigh dearer answers: both parts are said, and sum to the whole."""
+    lever = LeverPrice("L1", "swap", "another model", True, 299.0, 299.0, 299.0, True, "")
+    found = Levers("a log", 3900.0, 3900.0, 3601.0, 299.0, 0.0, [lever], [], standing_usd=332.0)
+    shown = io.StringIO()
+    Console(file=shown, width=100).print(render(found, 100))
+    told = " ".join(shown.getvalue().split())
+    assert "$33.00 a month more for answers and $332 a month less for people, tools and duties" in told

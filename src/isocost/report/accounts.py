@@ -36,6 +36,8 @@ BANDS = 96
 """Columns from which intervals are shown."""
 SELDOM = 0.005
 """Share of scenarios below which nothing is said of them."""
+LEAST = 0.5
+"""Requests a month, and months, that round to none."""
 SHORT = 30
 """Columns of an account's name in the table."""
 
@@ -229,8 +231,11 @@ def break_evens(result: PlanResult) -> list[str]:
         if turn.option not in ("mix", "selfhost", "slm") or volume is None:
             continue
         over = "today" if turn.option == "mix" else "the plan"
-        text = f"{OPTIONS[turn.option]} costs less than {over} from {_band(volume)} requests a month"
-        if back is not None:
+        since = f"from {_band(volume)} requests a month" if volume.high >= LEAST else "at any volume"
+        text = f"{OPTIONS[turn.option]} costs less than {over} {since}"
+        if back is not None and back.high < LEAST:
+            text += "; at today's volume what it takes is paid back within days"
+        elif back is not None:
             text += f"; at today's volume what it takes is paid back in {_band(back)} months"
         if turn.never_frac >= SELDOM:
             text += f"; in {percent(turn.never_frac)} of scenarios at no volume that was looked at"

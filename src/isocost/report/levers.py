@@ -15,6 +15,8 @@ from isocost.plan.shadow import ShadowPrice
 from isocost.units import money
 
 INDENT = 2
+TOLD_FRAC = 0.1
+"""Share of the saving from which people and other standing costs in it are told."""
 
 
 def render(found: Levers, width: int = 100, limits: Sequence[ShadowPrice] = ()) -> Group:
@@ -39,6 +41,9 @@ def render(found: Levers, width: int = 100, limits: Sequence[ShadowPrice] = ()) 
             )  # fmt: skip
         table.add_row("all together", "", "", Text(money(found.together_usd), "bold"), "")
         parts += ["", Padding(table, (0, 0, 0, INDENT))]
+    text = _standing(found)
+    if text:
+        parts.append(_line(text, width))
     if found.what_ifs:
         table = _table(("yours to pull, by the tenth", False), ("today", True), ("under the plan", True))
         for step in found.what_ifs:
@@ -65,6 +70,19 @@ def _headline(found: Levers) -> str:
     if abs(moved) >= 0.005 * max(1.0, found.today_usd):
         text += f" (today's bill is {money(found.today_usd)}: prices and failed calls make the difference)"
     return text + "."
+
+
+def _standing(found: Levers) -> str:
+    """How much of the saving is not of answers; blank where that is next to nothing."""
+    if found.together_usd < 0.5 or abs(found.standing_usd) < TOLD_FRAC * found.together_usd:
+        return ""
+    answers = found.together_usd - found.standing_usd
+    parts = {"answers": answers, "people, tools and duties": found.standing_usd}
+    said = [
+        f"{money(abs(usd))} a month {'less' if usd >= 0 else 'more'} for {name}"
+        for name, usd in parts.items()
+    ]
+    return f"All together that is {' and '.join(said)}."
 
 
 def _line(text: str, width: int, style: str = "", indent: int = INDENT) -> Text:

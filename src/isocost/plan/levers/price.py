@@ -73,7 +73,10 @@ class WhatIf(msgspec.Struct, frozen=True):
 
 
 class Levers(msgspec.Struct, frozen=True):
-    """All levers. Shares sum to ``together_usd`` exactly; ``error_usd`` is 0 where all orders are counted."""
+    """All levers. Shares sum to ``together_usd`` exactly; ``error_usd`` is 0 where all orders are counted.
+
+    ``standing_usd`` of ``together_usd`` is people, tools and duties: below 0 where the plan needs more.
+    """
 
     title: str
     today_usd: float
@@ -83,6 +86,7 @@ class Levers(msgspec.Struct, frozen=True):
     error_usd: float
     levers: list[LeverPrice]
     what_ifs: list[WhatIf]
+    standing_usd: float = 0.0
 
 
 def _costs(found: Sequence[Candidate], least: int) -> Callable[[frozenset[str]], int]:
@@ -138,7 +142,14 @@ def price_levers(built: Built, stays: Draft, totals: Totals) -> Levers:
         error,
         levers,
         _what_ifs(totals),
+        _standing_usd(built, found),
     )
+
+
+def _standing_usd(built: Built, found: Sequence[Candidate]) -> float:
+    """What stands beside the cheapest way without levers, less what stands beside the plan."""
+    plain = min((one for one in found if not one.uses), key=lambda one: one.fusd)
+    return plain.draft.fleet.standing_usd_per_month - built.draft.fleet.standing_usd_per_month
 
 
 def _why_not(built: Built, name: str) -> str:
