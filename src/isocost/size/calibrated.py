@@ -167,9 +167,7 @@ def with_calibration(catalog: Catalog, path: Path) -> Catalog:
 def _band(fact: Fact | None, wider: float) -> tuple[float, float, float] | None:
     if fact is None:
         return None
-    value = float(fact.value)
-    low = fact.low if fact.low is not None else value
-    high = fact.high if fact.high is not None else value
+    low, value, high = fact.ends
     return (
         value,
         value * math.exp(-math.hypot(math.log(value / low), wider)),

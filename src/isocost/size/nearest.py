@@ -57,12 +57,7 @@ def points_of(catalog_at: CatalogAt) -> list[Point]:
         if gpu not in widths:
             widths[gpu] = catalog_at.number(f"gpu/{gpu}", "memory_bytes_per_s")
         when = parse_when(fact.when)
-        middle = float(fact.value)
-        load = (
-            middle,
-            fact.low if fact.low is not None else middle,
-            fact.high if fact.high is not None else middle,
-        )
+        low, middle, high = fact.ends
         found.append(
             Point(
                 fact,
@@ -73,7 +68,7 @@ def points_of(catalog_at: CatalogAt) -> list[Point]:
                 when["weights"],
                 *sizes[model],
                 widths[gpu],
-                load,
+                (middle, low, high),
             )
         )
     return found
