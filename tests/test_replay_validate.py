@@ -21,8 +21,8 @@ MOE = StepTerms(6_000_000_000, 18_000_000, 25_000_000, 62_000, 2_000_000, 16_000
 
 def run_of(folder: Path, kind: str, seed: int = 3):
     """A 32B on one card whose cache holds 14 % of what may run, or a 30B of experts on two ranks."""
-    if kind == "full":
-        limits = EngineLimits(2048, 48, 1200, 16, 1, 1)
+    if kind in ("full", "chunks"):
+        limits = EngineLimits(2048 if kind == "full" else 256, 48, 1200, 16, 1, 1, int(kind == "chunks"))
         meta = {"model": "Qwen/Qwen3-32B", "engine_kwargs": KWARGS, "kv_cache": {"num_gpu_blocks": 1201}}
         return write(folder, DENSE, limits, meta, 3.0, 180, seed)
     limits = EngineLimits(2048, 24, 20_000, 16, 2, 1)
@@ -43,8 +43,22 @@ def test_the_first_part_predicts_the_rest(tmp_path: Path, kind: str) -> None:
     errors = [abs(row.error_frac) for row in report.rows if row.percentile < 99]
     assert max(errors) < 0.04
     assert np.mean(errors) < 0.012
-    assert report.lag == 1
+    assert (report.lag, report.by_chunk) == (1, 0)
     assert (report.preempted > 20) == (kind == "full")
+
+
+@pytest.mark.parametrize("said", [False, True])
+def test_an_older_engine_lets_prompts_in_by_their_first_chunk(tmp_path: Path, said: bool) -> None:
+    """The data say so, or the settings do."""
+    run_of(tmp_path, "chunks")
+    meta = json.loads((tmp_path / "meta.json").read_text())
+    meta["engine_kwargs"]["max_num_batched_tokens"] = 256
+    if said:
+        meta["resolved_config"] = {"scheduler_config": {"scheduler_reserve_full_isl": False}}
+    (tmp_path / "meta.json").write_text(json.dumps(meta))
+    report = validate_replay(tmp_path)
+    assert report.by_chunk == 1
+    assert report.passed >= 12, report.rows
 
 
 def test_the_size_of_a_full_cache_is_found(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ data decides where it can.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import combinations
+from itertools import combinations, product
 from typing import NamedTuple
 
 import numpy as np
@@ -28,7 +28,8 @@ from isocost.units import PS_PER_S
 from isocost.validate.engine_run import EngineRun
 
 F64 = NDArray[np.float64]
-Way = tuple[int, Choice]
+IDS = NDArray[np.int64]
+Way = tuple[int, Choice, int]
 SHARES = ((0.8, 0.1, 0.1), (0.6, 0.2, 0.2), (0.4, 0.3, 0.3), (0.3, 0.1, 0.6), (0.3, 0.6, 0.1))
 """Starts: parts of a typical decode step due to base, sequences, cache."""
 WEIGHTS = (("e2e", 1.0), ("tpot", 1.0), ("ttft", 0.5))
@@ -43,19 +44,20 @@ UNSAID_BYTES, UNSAID_SD_BYTES = 2.5e9, 2.5e9
 STEP_LOG, SHRINK = 0.4, 0.5
 COARSE_LOG, MIDDLE_LOG, LEAST_LOG = 0.06, 0.02, 1e-3
 HOPS, HOP_LOG = 16, 0.2
-DOUBT = 1.1
-"""How much better another routing than vLLM's own must fit to be believed."""
+ROUTING_DOUBT, CHUNK_DOUBT = 1.1, 1.5
+"""How much better another routing, another admission, than vLLM's own must fit to be believed."""
 VARIANTS, HAIR_LOG = 31, 0.004
 
 
 class Fitted(NamedTuple):
-    """Terms, blocks of cache a rank and where that is from, steps composed ahead, how ranks are dealt to."""
+    """Terms, blocks of cache a rank and where that is from, and what :func:`_ways` leaves to the data."""
 
     terms: StepTerms
     n_blocks: int
     cache_from: str
     lag: int
     routing: Choice
+    by_chunk: int
 
 
 def fit(run: EngineRun, n_fit: int) -> Fitted:
@@ -101,39 +103,53 @@ def fit(run: EngineRun, n_fit: int) -> Fitted:
         return np.append(start, np.log(blocks)) if free else start
 
     ends = []
-    for way in _ways(run):
+    for way in _ways(run, blocks < _enough(run)):
         found = [search(begin(start), way, axes, STEP_LOG, COARSE_LOG) for start in starts]
         coarse = min(found, key=lambda end: end[0])[1]
         # Which way it was shows only where each is given its best terms.
         ends.append((*search(coarse, way, ways, COARSE_LOG, MIDDLE_LOG), way))
-    # The best of each routing is tried further: where they dealt alike, the first is as good a name.
-    routings = list(dict.fromkeys(way[1] for _, _, way in ends))
-    leaders = [min((e for e in ends if e[2][1] == name), key=lambda end: end[0]) for name in routings]
+    # The best of each kind is tried further: where they did alike, the first is as good a name.
+    kinds = list(dict.fromkeys(way[1:] for _, _, way in ends))
+    leaders = [min((e for e in ends if e[2][1:] == kind), key=lambda end: end[0]) for kind in kinds]
     hopped = []
-    for rank, (first, place, way) in enumerate(leaders):
+    for first, place, way in leaders:
         value, best, draw = first, place, np.random.default_rng(0)
         for _ in range(HOPS):
             start = best + HOP_LOG * draw.standard_normal(dims)
             tried, end = search(start, way, ways, COARSE_LOG, MIDDLE_LOG)
             if tried < value:
                 value, best = tried, end
-        hopped.append((value * (1.0 if rank == 0 else DOUBT), best, way))
+        doubt = (1.0 if way[1] == kinds[0][0] else ROUTING_DOUBT) * (CHUNK_DOUBT if way[2] else 1.0)
+        hopped.append((value * doubt, best, way))
     value, best, way = min(hopped, key=lambda end: end[0])
     return at(search(best, way, ways, MIDDLE_LOG, LEAST_LOG)[1], way)
 
 
-def _ways(run: EngineRun) -> list[Way]:
-    """What the run does not say and the data decides: steps composed ahead or not, how ranks are dealt to."""
+def _ways(run: EngineRun, tight: bool) -> list[Way]:
+    """What the run does not say and the data decides.
+
+    Steps composed ahead or not; how ranks are dealt to; and, where the cache may be ``tight``, whether a
+    prompt is let in with room for its first chunk (older vLLM) or only with room for all of it.
+    """
     lags = (1, 0) if run.lag is None else (run.lag,)
     routings: tuple[Choice, ...] = ("rank_score", "round_robin") if run.ranks > 1 else ("rank_score",)
-    return [(lag, routing) for lag in lags for routing in routings]
+    admissions = ((0, 1) if tight else (0,)) if run.by_chunk is None else (run.by_chunk,)
+    return list(product(lags, routings, admissions))
 
 
 def predicted(run: EngineRun, fitted: Fitted) -> tuple[EngineServed, dict[str, F64]]:
     """The replay of a run's requests, and what :func:`metrics` says of it."""
     # Ranks of a model with routed experts meet in every layer; those of any other run on their own.
     together = run.ranks if run.physics.experts else 1
-    limits = EngineLimits(run.budget_tok, run.max_seqs, fitted.n_blocks, run.block_tok, together, fitted.lag)
+    limits = EngineLimits(
+        run.budget_tok,
+        run.max_seqs,
+        fitted.n_blocks,
+        run.block_tok,
+        together,
+        fitted.lag,
+        fitted.by_chunk,
+    )
     physics = run.physics
     touched = (
         experts_touched(physics.experts, physics.experts_per_token, run.budget_tok)
@@ -174,10 +190,19 @@ def metrics(run: EngineRun, ttft_s: F64, e2e_s: F64) -> dict[str, F64]:
     return {"ttft": ttft_s, "tpot": tpot, "e2e": e2e_s}
 
 
+def _most(run: EngineRun) -> IDS:
+    """Blocks that each request holds at its end."""
+    return -(-(run.input_tok + run.output_tok) // run.block_tok)
+
+
+def _enough(run: EngineRun) -> int:
+    """Blocks with which no request ever waits for the cache."""
+    return int(np.sort(_most(run))[::-1][: run.max_seqs].sum())
+
+
 def _blocks(run: EngineRun, n_fit: int) -> tuple[int, str, float]:
     """Blocks of cache a rank, where that is from, and the deviation of its logarithm, 0 where it is known."""
-    most = -(-(run.input_tok + run.output_tok) // run.block_tok)
-    enough = int(np.sort(most)[::-1][: run.max_seqs].sum())
+    most, enough = _most(run), _enough(run)
     least = int(most.max())
     if run.n_blocks is not None:
         return max(run.n_blocks, least), "the run's own settings", 0.0

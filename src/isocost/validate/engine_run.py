@@ -56,8 +56,8 @@ class EngineRun(NamedTuple):
     """n requests in order of arrival, times from the first one on, and the engine's limits.
 
     ``ttft_s``, ``e2e_s`` from when the engine saw the request. ``sees_late`` where arrivals are known
-    apart from that. ``n_blocks`` and ``lag`` are ``None`` where the run does not say. ``left_out`` counts
-    requests by rule.
+    apart from that. ``n_blocks``, ``lag`` and ``by_chunk`` are ``None`` where the run does not say.
+    ``left_out`` counts requests by rule.
     """
 
     arrival_ps: I64
@@ -72,6 +72,7 @@ class EngineRun(NamedTuple):
     n_blocks: int | None
     ranks: int
     lag: int | None
+    by_chunk: int | None
     physics: Physics
     left_out: Mapping[str, int]
 
@@ -123,7 +124,9 @@ def read_run(folder: Path, catalog_at: CatalogAt) -> EngineRun:
     usual = catalog_at.number("memory/vllm", "block_tok")
     block_tok = int(_number(cache.get("block_size")) or _number(kwargs.get("block_size")) or usual)
     blocks = _number(cache.get("num_gpu_blocks")) or _number(kwargs.get("num_gpu_blocks_override"))
-    lag = scheduler.get("async_scheduling", kwargs.get("async_scheduling"))
+    lag, whole_prompt = (
+        scheduler.get(name, kwargs.get(name)) for name in ("async_scheduling", "scheduler_reserve_full_isl")
+    )
 
     def limit(name: str, default: int) -> int:
         return int(_number(kwargs.get(name)) or _number(scheduler.get(name)) or default)
@@ -142,6 +145,7 @@ def read_run(folder: Path, catalog_at: CatalogAt) -> EngineRun:
         int(blocks) - 1 if blocks else None,  # one block is the engine's own
         int(_number(kwargs.get("data_parallel_size")) or 1),
         int(lag) if isinstance(lag, bool) else None,
+        int(not whole_prompt) if isinstance(whole_prompt, bool) else None,
         _physics(catalog_at, meta, config),
         {rule: count for rule, count in left_out.items() if count},
     )

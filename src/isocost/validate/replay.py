@@ -44,8 +44,9 @@ class ReplayReport(msgspec.Struct, frozen=True):
     """What was fitted and how it predicts the requests that it has not seen.
 
     ``terms_ps`` base, per prefilled token, per sequence, per token held, all experts; ``cache_tok`` the
-    cache of a rank and ``cache_from`` where that is from; ``lag`` steps composed ahead; ``ranks`` of data
-    parallelism and how they are dealt to; ``preempted`` how often one lost its place in the replay;
+    cache of a rank and ``cache_from`` where that is from; ``lag`` steps composed ahead; ``by_chunk`` 1 where
+    a prompt is let in by its first chunk; ``ranks`` of data parallelism and how they are dealt to;
+    ``preempted`` how often one lost its place in the replay;
     ``mape`` the mean absolute relative error per request, by metric; ``requests_left_out`` by rule;
     ``failed`` the rows beyond 3 %; ``by`` metric their errors; ``notes`` all of it in sentences. Where no
     request has two tokens there are no times per output token, and no rows of them.
@@ -58,6 +59,7 @@ class ReplayReport(msgspec.Struct, frozen=True):
     cache_tok: int
     cache_from: str
     lag: int
+    by_chunk: int
     ranks: int
     routing: str
     preempted: int
@@ -109,6 +111,7 @@ def validate_replay(
         found.n_blocks * run.block_tok,
         found.cache_from,
         found.lag,
+        found.by_chunk,
         run.ranks,
         found.routing,
         int(served.preempted.sum()),
