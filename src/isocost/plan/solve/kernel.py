@@ -102,28 +102,18 @@ def backward(weight: F64, start_usd: F64, last: I64, value: F64, counts: I64) ->
 
 
 @compiled
-def level_sums(
-    rest: F64,
-    weight: F64,
-    price: F64,
-    care: F64,
-    closed: I64,
-    out: F64,
-    top: I64,
-    start: F64,
-    step: F64,
-    came: I64,
-) -> None:
+def level_sums(rest: F64, weight: F64, cost: F64, out: F64, top: I64, room: F64, came: I64) -> None:
     """What each level of replicas costs over all hours, on and off as is cheapest, into ``out`` (3, N).
 
     ``rest`` (H, N + 1) is the API bill by replicas: level k is the step from k to k + 1, which may not be off
     where the bill before it is infinite. Row 0: what bills change by were it always on; rows 1 and 2: the
-    least cost at a rent of ``price`` (2,) an hour. ``care`` (2,): dollars an hour beside rent, and for each
-    start in an hour of weight 1. ``closed`` (1,): 1 where the last hour is followed by the first, else all
-    are off before the first. ``top`` (2, H) rises by each level that is on; ``start`` (H,) becomes the first
-    finite bill. ``step`` (H,) and ``came`` (2, H, 2) are room to work in.
+    least cost at each of two rents. ``cost`` (5,): those rents an hour, dollars an hour beside rent, for each
+    start in an hour of weight 1, and 1 where the first hour follows the last; 0: all are off before it.
+    ``top`` (2, H) rises by each level that is on. ``room`` (2, H): its first row becomes the first finite
+    bill; its second and ``came`` (2, H, 2) are to work in.
     """
     n_hours, width = rest.shape
+    start, step, closed = room[0], room[1], cost[4] > 0.0
     for k in range(width - 1):
         always, least = 0.0, 0.0
         for h in range(n_hours):
@@ -135,41 +125,41 @@ def level_sums(
             always += weight[h] * step[h]
         out[0, k] = always
         for p in range(2):
-            if p == 1 and price[1] == price[0]:
+            if p == 1 and cost[1] == cost[0]:
                 out[2, k] = out[1, k]
                 for h in range(n_hours):
                     top[1, h] = top[0, h]
                 continue
-            rent = price[p] + care[0]
+            rent = cost[p] + cost[2]
             on_all, off_all, whole = True, True, 0.0
             for h in range(n_hours):
-                cost = step[h] + rent
-                whole += weight[h] * cost
-                if np.isinf(rest[h, k]) or cost < 0.0:
+                hour = step[h] + rent
+                whole += weight[h] * hour
+                if np.isinf(rest[h, k]) or hour < 0.0:
                     off_all = False
-                if not np.isinf(rest[h, k]) and cost > 0.0:
+                if not np.isinf(rest[h, k]) and hour > 0.0:
                     on_all = False
             if off_all:
                 continue
-            if on_all and closed[0] == 1:
+            if on_all and closed:
                 out[1 + p, k] = whole
                 for h in range(n_hours):
                     top[p, h] += 1
                 continue
             least, chosen, last_state = np.inf, 0, 0
             for first in range(2):
-                if first == 1 and closed[0] == 0:
+                if first == 1 and not closed:
                     break
                 off, on = np.inf, np.inf
                 for h in range(n_hours):
-                    cost = weight[h] * (step[h] + rent)
-                    begin = weight[h] * care[1]
+                    hour_usd = weight[h] * (step[h] + rent)
+                    begin = weight[h] * cost[3]
                     if h == 0:
-                        if closed[0] == 1:
+                        if closed:
                             # The seam is paid at the end.
-                            off, on = (np.inf, cost) if first == 1 else (0.0, np.inf)
+                            off, on = (np.inf, hour_usd) if first == 1 else (0.0, np.inf)
                         else:
-                            off, on = 0.0, cost + begin
+                            off, on = 0.0, hour_usd + begin
                         if np.isinf(rest[0, k]):
                             off = np.inf
                         continue
@@ -183,9 +173,9 @@ def level_sums(
                         new_on = off + begin
                         came[first, h, 1] = 0
                     off = np.inf if np.isinf(rest[h, k]) else new_off
-                    on = new_on + cost
-                if closed[0] == 1 and first == 1:
-                    off += weight[0] * care[1]
+                    on = new_on + hour_usd
+                if closed and first == 1:
+                    off += weight[0] * cost[3]
                 state = 1 if on < off else 0
                 value = on if on < off else off
                 if value < least:

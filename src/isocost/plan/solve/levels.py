@@ -127,11 +127,10 @@ def levels(
 
     weight, hours = problem.weight_h, len(problem.weight_h)
     step = max(1, -(-(most - floor) // LEVELS_MOST))
-    prices = np.array(_rents(problem, pool))
-    care = np.array([pool.extra_usd_per_replica_h, pool.start_usd])
-    room, came = np.zeros(hours), np.zeros((2, hours, 2), np.int64)
+    each = np.array([*_rents(problem, pool), pool.extra_usd_per_replica_h, pool.start_usd]) * step
+    cost = np.array([*each, float(problem.cyclic)])
+    room, came = np.zeros((2, hours)), np.zeros((2, hours, 2), np.int64)
     sums, top = np.zeros((3, most + 1)), np.zeros((2, hours), np.int64)
-    start, closed = np.zeros(hours), np.array([int(problem.cyclic)])
     steps, size = max(1, -(-(most - floor) // step)), max(16, BLOCK * WEEK_H // hours)
     for low in range(0, steps, size):
         high = min(steps, low + size)
@@ -140,16 +139,16 @@ def levels(
         rest = np.repeat(base[:, None], high + 1 - low, axis=1)
         rest_after(*bill, capacity, needed, rest)
         if low == 0:
-            start = rest[:, 0].copy()
+            room[0] = rest[:, 0]
         out = np.zeros((3, high - low))
-        level_sums(rest, weight, prices * step, care * step, closed, out, top, start, room, came)
+        level_sums(rest, weight, cost, out, top, room, came)
         inside = np.arange(floor + step * low + 1, min(most, floor + step * high) + 1)
         sums[:, inside] = out[:, (inside - floor - 1) // step - low] / step
     numbers = np.arange(pool.held, most + 1)
     always, turn = _turn(problem, pool, numbers, floor)
     turn, whole = np.minimum(turn, most), float(weight.sum())
     on, cheap, dear = np.cumsum(sums, axis=1)
-    bound = float(start @ weight) + on[always] + always * pool.extra_usd_per_replica_h * whole
+    bound = float(room[0] @ weight) + on[always] + always * pool.extra_usd_per_replica_h * whole
     bound = bound + (cheap[turn] - cheap[always]) + (dear[most] - dear[turn])
     bound = bound + whole * _forced_usd_per_h(problem, pool, numbers, floor)
     if not problem.cyclic:
