@@ -17,17 +17,13 @@ from golden import Golden
 from isocost.catalog import Catalog
 from isocost.catalog.catalog import COLUMNS, FACTS_DIR
 from isocost.claims import IDS, VERDICTS, World, judged
+from isocost.claims.registry import PLANNED
 from isocost.cli import main
 from isocost.errors import BadInput
 from isocost.units import count
 
 ROOT = Path(__file__).parents[1]
 DAY = date(2026, 11, 23)
-PLANNED = frozenset({
-    "Q7", "Q26", "D1", "D2", "D3", "D4", "D5", "D6", "D8", "D9", "D10", "D12", "D13", "D14", "D18", "D19",
-    "D20",
-})  # fmt: skip
-"""Claims that need a planned workload, which takes seconds."""
 QUICK = [one for one in IDS if one not in PLANNED]
 
 
