@@ -30,7 +30,7 @@ PLANNED = frozenset({
     "Q7", "Q26", "D1", "D2", "D3", "D4", "D5", "D6", "D8", "D9", "D10", "D12", "D13", "D14", "D18", "D19",
     "D20",
 })  # fmt: skip
-"""Claims that need a planned workload, which takes seconds: `.ci/docs.py --check` takes them as the page has them."""
+"""Claims that need a planned workload, which takes seconds; a check of the page takes them as it has them."""
 NONE = "nothing was found to hold it against"
 
 
