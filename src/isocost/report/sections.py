@@ -10,6 +10,7 @@ import msgspec
 
 from isocost.plan.result import OptionLine, PlanResult
 from isocost.report import words
+from isocost.units import SECONDS_PER_H
 
 NIL = ("0%", "0.0%")
 """Gaps that are printed as none."""
@@ -281,6 +282,8 @@ def _limit_name(name: str) -> str:
 
 
 def _quantity(value: float, unit: str) -> str:
+    if unit == "s" and value >= SECONDS_PER_H:
+        value, unit = value / SECONDS_PER_H, "h"
     return unit if unit and value == 0 and not _is_measure(unit) else f"{_three(value)} {unit}".strip()
 
 
