@@ -22,7 +22,8 @@ from isocost.policy.semantic_study import Asked, Grade, Pair
 SEED = 20_261_123
 COLUMNS = ("part", "asked_line", "held_line", "score", "asked", "held", "same")
 """Of pairs of a log. ``same`` is to be filled in: 1 where the answer to ``held`` would do for ``asked``."""
-_YES, _NO = ("1", "1.0", "true", "yes", "y", "same"), ("0", "0.0", "false", "no", "n", "different")
+_YES = ("1", "1.0", "true", "yes", "y", "same", "duplicate")
+_NO = ("0", "0.0", "false", "no", "n", "different", "distinct", "not duplicate")
 _FIX = "Give text,label or text_a,text_b,label, or the pairs of isocost measure LOG --cache"
 
 
