@@ -42,15 +42,12 @@ STARTS: dict[str, tuple[float, float, dict[str, float]]] = {
     }),
     "media_s": (1e-6, 1e-3, {"image-chat": 0.03, "video-chat": 0.05, "mllm-chat": 0.03}),
     "media_split_power": (0.5, 0.5, {}),
-    "crowd_s": (1e-6, 1e-3, {
+    "crowd_s": (3e-3, 1e-3, {
         f"{gpu}/{task}": 3e-3
         for gpu in ("b200", "h100-sxm")
-        for task in (
-            "gpqa", "image-chat", "lm-arena-chat", "sourcegraph-fim", "video-chat",
-            # Of these tasks models stored narrow were run on one accelerator.
-            "gpqa/narrow", "lm-arena-chat/narrow",
-        )
-    }),
+        # Of the runs on one accelerator, gpqa alone has models stored narrow.
+        for task in ("gpqa", "image-chat", "lm-arena-chat", "sourcegraph-fim", "video-chat", "gpqa/narrow")
+    } | dict.fromkeys(("no", "v1", "v2"), 1e-6)),
     "narrow_layer_s": (2e-5, 1.0, {}),
     "narrow_moe_layer_s": (4e-5, 1.0, {}),
     "collective_s": (20e-6, 0.7, {}),
@@ -61,6 +58,8 @@ STARTS: dict[str, tuple[float, float, dict[str, float]]] = {
     "lockstep_power": (1.0, 0.3, {}),
 }  # fmt: skip
 LOOSE = {"media_s": 1.0, "crowd_s": 1.5}
+STILL = {"alone=no", "alone=v1", "alone=v2"}
+"""Conditions of ``crowd_s`` that stay where they start."""
 POWER_PULL = 0.2
 POWER_STARTS = (0.95, 0.25, 0.35, 0.5, 0.5, 1.0)
 SHARPNESS = 6.0
@@ -94,7 +93,7 @@ def layout() -> tuple[list[tuple[str, str]], np.ndarray, np.ndarray]:
         ]:
             keys.append((name, when))
             start.append(np.log(begin))
-            width.append(let)
+            width.append(free if when in STILL else let)
     return keys, np.array(start), np.array(width)
 
 
@@ -121,6 +120,9 @@ class Speed:
         self.keys, self.start, self.width = layout()
         wanted = conditions_of(runs)
         self.index = {name: coarse.pick(self.keys, name, wanted[by]) for name, by in coarse.BY.items()}
+        used = {self.keys[i] for index in self.index.values() for i in np.unique(index).tolist()}
+        if unused := [key for key in self.keys if key[1] and key not in used]:
+            raise SystemExit(f"no run is of {unused}: what is stated of them would be the guess")
         self.fixed = constants_of_runs(at, runs, self.keys, np.exp(self.start))
         self.runs = runs
 
@@ -175,6 +177,25 @@ class Watts:
             return np.concatenate([np.log(said / self.share)[here] / NOISE, (log - self.start) / POWER_PULL])
 
         return least_squares(miss, begin, loss="soft_l1", max_nfev=60).x
+
+
+def crowd_rows(found: dict[str, float]) -> list[tuple[str, float, float | str, float | str, str]]:
+    """What stands in where ``crowd_s`` is not stated, as (when, value, low, high, note)."""
+    stated = {when: value for when, value in found.items() if when and when not in STILL}
+    narrow = [value for when, value in stated.items() if when.endswith("/narrow")]
+    wide = [value for when, value in stated.items() if not when.endswith("/narrow")]
+    ends = min(wide), max(wide)
+    return [
+        ("", float(np.median(wide)), *ends, "a task or an accelerator that was not measured: median of the"
+         " stated of wide weights and all that they span"),
+        ("alone=narrow", float(np.exp(np.log(narrow).mean())), *ends, "middle of the stated of weights stored"
+         " narrow; as unsure as that of wide ones"),
+        ("alone=no", found["alone=no"], "", "",
+         "next to nothing: a replica of several accelerators was fitted without"),
+        *((f"alone={stack}", found[f"alone={stack}"], "", "",
+           "next to nothing beside what the layers and steps of the stack were fitted to")
+          for stack in ("v1", "v2")),
+    ]  # fmt: skip
 
 
 def left_out(speed: Speed, watts: Watts, groups: Sequence[str], begin: np.ndarray, power: np.ndarray):
@@ -286,6 +307,8 @@ def main() -> None:
     for i, (name, when) in enumerate(speed.keys):
         low, high = np.exp(np.quantile(fits[:, i], [0.1, 0.9]))
         value = float(np.exp(log[i]))
+        if name == "crowd_s" and (not when or when in STILL):
+            continue
         put(
             coarse.SUBJECT,
             name,
@@ -295,6 +318,9 @@ def main() -> None:
             min(float(low), value),
             max(float(high), value),
         )
+    crowd = {when: float(np.exp(log[i])) for i, (name, when) in enumerate(speed.keys) if name == "crowd_s"}
+    for when, value, low, high, note in crowd_rows(crowd):
+        put(coarse.SUBJECT, "crowd_s", when, value, "s", low, high, kind="assumed", note=note)
     for metric in METRICS:
         ratio = runs.measured[metric] / by_family[metric]
         covered = nested(ratio, runs.stack, runs.family)

@@ -14,9 +14,18 @@ from hypothesis import strategies as st
 
 from isocost.catalog import Catalog
 from isocost.errors import BadInput
-from isocost.perf.coarse import shape_of_counts
+from isocost.perf.coarse import SUBJECT, keys_of, shape_of_counts
 from isocost.perf.energy import energy_j_per_tok, power_of, replica_power_w, site_of, wall_j_per_tok
-from isocost.validate.energy import COLUMNS, conditions_of, predict, read_runs, runs_of, validate_energy
+from isocost.validate import energy
+from isocost.validate.energy import (
+    COLUMNS,
+    conditions_of,
+    constants_of_runs,
+    predict,
+    read_runs,
+    runs_of,
+    validate_energy,
+)
 
 AT = Catalog.load().at(date(2026, 11, 23))
 ROW = {
@@ -84,7 +93,10 @@ def test_neighbours_of_one_format_say_nothing_of_another() -> None:
         for name in ("bfloat16", "mxfp4")
     ]
     runs, _ = runs_of(AT, rows)
-    assert conditions_of(runs)["alone"] == ("b200/gpqa", "b200/gpqa/narrow")
+    wide, narrow = conditions_of(runs)["alone"]
+    assert "b200/gpqa" in wide
+    assert not any("narrow" in one for one in wide)
+    assert narrow.index("b200/gpqa/narrow") < narrow.index("narrow") < narrow.index("b200/gpqa")
     assert runs.machine.is_narrow.tolist() == [False, True]
 
 
@@ -93,6 +105,45 @@ def test_a_lone_accelerator_of_a_crowded_host_steps_slower_than_one_of_two() -> 
     rows = [{**ROW, "task": "image-chat", "gpu": "B200", "num_gpus": gpus, "tp": gpus} for gpus in (1, 2)]
     alone, pair = predict(AT, runs_of(AT, rows)[0])["tok_per_s"]
     assert pair > 2.0 * alone
+
+
+def test_a_task_that_was_not_stated_is_as_crowded_as_others() -> None:
+    """Not as if nobody else ran on the host."""
+    formats = [
+        {**ROW, "task": task, "gpu": gpu, "precision": name}
+        for task, gpu in (("image-chat", "B200"), ("never seen", "B200"), ("gpqa", "A100-SXM4-80GB"))
+        for name in ("fp8", "bfloat16")
+    ]
+    runs, _ = runs_of(AT, formats)
+    keys = keys_of(AT)
+    values = np.array([AT.number(SUBJECT, *key) for key in keys])
+    crowd_s = constants_of_runs(AT, runs, keys, values)["crowd_s"]
+    stated = [
+        float(fact.value) for fact in AT.each(SUBJECT, "crowd_s") if "/" in fact.when
+    ]  # fmt: skip
+    assert (crowd_s >= min(stated)).all()
+    assert (crowd_s <= max(stated)).all()
+    for when in ("", "alone=narrow"):
+        fact = AT.fact(SUBJECT, "crowd_s", when)
+        assert fact.kind == "assumed"
+        assert fact.low is not None
+        assert fact.high is not None
+        assert fact.high / fact.low > 10
+    several, _ = runs_of(AT, [{**ROW, "num_gpus": 2, "tp": 2}, {**ROW, "dataset": "ML.ENERGY v2.0"}])
+    assert (constants_of_runs(AT, several, keys, values)["crowd_s"] < 1e-5).all()
+
+
+def test_what_is_stated_of_a_crowd_was_measured() -> None:
+    """A guess that no run moved has no width: such a row is assumed, not derived."""
+    for fact in AT.each(SUBJECT, "crowd_s"):
+        assert fact.kind == "assumed" or (fact.low or 0.0) < (fact.high or 0.0), fact
+
+
+def test_what_is_said_and_is_no_number_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {name: np.array([np.nan]) for name in ("tok_per_s", "j_per_tok", "power_w")}
+    monkeypatch.setattr(energy, "predict", lambda at, runs: said)
+    report = validate_energy(table(tmp_path / "one.csv", {}))
+    assert (report.rows, report.passed, len(report.failed), report.left_out) == (3, 0, 3, {})
 
 
 def test_counts_of_parameters_make_a_decoder_of_that_size() -> None:

@@ -31,7 +31,7 @@ BY: Mapping[str, str] = {
 """Every constant and the condition that it may be stated for; what has no statement takes the general one.
 
 ``alone`` is the accelerator and the task of a replica of one accelerator, and that its weights are stored
-narrow: its neighbours run others."""
+narrow: its neighbours run others. See :func:`alone_of` for what stands in where that is not stated."""
 
 WIDTH_PER_LAYER, HEAD_DIM, CACHE_HEADS, LAYER_SQUARES = (
     "width_per_layer", "head_dim", "cache_heads", "layer_squares",
@@ -89,12 +89,41 @@ def keys_of(catalog_at: CatalogAt) -> list[tuple[str, str]]:
     return sorted(found)
 
 
-def pick(keys: Sequence[tuple[str, str]], name: str, wanted: Sequence[str]) -> NDArray[np.intp]:
-    """Where in ``keys`` the constant ``name`` of each row stands, ``(n,)``; ``wanted`` is its condition."""
+def alone_of(gpu: str, task: str, stack: str, gpus: float, is_narrow: bool) -> tuple[str, ...]:
+    """What ``crowd_s`` of a replica may be stated for, the nearest first; the general one comes after.
+
+    A replica of several accelerators has none. A stack of which none was told apart has it in the times of
+    its layers and steps. Weights stored narrow were held up less than wide ones beside them: other narrow
+    ones say more of them than wide ones of their own task do.
+
+    >>> alone_of("b200", "gpqa", "v3", 1, True)
+    ('v3', 'b200/gpqa/narrow', 'narrow', 'b200/gpqa')
+    >>> alone_of("b200", "gpqa", "v3", 1, False), alone_of("b200", "gpqa", "v3", 2, False)
+    (('v3', 'b200/gpqa'), ('no',))
+    """
+    if gpus > 1:
+        return ("no",)
+    own = f"{gpu}/{task}"
+    return (stack, f"{own}/narrow", "narrow", own) if is_narrow else (stack, own)
+
+
+def pick(keys: Sequence[tuple[str, str]], name: str, wanted: Sequence[Sequence[str]]) -> NDArray[np.intp]:
+    """Where in ``keys`` the constant ``name`` of each row stands, ``(n,)``; ``wanted`` are the conditions
+    that it may be stated for, of which the first that is counts, and else the general one.
+
+    >>> keys = [("crowd_s", ""), ("crowd_s", "alone=narrow")]
+    >>> pick(keys, "crowd_s", [("b200/gpqa/narrow", "narrow"), ("b200/gpqa",)]).tolist()
+    [1, 0]
+    """
     at = {key: i for i, key in enumerate(keys)}
-    general = at[name, ""]
     by = BY[name]
-    return np.array([at.get((name, f"{by}={value}"), general) for value in wanted], dtype=np.intp)
+    return np.array(
+        [
+            next((at[name, f"{by}={one}"] for one in each if (name, f"{by}={one}") in at), at[name, ""])
+            for each in wanted
+        ],
+        dtype=np.intp,
+    )
 
 
 def shape_of_counts(catalog_at: CatalogAt, params_total: float, params_active: float) -> tuple[float, ...]:

@@ -27,6 +27,7 @@ from isocost.perf.coarse import (
     Machine,
     Shape,
     Step,
+    alone_of,
     coarse_step,
     keys_of,
     pick,
@@ -102,15 +103,18 @@ def validate_energy(file: Path, catalog: Catalog | None = None) -> EnergyReport:
     runs, left_out = runs_of(at, rows)
     said = predict(at, runs)
     rules = {rule: len(METRICS) * count for rule, count in left_out.items()}
-    unlimited = sum(int((np.isfinite(runs.measured[m]) & np.isnan(said[m])).sum()) for m in METRICS)
-    if unlimited:
-        rules["accelerator's power limit not known"] = unlimited
+    unlimited = {m: np.isnan(runs.tdp_w) & np.isfinite(runs.measured[m]) for m in METRICS if m != "tok_per_s"}
+    if count := int(sum(each.sum() for each in unlimited.values())):
+        rules["accelerator's power limit not known"] = count
+    never = np.zeros(len(runs.tdp_w), dtype=bool)
     errors, covers, metrics, index = [], [], [], []
     for metric in METRICS:
-        ratio = runs.measured[metric] / said[metric]
-        here = np.flatnonzero(np.isfinite(ratio))
+        here = np.flatnonzero(np.isfinite(runs.measured[metric]) & ~unlimited.get(metric, never))
+        # What is said of a run and is no number is as wrong as can be: it fails.
+        ratio = np.where(np.isfinite(said[metric]), runs.measured[metric] / said[metric], 0.0)
         low, high = interval_of_metric(at, metric, runs.stack)
-        errors.append(np.abs(1.0 / ratio[here] - 1.0))
+        with np.errstate(divide="ignore"):
+            errors.append(np.abs(1.0 / ratio[here] - 1.0))
         covers.append((ratio[here] >= low[here]) & (ratio[here] <= high[here]))
         metrics += [metric] * len(here)
         index.append(here)
@@ -370,21 +374,18 @@ def _id(row: Mapping[str, Any]) -> str:
     return f"{_stack(str(row['dataset']))}/{row['task']}/{row['model_id']}/{gpus}/{row['avg_batch']:g}"
 
 
-def conditions_of(runs: Runs) -> dict[str, tuple[str, ...]]:
-    """What constants may be stated for, by the name of the condition, ``n`` values each."""
-    machine = runs.machine
-    alone = tuple(
-        f"{gpu}/{task}{'/narrow' if narrow else ''}" if gpus == 1 else ""
-        for gpu, task, gpus, narrow in zip(
-            runs.gpu, runs.task, machine.gpus.tolist(), machine.is_narrow.tolist(), strict=True
-        )
-    )
+def conditions_of(runs: Runs) -> dict[str, list[tuple[str, ...]]]:
+    """What constants may be stated for, by the name of the condition: for each of ``n`` runs the values that
+    will do, the best first."""
+    gpus, narrow = runs.machine.gpus.tolist(), runs.machine.is_narrow.tolist()
     return {
-        "gpu": runs.gpu,
-        "stack": runs.stack,
-        "task": runs.task,
-        "alone": alone,
-        "": ("",) * len(runs.gpu),
+        "gpu": [(one,) for one in runs.gpu],
+        "stack": [(one,) for one in runs.stack],
+        "task": [(one,) for one in runs.task],
+        "alone": [
+            alone_of(*each) for each in zip(runs.gpu, runs.task, runs.stack, gpus, narrow, strict=True)
+        ],
+        "": [()] * len(runs.gpu),
     }
 
 
