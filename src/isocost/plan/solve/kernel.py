@@ -115,7 +115,7 @@ def level_sums(rest: F64, weight: F64, cost: F64, out: F64, top: I64, room: F64,
     n_hours, width = rest.shape
     start, step, closed = room[0], room[1], cost[4] > 0.0
     for k in range(width - 1):
-        always, least = 0.0, 0.0
+        always = 0.0
         for h in range(n_hours):
             step[h] = 0.0
             if not np.isinf(rest[h, k]):

@@ -1,4 +1,4 @@
-"""A pool's best schedule level by level: exact in the time of one pass, for thousands of replicas.
+"""A pool's best schedule level by level, in one pass: exact but for what the last two paragraphs say.
 
 What the API is still paid falls by less with each further replica, and a replica costs no less than the one
 before it. So the schedule of n replicas falls apart into levels: the t-th replica is on or off in each hour
@@ -7,8 +7,9 @@ by itself, at what the hour's bill falls by between t - 1 and t replicas, its re
 where the week repeats. Committed replicas are the lowest levels, always on and rented for nothing, so that
 the sums of levels say what every number of them costs.
 
-Thousands of replicas are taken a few at a time: bills between such steps lie below the straight line that
-stands for them, so that costs are a little too high, and the bound lies lower by what the steps could hide.
+More replicas than ``LEVELS_MOST`` are taken a few at a time: bills between such steps lie below the straight
+line that stands for them, so that costs are a little too high, and the bound lies lower by what the steps
+could hide. The last step may pass what is needed: it is counted whole, and no schedule goes there.
 
 Spot comes in whole replicas up to a share of all. Here it counts in parts of a replica: that is no dearer, so
 the sums are then a lower bound, and what whole replicas cost more is added to the cost.
@@ -25,8 +26,8 @@ from isocost.units import WEEK_H
 
 BLOCK = 4096
 """Levels whose bills are in memory at once, for a week of hours; fewer for more hours."""
-LEVELS_MOST = 512
-"""Steps in which replicas are taken, at most."""
+LEVELS_MOST = 32_768
+"""Steps in which replicas are taken, at most, for a week of hours; fewer for more hours."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,9 @@ class Levels:
         if part <= 0.0:
             return found
         cheap, dear = _rents(self.problem, self.pool)
-        for low in range(0, len(found), BLOCK):
-            here = slice(low, low + BLOCK)
+        size = _rows(len(self.problem.weight_h))
+        for low in range(0, len(found), size):
+            here = slice(low, low + size)
             numbers = (self.pool.held + committed[here])[:, None]
             counts = self._counts(numbers[:, 0])
             always, turn = _turn(self.problem, self.pool, numbers, self.floor)
@@ -76,6 +78,10 @@ class Levels:
             paid = rented * self.pool.on_demand_usd_per_h - spot * (self.pool.on_demand_usd_per_h - cheap)
             found[here] += (paid - supposed) @ self.problem.weight_h
         return found
+
+
+def _rows(hours: int) -> int:
+    return max(16, BLOCK * WEEK_H // hours)
 
 
 def spot_part(problem: Problem, pool: PoolChoice) -> float:
@@ -123,17 +129,19 @@ def levels(
     """
     from isocost.plan.solve.kernel import level_sums, rest_after
 
-    (needed, base), (floor, most) = without, between
+    (needed, base), (floor, asked) = without, between
 
     weight, hours = problem.weight_h, len(problem.weight_h)
-    step = max(1, -(-(most - floor) // LEVELS_MOST))
+    step = max(1, -(-(asked - floor) // max(1, LEVELS_MOST * WEEK_H // max(hours, WEEK_H))))
+    steps = -(-(asked - floor) // step)
+    most = floor + step * steps
     each = np.array([*_rents(problem, pool), pool.extra_usd_per_replica_h, pool.start_usd]) * step
     cost = np.array([*each, float(problem.cyclic)])
     room, came = np.zeros((2, hours)), np.zeros((2, hours, 2), np.int64)
     sums, top = np.zeros((3, most + 1)), np.zeros((2, hours), np.int64)
-    steps, size = max(1, -(-(most - floor) // step)), max(16, BLOCK * WEEK_H // hours)
-    for low in range(0, steps, size):
-        high = min(steps, low + size)
+    size = _rows(hours)
+    for low in range(0, max(1, steps), size):
+        high = min(max(1, steps), low + size)
         numbers = floor + step * np.arange(low, high + 1)
         capacity = np.asarray(pool.capacity_per_h(numbers, problem.spare), dtype=np.float64)
         rest = np.repeat(base[:, None], high + 1 - low, axis=1)
@@ -144,7 +152,7 @@ def levels(
         level_sums(rest, weight, cost, out, top, room, came)
         inside = np.arange(floor + step * low + 1, min(most, floor + step * high) + 1)
         sums[:, inside] = out[:, (inside - floor - 1) // step - low] / step
-    numbers = np.arange(pool.held, most + 1)
+    numbers = np.arange(pool.held, asked + 1)
     always, turn = _turn(problem, pool, numbers, floor)
     turn, whole = np.minimum(turn, most), float(weight.sum())
     on, cheap, dear = np.cumsum(sums, axis=1)
@@ -154,4 +162,4 @@ def levels(
     if not problem.cyclic:
         bound = bound + np.maximum(0, floor - numbers) * pool.start_usd * weight[0]
     hidden = (step - 1) * whole * (pool.on_demand_usd_per_h + pool.extra_usd_per_replica_h + pool.start_usd)
-    return Levels(problem, pool, bound - hidden, floor, floor + step * top, step, hidden)
+    return Levels(problem, pool, bound - hidden, floor, np.minimum(floor + step * top, asked), step, hidden)

@@ -1,4 +1,4 @@
-"""The cheapest plan that runs one pool beside the APIs: exact, with no solver.
+"""The cheapest plan that runs one pool beside the APIs, with no solver: exact but for two cases.
 
 In one hour, n replicas serve the streams whose API cost per unit of load is highest first (a fractional
 knapsack), so the API bill that remains is a table over n. Hours are tied by what a replica costs to
@@ -6,12 +6,17 @@ start. Replica by replica that is exact for every number reserved at once (:mod:
 spot among them, which comes in whole ones, take dynamic programming over counts, hour by hour, for each
 number reserved; over that number the search is a branch and bound: one reserved replica less saves at most
 its own price.
+
+Not exact, and bounded from below instead: spot among more than ``SPOT_MOST`` replicas (``CLOSED_MOST`` where
+starting one costs something), and more replicas than are taken one by one
+(:data:`isocost.plan.solve.levels.LEVELS_MOST`).
 """
 
 from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -22,8 +27,14 @@ from isocost.plan.solve.problem import Floats, Ints, PoolChoice, Problem, Soluti
 
 Bools = npt.NDArray[np.bool_]
 
-SPOT_MOST = 64
+SPOT_MOST = 200
 """Replicas up to which spot is planned in whole ones; beyond, what that misses is in the bound."""
+CLOSED_MOST = 64
+"""The same in a week that repeats where starts cost something: every count of its first hour is tried."""
+PLACED_MOST = 512
+"""Replicas up to which spot that was planned in parts is placed anew in whole ones, number by number."""
+TRIES = 4
+"""Numbers reserved for which that is done, those of least cost: the cheapest is kept."""
 KG_FIRST, KG_STEP = 0.02, 1.1
 """The first price of emissions that is tried, as a share of a replica's rent, and the factor to the next."""
 
@@ -64,8 +75,8 @@ def worth_of(problem: Problem, k: int) -> Worth:
 def one_pool(problem: Problem, k: int, reserved: int | None = None) -> Solution | None:
     """The cheapest plan whose only pool is k; ``None`` where a stream then has nowhere to go.
 
-    ``reserved`` fixes how many are. ``bound_usd`` equals the cost, but for spot among more than 64 replicas:
-    there nothing with this pool is cheaper than it.
+    ``reserved`` fixes how many are. ``bound_usd`` equals the cost, but for the two cases that the module
+    names: there nothing with this pool is cheaper than it.
     """
     worth = worth_of(problem, k)
     found = schedule(problem, k, worth, reserved)
@@ -118,7 +129,7 @@ class _Schedules(Protocol):
         """Cost and replicas by hour, (H,); none where some hour cannot be served."""
 
     def costs(self) -> Floats:
-        """The least cost of every number: (n,)."""
+        """The least cost of every number, or a little more where it is not exact: (n,)."""
 
 
 def _schedules(problem: Problem, pool: PoolChoice, worth: Worth, reserved: int = 0) -> _Schedules:
@@ -126,7 +137,8 @@ def _schedules(problem: Problem, pool: PoolChoice, worth: Worth, reserved: int =
     floor = max(1 + problem.spare, pool.held, pool.least)
     most = int(pool.needed(worth.load.sum(axis=0), problem.spare).max())
     most = max(most, floor, pool.held + reserved)
-    if spot_part(problem, pool) > 0.0 and most <= SPOT_MOST:
+    whole = CLOSED_MOST if problem.cyclic and pool.start_usd > 0.0 else SPOT_MOST
+    if spot_part(problem, pool) > 0.0 and most <= whole:
         return _Counted(problem, pool, worth, most, floor)
     return _Levelled(problem, pool, worth, most, floor)
 
@@ -134,7 +146,8 @@ def _schedules(problem: Problem, pool: PoolChoice, worth: Worth, reserved: int =
 def by_committed(problem: Problem, k: int) -> Floats:
     """Least cost of pool k's schedule with 0, 1, … replicas reserved and not paid for: (n,).
 
-    Up to all that it needs. Without the fixed costs of running it. Empty where a stream is stranded.
+    A little more than the least in the two cases that the module names. Up to all that it needs. Without the
+    fixed costs of running it. Empty where a stream is stranded.
     """
     worth = worth_of(problem, k)
     pool = replace(problem.pools[k], reserved_usd_per_h=0.0)
@@ -194,26 +207,31 @@ class _Levelled:
     def best(self, limit: int) -> tuple[int, float]:
         """The number up to a limit that is cheapest, and a lower bound over all of them."""
         bound = self.found.bound_usd[: limit + 1] + np.arange(limit + 1) * self.reserved_usd
-        least = int(bound.argmin())
-        return least, float(bound[least])
+        numbers = np.argsort(bound, kind="stable")[:PLACED_MOST]
+        usd = self.found.usd(numbers) + numbers * self.reserved_usd
+        tried = numbers[np.argsort(usd, kind="stable")[: TRIES if self._placed else 1]]
+        return min((int(n) for n in tried), key=lambda n: (self.schedule(n)[0], n)), float(bound.min())
 
     def schedule(self, reserved: int) -> tuple[float, Ints | None]:
-        """Cost and replicas by hour, (H,); whole spot replicas are placed anew unless there are thousands."""
+        """Cost and replicas by hour, (H,); whole spot replicas are placed anew unless there are many."""
         usd = float(self.found.usd(np.array([reserved]))[0]) + reserved * self.reserved_usd
         if not np.isfinite(usd):
             return usd, None
-        counts, problem = self.found.counts(reserved), self.found.problem
-        if spot_part(problem, self.found.pool) > 0.0 and self.found.step == 1:
-            whole = _Counted(problem, self.found.pool, self.worth, self.most, self.found.floor)
-            return whole.schedule(reserved, int(counts[0]))
-        return usd, counts
+        counts = self.found.counts(reserved)
+        return self._whole.schedule(reserved, int(counts[0])) if self._placed else (usd, counts)
 
     def costs(self) -> Floats:
-        """The least cost of every number: (n,)."""
-        last = self.most - self.found.pool.held
-        numbers = np.append(np.arange(0, last, self.found.step), last)
-        some = self.found.usd(numbers) + numbers * self.reserved_usd
-        return np.asarray(np.interp(np.arange(last + 1), numbers, some))
+        """What the best schedule of every number costs: (n,)."""
+        numbers = np.arange(self.most - self.found.pool.held + 1)
+        return np.asarray(self.found.usd(numbers) + numbers * self.reserved_usd)
+
+    @property
+    def _placed(self) -> bool:
+        return self.most <= PLACED_MOST and spot_part(self.found.problem, self.found.pool) > 0.0
+
+    @cached_property
+    def _whole(self) -> _Counted:
+        return _Counted(self.found.problem, self.found.pool, self.worth, self.most, self.found.floor)
 
 
 def _needed(worth: Worth) -> Floats:
