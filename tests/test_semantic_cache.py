@@ -178,6 +178,52 @@ def test_certificates_keep_their_word_over_thousands_of_draws() -> None:
 DRAWS = 2000
 
 
+def drawn_wrong(
+    again: float, *, in_sessions: bool, tilt: float = 0.0
+) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Wrong hits of ``CERTIFYING`` requests, 1 % of them in the mean, in each of ``DRAWS`` logs.
+
+    A request asks again with chance ``again``: what the one before it asked (``in_sessions``), or what any
+    earlier one did. A question that missed was kept, so asked again it gets its own answer; a wrong hit was
+    not kept, so asked again it is wrong again. The chance that a new question is wrong goes from 1 - ``tilt``
+    to 1 + ``tilt`` percent as the index grows.
+    """
+    rng = np.random.default_rng(20_261_123)
+    wrong = np.zeros((CERTIFYING, DRAWS), dtype=np.bool_)
+    every = np.arange(DRAWS)
+    for i, chance in enumerate(np.linspace(1.0 - tilt, 1.0 + tilt, CERTIFYING) * 0.01):
+        new = rng.random(DRAWS) < chance
+        asks_again = rng.random(DRAWS) < (again if i else 0.0)
+        earlier = np.full(DRAWS, i - 1) if in_sessions else rng.integers(0, max(i, 1), DRAWS)
+        wrong[i] = np.where(asks_again, wrong[earlier, every], new)
+    return np.asarray(wrong.sum(axis=0), dtype=np.int64)
+
+
+CERTIFYING = 2616
+
+
+@pytest.mark.parametrize(
+    ("again", "in_sessions", "tilt", "least", "most"),
+    [
+        (0.0, False, 0.0, 0.02, 0.05),
+        (0.0, False, 0.9, 0.02, 0.05),
+        (0.2, False, 0.0, 0.06, 0.11),
+        (0.5, False, 0.0, 0.22, 0.31),
+        (0.5, True, 0.0, 0.13, 0.19),
+        (0.8, True, 0.0, 0.28, 0.37),
+    ],
+)
+def test_the_bound_counts_on_requests_that_are_independent(
+    again: float, in_sessions: bool, tilt: float, least: float, most: float
+) -> None:
+    """At the limit 5 % of certificates may pass. That holds for requests that are independent, also where
+    their chances change as the index grows. Where people ask the same again it does not: wrong hits come in
+    clusters, and far more certificates pass. What is measured is what the documents say."""
+    limit = most_wrong(CERTIFYING, 0.01, 0.95)
+    passed = float((drawn_wrong(again, in_sessions=in_sessions, tilt=tilt) <= limit).mean())
+    assert least <= passed <= most
+
+
 def test_nothing_is_certified_where_nothing_can_be() -> None:
     """Noise alone stays off, and an uncertified cache answers nothing."""
     near, same = made(400, 3, 50.0)
