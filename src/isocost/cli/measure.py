@@ -279,22 +279,32 @@ def _buys(outcomes: Path, volume: str, facts: Path | None, told: dict[str, Any],
     catalog = load(facts)
     with working("weighing further grades"):
         found = study(read_outcomes(outcomes), catalog.at(newest(catalog)), Wanted())
-    requests = volume_per_month(volume).high
+    asked = volume_per_month(volume)
     rows: list[Worth] = []
     for one in found.certificates:
-        rows += worth(one, requests / len(found.certificates) / 1000 * one.usd_per_1000)
+        usd = None if one.usd_per_1000 is None else one.usd_per_1000 / 1000 / len(found.certificates)
+        low = None if usd is None or asked.low == asked.high else asked.low * usd
+        rows += worth(one, None if usd is None else asked.high * usd, low)
     if json:
         document: dict[str, Any] = {"certificates": found.certificates, "worth": rows}
         return show_json({"imported": told, **document} if told else document)
-    best = max(rows, key=lambda row: row.usd_per_month / row.labels)
-    head = (
-        f"{best.labels:,} more grades of {best.workload} are worth {money(best.usd_per_month)} a month"
-        if best.usd_per_month > 0
-        else "More grades would buy nothing here"
-    )
-    show(
-        Text(head, "bold"), wrapped(f"at {requests:,.0f} requests a month, spread evenly over workloads"), ""
-    )
+    now = {one.workload: one.saving if one.certified else 0.0 for one in found.certificates}
+    # Dollars where they are known, else the share that is saved.
+    gains = [
+        row.saving - now[row.workload] if row.usd_per_month is None else row.usd_per_month for row in rows
+    ]
+    gain, best = max(zip(gains, rows, strict=True), key=lambda pair: pair[0] / pair[1].labels)
+    head = "More grades would buy nothing here"
+    if gain > 0:
+        worths = f"{_dollars(best)} a month"
+        if best.usd_per_month is None:
+            worths = f"{gain * 100:.0f} points more saved, at supposed prices"
+        head = f"{best.labels:,} more grades of {best.workload} are worth {worths}"
+    ends = " to ".join(f"{end:,.0f}" for end in sorted({asked.low, asked.high}))
+    under = f"at {ends} requests a month, spread evenly over workloads"
+    if best.usd_per_month is None:
+        under = "no price is known, so prices are supposed and there are no dollars: fill in cost"
+    show(Text(head, "bold"), wrapped(under), "")
     table = grid(
         ("  workload", "w"),
         ("more grades", "r"),
@@ -304,8 +314,7 @@ def _buys(outcomes: Path, volume: str, facts: Path | None, told: dict[str, Any],
     )
     for row in rows:
         table.add_row(
-            f"  {row.workload}", f"{row.labels:,}", percent(row.chance), percent(row.saving),
-            money(row.usd_per_month),
+            f"  {row.workload}", f"{row.labels:,}", percent(row.chance), percent(row.saving), _dollars(row),
         )  # fmt: skip
     show(table, "")
     show(
@@ -324,3 +333,11 @@ def _text(file: Path) -> str:
     from isocost.toml import read_text
 
     return read_text(file)
+
+
+def _dollars(row: Worth) -> str:
+    """What further grades are worth a month, at both ends of a range of volumes."""
+    if row.usd_per_month is None:
+        return "-"
+    high = money(row.usd_per_month)
+    return high if row.usd_per_month_low is None else f"{money(row.usd_per_month_low)} to {high}"

@@ -253,7 +253,8 @@ def _show_fit(found: Study) -> None:
         best = max(certified, key=lambda one: one.saving)
         most = f"loss at most {best.loss_most * 100:.2f} pp" if best.loss_most else "nothing lost"
         sure = f"{most} with {percent(best.confidence)} confidence"
-        head = f"{percent(best.saving)} saved on {_name(best)}, {sure}"
+        under = " at supposed prices" if best.usd_per_1000 is None else ""
+        head = f"{percent(best.saving)} saved on {_name(best)}{under}, {sure}"
         if len(found.certificates) > 1:
             head = f"{len(certified)} of {len(found.certificates)} workloads certified: {head}"
     else:
@@ -261,11 +262,25 @@ def _show_fit(found: Study) -> None:
     show(Text(head, "bold"))
     for one in found.certificates:
         show("", *_told(one))
+    if any(one.usd_per_1000 is None for one in found.certificates):
+        show("", wrapped(_SUPPOSED))
+    if any(one.more_labels for one in found.certificates):
+        show("", wrapped(_AGAIN))
     if found.notes:
         show("", *(wrapped(note) for note in found.notes))
     unsure = {name: rule for name, rule in found.prices.items() if not rule.startswith(("api/", "as "))}
     if unsure:
         show(wrapped("; ".join(f"{name}: {rule}" for name, rule in list(unsure.items())[:6]), "prices: "))
+
+
+_SUPPOSED = (
+    "prices are relative, since none is known: supposed to rise with the quality on split A. The loss is "
+    "certified all the same; the saving holds only if they are so. Type --price MODEL=IN/OUT for each."
+)
+_AGAIN = (
+    "the confidence is that of one fit. Each further one on questions that were tested before is another "
+    "chance to be fooled: test the next on new questions only (column split), or raise --confidence."
+)
 
 
 def _name(one: Certified) -> str:
@@ -277,8 +292,10 @@ def _told(one: Certified) -> tuple[RenderableType, ...]:
     table = grid(("", "l"), ("", "w"))
     if not one.certified:
         more = "no number of grades would settle it at today's estimates"
-        if one.more_labels is not None:
-            more = f"about {one.more_labels:,} more grades would settle it"
+        if one.refused == "saving":
+            more = "quality is kept, but it may save nothing; more questions may settle that, grades do not"
+        elif one.more_labels is not None:
+            more = f"about {plural(one.more_labels, 'more grade')} would settle it"
         table.add_row(f"  {_name(one)}", f"only {one.strong}: no saving certified; {more}")
         table.add_row("  tried", f"{one.policy} (p {one.p_value:.2g})")
         table.add_row("  labels", f"{one.labels:,} graded of {one.questions:,} questions")
@@ -287,7 +304,9 @@ def _told(one: Certified) -> tuple[RenderableType, ...]:
     most = _lost(one)
     lost = f"{one.difference * 100:+.2f} pp seen, {most} with {sure}"
     saved = f"{percent(one.saving)}{_between(one.saving_low, one.saving_high)} with {sure}"
-    dollars = f"of {money(one.usd_per_1000)} for 1,000 requests"
+    dollars = "prices are supposed, so no dollars"
+    if one.usd_per_1000 is not None:
+        dollars = f"of {money(one.usd_per_1000)} for 1,000 requests"
     table.add_row(f"  {_name(one)}", one.policy)
     table.add_row("  saving", f"{saved}; {dollars}")
     table.add_row("  quality", f"{lost}, against only {one.strong}")
@@ -360,7 +379,8 @@ def show_routing(found: Mapping[str, Any]) -> None:
     show(
         wrapped(
             f"{percent(found['certified_splits_frac'])} of the splits gave a certificate (others count as "
-            f"zero; most labels in one: {found['labels_most']:,.0f}). Of {found['rows']:,} resampled users "
+            f"zero; most labels in one: {found['labels_most']:,.0f}). Of {found['rows']:,} resampled users, "
+            f"who share {plural(found['choices'], 'choice')} of candidates, "
             f"{percent(found['violations_frac'])} were certified what was not true of all questions, and "
             f"{percent(found['dearer_frac'])} paid more than for strong-only. Looks at held-out answers: "
             f"{found['looks']}."
@@ -368,9 +388,9 @@ def show_routing(found: Mapping[str, Any]) -> None:
         wrapped(
             f"one split is not the mean: standard deviation {_points_of(found, 'full_saving_sd')} at full "
             f"quality, {_points_of(found, 'certified_saving_sd')} certified. The interval is that of one "
-            f"split's policy (ends averaged); it held what is true of all questions for "
-            f"{found['saving_coverage_frac']:.1%} of the users with a certificate on as many questions as "
-            f"certified it, for {found['held_out_coverage_frac']:.1%} on as many as are held out."
+            f"split's policy (ends averaged); of the users with a certificate it held what is true of all "
+            f"questions for {_held(found['saving_coverage_frac'])} on as many questions as certified it, for "
+            f"{_held(found['held_out_coverage_frac'])} on as many as are held out."
         ),
         wrapped(f"the first split's policy: {found['policy']}"),
     )
@@ -390,6 +410,15 @@ def show_routing(found: Mapping[str, Any]) -> None:
     rules = {name: rule for name, rule in found["prices"].items() if not rule.startswith(("api/", "as "))}
     if rules:
         show(wrapped("; ".join(f"{name}: {rule}" for name, rule in list(rules.items())[:6]), "prices: "))
+
+
+def _held(share_of: float | None) -> str:
+    """A share of users, of which there may be none.
+
+    >>> _held(0.955), _held(None)
+    ('95.5%', '-')
+    """
+    return "-" if share_of is None else f"{share_of:.1%}"
 
 
 def _ends(found: Mapping[str, Any], name: str) -> str:

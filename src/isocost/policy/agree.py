@@ -39,6 +39,7 @@ class Part:
 
     ``quality`` and ``cost`` (n, M), ``answer`` (n, M) codes within a question (-1: none), ``task`` (n,).
     Costs are in units of the strong model's mean cost, which is model ``strong``. ``text`` may be empty.
+    ``whole``: every grade of the file that they are of is 0 or 1 (``None``: as these grades are).
     """
 
     quality: Floats
@@ -49,6 +50,7 @@ class Part:
     strong: int
     text: tuple[str, ...] = ()
     has_answers: bool = True
+    whole: bool | None = None
 
     def __len__(self) -> int:
         return len(self.quality)
@@ -58,7 +60,7 @@ class Part:
         text = tuple(self.text[i] for i in rows) if self.text else ()
         return Part(
             self.quality[rows], self.cost[rows], self.answer[rows], self.task[rows],
-            self.tasks, self.strong, text, self.has_answers,
+            self.tasks, self.strong, text, self.has_answers, self.whole,
         )  # fmt: skip
 
 

@@ -103,7 +103,8 @@ class Certificate:
 
     ``chosen`` is ``None`` for strong-only. ``lower`` bounds the difference from below; the saving is
     ``saving_low`` to ``saving_high`` with the same confidence, two-sided. ``labels`` are the questions that
-    needed a grade, in A and in B; ``tested`` the candidates that were tried on B.
+    needed a grade, in A and in B; ``tested`` the candidates that were tried on B. ``refused`` says what the
+    first of them failed on (:class:`Climbed`); only of ``"quality"`` could ``more_labels`` settle it.
     """
 
     chosen: Candidate | None
@@ -118,6 +119,7 @@ class Certificate:
     more_labels: int | None
     max_loss: float
     confidence: float
+    refused: str = ""
 
 
 def estimate(policy: Policy, part: Part) -> Estimate:
@@ -126,9 +128,9 @@ def estimate(policy: Policy, part: Part) -> Estimate:
 
 
 def compared(did: Chosen, part: Part) -> Estimate:
-    """Compare what was done with strong-only."""
+    """Compare what was done with strong-only; grades that are missing count as in :func:`differences`."""
     strong_cost = float(part.cost[:, part.strong].sum())
-    difference = did.quality - part.quality[:, part.strong]
+    difference = differences(did, part)
     n = max(1, len(part))
     saving = 1.0 - float(did.cost.sum()) / strong_cost if strong_cost else 0.0
     return Estimate(
@@ -146,10 +148,11 @@ def compared(did: Chosen, part: Part) -> Estimate:
 def blind(part: Part, saving_frac: float) -> float:
     """Loss of the best mix of strong with one other model that saves as much without reading anything.
 
-    A share of the questions, picked by lot, goes to the other model.
+    A share of the questions, picked by lot, goes to the other model. Of questions with every grade.
     """
-    quality, cost = part.quality.mean(axis=0), part.cost.mean(axis=0)
-    strong = part.strong
+    graded = np.isfinite(part.quality).all(axis=1)
+    strong, cost = part.strong, part.cost.mean(axis=0)
+    quality = part.quality[graded].mean(axis=0) if graded.any() else np.zeros(part.quality.shape[1])
     if not cost[strong] > 0:
         return 0.0
     best = -math.inf
@@ -196,13 +199,18 @@ def all_candidates(part: Part, read: Corpus | None = None, searched: int | None 
 @dataclass(frozen=True)
 class Climbed:
     """How far up a ladder of candidates split B went: the last that passed (``None``: none), what it did and
-    how it compares, what the first did, and the questions of B that needed a grade."""
+    how it compares, what the first did, and the questions of B that needed a grade.
+
+    ``stopped`` says what the next one failed on: ``"quality"``, ``"saving"`` or ``"labels"``; blank where all
+    passed, or there was none.
+    """
 
     won: Candidate | None
     did: Chosen | None
     seen: Estimate | None
     first: Estimate | None
     labels: int
+    stopped: str = ""
 
 
 def climb(
@@ -220,11 +228,13 @@ def climb(
         did = candidate.policy.run(part)
         needed = graded | did.differs
         if most_labels is not None and needed.sum() > most_labels:
-            break
+            return replace(up, stopped="labels")
         graded, seen = needed, compared(did, part)
         up = replace(up, first=up.first or seen, labels=int(graded.sum()))
-        if not passes(candidate, did) or saving_bounds(did, part, alpha)[0] <= 0:
-            break
+        if not passes(candidate, did):
+            return replace(up, stopped="quality")
+        if saving_bounds(did, part, alpha)[0] <= 0:
+            return replace(up, stopped="saving")
         up = replace(up, won=candidate, did=did, seen=seen)
     return up
 
@@ -245,28 +255,44 @@ def certify(
     """
     alpha = 1.0 - confidence
     tested: list[tuple[str, float]] = []
+    p_of: dict[int, float] = {}
 
     def passes(candidate: Candidate, did: Chosen) -> bool:
         tested.append((candidate.name, _p_value(did, part, max_loss, alpha)))
+        p_of[id(candidate)] = tested[-1][1]
         return tested[-1][1] <= alpha
 
     up = climb(chosen_on_a, part, passes, alpha)
     if up.won is None or up.did is None:
         more = None
-        if up.first is not None:
-            expected = chosen_on_a[0].expected
-            need = labels_needed(expected.difference, expected.discordant_frac, max_loss, alpha)
-            more = None if need is None else max(1, math.ceil(need * up.first.differs_frac) - up.labels)
+        if up.first is not None and up.stopped == "quality":
+            more = _more(chosen_on_a[0].expected, up.first, up.labels, max_loss, alpha)
         p_value = tested[0][1] if tested else 1.0
         return Certificate(
             None, None, p_value, -1.0, 0.0, 0.0, labels_a, up.labels, tuple(tested), more, max_loss,
-            confidence,
+            confidence, up.stopped,
         )  # fmt: skip
-    p_value = next(p for name, p in reversed(tested) if p <= alpha)
     return Certificate(
-        up.won, up.seen, p_value, _lower(up.did, part, alpha), *saving_bounds(up.did, part, alpha),
+        up.won, up.seen, p_of[id(up.won)], _lower(up.did, part, alpha), *saving_bounds(up.did, part, alpha),
         labels_a, up.labels, tuple(tested), None, max_loss, confidence,
     )  # fmt: skip
+
+
+def _more(on_a: Estimate, on_b: Estimate, labels: int, max_loss: float, alpha: float) -> int | None:
+    """Further grades that would settle what B did not (``None``: no number): as A and B see it together; as B
+    alone where these together hold that it had enough."""
+    n = on_a.questions + on_b.questions
+    difference = (on_a.difference * on_a.questions + on_b.difference * on_b.questions) / n
+    discordant = (on_a.discordant_frac * on_a.questions + on_b.discordant_frac * on_b.questions) / n
+    more = 0
+    for seen in ((difference, discordant), (on_b.difference, on_b.discordant_frac)):
+        need = labels_needed(*seen, max_loss, alpha)
+        if need is None:
+            return None
+        more = math.ceil(need * on_b.differs_frac) - labels
+        if more > 0:
+            return more
+    return 1
 
 
 def differences(did: Chosen, part: Part) -> Floats:
@@ -299,7 +325,9 @@ def shuffled(values: Floats) -> Floats:
 
 
 def _whole(part: Part) -> bool:
-    """Whether every grade is 0 or 1."""
+    """Whether every grade is 0 or 1, of the file or else of the questions themselves."""
+    if part.whole is not None:
+        return part.whole
     known = part.quality[np.isfinite(part.quality)]
     return bool(np.isin(known, (0.0, 1.0)).all())
 

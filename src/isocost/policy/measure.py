@@ -47,13 +47,15 @@ class Sampled(NamedTuple):
 
 class Worth(msgspec.Struct, frozen=True):
     """What ``labels`` more grades of a workload buy: the chance that a saving is certified then, the expected
-    certified saving (share of strong-only's cost), and the dollars by which that is more than today's."""
+    certified saving (share of strong-only's cost), and the dollars by which that is more than today's
+    (``usd_per_month_low``: at the low end of a range of volumes; ``None``: no range, or no dollars)."""
 
     workload: str
     labels: int
     chance: float
     saving: float
-    usd_per_month: float
+    usd_per_month: float | None
+    usd_per_month_low: float | None = None
 
 
 def sample(trace: Trace, count: int, seed: int = 0) -> Sampled:
@@ -131,8 +133,11 @@ def template(trace: Trace, picked: Sampled, models: Sequence[str]) -> str:
     return out.getvalue()
 
 
-def worth(found: Certified, usd_per_month: float) -> tuple[Worth, ...]:
+def worth(found: Certified, usd_per_month: float | None, low: float | None = None) -> tuple[Worth, ...]:
     """What further grades of a workload would buy: expected certified saving then, and more than now.
+
+    ``usd_per_month`` is what strong-only costs (``None``: not known in dollars), ``low`` at the low end of a
+    range.
 
     They fall on A, B and C as those did that are there. A candidate will pass where its difference on B,
     old and new questions together, is above what the test asks; what the new ones will show is not known
@@ -149,8 +154,8 @@ def worth(found: Certified, usd_per_month: float) -> tuple[Worth, ...]:
             if one.saving > below:
                 saved += (one.saving - below) * reached
                 chance, below = max(chance, reached), one.saving
-        gain = (saved - now) * usd_per_month
-        out.append(Worth(found.workload, labels, 1.0 if found.certified else chance, saved, gain))
+        gain, least = (None if usd is None else (saved - now) * usd for usd in (usd_per_month, low))
+        out.append(Worth(found.workload, labels, 1.0 if found.certified else chance, saved, gain, least))
     return tuple(out)
 
 
@@ -230,7 +235,7 @@ def _fill(row: dict[str, str], grade: Grade) -> None:
         value = getattr(grade, name)
         if value not in (None, ""):
             row[name] = str(value)
-    for name in ("query", "task", "version", "in_tok"):
+    for name in ("query", "task", "workload", "split", "version", "in_tok"):
         value = getattr(grade, name)
         if value not in (None, "") and not row.get(name):
             row[name] = str(value)
@@ -249,10 +254,12 @@ def outcomes_of(grades: Sequence[Grade]) -> str:
             fix="Say whose they are: --grades MODEL=FILE, once for each model's file",
         )  # fmt: skip
     out = StringIO()
-    write = csv.DictWriter(out, [name for name in COLUMNS if name != "line"], lineterminator="\n")
+    heads = [name for name in COLUMNS if name != "line"]
+    heads += ["split"] * any(grade.split for grade in grades)
+    write = csv.DictWriter(out, heads, lineterminator="\n")
     write.writeheader()
     for grade in grades:
-        row = dict.fromkeys(write.fieldnames, "") | {"qid": grade.qid, "model": grade.model}
+        row = dict.fromkeys(heads, "") | {"qid": grade.qid, "model": grade.model}
         _fill(row, grade)
         write.writerow(row)
     return out.getvalue()

@@ -17,6 +17,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from isocost.errors import BadInput
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 
 READ_AGREEMENT = 0.2
 """Share of questions with two equal answers from which agreement is read, and not the question."""
@@ -59,8 +61,8 @@ class Outcomes:
     ``quality`` (n, M) in [0, 1], NaN where not graded; ``answer`` (n, M) a number for each distinct answer of
     a question, -1 where there is none; ``has_answers`` says whether the file has a column of them.
     ``in_tok`` (n,), ``out_tok`` (n, M) and ``cost`` (n, M; dollars) are NaN where not known. ``task``,
-    ``workload`` are codes into their names. ``split`` is ``A``, ``B``, ``C`` or empty. ``notes`` say what
-    was dropped or supposed.
+    ``workload`` are codes into their names. ``split`` is what the file says, in capitals, or empty. ``notes``
+    say what was dropped or supposed.
     """
 
     qid: tuple[str, ...]
@@ -89,6 +91,13 @@ class Outcomes:
         """Whether every grade is the same, so that nothing can be told apart."""
         known = self.quality[np.isfinite(self.quality)]
         return bool(known.min() == known.max())
+
+    @cached_property
+    def whole(self) -> bool:
+        """Whether every grade is 0 or 1: what test a certificate rests on is settled by all grades, so that
+        no chance of one split decides it."""
+        known = self.quality[np.isfinite(self.quality)]
+        return bool(((known == 0.0) | (known == 1.0)).all())
 
     @property
     def agree_frac(self) -> float:
@@ -315,7 +324,7 @@ def _made(
     return Outcomes(
         qids, tuple(texts["query"]), models, tuple(versions), names["task"], names["workload"],
         codes["task"], codes["workload"], quality, answer, in_tok, out_tok, cost,
-        tuple(value.strip().upper()[:1] for value in texts["split"]), has_answers, scale, tuple(notes),
+        tuple(value.strip().upper() for value in texts["split"]), has_answers, scale, tuple(notes),
     )  # fmt: skip
 
 

@@ -15,9 +15,11 @@ from isocost.catalog.catalog import CatalogAt
 from isocost.catalog.names import resolve
 from isocost.catalog.prices import rates
 from isocost.errors import BadInput, UnknownFact
-from isocost.policy.outcomes import Floats, Outcomes
+from isocost.policy.outcomes import Bools, Floats, Outcomes
 
 MTOK = 1e6
+UNKNOWN = "unknown: as the dearest here"
+RELATIVE = "relative: rises with quality"
 _NEAREST = 15
 """Offerings of weights nearest in size whose median prices weights that the catalog does not sell."""
 _SIZE = re.compile(r"(?<![a-z0-9.])(?:(\d+)x)?(\d+(?:\.\d+)?)b(?![a-z0-9])")
@@ -46,9 +48,11 @@ def price_models(
 
     In order: as ``stated``; the catalog's offering of that name; the median of the hosts that sell weights of
     that name; a price listed for the name or for what it is a version of; the median of the offerings of
-    weights nearest in size, where the name states a size; the dearest model of the file (so that no saving
-    rests on what is not known). Where none is known, or none but what is free, prices are relative: from
-    the worst to the best of mean ``quality`` (M,) they grow by the fact ``routing/default price_span``.
+    weights nearest in size, where the name states a size; the dearest model of the file (``UNKNOWN``: no
+    saving rests on it as long as it is not the strong model, see :func:`supposed`). Where none is known, or
+    none but what is free, prices are ``RELATIVE``: from the worst to the best of mean ``quality`` (M,) they
+    grow by the fact ``routing/default price_span``, and are no dollars. That quality is to be of the
+    questions that choose, never of those that certify.
     """
     found: dict[str, Price] = {}
     hosts = _hosts(at)
@@ -73,17 +77,22 @@ def price_models(
     )
     if unknown and dearest is not None and dearest.input_usd_per_mtok + dearest.output_usd_per_mtok > 0:
         for model in unknown:
-            found[model] = Price(
-                model, dearest.input_usd_per_mtok, dearest.output_usd_per_mtok, "unknown: as the dearest here"
-            )
+            found[model] = Price(model, dearest.input_usd_per_mtok, dearest.output_usd_per_mtok, UNKNOWN)
     elif unknown:
         span = at.number("routing/default", "price_span")
         level = np.zeros(len(models)) if quality is None else np.asarray(quality, dtype=np.float64)
         reach = max(1e-9, float(level.max() - level.min()))
         for j, model in enumerate(models):
             price = float(span ** ((level[j] - level.max()) / reach))
-            found[model] = Price(model, price, price, "relative: rises with quality")
+            found[model] = Price(model, price, price, RELATIVE)
     return tuple(found[model] for model in models)
+
+
+def supposed(rule: str, prices: Sequence[Price], outcomes: Outcomes) -> Bools:
+    """Models (M,) that are priced by ``rule`` (``UNKNOWN`` or ``RELATIVE``), since neither the catalog nor
+    each row of the file says what they cost."""
+    by_rule = np.array([price.rule == rule for price in prices], dtype=np.bool_)
+    return np.asarray(by_rule & ~np.isfinite(outcomes.cost).all(axis=0), dtype=np.bool_)
 
 
 def costs(outcomes: Outcomes, prices: Sequence[Price], at: CatalogAt) -> tuple[Floats, tuple[str, ...]]:
@@ -91,8 +100,19 @@ def costs(outcomes: Outcomes, prices: Sequence[Price], at: CatalogAt) -> tuple[F
 
     A ``cost`` of the file goes before a price, and a cost of zero is one: of a model that is already paid. An
     unknown count of output tokens is the model's median, else the file's, else a fact; it is never zero.
+    An answer of a model that nobody knows the price of costs at least what the dearest other one does.
+
+    Raises:
+        BadInput: a cost that is not known, or dollars beside a price that is relative.
     """
     notes = []
+    relative = np.flatnonzero(supposed(RELATIVE, prices, outcomes))
+    if len(relative) and np.nansum(outcomes.cost) > 0:
+        name = outcomes.models[relative[0]]
+        raise BadInput(
+            f"the price of {name!r} is not known, and the file has costs in dollars",
+            fix=f"Fill in its cost, or type --price {name}=IN/OUT (dollars a million tokens)",
+        )
     in_tok, out_tok = outcomes.in_tok.copy(), outcomes.out_tok.copy()
     if np.isnan(in_tok).any():
         known = in_tok[np.isfinite(in_tok)]
@@ -113,6 +133,11 @@ def costs(outcomes: Outcomes, prices: Sequence[Price], at: CatalogAt) -> tuple[F
     per_out = np.array([price.output_usd_per_mtok for price in prices]) / MTOK
     usd = in_tok[:, None] * per_in[None, :] + out_tok * per_out[None, :]
     usd = np.where(np.isfinite(outcomes.cost), outcomes.cost, usd)
+    unknown = supposed(UNKNOWN, prices, outcomes)
+    if unknown.any():
+        dearest = usd[:, ~unknown].max(axis=1)
+        open_ = unknown[None, :] & np.isnan(outcomes.cost)
+        usd = np.where(open_, np.maximum(usd, dearest[:, None]), usd)
     if not np.isfinite(usd).all():
         raise BadInput("a cost is not known", fix="Give a cost column, or --price MODEL=IN/OUT")
     free = [name for j, name in enumerate(outcomes.models) if not usd[:, j].any()]

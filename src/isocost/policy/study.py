@@ -34,12 +34,13 @@ from isocost.policy.fit import (
 )
 from isocost.policy.lapse import Basis, basis
 from isocost.policy.outcomes import FEWEST, READ_AGREEMENT, Floats, Ints, Outcomes
-from isocost.policy.pricing import Price, costs, price_models
+from isocost.policy.pricing import RELATIVE, UNKNOWN, Price, costs, price_models, supposed
 from isocost.policy.router import Weights
+from isocost.units import plural
 
 FORMAT = 1
 IN_FILE = "as the file says"
-_MOST_A = 1000
+SPLITS = ("A", "B", "C")
 _SHARE_A, _SHARE_C = 0.25, 0.15
 _FIX = "Compare it with one that isocost policy fit wrote"
 
@@ -63,7 +64,9 @@ class Certified(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What was found for a workload; differences and losses are in quality, 0 to 1.
 
     ``certified`` is false where strong-only remains; ``more_labels`` then says about how many further grades
-    would settle it (``None``: no number would). ``loss_most`` bounds the loss from above with ``confidence``,
+    would settle it (``None``: no number would), and ``refused`` what failed: ``quality`` or ``saving``.
+    ``usd_per_1000`` is what strong-only costs for 1,000 requests (``None``: prices are relative, so the
+    saving is one under supposed prices). ``loss_most`` bounds the loss from above with ``confidence``,
     the saving is ``saving_low`` to ``saving_high`` with the same confidence (``None``: a file that does not
     say). ``held_out`` figures are those of split C, with such an interval. ``blind_difference`` is what the
     content-blind mix of two models does at the same cost. ``agreement`` is how often each pattern came.
@@ -87,12 +90,13 @@ class Certified(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     held_out_questions: int
     questions: int
     labels: int
-    usd_per_1000: float
     made: str
     basis: Basis
     digest: str
     agreement: dict[str, float]
+    usd_per_1000: float | None = None
     more_labels: int | None = None
+    refused: str = ""
     discordant: float = 0.0
     expected_saving: float = 0.0
     expected_difference: float = 0.0
@@ -128,7 +132,8 @@ def study(outcomes: Outcomes, at: CatalogAt, wanted: Wanted) -> Study:
     """Choose, certify and report a policy for each workload.
 
     Raises:
-        BadInput: a model that the outcomes do not have, or a loss or a confidence that cannot be meant.
+        BadInput: a model that the outcomes do not have, a strong one whose price is not known, splits that
+            are stated in part, or a loss or a confidence that cannot be meant.
     """
     if not 0 < wanted.max_loss < 0.5 or not 0.5 <= wanted.confidence < 1:
         raise BadInput(
@@ -141,7 +146,10 @@ def study(outcomes: Outcomes, at: CatalogAt, wanted: Wanted) -> Study:
             fix="Grade so that a wrong answer has another quality than a right one",
         )
     chosen = _asked(outcomes, wanted)
-    prices = price_models(chosen.models, at, wanted.prices, np.nanmean(chosen.quality, axis=0))
+    chooses = np.concatenate([
+        splits(chosen, np.flatnonzero(chosen.workload == code))[0] for code in range(len(chosen.workloads))
+    ])  # fmt: skip
+    prices = price_models(chosen.models, at, wanted.prices, _level(chosen, chooses))
     paid = np.asarray(np.isfinite(chosen.cost).all(axis=0), dtype=np.bool_)
     usd, supposed = costs(chosen, prices, at)
     found, made, weights = [], [], {}
@@ -182,14 +190,35 @@ def _asked(outcomes: Outcomes, wanted: Wanted) -> Outcomes:
 
 def splits(outcomes: Outcomes, rows: Ints) -> tuple[Ints, Ints, Ints]:
     """Rows of A, B and C: as the file says, else by a hash of the question's id, so that more rows move
-    none."""
+    none.
+
+    Raises:
+        BadInput: a split that is none of the three, or of some questions only.
+    """
     said = np.array([outcomes.split[i] for i in rows])
-    if (said != "").all():
+    strange = sorted(set(said[said != ""].tolist()) - set(SPLITS))
+    blank = np.flatnonzero(said == "")
+    if strange or 0 < len(blank) < len(rows):
+        name = outcomes.workloads[outcomes.workload[rows[0]]]
+        raise BadInput(
+            f"no split is called {strange[0]!r}"
+            if strange
+            else f"{plural(len(blank), 'question')} of {len(rows):,} without a split,"
+            f" {outcomes.qid[rows[blank[0]]]!r} first",
+            where=f"workload {name!r}, column split" if name else "column split",
+            fix="Fill in A (choose), B (certify) or C (report) for every question of a workload, or for none",
+        )
+    if not len(blank):
         return rows[said == "A"], rows[said == "B"], rows[said == "C"]
     place = np.array([_place(outcomes.qid[i]) for i in rows])
-    share_a = min(_SHARE_A, _MOST_A / max(1, len(rows)))
-    a, c = place < share_a, place >= 1.0 - _SHARE_C
+    a, c = place < _SHARE_A, place >= 1.0 - _SHARE_C
     return rows[a], rows[~a & ~c], rows[c]
+
+
+def _level(outcomes: Outcomes, rows: Ints) -> Floats:
+    """Mean quality of each model on some questions, (M,); zero where nobody graded it."""
+    quality = _filled(outcomes.quality[rows], outcomes.answer[rows])
+    return np.asarray(np.nansum(quality, axis=0) / np.maximum(1, np.isfinite(quality).sum(axis=0)))
 
 
 def _place(qid: str) -> float:
@@ -210,6 +239,12 @@ def _workload(
     if min(len(a), len(b)) < FEWEST // 3:
         raise BadInput(f"{len(rows)} questions of {name!r} are too few", fix=f"At least {FEWEST} are needed")
     strong = _strong(outcomes, usd, a, wanted.strong)
+    if supposed(UNKNOWN, prices, outcomes)[strong]:
+        known = outcomes.models[strong]
+        raise BadInput(
+            f"the price of {known!r} is not known, and savings are held against it",
+            fix=f"Type --price {known}=IN/OUT (dollars a million tokens), or fill in its cost",
+        )
     unit = float(usd[a, strong].mean())
     scale = unit or 1.0  # of a free model nothing is saved, in any unit
 
@@ -219,7 +254,7 @@ def _workload(
             quality = _filled(quality, outcomes.answer[which])
         return Part(
             quality, usd[which] / scale, outcomes.answer[which], outcomes.task[which], len(outcomes.tasks),
-            strong, (), outcomes.has_answers,
+            strong, (), outcomes.has_answers, outcomes.whole,
         )  # fmt: skip
 
     part_a = part(a, fill=True)
@@ -255,7 +290,8 @@ def _workload(
         seen.difference if seen else 0.0, max(0.0, -proof.lower) if seen else 0.0, proof.p_value,
         blind(part(b, fill=True), seen.saving_frac) if seen else 0.0, shown.saving_frac if shown else 0.0,
         shown.difference if shown else 0.0, len(c), len(a) + len(b), proof.labels_a + proof.labels_b,
-        1000 * unit, made, ground, ground.digest, agreement, proof.more_labels,
+        made, ground, ground.digest, agreement,
+        None if supposed(RELATIVE, prices, outcomes).any() else 1000 * unit, proof.more_labels, proof.refused,
         best.expected.discordant_frac if best else 0.0, best.expected.saving_frac if best else 0.0,
         best.expected.difference if best else 0.0, proof.saving_high if seen else None,
         told[0] if told else None, told[1] if told else None, len(b),

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from isocost.catalog import Catalog
+from isocost.catalog.catalog import CatalogAt
 from isocost.errors import BadInput
 from isocost.policy.agree import Part
 from isocost.policy.bounds import Proofs, betting_p, saving_interval, saving_moments
@@ -45,13 +46,14 @@ from isocost.policy.lapse import basis, lapsed, mix_of
 from isocost.policy.outcomes import (
     FEWEST,
     READ_AGREEMENT,
+    Bools,
     Floats,
     Ints,
     Outcomes,
     read_outcomes,
     without,
 )
-from isocost.policy.pricing import costs, price_models
+from isocost.policy.pricing import RELATIVE, UNKNOWN, costs, price_models, supposed
 
 MAX_LOSS = 0.01
 CONFIDENCE = 0.95
@@ -80,7 +82,8 @@ class RoutingReport(msgspec.Struct, frozen=True):
     Savings come with their 95 % intervals (``_low``, ``_high``: mean ends over splits, from the questions
     held out) and their standard deviation over splits. ``saving_coverage_frac`` is the share of users with a
     certificate whose interval of the saving holds what is true of all questions, on as many questions as B
-    has; ``held_out_coverage_frac`` on as many as C has.
+    has; ``held_out_coverage_frac`` on as many as C has (``None``: no user has a certificate). The users share
+    ``choices`` choices of candidates.
     """
 
     rows: int
@@ -109,22 +112,34 @@ class RoutingReport(msgspec.Struct, frozen=True):
     strict_labels: float
     violations_frac: float
     dearer_frac: float
-    saving_coverage_frac: float
-    held_out_coverage_frac: float
+    saving_coverage_frac: float | None
+    held_out_coverage_frac: float | None
     apgr: dict[str, float]
     shift: dict[str, float]
     policy: str
     prices: dict[str, str]
     looks: int
     notes: tuple[str, ...]
+    choices: int
 
 
 class _Set(NamedTuple):
-    """A set of outcomes with its costs; ``words`` of the questions where they have a text."""
+    """A set of outcomes with its costs (where prices are ``relative``, those of the questions that choose);
+    ``words`` of the questions where they have a text; which models' prices are ``unknown``."""
 
     outcomes: Outcomes
     usd: Floats
     words: Corpus | None
+    unknown: Bools
+    relative: CatalogAt | None
+
+    def usd_by(self, known: Ints) -> Floats:
+        """Dollars of each answer, (n, M), as ``known`` questions price it."""
+        if self.relative is None:
+            return self.usd
+        level = self.outcomes.quality[known].mean(axis=0)
+        prices = price_models(self.outcomes.models, self.relative, quality=level)
+        return costs(self.outcomes, prices, self.relative)[0]
 
 
 def validate_routing(
@@ -149,10 +164,11 @@ def validate_routing(
     outcomes = _graded(outcomes)
     at = (catalog or Catalog.load()).at(date.today())
     prices = price_models(outcomes.models, at, quality=outcomes.quality.mean(axis=0))
-    usd, supposed = costs(outcomes, prices, at)
+    usd, guesses = costs(outcomes, prices, at)
     reads = outcomes.has_answers and outcomes.agree_frac > READ_AGREEMENT
     words = corpus(outcomes.query) if all(outcomes.query) and not reads else None
-    data = _Set(outcomes, usd, words)
+    unknown, relative = (supposed(rule, prices, outcomes) for rule in (UNKNOWN, RELATIVE))
+    data = _Set(outcomes, usd, words, unknown, at if relative.any() else None)
     everything = _part(data, np.arange(len(outcomes)), np.arange(len(outcomes)))
     shares = _shares(len(outcomes))
     kept, looks = [], 0
@@ -166,9 +182,10 @@ def validate_routing(
     apgr, more = _ranked(data, everything)
     looks += more
     shift = _shifted(data, shares)
-    certified = [one["saving"] for one in kept]
     share = float(np.mean([one["certified"] for one in kept]))
-    verdict = "certified" if share > 0.5 and np.mean(certified) > 0 else "refused: no saving certified"
+    # A saving whose interval holds zero where it is reported is none that was shown.
+    shown = share > 0.5 and np.mean([one["low"] for one in kept]) > 0
+    verdict = "certified" if shown else "refused: no saving certified"
     if outcomes.one_class:
         verdict = "refused: every grade is the same"
     failed = tuple(f"user-{i}" for i in np.flatnonzero(told["failed"]))
@@ -186,7 +203,8 @@ def validate_routing(
         float(np.mean([one["saving"] for one in strict])), float(sum(strict_shares)),
         float(told["violated"].mean()), float(told["dearer"].mean()), _mean(told["covered"]),
         _mean(told["covered_c"]), apgr, shift, _said(data, shares),
-        {price.model: price.rule for price in prices}, looks, _notes(outcomes, supposed, splits),
+        {price.model: price.rule for price in prices}, looks,
+        (*_notes(outcomes, guesses, splits), *_priced(data, everything.strong)), min(_FITS, users),
     )  # fmt: skip
 
 
@@ -215,9 +233,22 @@ def twin(file: Path) -> Path | None:
     return other if name != file.name and other.exists() else None
 
 
-def _notes(outcomes: Outcomes, supposed: Sequence[str], splits: int) -> tuple[str, ...]:
+def _priced(data: _Set, strong: int) -> tuple[str, ...]:
+    """What is to be known of prices that are not."""
+    if data.relative is not None:
+        return (
+            "prices are relative, since none is known: supposed to rise with the quality on the questions "
+            "that choose. Savings hold only if they are so",
+        )
+    if data.unknown[strong]:
+        name = data.outcomes.models[strong]
+        return (f"the price of {name} is not known: taken as the cheapest, so nothing is saved against it",)
+    return ()
+
+
+def _notes(outcomes: Outcomes, guesses: Sequence[str], splits: int) -> tuple[str, ...]:
     proxy = "token counts are the file's; where they are proxies, so are the costs"
-    return (*outcomes.notes, *supposed, proxy, f"means over {splits} random splits into A, B and C")
+    return (*outcomes.notes, *guesses, proxy, f"means over {splits} random splits into A, B and C")
 
 
 def _shares(n: int) -> tuple[int, int]:
@@ -227,14 +258,18 @@ def _shares(n: int) -> tuple[int, int]:
 
 
 def _part(data: _Set, rows: Ints, known: Ints) -> Part:
-    """Questions as a choice of models sees them; the strong model is the best on ``known``."""
-    found, usd = data.outcomes, data.usd
+    """Questions as a choice of models sees them; the strong model is the best on ``known``, and of no price
+    that is known no dearer than another: no saving rests on what it may cost."""
+    found, usd = data.outcomes, data.usd_by(known)
     raw = Part(found.quality[known], usd[known], found.answer[known], found.task[known], len(found.tasks), 0)
     strong = strongest(raw)
+    if data.unknown[strong]:
+        usd = usd.copy()
+        usd[:, strong] = usd.min(axis=1)
     unit = float(usd[known, strong].mean()) or 1.0  # of a free model nothing is saved, in any unit
     return Part(
         found.quality[rows], usd[rows] / unit, found.answer[rows], found.task[rows], len(found.tasks), strong,
-        (), found.has_answers,
+        (), found.has_answers, found.whole,
     )  # fmt: skip
 
 
@@ -258,7 +293,7 @@ def _split(data: _Set, seed: int, shares: tuple[int, int], full: bool = True) ->
     labels_a = label_rows(part_a, range(len(data.outcomes.models)))
     b = b[: _within(found, labels_a, len(b))]
     part_b = _part(data, b, a)
-    proves = _Proof(len(b))
+    proves = _Proof(len(b), data.outcomes.whole)
     up = climb(
         [_on(one, data, b) for one in found], part_b,
         lambda _, did: proves(differences(did, part_b)), 1.0 - CONFIDENCE, LABELS - labels_a,
@@ -277,13 +312,17 @@ def _split(data: _Set, seed: int, shares: tuple[int, int], full: bool = True) ->
 
 
 class _Proof:
-    """Whether differences on ``n`` questions certify a policy; one like another is worked out once."""
+    """Whether differences on ``n`` questions certify a policy; one like another is worked out once.
 
-    def __init__(self, n: int) -> None:
+    Which test is settled by all grades of the set (``whole``: each is 0 or 1), not by what was drawn.
+    """
+
+    def __init__(self, n: int, whole: bool) -> None:
+        self.whole = whole
         self.counted = Proofs(n, MAX_LOSS, 1.0 - CONFIDENCE)
 
     def __call__(self, gap: Floats) -> bool:
-        if np.isin(gap, (-1.0, 0.0, 1.0)).all():
+        if self.whole:
             return self.counted(int((gap > 0).sum()), int((gap < 0).sum()))
         return betting_p(shuffled(gap), MAX_LOSS) <= 1.0 - CONFIDENCE
 
@@ -360,8 +399,8 @@ def _margin(one: Candidate) -> float:
 def _users(data: _Set, shares: tuple[int, int], users: int) -> dict[str, npt.NDArray[np.bool_]]:
     """Users who draw questions with replacement: was what they certified true of all questions?
 
-    Every few users share a choice (their A); each has its own B. ``covered`` has an entry for each user with
-    a certificate.
+    Every few users share a choice (their A, ``_FITS`` in all); each has its own B, of as many questions and
+    labels as a split's. ``covered`` has an entry for each user with a certificate.
     """
     n = len(data.outcomes)
     violated, dearer = np.zeros(users, dtype=np.bool_), np.zeros(users, dtype=np.bool_)
@@ -369,31 +408,40 @@ def _users(data: _Set, shares: tuple[int, int], users: int) -> dict[str, npt.NDA
     covered_c: list[bool] = []
     fits = min(_FITS, users)
     every = np.arange(n)
-    proves = _Proof(shares[1])
+    proofs: dict[int, _Proof] = {}
+    is_whole = data.outcomes.whole
     for k in range(fits):
         rng = np.random.default_rng(5000 + k)
         a = np.unique(rng.integers(0, n, shares[0]))
-        found = candidates(_part(data, a, a), shares[1], MAX_LOSS, _words(data, a))
+        part_a = _part(data, a, a)
+        found = candidates(part_a, shares[1], MAX_LOSS, _words(data, a))
+        labels_a = label_rows(part_a, range(len(data.outcomes.models)))
+        tested = _within(found, labels_a, shares[1])
+        proves = proofs.setdefault(tested, _Proof(tested, is_whole))
         whole = _part(data, every, a)
         strong, base = whole.quality[:, whole.strong], whole.cost[:, whole.strong]
         gaps, moments = np.zeros((len(found), n)), np.zeros((len(found), 9, n))
+        needs = np.zeros((len(found), n), dtype=np.bool_)
         for i, one in enumerate(found):
             did = on(one.policy, data.words, every).run(whole)
             gaps[i], moments[i] = did.quality - strong, saving_moments(base - did.cost, base)
+            needs[i] = did.differs
         true = moments[:, 0].sum(axis=1) / (base.sum() or 1.0)
         mine = range(k, users, fits)
-        drawn = [(rng.integers(0, n, shares[1]), rng.integers(0, n, n // _FOLDS)) for _ in mine]
+        drawn = [(rng.integers(0, n, tested), rng.integers(0, n, n // _FOLDS)) for _ in mine]
         # How often each user drew each question: what a user sees is a sum, so all users are one product.
         often = [np.stack([np.bincount(one[s], minlength=n) for one in drawn], axis=1) for s in range(2)]
         ends = [
             saving_interval((moments @ each).swapaxes(0, 1), size, 1.0 - CONFIDENCE)
-            for each, size in zip(often, (shares[1], n // _FOLDS), strict=True)
+            for each, size in zip(often, (tested, n // _FOLDS), strict=True)
         ]
         wins, losses = (gaps > 0) @ often[0], (gaps < 0) @ often[0]
-        is_whole = bool(np.isin(gaps, (-1.0, 0.0, 1.0)).all())
+        labels = np.logical_or.accumulate(needs, axis=0) @ often[0]
         for u, user in enumerate(mine):
             won = -1
             for i in range(len(found)):
+                if labels[i, u] > LABELS - labels_a:
+                    break
                 if is_whole:
                     passed = proves.counted(int(wins[i, u]), int(losses[i, u]))
                 else:
@@ -413,9 +461,9 @@ def _users(data: _Set, shares: tuple[int, int], users: int) -> dict[str, npt.NDA
     }  # fmt: skip
 
 
-def _mean(values: npt.NDArray[np.bool_]) -> float:
-    """A share; 1 of none, since nobody was told anything wrong."""
-    return float(values.mean()) if len(values) else 1.0
+def _mean(values: npt.NDArray[np.bool_]) -> float | None:
+    """A share; ``None`` of none."""
+    return float(values.mean()) if len(values) else None
 
 
 def _ranked(data: _Set, whole: Part) -> tuple[dict[str, float], int]:

@@ -40,6 +40,8 @@ class Call:
     failed: bool = False
     lower: frozenset[str] = frozenset()
     """Scores of which less is better, by the tool's own verdict."""
+    workload: str = ""
+    split: str = ""
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,8 @@ class Grade(NamedTuple):
     task: str = ""
     version: str = ""
     also: tuple[str, ...] = ()
+    workload: str = ""
+    split: str = ""
 
 
 @dataclass(frozen=True)
@@ -394,6 +396,7 @@ def _graded(calls: Sequence[Call], score: str, choice: Choice, where: str, notes
         Grade(
             call.qid, call.model, (sum(mine) / len(mine) - low) / (high - low), call.pred, call.out_tok,
             call.in_tok, call.cost, call.latency_s, call.query, call.task, call.version, call.also,
+            call.workload, call.split,
         )
         for call, mine in zip(calls, values, strict=True)
         if mine

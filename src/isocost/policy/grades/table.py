@@ -28,6 +28,8 @@ SPELLED: Mapping[str, tuple[str, ...]] = {
     "latency_s": ("latency_s", "latency", "latency_ms", "duration", "duration_s", "duration_ms",
                   "execution_time", "response_time", "response_time_ms", "e2e_s", "elapsed", "seconds"),
     "version": ("version", "model_version"),
+    "workload": ("workload",),
+    "split": ("split",),
 }  # fmt: skip
 """What columns are called, best first; heads are compared without case, blanks and signs."""
 _SCORES = (
@@ -153,5 +155,16 @@ def table(
             (named(query),) if query else (), query, said(held.get("pred")), str(held.get("task") or ""),
             str(held.get("version") or ""), whole(held.get("in_tok")), whole(held.get("out_tok")),
             real(held.get("cost")), None if latency is None else latency / per_s,
-            overall="quality" if "quality" in at else "",
+            overall="quality" if "quality" in at else "", workload=str(held.get("workload") or "").strip(),
+            split=_split(held.get("split")),
         )  # fmt: skip
+
+
+def _split(value: Any) -> str:
+    """``A``, ``B`` or ``C``; what other tools call splits (``train``) says nothing of these.
+
+    >>> _split(" b"), _split("test")
+    ('B', '')
+    """
+    named = str(value or "").strip().upper()
+    return named if named in ("A", "B", "C") else ""

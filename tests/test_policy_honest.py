@@ -1,0 +1,292 @@
+"""What may not be certified: on prices that nobody knows, on labels that were not paid for, on splits that
+are half stated; and what is said where nothing is."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from isocost.catalog import Catalog
+from isocost.catalog.catalog import CatalogAt
+from isocost.cli import main
+from isocost.cli.policy import show_routing
+from isocost.errors import BadInput
+from isocost.policy import bounds
+from isocost.policy.agree import Fixed, Part
+from isocost.policy.fit import Candidate, certify, estimate, shuffled
+from isocost.policy.grades import read_grades
+from isocost.policy.measure import merged, outcomes_of
+from isocost.policy.outcomes import read_outcomes
+from isocost.policy.pricing import costs, price_models
+from isocost.policy.study import Wanted, dumps, loads, splits, study
+from isocost.validate import routing
+from isocost.validate.routing import validate_routing
+from test_policy_fit import MODELS, made, written_to
+
+
+@pytest.fixture(scope="module")
+def at() -> CatalogAt:
+    return Catalog.load().at(date(2026, 11, 23))
+
+
+def unpriced(rows: list[dict], names: dict[str, str]) -> list[dict]:
+    """Rows without costs, models called otherwise."""
+    return [{**row, "cost": "", "model": names.get(row["model"], row["model"])} for row in rows]
+
+
+ACME = {"small-a": "acme-mini", "small-b": "acme-midi", "strong": "acme-maxi"}
+
+
+@pytest.mark.parametrize("strong", ["", "acme-maxi"])
+def test_a_strong_model_of_unknown_price_is_not_saved_against(
+    tmp_path: Path, at: CatalogAt, strong: str
+) -> None:
+    names = {"small-a": "gpt-4o-mini", "small-b": "gpt-4.1-nano", "strong": "acme-maxi"}
+    file = written_to(tmp_path / "o.csv", unpriced(made(1500, seed=3, right=(0.75, 0.75, 0.9)), names))
+    with pytest.raises(BadInput, match="price of 'acme-maxi' is not known") as wrong:
+        study(read_outcomes(file), at, Wanted(strong))
+    assert "--price acme-maxi=" in str(wrong.value.fix)
+    priced = study(read_outcomes(file), at, Wanted(strong, prices={"acme-maxi": (5.0, 25.0)}))
+    assert priced.certificates[0].strong == "acme-maxi"
+    report = validate_routing(file, splits=2, users=5)
+    assert report.verdict.startswith("refused")
+    assert any("acme-maxi is not known" in note for note in report.notes)
+
+
+def test_a_cheap_model_of_unknown_price_saves_nothing_by_being_short(tmp_path: Path, at: CatalogAt) -> None:
+    names = {"small-a": "gpt-4o-mini", "small-b": "acme-mini", "strong": "gpt-4o"}
+    rows = [{**row, "out_tok": 1 if row["model"] == "acme-mini" else 500}
+            for row in unpriced(made(60), names)]  # fmt: skip
+    found = read_outcomes(written_to(tmp_path / "o.csv", rows))
+    usd, _ = costs(found, price_models(found.models, at), at)
+    of = found.models.index
+    assert (usd[:, of("acme-mini")] >= usd[:, of("gpt-4o")]).all()
+
+
+def test_relative_prices_are_no_dollars_and_rest_on_a_alone(tmp_path: Path, at: CatalogAt) -> None:
+    rows = [{**row, "split": "ABBC"[int(row["qid"][1:]) % 4]} for row in unpriced(made(1200), ACME)]
+    # Other grades of B and C: no price may move by them.
+    other = [{**row, "quality": row["quality"] if row["split"] == "A" else 1.0 - row["quality"]}
+             for row in rows]  # fmt: skip
+    found, moved = (
+        study(read_outcomes(written_to(tmp_path / f"{k}.csv", each)), at, Wanted("acme-maxi"))
+        for k, each in enumerate((rows, other))
+    )
+    one = found.certificates[0]
+    assert one.basis.prices == moved.certificates[0].basis.prices
+    assert one.usd_per_1000 is None
+    assert loads(dumps(found))[1][0].usd_per_1000 is None
+
+
+def test_supposed_prices_are_said_and_never_shown_as_dollars(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    written_to(tmp_path / "o.csv", unpriced(made(2500), ACME))
+    assert main(["policy", "fit", "o.csv"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "$" not in shown
+    assert "at supposed prices" in shown
+    assert "the saving holds only if they are so" in shown
+    assert main(["measure", "--outcomes", "o.csv"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "no price is known" in shown
+    assert not re.search(r"\$\d", shown)
+
+
+def test_dollars_and_relative_prices_are_not_mixed(tmp_path: Path, at: CatalogAt) -> None:
+    rows = [{**row, "cost": row["cost"] if row["model"] == "strong" else ""} for row in made(600)]
+    with pytest.raises(BadInput, match="price of 'small-a' is not known, and the file has costs"):
+        study(read_outcomes(written_to(tmp_path / "o.csv", rows)), at, Wanted("strong"))
+
+
+def test_grades_that_nobody_needs_leave_no_hole_in_the_certificate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = made(3000, seed=3)
+    said: dict[str, set[str]] = {}
+    for row in rows:
+        said.setdefault(row["qid"], set()).add(row["pred"])
+    rows = [{**row, "quality": "" if len(said[row["qid"]]) == 1 else row["quality"]} for row in rows]
+    monkeypatch.chdir(tmp_path)
+    written_to(tmp_path / "o.csv", rows)
+    assert main(["policy", "fit", "o.csv", "--strong", "strong"]) == 0
+    assert "nan" not in capsys.readouterr().out
+    (one,) = loads((tmp_path / "policy.toml").read_text(encoding="utf-8"))[1]
+    assert one.certified
+    whole = study(
+        read_outcomes(written_to(tmp_path / "w.csv", made(3000, seed=3))),
+        Catalog.load().at(date(2026, 11, 23)), Wanted("strong"),
+    ).certificates[0]  # fmt: skip
+    assert math.isfinite(one.held_out_difference)
+    if one.policy == whole.policy and one.saving == pytest.approx(whole.saving):
+        assert one.difference == pytest.approx(whole.difference)
+
+
+def two(n: int, gap: float, cost: np.ndarray, seed: int = 0) -> Part:
+    """A strong model (the second) and a cheap one that is right as often less ``gap``."""
+    rng = np.random.default_rng(seed)
+    strong = (rng.random(n) < 0.9).astype(float)
+    other = np.where(rng.random(n) < gap, 0.0, strong)
+    return Part(np.stack([other, strong], axis=1), cost, np.full((n, 2), -1), np.zeros(n, int), 1, 1)
+
+
+def test_where_the_saving_is_in_doubt_no_grades_are_asked_for() -> None:
+    cost = np.stack([np.random.default_rng(1).lognormal(-1.2, 1.6, 700), np.ones(700)], axis=1)
+    part = two(700, 0.0, cost)
+    proof = certify([Candidate("one model", Fixed(0), estimate(Fixed(0), part))], part, 0.01)
+    assert proof.chosen is None
+    assert proof.p_value <= 0.05
+    assert proof.refused == "saving"
+    assert proof.more_labels is None
+
+
+def test_a_certificate_has_the_p_value_of_its_own_policy() -> None:
+    """The second passes as to quality, but may save nothing: the first is certified, with its own."""
+    n = 3000
+    cost = np.stack([np.full(n, 0.5), np.full(n, 1.1), np.ones(n)], axis=1)
+    pair = two(n, 0.002, cost[:, 1:])
+    part = Part(
+        np.stack([pair.quality[:, 0], pair.quality[:, 1], pair.quality[:, 1]], axis=1), cost,
+        np.full((n, 3), -1), np.zeros(n, int), 1, 2,
+    )  # fmt: skip
+    ladder = [Candidate("one model", Fixed(j), estimate(Fixed(j), part)) for j in (0, 1)]
+    alone = certify(ladder[:1], part, 0.01)
+    both = certify(ladder, part, 0.01)
+    assert both.chosen is ladder[0]
+    assert len(both.tested) == 2
+    assert both.tested[1][1] < alone.p_value
+    assert both.p_value == alone.p_value
+
+
+def test_more_rows_move_none_of_those_that_were_there(tmp_path: Path) -> None:
+    rows = [{**row, "query": ""} for row in made(9000)]
+    found = read_outcomes(written_to(tmp_path / "o.csv", rows))
+    few, all_ = (splits(found, np.arange(n)) for n in (4000, 9000))
+    assert all(set(one) <= set(more) for one, more in zip(few, all_, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda i: "" if i == 7 else "B", "1 question of 90 without a split, 'q7' first"),
+        (lambda i: "calibration" if i % 2 else "B", "no split is called 'CALIBRATION'"),
+        (lambda i: "ABT"[i % 3], "no split is called 'T'"),
+    ],
+)
+def test_a_split_is_stated_for_all_or_for_none(tmp_path: Path, at: CatalogAt, change, why: str) -> None:
+    rows = [{**row, "split": change(int(row["qid"][1:])), "query": ""} for row in made(90)]
+    with pytest.raises(BadInput, match=why):
+        study(read_outcomes(written_to(tmp_path / "o.csv", rows)), at, Wanted("strong"))
+
+
+def test_resampled_users_have_no_more_labels_than_a_split(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where labels run out nobody is certified anything, and an interval that nobody had covers no share."""
+    file = written_to(tmp_path / "o.csv", made(1500))
+    assert validate_routing(file, splits=2, users=20).saving_coverage_frac is not None
+    monkeypatch.setattr(routing, "LABELS", 1)
+    report = validate_routing(file, splits=2, users=20)
+    assert report.verdict.startswith("refused")
+    assert report.saving_coverage_frac is None
+    assert report.held_out_coverage_frac is None
+    show_routing(msgspec.to_builtins(report) | {"file": file.name})
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "who share 20 choices of candidates" in shown
+    assert "for - on as many questions as certified it, for - on as many" in shown
+
+
+def test_which_test_is_asked_is_settled_by_all_grades_of_the_file(tmp_path: Path, at: CatalogAt) -> None:
+    part = two(600, 0.002, np.tile([0.1, 1.0], (600, 1)))
+    ladder = [Candidate("one model", Fixed(0), estimate(Fixed(0), part))]
+    gap = part.quality[:, 0] - part.quality[:, 1]
+    exact = certify(ladder, part, 0.01).p_value
+    bet = certify(ladder, replace(part, whole=False), 0.01).p_value
+    assert bet == bounds.betting_p(shuffled(gap), 0.01) != exact
+    assert routing._Proof(600, False)(gap) == (bet <= 0.05)
+    # One half grade, of split A: the test of B is that of grades between 0 and 1.
+    rows = [{**row, "split": "ABB"[int(row["qid"][1:]) % 3]} for row in made(1500, seed=6)]
+    plain = study(read_outcomes(written_to(tmp_path / "o.csv", rows)), at, Wanted("strong"))
+    half = next(row for row in rows if row["split"] == "A" and row["quality"] == 0.0)
+    half["quality"], half["pred"] = 0.5, "Z"
+    mixed = study(read_outcomes(written_to(tmp_path / "m.csv", rows)), at, Wanted("strong"))
+    assert plain.certificates[0].p_value != mixed.certificates[0].p_value
+
+
+def test_the_range_of_a_volume_is_shown_at_both_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    written_to(tmp_path / "o.csv", made(400, seed=7))
+    worths = {}
+    for volume in ("10k/mo", "10k..1M/mo", "1M/mo"):
+        assert main(["measure", "--outcomes", "o.csv", "--volume", volume, "--json"]) == 0
+        worths[volume] = json.loads(capsys.readouterr().out)["worth"]
+    low, both, high = worths.values()
+    assert [row["usd_per_month_low"] for row in both] == pytest.approx([row["usd_per_month"] for row in low])
+    assert [row["usd_per_month"] for row in both] == pytest.approx([row["usd_per_month"] for row in high])
+    assert max(row["usd_per_month"] for row in both) > 0
+    assert main(["measure", "--outcomes", "o.csv", "--volume", "10k..1M/mo"]) == 0
+    shown = capsys.readouterr().out
+    assert "at 10,000 to 1,000,000 requests a month" in shown
+    assert re.search(r"are worth \$[\d.,]+ to \$[\d.,]+k a month", shown)
+
+
+def test_grades_asked_for_are_those_that_b_lacked() -> None:
+    """B failed although A held it enough: what B saw counts, and not one grade more."""
+    part = two(500, 0.008, np.tile([0.1, 1.0], (500, 1)))
+    rosy = replace(estimate(Fixed(0), part), difference=0.002, discordant_frac=0.002, questions=50)
+    proof = certify([Candidate("one model", Fixed(0), rosy)], part, 0.01)
+    assert proof.refused == "quality"
+    assert proof.more_labels is None or proof.more_labels > 100
+
+
+def test_a_refusal_says_for_how_many_fits_its_confidence_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    written_to(tmp_path / "o.csv", made(400, seed=7))
+    assert main(["policy", "fit", "o.csv", "--strong", "strong"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "would settle it" in shown
+    assert "the confidence is that of one fit" in shown
+
+
+def test_workloads_and_splits_come_back_with_the_grades(tmp_path: Path) -> None:
+    rows = [{**row, "workload": "faq" if int(row["qid"][1:]) % 2 else "chat",
+             "split": "ABC"[int(row["qid"][1:]) % 3]} for row in made(60)]  # fmt: skip
+    grades = read_grades([("", written_to(tmp_path / "graded.csv", rows))]).grades
+    (tmp_path / "o.csv").write_text(outcomes_of(grades), encoding="utf-8")
+    found = read_outcomes(tmp_path / "o.csv")
+    assert found.workloads == ("chat", "faq")
+    assert {found.split[found.qid.index(f"q{i}")] for i in (0, 3)} == {"A"}
+    bare = [{name: row[name] for name in ("qid", "model", "quality")} | {"quality": ""} for row in rows]
+    empty = written_to(tmp_path / "t.csv", bare).read_text(encoding="utf-8")
+    filled = merged(empty, grades).text
+    assert filled.splitlines()[0].split(",").count("workload") == 1
+    (tmp_path / "f.csv").write_text(filled, encoding="utf-8")
+    assert read_outcomes(tmp_path / "f.csv").workloads == ("chat", "faq")
+    # A split of another tool is none of these.
+    train = [{**row, "split": "train"} for row in rows]
+    again = read_grades([("", written_to(tmp_path / "train.csv", train))]).grades
+    assert {one.split for one in again} == {""}
+
+
+def test_a_saving_whose_interval_holds_zero_is_not_certified(tmp_path: Path) -> None:
+    """Where it is reported, on questions held out."""
+    rng = np.random.default_rng(4)
+    rows = [{**row, "cost": (0.9 if row["model"] == MODELS[2] else 0.1) * rng.lognormal(0.0, 1.5)}
+            for row in made(400, seed=7)]  # fmt: skip
+    report = validate_routing(written_to(tmp_path / "o.csv", rows), splits=4, users=5)
+    assert (report.verdict == "certified") == (
+        report.certified_splits_frac > 0.5 and report.certified_saving_low > 0
+    )
