@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from isocost.catalog import Catalog
 from isocost.perf import candidates
 from isocost.perf.memory import cache_capacity_tok
-from isocost.perf.predict import groups_of, load_of, quantities, spread_of
+from isocost.perf.predict import UNTIMED, groups_of, load_of, quantities, spread_of
 from isocost.perf.steady import room_for
 from isocost.validate.repeats import FEWEST, repeat_notes, repeats_of
 from isocost.validate.runs import seats_unstated
@@ -69,10 +69,25 @@ def test_an_offline_run_seats_what_its_engine_s_benchmark_seats() -> None:
     assert seats_unstated(AT, "trtllm", False) == seats_unstated(AT, "vllm", True) < 4096
 
 
-def test_an_accelerator_that_nobody_timed_is_less_sure() -> None:
-    timed, same, untimed = groups_of(AT, ["h100-sxm", "gb200", "t4"], ["closed"] * 3)
-    assert timed == same == "closed"
+@pytest.mark.parametrize("load", ["closed", "saturated", "offline", "static", "apart"])
+@pytest.mark.parametrize("family", ["", "llama-3"])
+def test_an_accelerator_that_nobody_timed_is_less_sure_at_every_load(load: str, family: str) -> None:
+    """By the same ratio, whatever the load and whichever family is left out."""
+    timed, same, untimed = groups_of(AT, ["h100-sxm", "gb200", "t4"], [load] * 3)
+    assert timed == same == load
     for name in ("tpot", "ttft", "e2e", "throughput"):
-        spread = spread_of(AT, [name] * 2, [timed, untimed])
-        width = spread.high - spread.low
-        assert width[1] > width[0]
+        spread = spread_of(AT, [name] * 2, [timed, untimed], [family] * 2)
+        usual = spread_of(AT, [name] * 2, ["closed", groups_of(AT, ["t4"], ["closed"])[0]])
+        assert spread.middle[0] == spread.middle[1]
+        below, above = spread.middle - spread.low, spread.high - spread.middle
+        assert below[1] / below[0] == pytest.approx(usual.low[1] / usual.low[0])
+        assert above[1] / above[0] == pytest.approx(usual.high[1] / usual.high[0])
+        assert below[1] + above[1] > below[0] + above[0]
+
+
+def test_the_page_names_who_was_not_timed() -> None:
+    named = ["a10", "a30", "a40", "a800", "l4", "l40", "t4", "v100", "h100-nvl", "h200-nvl", "rtx-4090"]
+    alike = ["h20", "h800", "gh200", "gb200", "rtx-5090", "rtx-pro-6000"]
+    others = ["mi300x", "gaudi2", "tpu-v6e", "trainium2"]
+    groups = groups_of(AT, [*named, *alike, *others], ["closed"] * 21)
+    assert [UNTIMED in one for one in groups] == [True] * 11 + [False] * 10

@@ -8,6 +8,7 @@ spread, found on families of models that the constants had not seen.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -152,7 +153,8 @@ def spread_of(
     """How measurements lie about predictions of each quantity in each group (:func:`groups_of`).
 
     ``without`` names a family of models for each: where its measurements are among those that the spread was
-    drawn from, the spread is that of the other families.
+    drawn from, the spread is that of the other families. What an accelerator without timings of its own adds
+    is known of the load ``closed``: a spread of any other load is wider by the same ratio.
 
     Raises:
         UnknownFact: a quantity has no spread at all.
@@ -163,7 +165,10 @@ def spread_of(
         name = SPREADS[key[0]]
         load, *made = key[1].split()
         own: tuple[str, ...] = ()
-        if made:
+        wider = (1.0, 1.0)
+        if made and made[1] == UNTIMED:
+            wider = _untimed(catalog_at, name)
+        elif made:
             vendor, design = made
             own = (f"design={design};load={load}", f"load={load};vendor={vendor}", f"vendor={vendor}")
         whens = (*own, f"load={load}", "")
@@ -171,12 +176,21 @@ def spread_of(
             whens = tuple(one for when in whens for one in (_without(when, key[2]), when))
         known = (catalog_at.find(SUBJECT, name, when) for when in whens)
         fact = next((one for one in known if one is not None), None) or catalog_at.fact(SUBJECT, name)
-        middle = float(fact.value)
-        low = fact.low if fact.low is not None else middle
-        high = fact.high if fact.high is not None else middle
-        rows[key] = (np.log(middle), np.log(low), np.log(high))
+        low, middle, high = (math.log(one) for one in fact.ends)
+        rows[key] = (middle, middle + wider[0] * (low - middle), middle + wider[1] * (high - middle))
     table = np.array([rows[key] for key in keys], dtype=np.float64).reshape(-1, 3).T
     return Spread(*np.ascontiguousarray(table))
+
+
+def _untimed(catalog_at: CatalogAt, name: str) -> tuple[float, float]:
+    """By how much the ends of a spread lie farther from its middle, in the logarithm, on an accelerator whose
+    kernels nobody timed than on one whose were: never less."""
+    ends = []
+    for when in (f"design={UNTIMED};load=closed", "load=closed"):
+        low, middle, high = (math.log(one) for one in catalog_at.fact(SUBJECT, name, when).ends)
+        ends.append((middle - low, high - middle))
+    (low, high), (usual_low, usual_high) = ends
+    return max(low / usual_low, 1.0), max(high / usual_high, 1.0)
 
 
 def _without(when: str, family: str) -> str:
