@@ -258,6 +258,14 @@ def test_other_logs_and_spellings_are_read(tmp_path) -> None:
     assert report.left_out == {"a count is not stated": 1, "its warm-up is longer than its trace": 1}
     assert report.failed == ("mine/magic/9",)
     assert "magic" in report.notes[0]
+    most = infinite(read_blocks(tmp_path, "mine")).sum()
+    endless = [f"mine,all,Infinite,{room},{most},{total_tok},0" for room in ("", "inf", "-1", "9")]
+    file.write_text("\n".join([head, *endless]))
+    report = validate_prefix(file)
+    assert (report.rows, report.answered, report.passed) == (4, 4, 4)
+    file.write_text(f"{head}\n{good.replace('LRU,9.0', 'LRU,inf')}\n")
+    with pytest.raises(BadInput, match="capacity_blocks"):
+        validate_prefix(file)
     file.write_text(f"{head}\n{good.replace('LRU,9.0', 'LRU,many')}\n")
     with pytest.raises(BadInput, match="many"):
         validate_prefix(file)

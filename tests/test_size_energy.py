@@ -8,6 +8,8 @@ import pytest
 from isocost.catalog import Catalog, CatalogAt
 from isocost.cli.catalog import newest
 from isocost.perf.energy import power_of
+from isocost.size.answer import Wanted, size
+from isocost.size.queue import Draft, Need
 from isocost.size.setups import Ask, Setups, setups
 from isocost.size.watts import Work, busy_frac, energy_of
 
@@ -75,6 +77,33 @@ def test_more_load_draws_more_and_costs_less_a_token(at: CatalogAt, one: Setups)
     joules = [one.j_per_tok for one in found if one is not None]
     assert watts == sorted(watts)
     assert joules == sorted(joules, reverse=True)
+
+
+def test_tokens_that_are_checked_and_not_kept_are_computed_too(at: CatalogAt, one: Setups) -> None:
+    """Three drafts of which each is kept 0.6 times of those before it: 4 tokens pass for 2.176 that stay."""
+    kept = sum(0.6**j for j in range(4))
+    plain = BUSY._replace(prompt_tok=0.0, found_tok=1000.0)
+    drafted = plain._replace(tok_per_pass=kept, drafts_tok=3.0)
+    assert drafted.computed_tok_per_s / plain.computed_tok_per_s == pytest.approx(4 / kept)
+    assert drafted.running == pytest.approx(plain.running / kept)
+    blind = drafted._replace(drafts_tok=0.0)
+    assert busy_frac(parts_of(one), drafted) > busy_frac(parts_of(one), blind)
+    more, less = (energy_of(at, GPU, parts_of(one), work) for work in (drafted, blind))
+    assert more is not None
+    assert less is not None
+    assert more.power_w > less.power_w
+
+
+def test_the_cheapest_set_up_with_drafts_pays_for_what_it_checks(at: CatalogAt) -> None:
+    """Drafts that are never kept cost more a token than none."""
+    need, ask = Need(4.0, 1000, 200), Ask((GPU,), counts=(1,), precisions=("native",))
+    found = [
+        size(at, "llama-3.1-8b", need, (5.0, 0.1), ask, Wanted(draft=draft, top=1)).rows[0].j_per_tok
+        for draft in (None, Draft(0.0, 3, 0.0))
+    ]
+    assert found[0] is not None
+    assert found[1] is not None
+    assert found[1].value > found[0].value
 
 
 def test_drafts_and_cached_prompts_change_what_runs_and_what_is_read(at: CatalogAt, one: Setups) -> None:

@@ -412,7 +412,7 @@ def _energy(
     steps = seen.steps / max(seen.length_s, 1e-9) / replicas
     work = Work(
         each_per_s, fresh, case.need.output_tok, steps, seen.busy_frac, _tok_per_pass(case.wanted.draft),
-        case.need.input_tok - fresh,
+        case.need.input_tok - fresh, 0.0 if case.wanted.draft is None else float(case.wanted.draft.depth),
     )  # fmt: skip
     gpu = part.gpu_ids[part.gpu_type[0]]
     found = energy_of(case.at, gpu, (part.arch, part.gpu, part.setup, part.constants), work)

@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 
 from isocost.errors import BadInput
 from isocost.replay.queue import BatchLimits, Terms, serve
-from isocost.units import PS_PER_S
+from isocost.units import PS_PER_S, SECONDS_PER_DAY
 
 SAMPLE = 3000
 """Requests of a replay: the 95th percentile then stands on 150 of them."""
-FEWEST, LONGEST_S = 50, 2e6
-"""Requests of a replay at a low rate, and how long it may last in whole picoseconds."""
+FEWEST = 50
+"""Requests of a replay at a low rate."""
+LONGEST_S = 2e6
+"""How long a replay may last: its times are whole picoseconds in 64 bits."""
 SEED = 0
 
 
@@ -79,9 +81,10 @@ def checked(need: Need) -> None:
     if not (0 < need.rate_per_s < math.inf and need.input_tok > 0 and need.output_tok > 0):
         raise BadInput("rate and lengths must be above zero", fix="Type --rate 5 --isl 2000 --osl 300")
     if need.rate_per_s * LONGEST_S < FEWEST:
+        least = FEWEST / LONGEST_S * SECONDS_PER_DAY
         raise BadInput(
-            f"{need.rate_per_s:g} requests a second are less than two a day",
-            fix="No replica is worth its rent at that: buy the answers from an API",
+            f"{need.rate_per_s:g} requests a second: fewer than {least:.1f} a day cannot be replayed",
+            fix="A rate that low may be cheaper from an API: price it there",
         )
     if not 0 <= need.prefix_hit_frac < 1:
         raise BadInput(

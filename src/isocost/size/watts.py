@@ -25,7 +25,7 @@ class Energy(NamedTuple):
 class Work(NamedTuple):
     """What one replica does: requests a second of ``prompt_tok`` computed and ``answer_tok`` made tokens, in
     ``steps_per_s`` steps that take ``in_steps_frac`` of its time; ``found_tok`` of a prompt were cached, and
-    a pass of a sequence makes ``tok_per_pass`` tokens (above 1 with drafts)."""
+    a pass of a sequence makes ``tok_per_pass`` tokens of the ``drafts_tok`` that it checks and one more."""
 
     rate_per_s: float
     prompt_tok: float
@@ -34,6 +34,7 @@ class Work(NamedTuple):
     in_steps_frac: float
     tok_per_pass: float = 1.0
     found_tok: float = 0.0
+    drafts_tok: float = 0.0
 
     @property
     def context_tok(self) -> float:
@@ -45,6 +46,12 @@ class Work(NamedTuple):
         """Sequences that decode in a step, in the mean."""
         passes = self.rate_per_s * self.answer_tok / self.tok_per_pass
         return passes / self.steps_per_s if self.steps_per_s > 0 else 0.0
+
+    @property
+    def computed_tok_per_s(self) -> float:
+        """Tokens that pass the model in a second: prompts, and of answers also drafts that are not kept."""
+        checked = self.answer_tok * (1.0 + self.drafts_tok) / self.tok_per_pass
+        return self.rate_per_s * (self.prompt_tok + checked)
 
     @property
     def step_prompt_tok(self) -> float:
@@ -60,7 +67,7 @@ def busy_frac(parts: tuple[Arch, Gpu, Setup, Constants], work: Work) -> float:
     """
     arch, gpu, setup, k = parts
     each = work.step_prompt_tok / float(setup.dp[0])
-    load = {"batch": work.running, "context_tok": work.context_tok}
+    load = {"batch": work.running, "context_tok": work.context_tok, "drafts_tok": work.drafts_tok}
     working = device_s(arch, gpu, setup, k, prefill_tok=each, **load)
     whole = step_s(arch, gpu, setup, k, prefill_tok=each, **load)
     return float((working / whole)[0]) * min(max(work.in_steps_frac, 0.0), 1.0)
@@ -78,7 +85,8 @@ def energy_of(
         return None
     arch, gpu, setup, _ = parts
     gpus, running = float(setup.gpus[0]), work.running
-    touched = float(experts_touched_frac(arch, max(running, 1.0))[0]) if arch.experts[0] > 0 else 0.0
+    visited = max(running * (1.0 + work.drafts_tok), 1.0)
+    touched = float(experts_touched_frac(arch, visited)[0]) if arch.experts[0] > 0 else 0.0
     dense = (arch.attention_params + arch.dense_params)[0] * setup.dense_bytes[0] * setup.dp[0]
     weights = dense + arch.head_params[0] * setup.wide_bytes[0] * setup.dp[0]
     weights += arch.expert_params[0] * touched * setup.expert_bytes[0]
@@ -89,8 +97,7 @@ def energy_of(
     cached = cached * setup.cache_bytes[0]
     cached += arch.index_elements[0] * context + 2.0 * arch.state_elements[0] * setup.wide_bytes[0]
     read = work.steps_per_s * (weights + running * cached) / gpus
-    tokens = work.rate_per_s * (work.prompt_tok + work.answer_tok)
-    flop = 2.0 * arch.params_active[0] * tokens / gpus
+    flop = 2.0 * arch.params_active[0] * work.computed_tok_per_s / gpus
     held = setup.expert_bytes if arch.experts[0] > 0 else setup.dense_bytes
     power = power_of(catalog_at, gpu_id, is_narrow=bool(held[0] < setup.wide_bytes[0]))
     watts = float(

@@ -33,6 +33,8 @@ POLICIES: Mapping[str, Callable[[Blocks, int], NDArray[np.int64]]] = {
     "opt": belady,
     "infinite": lambda prompts, _: infinite(prompts),
 }
+ENDLESS = frozenset({"infinite"})
+"""Policies without a capacity: whatever a row says of it is not read."""
 TYPED = ("sys_prompt", "passages_ids", "history", "web_search", "user_input")
 MIXED = "mixes two meanings of a block"
 UNKNOWN_TRACE = "its trace is not beside the file"
@@ -84,7 +86,9 @@ def validate_prefix(path: Path | str) -> PrefixReport:
         policy = POLICIES.get(said)
         if policy is None:
             unknown[said] += 1
-        capacity, wanted, total_tok, warm = (_count(row[count]) for count in COUNTS)
+        capacity, wanted, total_tok, warm = (
+            _count(row[count]) if count in _needed(row) else 0 for count in COUNTS
+        )
         hits = None if policy is None else policy(prompts, capacity)[warm:].sum()
         total = prompts.tok[prompts.offsets[warm] :].sum()
         if (hits, total) == (wanted, total_tok):
@@ -105,7 +109,7 @@ def _rule(row: Mapping[str, str], prompts: Blocks | None) -> str | None:
         return MIXED
     if prompts is None:
         return UNKNOWN_TRACE
-    if any(not row[name].strip() for name in COUNTS):
+    if any(not row[name].strip() for name in _needed(row)):
         return NOT_STATED
     return TOO_LONG if _count(row["warmup_requests"]) >= prompts.offsets.size else None
 
@@ -151,10 +155,16 @@ def _rows(file: Path) -> list[dict[str, str]]:
     """The file's rows, with their columns and integers checked."""
     rows = rows_of(file, COLUMNS)
     for row, where in rows:
-        for name in COUNTS:
+        for name in _needed(row):
             if row[name].strip() and _count(row[name]) < 0:
                 raise BadInput(f"{name} is {row[name]!r}, not a count", where=where)
     return [row for row, _ in rows]
+
+
+def _needed(row: Mapping[str, str]) -> tuple[str, ...]:
+    """The counts that a row has to state."""
+    is_endless = row["policy"].strip().lower() in ENDLESS
+    return tuple(name for name in COUNTS if not (is_endless and name == "capacity_blocks"))
 
 
 def _count(cell: str) -> int:
