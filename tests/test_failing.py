@@ -427,7 +427,7 @@ def test_what_replicas_would_add_is_said(catalog: Catalog) -> None:
     """An accelerator's hours between stops, over those of the replica, and what it takes to answer again."""
     from datetime import date
 
-    from isocost.plan.written.failed import down_frac
+    from isocost.plan.written.failed import down, down_frac
 
     at = catalog.at(date(2026, 11, 23))
     every_h, restart_h = (at.number("replica/any", name) for name in ("failure_every_h", "restart_h"))
@@ -435,3 +435,7 @@ def test_what_replicas_would_add_is_said(catalog: Catalog) -> None:
     assert shares == sorted(shares)
     assert 0 < shares[-1] < 0.001
     assert down_frac(8, every_h, 0.0) == 0.0
+    eight = down(at, "own", 8)
+    assert eight.down_frac.value == shares[1]
+    assert eight.down_frac.low < shares[1] / 3 < 3 * shares[1] < eight.down_frac.high
+    assert eight.every_h.low < eight.every_h.value == every_h / 8 < eight.every_h.high

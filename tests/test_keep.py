@@ -18,10 +18,10 @@ from golden import Golden
 from isocost.catalog import Catalog, CatalogAt
 from isocost.cli import main
 from isocost.cli.catalog import load
-from isocost.errors import BadInput, IsocostError
+from isocost.errors import BadInput, IsocostError, UnknownFact
 from isocost.keep.ask import Ask, Device, Knowledge, Law, Own, Team, Traffic, Upkeep, read
 from isocost.keep.book import Keep
-from isocost.keep.change import gone_within, lives, loss_usd, seen_in
+from isocost.keep.change import gone_within, keep_moving, lives, loss_usd, seen_in
 from isocost.keep.kept import Kept, keep
 from isocost.keep.people import needed_fte, steps
 from isocost.keep.pooled import exactly, peak_of, shapley, shared
@@ -304,6 +304,11 @@ def test_nobody_loses_more_than_a_move_costs() -> None:
     assert loss_usd([10.0, 100.0], 1e6, 50.0) == 50.0
     assert loss_usd([1.1], 100.0, 50.0) == pytest.approx(10.0)
     assert loss_usd([], 1e6, 50.0) == 0.0
+
+
+def test_a_model_without_a_price_has_no_risk_told_in_place_of_an_unknown_one(at: CatalogAt) -> None:
+    with pytest.raises(UnknownFact, match="input_usd_per_mtok"):
+        keep_moving(Keep("api", at), Ask(), "nobody/no-such-model")
 
 
 def test_lives_are_of_dated_models(at: CatalogAt) -> None:

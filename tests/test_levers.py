@@ -12,6 +12,7 @@ from fractions import Fraction
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from rich.console import Console
 
 from isocost.catalog import Catalog
@@ -126,3 +127,9 @@ def test_a_saving_that_is_people_and_not_answers_is_told() -> None:
     Console(file=shown, width=100).print(render(found, 100))
     told = " ".join(shown.getvalue().split())
     assert "$33.00 a month more for answers and $332 a month less for people, tools and duties" in told
+    assert "no full price" not in told
+    shown = io.StringIO()
+    Console(file=shown, width=100).print(render(replace(found, unpriced=2), 100))
+    assert "2 rows have no full price and count nothing in today's dollars" in " ".join(
+        shown.getvalue().split()
+    )

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from typing import cast
 
 import msgspec
 import numpy as np
 import pytest
 
-from isocost.catalog import Catalog
+from isocost.catalog import Catalog, CatalogAt, Fact
 from isocost.deployment import Api
 from isocost.errors import BadLimits
 from isocost.plan.asked.limits import Have, Limits, OwnRate, Slo, read_have
@@ -179,6 +181,21 @@ def test_a_limit_that_leaves_no_place_says_which_tier_does(catalog: Catalog, pre
     assert "have.toml" in error.conflict[0]
     assert error.ways_out[0][0] == "tier 2 of openai/gpt-4o"
     assert stuck(prepared) is None
+
+
+def test_a_family_with_one_of_two_limits_is_no_family_with_both(prepared: Prepared) -> None:
+    """Of what is not published of output, nothing is said: it is no limit of 0."""
+
+    class Only:
+        """The facts of a day, but of output."""
+
+        def each(self, prefix: str, attribute: str) -> Iterator[Fact]:
+            return prepared.at.each(prefix, attribute if attribute != "output_tpm_limit" else "none")
+
+    sums = [float(fact.value) for fact in prepared.at.each("provider/", "tpm_limit")]
+    found = others(cast(CatalogAt, Only()))
+    assert min(sums) <= found.low <= found.high <= max(sums)
+    assert found != others(prepared.at)
 
 
 def test_what_is_asked_of_one_that_publishes_nothing_is_set_beside_what_others_publish(

@@ -17,7 +17,7 @@ from isocost.cli.plan import EXAMPLE_NOW, Log
 from isocost.cli.root import Facts, Json, app
 from isocost.cli.trace import Format, Map, WorkloadBy, opened
 from isocost.errors import BadInput
-from isocost.units import SECONDS_PER_DAY, money, percent, span
+from isocost.units import DAYS_PER_MONTH, SECONDS_PER_DAY, money, percent, span
 
 if TYPE_CHECKING:
     from isocost.plan.written.failed import Band, Failures
@@ -206,10 +206,14 @@ def _show_failures(found: Failures, without: Failures | None) -> None:
     show(wrapped(_rates(found), "  "))
     if found.replicas:
         each = [
-            f"{one.deployment} {_percent(one.down_frac)} (every {one.every_h:,.0f} h)"
+            f"{one.deployment} {_minutes(one.down_frac.value)} minutes a month"
+            f" ({_minutes(one.down_frac.low)} to {_minutes(one.down_frac.high)}), every"
+            f" {one.every_h.value:,.0f} h ({one.every_h.low:,.0f} to {one.every_h.high:,.0f})"
             for one in found.replicas
         ]
-        said = f"Replicas are not played as failing; as published one is down: {_some(each)}. Caches neither."
+        said = (
+            f"Replicas and caches are not played as failing. A replica is supposed to be down: {_some(each)}."
+        )
         show(wrapped(said, "  "))
 
 
@@ -262,6 +266,12 @@ def _rates(found: Failures) -> str:
 def _percent(frac: float) -> str:
     """Two figures of a small share."""
     return f"{100 * frac:.2g} %"
+
+
+def _minutes(frac: float) -> str:
+    """Minutes of a month, two figures where they are few."""
+    minutes = frac * DAYS_PER_MONTH * SECONDS_PER_DAY / 60.0
+    return f"{minutes:,.0f}" if minutes >= 10.0 else f"{minutes:.2g}"
 
 
 def _some(names: Sequence[str]) -> str:

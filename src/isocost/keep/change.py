@@ -122,13 +122,15 @@ def loss_usd(rises: Sequence[float], bill_usd_per_year: float, move_usd: float) 
     return sum(each) / len(each) if each else 0.0
 
 
-def bill_per_month(book: Keep, subject: str, ask: Ask) -> float | None:
-    """What the answers cost a month at list prices; None where the catalog holds no price of both."""
-    prices = [book.at.find(subject, f"{part}_usd_per_mtok") for part in ("input", "output")]
-    if None in prices:
-        return None
+def bill_per_month(book: Keep, subject: str, ask: Ask) -> float:
+    """What the answers cost a month at list prices.
+
+    Raises:
+        UnknownFact: the catalog holds no price of input or of output.
+    """
+    prices = [book.at.number(subject, f"{part}_usd_per_mtok") for part in ("input", "output")]
     tokens = (ask.traffic.input_tok, ask.traffic.output_tok)
-    each = sum(float(one.value) * tok for one, tok in zip(prices, tokens, strict=True) if one is not None)
+    each = sum(price * tok for price, tok in zip(prices, tokens, strict=True))
     return ask.traffic.requests_per_month * each / 1e6
 
 
@@ -144,6 +146,9 @@ def keep_moving(
 
     A model whose end within a year is announced is moved from: its probability is 1. The bill is what
     the model's answers cost, at list prices where it is not given; ``part_frac`` of the services use it.
+
+    Raises:
+        UnknownFact: the bill is not given and the catalog has no list price of the model.
     """
     at, services = book.at, ask.services * part_frac
     seen = past(at) if known is None else known
@@ -164,7 +169,7 @@ def keep_moving(
     move = services * (each.value + graded.value * grading.value)
     bill = bill_usd_per_year
     if bill is None:
-        bill = book.months() * (bill_per_month(book, f"api/{name}", ask) or 0.0)
+        bill = book.months() * bill_per_month(book, f"api/{name}", ask)
     month = 1.0 / book.months()
     chance = _term(f"retirement/{name}.within a year", retired)
     if retired.mid:

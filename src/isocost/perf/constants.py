@@ -220,26 +220,18 @@ def constants_for(
         cases = [case._replace(without=family) for case, family in zip(cases, without, strict=True)]
     code: dict[Case, int] = {}
     index = np.array([code.setdefault(case, len(code)) for case in cases], dtype=np.intp)
-    known = catalog_at.once(_known_values)
-    reader = Reader(catalog_at)
-
-    def value(case: Case, name: str) -> float:
-        if (case, name) not in known:
-            known[case, name] = reader.value(case, name)
-        return known[case, name]
-
+    once = catalog_at.once
     fields = [
-        value(GENERIC, name)
+        once(_value, GENERIC, name)
         if name in PLAIN
-        else np.array([value(case, name) for case in code], dtype=np.float64)[index]
+        else np.array([once(_value, case, name) for case in code], dtype=np.float64)[index]
         for name in Constants._fields
     ]
     return Constants(*fields)
 
 
-def _known_values(_: CatalogAt) -> dict[tuple[Case, str], float]:
-    """Constants of a date by what they depend on, filled by :func:`constants_for`."""
-    return {}
+def _value(catalog_at: CatalogAt, case: Case, name: str) -> float:
+    return catalog_at.once(Reader).value(case, name)
 
 
 def cases_of(

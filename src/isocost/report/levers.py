@@ -12,7 +12,7 @@ from rich.text import Text
 
 from isocost.plan.levers import Levers
 from isocost.plan.shadow import ShadowPrice
-from isocost.units import money
+from isocost.units import money, plural
 
 INDENT = 2
 TOLD_FRAC = 0.1
@@ -24,6 +24,10 @@ def render(found: Levers, width: int = 100, limits: Sequence[ShadowPrice] = ()) 
     applies = [one for one in found.levers if one.applies]
     others = [one for one in found.levers if not one.applies]
     parts: list[RenderableType] = [_line(_headline(found), width, "bold")]
+    if found.unpriced:
+        rows = plural(found.unpriced, "row has", "rows have")
+        text = f"{rows} no full price and count nothing in today's dollars, which are then at least these."
+        parts.append(_line(text, width))
     if found.error_usd:
         parts.append(_line(f"Shares over sampled orders, each to +/- {money(found.error_usd)}.", width))
     if applies:

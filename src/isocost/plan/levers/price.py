@@ -75,7 +75,8 @@ class WhatIf(msgspec.Struct, frozen=True):
 class Levers(msgspec.Struct, frozen=True):
     """All levers. Shares sum to ``together_usd`` exactly; ``error_usd`` is 0 where all orders are counted.
 
-    ``standing_usd`` of ``together_usd`` is people, tools and duties: below 0 where the plan needs more.
+    ``standing_usd`` of ``together_usd`` is people, tools and duties: below 0 where the plan needs more. Rows
+    of the log without a full price (``unpriced``) count nothing in dollars of today: those are at least.
     """
 
     title: str
@@ -87,6 +88,7 @@ class Levers(msgspec.Struct, frozen=True):
     levers: list[LeverPrice]
     what_ifs: list[WhatIf]
     standing_usd: float = 0.0
+    unpriced: int = 0
 
 
 def _costs(found: Sequence[Candidate], least: int) -> Callable[[frozenset[str]], int]:
@@ -143,6 +145,7 @@ def price_levers(built: Built, stays: Draft, totals: Totals) -> Levers:
         levers,
         _what_ifs(totals),
         _standing_usd(built, found),
+        built.prepared.today.unpriced,
     )
 
 

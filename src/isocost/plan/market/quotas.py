@@ -171,7 +171,10 @@ class Others(NamedTuple):
 
 
 def others(at: CatalogAt) -> Others:
-    """What providers that publish limits let an account have at most, a family each; tokens in and out."""
+    """What providers that publish limits let an account have at most, a family each; tokens in and out.
+
+    A family of which only one of the two is published, and not their sum, is left out.
+    """
     most: dict[tuple[str, str], dict[str, float]] = {}
     for attribute in ATTRIBUTES[1:]:
         for fact in at.each("provider/", attribute):
@@ -179,7 +182,7 @@ def others(at: CatalogAt) -> Others:
             family[attribute] = max(family.get(attribute, 0.0), float(fact.value))
     tokens = []
     for family in most.values():
-        parts = family.get("input_tpm_limit", math.inf) + family.get("output_tpm_limit", 0.0)
+        parts = family.get("input_tpm_limit", math.inf) + family.get("output_tpm_limit", math.inf)
         tokens.append(min(family.get("tpm_limit", math.inf), parts))
     known = np.array([value for value in tokens if math.isfinite(value)])
     low, middle, high = np.quantile(known, [0.1, 0.5, 0.9]) if len(known) else (math.inf,) * 3

@@ -1,4 +1,8 @@
-"""Lines below a table of costs by number: what a path's programme sees of a month."""
+"""Lines below a table of costs by number: what a path's programme sees of a month.
+
+A hull of more than ``LINES_MOST`` corners is seen a little low between the lines that are kept: a plan's cost
+is read from the table, and only what is proven of all plans loosens.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,11 @@ Line = tuple[float, float]
 
 
 def envelope(usd: Floats) -> list[Line]:
-    """Lines (value at 0, slope) whose maximum is the lower convex hull of values at 0, 1, …, or just below.
+    """Lines (value at 0, slope) whose maximum is the lower convex hull of values at 0, 1, …, or below it.
+
+    It is the hull where that has at most ``LINES_MOST`` lines. Of more, each next one is kept where those
+    before lie lowest below it, until all is within ``NEAR_FRAC`` or as many are kept: then nothing bounds how
+    far below.
 
     >>> envelope(np.array([4.0, 1.0, 0.0]))
     [(4.0, -3.0), (2.0, -1.0)]

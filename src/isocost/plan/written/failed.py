@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from isocost.catalog import Catalog
+from isocost.catalog import Catalog, CatalogAt
 from isocost.deployment import Pool
 from isocost.ledger import FEMTO_PER_USD
 from isocost.plan.written.attempts import Rows, Traffic, World
@@ -63,11 +63,15 @@ class Rate(msgspec.Struct, frozen=True):
 
 
 class Down(msgspec.Struct, frozen=True):
-    """How much of the time a replica is down; the replay does not play it."""
+    """How much of the time a replica is supposed to be down; the replay does not play it.
+
+    Ends of both take hours between stops and until it answers again at their better and at their worse end at
+    once, which is wider than four in five.
+    """
 
     deployment: str
-    every_h: float
-    down_frac: float
+    every_h: Band
+    down_frac: Band
 
 
 class Failures(msgspec.Struct, frozen=True):
@@ -104,12 +108,16 @@ def down_frac(gpus: int, failure_every_h: float, restart_h: float) -> float:
 
 
 def _downs(world: World) -> list[Down]:
-    every_h = world.at.number("replica/any", "failure_every_h")
-    restart_h = world.at.number("replica/any", "restart_h")
     pools = {name: one for name, one in world.deployments.items() if isinstance(one, Pool)}
-    return [
-        Down(name, every_h / one.gpus, down_frac(one.gpus, every_h, restart_h)) for name, one in pools.items()
-    ]
+    return [down(world.at, name, one.gpus) for name, one in pools.items()]
+
+
+def down(at: CatalogAt, name: str, gpus: int) -> Down:
+    """How much of the time a replica of so many accelerators is supposed to be down."""
+    often, every, seldom = at.fact("replica/any", "failure_every_h").ends
+    quick, restart, slow = at.fact("replica/any", "restart_h").ends
+    shares = [down_frac(gpus, *pair) for pair in ((every, restart), (seldom, quick), (often, slow))]
+    return Down(name, Band(every / gpus, often / gpus, seldom / gpus), Band(*shares))
 
 
 Paid = list[npt.NDArray[np.float64]]
