@@ -117,7 +117,12 @@ def fit(
     _show_fit(found)
     if found.rules:
         show("", f"  Wrote {to / POLICY}. Next: isocost policy check {to / POLICY} NEW_OUTCOMES")
-        show(wrapped("To replay a log under it, put its [[policy]] into a plan.toml (isocost plan LOG)."))
+        show(
+            wrapped(
+                "To replay a log under it, put its [[policy]] into a plan.toml (isocost plan LOG), with a "
+                "[[deployment]] for each model that it names."
+            )
+        )
     return 0
 
 

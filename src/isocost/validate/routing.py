@@ -183,9 +183,7 @@ def validate_routing(
     looks += more
     shift = _shifted(data, shares)
     share = float(np.mean([one["certified"] for one in kept]))
-    # A saving whose interval holds zero where it is reported is none that was shown.
-    shown = share > 0.5 and np.mean([one["low"] for one in kept]) > 0
-    verdict = "certified" if shown else "refused: no saving certified"
+    verdict = "certified" if _is_shown(kept) else "refused: no saving certified"
     if outcomes.one_class:
         verdict = "refused: every grade is the same"
     failed = tuple(f"user-{i}" for i in np.flatnonzero(told["failed"]))
@@ -206,6 +204,13 @@ def validate_routing(
         {price.model: price.rule for price in prices}, looks,
         (*_notes(outcomes, guesses, splits), *_priced(data, everything.strong)), min(_FITS, users),
     )  # fmt: skip
+
+
+def _is_shown(splits: Sequence[dict[str, float]]) -> bool:
+    """Whether most splits gave a certificate, and what it saves where it is reported is more than chance: its
+    interval there does not hold zero (means over splits; one without a certificate saves nothing)."""
+    share, low = (float(np.mean([one[name] for one in splits])) for name in ("certified", "low"))
+    return share > 0.5 and low > 0
 
 
 def _graded(found: Outcomes) -> Outcomes:

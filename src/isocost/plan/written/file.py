@@ -99,6 +99,13 @@ def loads(text: str, where: str = "plan.toml") -> PlanFile:
             raise BadLimits(
                 "not a plan of this version", where=where, fix=f"It starts with format = {FORMAT}"
             )
+        if "certificate" in doc and "basis" not in doc:
+            raise BadLimits(
+                "policies of isocost policy fit, without a plan around them",
+                where=where,
+                fix="Put each [[policy]] into a plan.toml (isocost plan LOG), with a [[deployment]] for each "
+                "model that it names",
+            )
         routes = [
             {
                 **{name: value for name, value in route.items() if name not in ("share", "serve")},
