@@ -12,9 +12,16 @@ import numpy as np
 
 from isocost.catalog import Catalog, CatalogAt
 from isocost.perf.predict import groups_of, spread_of, within
-from isocost.validate.kinds import Share
-from isocost.validate.perf import PerfReport, Points, assumed_spread, points_of, predict, validate_perf
-from isocost.validate.repeats import Repeat, repeats_of, setups_of
+from isocost.validate.perf import (
+    PerfReport,
+    Points,
+    answer,
+    assumed_spread,
+    points_of,
+    predict,
+    validate_perf,
+)
+from isocost.validate.repeats import repeats_of, setups_of
 from isocost.validate.stated import RATES, read_rows
 
 FILES = ("silicon", "inferencex_community", "mlenergy", "trtllm", "argonne", "splitwise", "published_points")
@@ -40,17 +47,20 @@ def repeats(data: Path, reports: Mapping[str, PerfReport] | None = None) -> str:
     """How far measurements of one set-up lie apart, beside our error, as the rows of a table."""
     found = _reports(data) if reports is None else reports
     lines = [
-        "| file | quantity | set-ups measured again | MAPE | median | by any version | ours |",
-        "|---|---|---:|---:|---:|---:|---:|",
+        "| file | quantity | set-ups again | mean | median | any version | ours of them | ours of all |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
     ]
     for name, report in found.items():
-        points = _points(data, name)[1]
-        every = repeats_of(setups_of(points, any_version=True), points.labels["metric"], points.measured)
-        for metric, any_version in every.items():
+        at, points = _points(data, name)
+        said = answer(at, points).median
+        setups = setups_of(points.labels, any_version=True)
+        for metric, loose in repeats_of(setups, points.labels["metric"], points.measured, said).items():
             one = report.repeats.get(metric)
             share = report.by["metric"][metric]
-            same = f"{one.setups} | {one.mape:.1%} | {one.median:.1%}" if one else "– | – | –"
-            lines.append(f"| {name} | {metric} | {same} | {_pair(any_version)} | {_pair(share)} |")
+            same = f"{one.setups} | {one.scatter:.1%} | {one.scatter_median:.1%}" if one else "– | – | –"
+            ours = _pair(one.error, one.error_median) if one else "–"
+            rest = (_pair(loose.scatter, loose.scatter_median), ours, _pair(share.mape, share.median))
+            lines.append(f"| {name} | {metric} | {same} | {' | '.join(rest)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -61,9 +71,10 @@ def held(data: Path, reports: Mapping[str, PerfReport] | None = None) -> str:
     seen = [_seen(*_points(data, name)) for name in LARGE]
     pairs = ", ".join(f"{name} {a:.1%} and {b:.1%}" for name, a, b in zip(LARGE, unseen, seen, strict=True))
     said = (
-        "`in 80 %` is how often the interval holds what was measured, where the interval is drawn from the"
-        " other families alone. Of sources with 300 configurations and five families it holds, of families"
-        f" that it was not drawn from and of those that it was: {pairs}."
+        "`in 80 %` is how often the interval holds what was measured, where its ends are percentiles of the"
+        " other families alone, widened as all families say. Of sources with 300 configurations and five"
+        " families it holds, of families whose percentiles it is not drawn from and of those that it is:"
+        f" {pairs}."
     )
     return textwrap.fill(said, WIDTH, break_long_words=False, break_on_hyphens=False) + "\n"
 
@@ -86,8 +97,20 @@ def _seen(at: CatalogAt, points: Points) -> float:
     return float(np.mean((points.measured >= said.low) & (points.measured <= said.high)))
 
 
-def _pair(one: Repeat | Share) -> str:
-    return f"{one.mape:.1%} / {one.median:.1%}"
+def _pair(mean: float, median: float) -> str:
+    return f"{mean:.1%} / {median:.1%}"
+
+
+def spoken(reports: Mapping[str, PerfReport]) -> dict[str, str]:
+    """Figures of the tables that the page's sentences say again, by the name of their marks."""
+    apart = {
+        name: reports["silicon"].by["metric"][f"{name}_mean, prefill apart"] for name in ("tpot", "ttft")
+    }
+    return {
+        "large": ", ".join(f"{100.0 * reports[name].covered:.0f}" for name in LARGE) + " %",
+        **{f"apart {name}": f"{100 * one.mape:.0f} % in the mean, {100 * one.median:.0f} % in the median"
+           for name, one in apart.items()},
+    }  # fmt: skip
 
 
 PARTS = {"table": table, "repeats": repeats, "held": held}
@@ -103,6 +126,11 @@ def main() -> None:
         before, _, rest = text.partition(begin)
         _, _, after = rest.partition(end)
         text = f"{before}{begin}{made(data, reports)}{end}{after}"
+    for name, words in spoken(reports).items():
+        mark = f"<!-- {name} -->"
+        before, _, rest = text.partition(mark)
+        _, end, after = rest.partition("<!-- / -->")
+        text = f"{before}{mark}{words}{end}{after}"
     PAGE.write_text(text, encoding="utf-8")
 
 

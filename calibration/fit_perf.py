@@ -496,7 +496,9 @@ def _rest(constant: str, low: str, high: str, note: str = "") -> list[str]:
 def spread_rows(ratios: dict[str, Ratios]) -> list[list[str]]:
     """Facts of the intervals: of all loads together, then of each group that has rows enough.
 
-    Each of a group is there once more without every family in it: what that family is held against.
+    Each of a group is there once more without every family in it: what that family is held against. By how
+    much a group is widened is one number, of all of its families: what is held of a family is a little better
+    than if it had no part in that (:func:`spreads.coverage` prints both).
     """
     out = []
     for name, found in ratios.items():

@@ -45,11 +45,16 @@ def tenths(ratios: Ratios, inside: np.ndarray) -> np.ndarray:
     return np.asarray(np.interp(TENTHS, np.cumsum(weight[order]) - 0.5 * weight[order], values[order]))
 
 
-def inside_frac(ratios: Ratios, here: np.ndarray, wider: float, apart: bool) -> float:
-    """How often an interval, widened in the logarithm, holds: from all families, or from the others."""
+def inside_frac(ratios: Ratios, here: np.ndarray, wider: float | None, apart: bool) -> float:
+    """How often an interval, widened in the logarithm, holds: from all families, or from the others.
+
+    With no ``wider`` given it is widened as the families say that it is drawn from.
+    """
     hits = []
+    told = wider
     for family in np.unique(ratios.family[here]):
         test = here & (ratios.family == family)
+        wider = widening(ratios, here & ~test if apart else here) if told is None else told
         low, middle, high = np.log(tenths(ratios, here & ~test if apart else here))
         found = np.log(ratios.value[test])
         hits.append((found >= middle + wider * (low - middle)) & (found <= middle + wider * (high - middle)))
@@ -70,16 +75,18 @@ def widening(ratios: Ratios, here: np.ndarray) -> float:
 
 
 def coverage(name: str, ratios: Ratios) -> None:
-    """How often the interval from the other families holds a family's measurements."""
+    """How often the interval from the other families holds a family's measurements: as it is, widened as all
+    families say, and widened as the others alone say."""
     for group in np.unique(ratios.group):
         here = ratios.group == group
         families = np.unique(ratios.family[here])
         if len(families) < 2:
             continue
         wider = widening(ratios, here)
-        plain, apart = inside_frac(ratios, here, 1.0, True), inside_frac(ratios, here, wider, True)
+        plain, apart, told = (inside_frac(ratios, here, one, True) for one in (1.0, wider, None))
         known = inside_frac(ratios, here, wider, False)
         print(
             f"  {name:10} {group:26} {here.sum():5} rows, {len(families)} families: {plain:.1%} inside;"
-            f" widened by {wider:.2f}: {apart:.1%}, of families seen {known:.1%}"
+            f" widened by {wider:.2f}: {apart:.1%}, as the others alone say {told:.1%},"
+            f" of families seen {known:.1%}"
         )

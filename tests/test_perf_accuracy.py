@@ -60,6 +60,21 @@ def test_the_page_says_how_far_measurements_of_one_set_up_lie_apart() -> None:
     assert float(noise[3]) < 9
 
 
+def test_sentences_of_the_page_say_what_its_tables_say() -> None:
+    text = (ROOT / "docs" / "accuracy.md").read_text(encoding="utf-8")
+    page = _rows(text)
+    for name in ("tpot", "ttft"):
+        _, mape, median, _ = page["silicon", f"{name}_mean, prefill apart"]
+        found = re.search(rf"<!-- apart {name} -->(\d+) % in the mean, (\d+) % in the median<!-- / -->", text)
+        assert found is not None
+        assert [float(one) for one in found.groups()] == pytest.approx([mape, median], abs=0.56)
+    large = re.search(r"<!-- large -->([\d, ]+) %<!-- / -->", text)
+    unseen = re.findall(r"\w+\s+([\d.]+)%\s+and\s+[\d.]+%", text.split("<!-- held: begin -->")[1])
+    assert large is not None
+    said = [float(one) for one in large[1].split(", ")]
+    assert said == pytest.approx([float(one) for one in unseen[:4]], abs=0.56)
+
+
 def test_every_large_source_is_near_eighty_per_cent_on_the_page() -> None:
     page = _rows((ROOT / "docs" / "accuracy.md").read_text(encoding="utf-8"))
     for name, metric in (("silicon", "tpot_mean"), ("mlenergy", "itl_p50"), ("trtllm", "output_throughput")):

@@ -14,7 +14,8 @@ from isocost.perf import candidates
 from isocost.perf.memory import cache_capacity_tok
 from isocost.perf.predict import UNTIMED, groups_of, load_of, quantities, spread_of
 from isocost.perf.steady import room_for
-from isocost.validate.repeats import FEWEST, repeat_notes, repeats_of
+from isocost.validate.perf import points_of
+from isocost.validate.repeats import FEWEST, repeat_notes, repeats_of, setups_of
 from isocost.validate.runs import seats_unstated
 
 AT = Catalog.load().at(date(2026, 11, 23))
@@ -28,17 +29,38 @@ def test_noise_that_is_put_in_is_found(noise_sd: float, times: int) -> None:
     setup = np.repeat(np.arange(4000), times)
     middle = random.uniform(0.1, 10.0, 4000)[setup]
     values = middle * np.exp(noise_sd * random.standard_normal(len(setup)))
-    found = repeats_of(setup.tolist(), ["tpot"] * len(setup), values)["tpot"]
-    # The mean size of a normal error is sqrt(2 / pi) of its deviation.
-    assert found.mape == pytest.approx(np.sqrt(2 / np.pi) * noise_sd, rel=0.05)
+    found = repeats_of(setup.tolist(), ["tpot"] * len(setup), values, middle)["tpot"]
+    # The mean size of a normal error is sqrt(2 / pi) of its deviation, for whoever knows the middle too.
+    assert found.scatter == pytest.approx(np.sqrt(2 / np.pi) * noise_sd, rel=0.05)
+    assert found.error == pytest.approx(np.sqrt(2 / np.pi) * noise_sd, rel=0.05)
     assert found.setups == 4000
 
 
 def test_equal_values_are_one_measurement_and_few_say_nothing() -> None:
-    assert repeats_of([1] * 40, ["tpot"] * 40, np.ones(40)) == {}
+    assert repeats_of([1] * 40, ["tpot"] * 40, np.ones(40), np.ones(40)) == {}
     few = np.repeat(np.arange(FEWEST - 1), 2).tolist()
-    assert repeats_of(few, ["tpot"] * len(few), np.tile([1.0, 2.0], FEWEST - 1)) == {}
+    values = np.tile([1.0, 2.0], FEWEST - 1)
+    assert repeats_of(few, ["tpot"] * len(few), values, values) == {}
     assert repeat_notes({}) == ()
+
+
+def test_set_ups_are_one_where_their_columns_are_and_nowhere_else() -> None:
+    """Two models that nobody knows are two, though both are answered as the nearest in size."""
+    row: dict[str, object] = {
+        "model": "nobody/new-8b", "gpu": "H100", "n_gpu": 1.0, "tp": 1.0, "pp": None, "ep": None, "dp": None,
+        "precision": "fp8", "engine": "vllm", "engine_version": "0.9", "isl": 1000.0, "osl": 100.0,
+        "concurrency_or_batch": 8.0, "load_kind": "closed", "metric": "tpot_mean", "value": 9.0, "unit": "ms",
+        "config_id": "a",
+    }  # fmt: skip
+    changes: list[dict[str, object]] = [
+        {}, {"config_id": "b", "value": 8.0}, {"model": "other/fresh-8b"}, {"engine_version": "0.10"},
+        {"dp": 1.0},
+    ]  # fmt: skip
+    points, _, _ = points_of(AT, [{**row, **change} for change in changes])
+    assert len(set(points.labels["model"])) == 1
+    setups, loose = setups_of(points.labels), setups_of(points.labels, any_version=True)
+    assert [setups.index(one) for one in setups] == [0, 0, 2, 3, 4]
+    assert [loose.index(one) for one in loose] == [0, 0, 2, 0, 4]
 
 
 def test_an_engine_that_reserves_whole_answers_holds_fewer_requests() -> None:

@@ -404,8 +404,7 @@ def interval_of(catalog_at: CatalogAt, metric: str, vendor: str = "NVIDIA") -> I
     """
     when = "" if vendor == "NVIDIA" else f"vendor={vendor}"
     fact = catalog_at.fact(INTERVALS, RATIOS.get(metric, f"{metric}_ratio"), when)
-    low = fact.low if fact.low is not None else float(fact.value)
-    high = fact.high if fact.high is not None else float(fact.value)
+    low, _, high = fact.ends
     return Interval(low, high)
 
 

@@ -45,7 +45,7 @@ from isocost.perf.setup import Precision, Setup, native_precision, precision_of,
 from isocost.perf.setup import take as take_setup
 from isocost.perf.steady import Options, kept_tok
 from isocost.validate.kinds import Share, share_of, shares_by
-from isocost.validate.repeats import Repeat, repeat_notes, repeats_of, setups_of
+from isocost.validate.repeats import Repeat, repeat_notes, repeats_of, setups_of, stated_of
 from isocost.validate.runs import (
     Key,
     Layout,
@@ -177,7 +177,7 @@ def validate_perf(path: Path | str, catalog_at: CatalogAt | None = None) -> Perf
         [points.labels["config_id"][i] for i in np.flatnonzero(~passed).tolist()] + unanswered
     )
     every = share_of(error, covered, passed)
-    again = repeats_of(setups_of(points), points.labels["metric"], points.measured)
+    again = repeats_of(setups_of(points.labels), points.labels["metric"], points.measured, said.median)
     labels = {name: points.labels[name] for name in ("metric", "gpu", "engine", "family")}
     return PerfReport(
         str(path),
@@ -295,7 +295,7 @@ def points_of(
     left_out: Counter[str] = Counter()
     kept: list[tuple[Mapping[str, Any], Like, str]] = []
     for row in rows:
-        row = in_full(catalog_at, row)
+        row = {**in_full(catalog_at, row), "stated": stated_of(row)}
         rule = rule_of(row)
         model, gpu_id = find_model(str(row["model"])), find_gpu(str(row["gpu"]))
         if rule is None:
@@ -439,6 +439,7 @@ def _points(catalog_at: CatalogAt, kept: Sequence[tuple[Mapping[str, Any], Like,
             "assumed": [assumed_of(row) for row, _, _ in kept],
             "config_id": [str(row["config_id"]) for row, _, _ in kept],
             "version": [str(row["engine_version"] or "") for row, _, _ in kept],
+            "stated": [str(row["stated"]) for row, _, _ in kept],
         },
         formats,
         Told(
