@@ -7,7 +7,9 @@ learned by ridge (:func:`grouped`), and a logistic regression weighs that with w
 (:func:`fit`). The second part certifies: thresholds are tried from the strictest on, and the loosest is kept
 before the first whose exact upper bound (Clopper and Pearson) of wrong hits per request exceeds the limit.
 Wrong hits only grow as a threshold falls, so one that lets too many through is kept only where the first such
-one passed, which has less than the chance allowed: the confidence needs no correction.
+one passed, which has less than the chance allowed: the confidence needs no correction. That bound takes
+requests as independent, given what the cache holds; where people ask the same again it is not as sure as it
+says.
 What it hits on a third part was never looked at.
 """
 
