@@ -67,6 +67,8 @@ _LAST = 3
 _FOLDS = 5
 _SPARE = 1.15
 """How much more often than on A answers may differ before the labels run out."""
+_LEAST_DIFFER_FRAC = 0.02
+"""Answers are taken to differ so often at least, whatever the few questions of A say."""
 _RUNG = 0.75
 """How far up the ladder of candidates the labels of B are meant to last."""
 _STEP_BACK = 0.9
@@ -336,7 +338,9 @@ def _within(found: Sequence[Candidate], labels_a: int, most: int) -> int:
     """Questions of B that the labels left are likely to last for, as A saw how often answers differ: all but
     the boldest candidates can be tested."""
     differs = [one.expected.differs_frac for one in found[: max(1, math.ceil(_RUNG * len(found)))]]
-    return max(1, min(most, int((LABELS - labels_a) / max(0.02, _SPARE * max(differs, default=1.0)))))
+    return max(
+        1, min(most, int((LABELS - labels_a) / max(_LEAST_DIFFER_FRAC, _SPARE * max(differs, default=1.0))))
+    )
 
 
 def _on(one: Candidate, data: _Set, rows: Ints) -> Candidate:

@@ -47,9 +47,8 @@ INCIDENT, MOST_USUAL = 0.5, 0.3
 BY_CHANCE = 0.01
 """In an incident half of the calls fail, and it has three failures at least, an hour apart at most. Chance
 brings a run that looks like one in so many logs at most."""
-LEAST_OUTSIDE = 0.1
-"""Of published errors so much at least is taken to come outside of incidents: these are another source's."""
 UNSURE = 3.0
+"""A share without an interval is known before to a third and to three times."""
 LEAST_SHARE, GRID, QUANTILES = 1e-8, 20_001, 1_001
 MOST_DOWN = 0.9
 """Drawn incidents last so much of the time between their starts at most."""
@@ -195,7 +194,8 @@ def _rates(
     outage_source, outages, (outage, every_h, length_h) = _incidents(at, own, seen, incidents)
     # Published errors count those of incidents too; what is stated or measured is outside of them.
     total, within = _fact(at, provider, "error_frac"), _fact(at, provider, "outage_frac")
-    share = 1.0 if total.value <= 0 else max(LEAST_OUTSIDE, 1.0 - within.value / total.value)
+    outside = _fact(at, provider, "error_outside_least_frac").value
+    share = 1.0 if total.value <= 0 else max(outside, 1.0 - within.value / total.value)
     error = Between(*(each * share for each in total))
     source: Source = "published"
     errors = None
@@ -282,9 +282,7 @@ def _find(at: CatalogAt, provider: str, name: str) -> Fact:
 
 def _fact(at: CatalogAt, provider: str, name: str) -> Between:
     """A provider's own fact, else that of any provider."""
-    fact = _find(at, provider, name)
-    value = float(fact.value)
-    low, high = (value if end is None else float(end) for end in (fact.low, fact.high))
+    low, value, high = _find(at, provider, name).ends
     return Between(value, low, high)
 
 
