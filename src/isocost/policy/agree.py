@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +56,15 @@ class Part:
     def __len__(self) -> int:
         return len(self.quality)
 
+    @cached_property
+    def means(self) -> tuple[Floats, Floats]:
+        """Mean quality of each model, (M,), on the questions that all have a grade on, and mean cost."""
+        graded = np.isfinite(self.quality).all(axis=1)
+        size = self.quality.shape[1]
+        quality = self.quality[graded].mean(axis=0) if graded.any() else np.zeros(size)
+        cost = self.cost.mean(axis=0) if len(self) else np.zeros(size)
+        return np.asarray(quality, dtype=np.float64), np.asarray(cost, dtype=np.float64)
+
     def take(self, rows: Ints) -> Part:
         """Some of the questions."""
         text = tuple(self.text[i] for i in rows) if self.text else ()
@@ -76,7 +86,7 @@ class Chosen:
 
 
 def chosen(part: Part, model: Ints, cost: Floats) -> Chosen:
-    """The outcome of answering each question with a model's answer at a cost."""
+    """The outcome of answering each question with a model's answer at a cost; (n,), or (policies, n)."""
     rows = np.arange(len(part))
     differs = model != part.strong
     if part.has_answers:
@@ -158,11 +168,15 @@ class Cascade:
 
     def run(self, part: Part) -> Chosen:
         """Ask along the chain until a pattern is accepted; every question that was asked is paid."""
-        return run_each((self,), part)[0]
+        model, cost = run_each((self,), part)
+        return chosen(part, model[0], cost[0])
 
 
-def run_each(cascades: Sequence[Cascade], part: Part) -> list[Chosen]:
-    """Run cascades that differ in what they accept alone, as those of :meth:`Reading.fits` do."""
+def run_each(cascades: Sequence[Cascade], part: Part) -> tuple[Ints, Floats]:
+    """The model whose answer each of some cascades gives and what it costs, (cascades, n) both.
+
+    They differ in what they accept alone, as those of :meth:`Reading.fits` do.
+    """
     chain, steps = cascades[0].chain, cascades[0].steps
     n, count, length = len(part), len(cascades), len(chain)
     read, models = patterns(part.answer, chain), np.asarray(chain)
@@ -176,10 +190,12 @@ def run_each(cascades: Sequence[Cascade], part: Part) -> list[Chosen]:
         group = np.where(known, step.take[at, part.task], read.label[:, d] if last else -1)
         first = (read.label[:, : d + 1] == group[:, None]) & (group >= 0)[:, None]
         giver = models[np.where(first.any(axis=1), first.argmax(axis=1), d)]
-        accept = np.stack([(known & one.steps[d].accept[at, part.task]) | last for one in cascades])
+        if last:
+            return np.where(alive, giver, model), cost
+        accept = known & np.stack([one.steps[d].accept for one in cascades])[:, at, part.task]
         model = np.where(alive & accept, giver, model)
         alive &= ~accept
-    return [chosen(part, model[k], cost[k]) for k in range(count)]
+    return model, cost
 
 
 @dataclass(frozen=True)
@@ -210,21 +226,31 @@ def reliability(part: Part) -> Floats:
 
     The last row is for a task that was not seen.
     """
-    overall = part.quality.mean(axis=0)
-    out = np.empty((part.tasks + 1, part.quality.shape[1]))
-    out[part.tasks] = overall
-    whole = part.quality.mean()
-    for task in range(part.tasks):
-        mine = part.task == task
-        count = int(mine.sum())
-        shift = (part.quality[mine].mean() - whole) * count / (count + _FEW_TASK) if count else 0.0
-        prior = np.clip(overall + shift, 0.02, 0.98)
-        out[task] = (part.quality[mine].sum(axis=0) + _FEW_MODEL * prior) / (count + _FEW_MODEL)
-    return np.clip(out, 0.02, 0.98)
+    overall, whole = part.quality.mean(axis=0), part.quality.mean()
+    size = len(overall)
+    count = np.bincount(part.task, minlength=part.tasks)[: part.tasks]
+    right = np.zeros((part.tasks, size))
+    order = np.argsort(part.task, kind="stable")[: count.sum()]
+    seen = np.flatnonzero(count)
+    if len(seen):
+        first = (np.cumsum(count) - count)[seen]
+        right[seen] = np.add.reduceat(part.quality[order], first, axis=0)
+    shift = (right.sum(axis=1) / (np.maximum(1, count) * size) - whole) * count / (count + _FEW_TASK)
+    prior = np.clip(overall + shift[:, None], 0.02, 0.98)
+    of_task = (right + _FEW_MODEL * prior) / (count + _FEW_MODEL)[:, None]
+    return np.asarray(np.clip(np.concatenate([of_task, overall[None]]), 0.02, 0.98), dtype=np.float64)
 
 
-def likely(label: Ints, right: Floats) -> list[Floats]:
-    """How likely each group's answer is the right one, after each answer: arrays (n, d + 1).
+def _coded(code: Ints, most: int) -> tuple[Ints, Ints]:
+    """The codes below ``most`` that occur, in order, and the place of each among them."""
+    codes = np.flatnonzero(np.bincount(code, minlength=most))
+    place = np.zeros(most, dtype=np.int64)
+    place[codes] = np.arange(len(codes))
+    return codes, place[code]
+
+
+def likely(label: Ints, right: Floats) -> Floats:
+    """How likely each group's answer is the right one, (n, L), after the answers ``label`` (n, L).
 
     ``right`` (n, L) is the reliability of each answer's model on the question's task. Models err
     independently here, which they do not; the fit corrects for it on the grades.
@@ -232,96 +258,157 @@ def likely(label: Ints, right: Floats) -> list[Floats]:
     n, length = label.shape
     hit, miss = np.log(right.T), np.log((1.0 - right.T) / _WRONG_WAYS)
     # Answers by row: numpy is slow along an axis of few.
-    groups, none = np.full((length, n), -np.inf), np.zeros(n)
-    out = []
+    given, names = label.T >= 0, np.arange(length)[:, None]
+    groups, none = np.zeros((length, n)), np.zeros(n)
+    seen = np.zeros((length, n), dtype=np.bool_)
     for d in range(length):
-        mine = label[:, d]
-        given = mine >= 0
-        start = np.where(np.isneginf(groups[: d + 1]), none, groups[: d + 1])
-        is_mine = mine == np.arange(d + 1)[:, None]
-        seen = ~np.isneginf(groups[: d + 1]) | is_mine
-        start = np.where(given, start + np.where(is_mine, hit[d], miss[d]), start)
-        groups[: d + 1] = np.where(seen, start, -np.inf)
-        none = none + np.where(given, miss[d], 0.0)
-        rest = none + np.log(np.maximum(1.0, _WRONG_WAYS - seen.sum(axis=0)))
-        top = np.maximum(groups[: d + 1].max(axis=0), rest)
-        each = np.exp(groups[: d + 1] - top)
-        out.append((each / (each.sum(axis=0) + np.exp(rest - top))).T)
-    return out
+        missed = np.where(given[d], miss[d], 0.0)
+        mine = label[:, d] == names
+        groups += np.where(mine, hit[d], missed)
+        seen |= mine
+        none = none + missed
+    rest = none + np.log(np.maximum(1.0, _WRONG_WAYS - seen.sum(axis=0)))
+    groups = np.where(seen, groups, -np.inf)
+    top = np.maximum(groups.max(axis=0), rest)
+    each = np.exp(groups - top)
+    return np.asarray((each / (each.sum(axis=0) + np.exp(rest - top))).T, dtype=np.float64)
+
+
+class _Depth:
+    """Graded questions after the answers of some models in turn, as a fit reads them.
+
+    What is read is a pattern and a task, so all that depends on these alone is worked out once for each of
+    the u patterns seen and each of T + 1 tasks, the last of which is any other: ``chance`` (u, T + 1) that
+    the likeliest group's answer is right, ``odds`` its log odds, ``take`` the group. ``pay`` (n,) is the
+    quality of that answer, ``cell`` (n,) where each question is in such a table.
+    """
+
+    def __init__(self, answer: Ints, quality: Floats, task: Ints, right: Floats) -> None:
+        """Of the answers and grades (n, L) of the models in turn, whose reliability is (T + 1, L)."""
+        n, length = answer.shape
+        tasks = len(right)
+        read = patterns(answer, range(length))
+        self.codes, where = _coded(read.code[-1], (LONGEST + 2) ** length)
+        count = len(self.codes)
+        self.cell = where * tasks + task
+        place = (LONGEST + 2) ** np.arange(length - 1, -1, -1, dtype=np.int64)
+        label = self.codes[:, None] // place[None, :] % (LONGEST + 2) - 1
+        self.blank = np.asarray((label < 0).all(axis=1), dtype=np.bool_)
+        chance = likely(np.repeat(label, tasks, axis=0), np.tile(right, (count, 1)))
+        self.take = np.asarray(chance.argmax(axis=1), dtype=np.int64).reshape(count, tasks)
+        self.chance = np.asarray(chance.max(axis=1), dtype=np.float64).reshape(count, tasks)
+        clear = np.clip(self.chance, 1e-4, 1.0), np.clip(1.0 - self.chance, 1e-4, 1.0)
+        self.odds = np.asarray(np.log(clear[0] / clear[1]), dtype=np.float64)
+        held = label[:, None, :] == self.take[:, :, None]
+        giver = np.where(held.any(axis=2), held.argmax(axis=2), length - 1).ravel()
+        self.pay = quality[np.arange(n), giver[self.cell]]
+
+    @cached_property
+    def _blocks(self) -> tuple[Floats, Floats, Floats]:
+        """The squares of the features with their penalty, in blocks: of score and pattern (3 + u, 3 + u), of
+        these with the tasks (3 + u, T, 2), of each task (T, 2, 2)."""
+        count, tasks = self.chance.shape
+        many = np.bincount(self.cell, minlength=count * tasks).reshape(count, tasks).astype(np.float64)
+        score = np.stack([np.ones_like(many), self.chance, self.odds])
+        of_task = np.stack([many[:, :-1], (many * self.odds)[:, :-1]], axis=2)
+        head = np.zeros((3 + count, 3 + count))
+        head[:3, :3] = (score * many).reshape(3, -1) @ score.reshape(3, -1).T
+        head[:3, 3:] = (score * many).sum(axis=2)
+        head[3:, :3] = head[:3, 3:].T
+        pattern = np.arange(3, 3 + count)
+        head[pattern, pattern] = many.sum(axis=1)
+        head[np.arange(3 + count), np.arange(3 + count)] += (
+            1e-3, _PENALTY_SCORE, 3 * _PENALTY_SCORE, *(_PENALTY_CELL,) * count
+        )  # fmt: skip
+        side = np.concatenate([(score[:, :, :-1, None] * of_task).sum(axis=1), of_task])
+        each = np.empty((tasks - 1, 2, 2))
+        each[:, 0, 0], each[:, 0, 1] = of_task.sum(axis=0).T
+        each[:, 1, 0] = each[:, 0, 1]
+        each[:, 1, 1] = (many * self.odds**2)[:, :-1].sum(axis=0)
+        each[:, 0, 0] += _PENALTY_CELL
+        each[:, 1, 1] += _PENALTY_CELL
+        # A task's two features meet no other task's: they are solved for one by one and taken out of the rest.
+        inverse = np.linalg.inv(each)
+        through = side.transpose(1, 0, 2) @ inverse
+        less = np.tensordot(through, side, axes=((0, 2), (1, 2)))
+        return head - less, through, inverse
+
+    def gains(self, gain: Floats) -> Floats:
+        """What accepting is expected to gain, (u, T + 1, worths), as ridge regression of ``gain``
+        (n, worths) on the score, the pattern, the task and the score on that task has it."""
+        count, tasks = self.chance.shape
+        worths = gain.shape[1]
+        summed = np.stack(
+            [np.bincount(self.cell, gain[:, k], count * tasks) for k in range(worths)], axis=1
+        ).reshape(count, tasks, worths)
+        by_odds = summed * self.odds[:, :, None]
+        head = np.concatenate([
+            summed.sum(axis=(0, 1))[None], (summed * self.chance[:, :, None]).sum(axis=(0, 1))[None],
+            by_odds.sum(axis=(0, 1))[None], summed.sum(axis=1),
+        ])  # fmt: skip
+        of_task = np.stack([summed[:, :-1].sum(axis=0), by_odds[:, :-1].sum(axis=0)], axis=1)
+        left, through, inverse = self._blocks
+        first = np.linalg.solve(left, head - np.tensordot(through, of_task, axes=((0, 2), (0, 1))))
+        second = inverse @ of_task - through.transpose(0, 2, 1) @ first
+        out = first[0] + self.chance[:, :, None] * first[1] + self.odds[:, :, None] * first[2]
+        out += first[3:, None]
+        out[:, :-1] += second[:, 0] + self.odds[:, :-1, None] * second[:, 1]
+        return np.asarray(out, dtype=np.float64)
+
+
+class Graded:
+    """Graded questions on which chains are read: what chains that begin alike share is made once.
+
+    Tasks of fewer than five questions are one with those that were not seen. ``right`` is the models'
+    reliability, as :func:`reliability` has it on these questions or on others.
+    """
+
+    def __init__(self, part: Part, right: Floats | None = None) -> None:
+        self.part = part
+        known = np.flatnonzero(np.bincount(part.task, minlength=part.tasks)[: part.tasks] >= _LEAST_TASK)
+        self.place = np.full(part.tasks + 1, len(known))
+        self.place[known] = np.arange(len(known))
+        self.right = (reliability(part) if right is None else right)[[*known, part.tasks]]
+        self.task = self.place[part.task]
+        self._after: dict[tuple[int, ...], _Depth] = {}
+
+    def after(self, asked: tuple[int, ...]) -> _Depth:
+        """What is read once these models have answered in turn."""
+        if asked not in self._after:
+            models = list(asked)
+            self._after[asked] = _Depth(
+                self.part.answer[:, models], self.part.quality[:, models], self.task, self.right[:, models]
+            )
+        return self._after[asked]
 
 
 class Reading:
-    """A chain's patterns, likelihoods and pay-offs on graded questions: made once, fitted for many worths.
+    """A chain's patterns, likelihoods and pay-offs on graded questions: made once, fitted for many worths."""
 
-    Tasks of fewer than five questions are one with those that were not seen.
-    """
+    def __init__(self, ground: Graded | Part, chain: Sequence[int]) -> None:
+        self.ground = ground if isinstance(ground, Graded) else Graded(ground)
+        self.chain = tuple(chain)
+        self.depths = [self.ground.after(self.chain[: d + 1]) for d in range(len(self.chain))]
 
-    def __init__(self, part: Part, chain: Sequence[int], right: Floats | None = None) -> None:
-        self.part, self.chain = part, tuple(chain)
-        known = np.flatnonzero(np.bincount(part.task, minlength=part.tasks)[: part.tasks] >= _LEAST_TASK)
-        self.kept = len(known)
-        self.place = np.full(part.tasks + 1, self.kept)
-        self.place[known] = np.arange(self.kept)
-        self.right = (reliability(part) if right is None else right)[[*known, part.tasks]]
-        task = self.place[part.task]
-        read = patterns(part.answer, self.chain)
-        self.codes, self.where = [], []
-        self.best: list[Ints] = []
-        self.pays: list[Floats] = []
-        self.cells: list[Floats] = []
-        self._squares: dict[int, Floats] = {}
-        self._tables: dict[int, tuple[Floats, Ints, Bools]] = {}
-        chances = likely(read.label, self.right[task][:, list(self.chain)])
-        rows = np.arange(len(part))
-        models = np.asarray(self.chain)
-        for d, chance in enumerate(chances):
-            best = chance.argmax(axis=1)
-            first = (read.label[:, : d + 1] == best[:, None]).argmax(axis=1)
-            held = (read.label[:, : d + 1] == best[:, None]).any(axis=1)
-            self.pays.append(part.quality[rows, models[np.where(held, first, d)]])
-            codes, where = np.unique(read.code[d], return_inverse=True)
-            self.codes.append(codes)
-            self.where.append(where)
-            self.best.append(best)
-            self.cells.append(self._features(where, len(codes), task, chance.max(axis=1)))
-
-    def _features(self, where: Ints, count: int, task: Ints, chance: Floats) -> Floats:
-        n, tasks = len(where), self.kept
-        odds = np.log(np.clip(chance, 1e-4, 1.0) / np.clip(1.0 - chance, 1e-4, 1.0))
-        out = np.zeros((n, 3 + count + 2 * tasks))
-        out[:, 0], out[:, 1], out[:, 2] = 1.0, chance, odds
-        rows = np.arange(n)
-        out[rows, 3 + where] = 1.0
-        seen = task < tasks
-        out[rows[seen], 3 + count + task[seen]] = 1.0
-        out[rows[seen], 3 + count + tasks + task[seen]] = odds[seen]
-        return out
-
-    def _weights(self, d: int, gain: Floats) -> Floats:
-        """Ridge weights after answer ``d``, (features, worths), of what accepting gains, (n, worths)."""
-        features = self.cells[d]
-        if d not in self._squares:
-            penalty = np.full(features.shape[1], _PENALTY_CELL)
-            penalty[:3] = (1e-3, _PENALTY_SCORE, 3 * _PENALTY_SCORE)
-            self._squares[d] = np.asarray(features.T @ features + np.diag(penalty), dtype=np.float64)
-        return np.asarray(np.linalg.solve(self._squares[d], features.T @ gain), dtype=np.float64)
-
-    def _swept(self, worths: Floats) -> tuple[Floats, list[Floats]]:
-        """Value of each question once the first answer is in, (n, worths), and the weights of each step but
-        the last."""
-        value, weights = np.repeat(self.pays[-1][:, None], len(worths), axis=1), []
+    def _swept(self, worths: Floats) -> tuple[Floats, list[Bools]]:
+        """Value of each question once the first answer is in, (n, worths), and for each step but the last
+        whether to accept, (patterns, tasks, worths)."""
+        cost = self.ground.part.cost
+        value = np.repeat(self.depths[-1].pay[:, None], len(worths), axis=1)
+        tables: list[Bools] = []
         for d in range(len(self.chain) - 2, -1, -1):
-            on = value - self.part.cost[:, self.chain[d + 1], None] * worths[None, :]
-            pay = self.pays[d][:, None]
-            mine = self._weights(d, pay - on)
-            value = np.where(self.cells[d] @ mine >= 0.0, pay, on)
-            weights.append(mine)
-        return value, weights[::-1]
+            depth = self.depths[d]
+            on = value - cost[:, self.chain[d + 1], None] * worths[None, :]
+            pay = depth.pay[:, None]
+            accept = np.asarray(depth.gains(pay - on) >= 0.0, dtype=np.bool_)
+            value = np.where(accept.reshape(-1, len(worths))[depth.cell], pay, on)
+            tables.append(accept)
+        return value, tables[::-1]
 
     def values(self, worths: Sequence[float]) -> Floats:
         """Mean quality less the worth of the cost, on the questions of the fit, (worths,)."""
         each = np.asarray(worths, dtype=np.float64)
-        first = float(self.part.cost[:, self.chain[0]].mean())
+        first = float(self.ground.part.cost[:, self.chain[0]].mean())
         return np.asarray(self._swept(each)[0].mean(axis=0) - each * first, dtype=np.float64)
 
     def fit(self, worth: float) -> Cascade:
@@ -330,35 +417,18 @@ class Reading:
 
     def fits(self, worths: Sequence[float]) -> list[Cascade]:
         """The cascade of each worth: they differ in what they accept alone."""
-        weights = self._swept(np.asarray(worths, dtype=np.float64))[1]
+        tables = self._swept(np.asarray(worths, dtype=np.float64))[1]
         last = len(self.chain) - 1
-        steps = [self._steps(d, weights[d] if d < last else None, len(worths)) for d in range(last + 1)]
+        steps = [self._steps(d, tables[d] if d < last else None, len(worths)) for d in range(last + 1)]
         return [
             Cascade(self.chain, tuple(step[k] for step in steps), worth) for k, worth in enumerate(worths)
         ]
 
-    def _table(self, d: int) -> tuple[Floats, Ints, Bools]:
-        """Features of every pattern with every task, which group is likeliest, and patterns without an
-        answer."""
-        if d not in self._tables:
-            codes, tasks = self.codes[d], self.kept
-            place = (LONGEST + 2) ** np.arange(d, -1, -1, dtype=np.int64)
-            labels = codes[:, None] // place[None, :] % (LONGEST + 2) - 1
-            task = np.tile(np.arange(tasks + 1), len(codes))
-            every = np.repeat(labels, tasks + 1, axis=0)
-            chance = likely(every, self.right[task][:, list(self.chain[: d + 1])])[d]
-            where = np.repeat(np.arange(len(codes)), tasks + 1)
-            features = self._features(where, len(codes), task, chance.max(axis=1))
-            take = chance.argmax(axis=1).reshape(len(codes), tasks + 1)
-            blank = np.asarray((labels < 0).all(axis=1), dtype=np.bool_)
-            self._tables[d] = (features, np.asarray(take, dtype=np.int64), blank)
-        return self._tables[d]
-
-    def _steps(self, d: int, weights: Floats | None, count: int) -> list[Step]:
+    def _steps(self, d: int, table: Bools | None, count: int) -> list[Step]:
         """The table of a step for each worth: every pattern seen here, with every task."""
-        features, take, blank = self._table(d)
-        every = take[:, self.place]
-        if weights is None:
-            return [Step(self.codes[d], np.ones(every.shape, dtype=np.bool_), every)] * count
-        accept = (features @ weights >= 0.0).T.reshape(count, *take.shape) & ~blank[None, :, None]
-        return [Step(self.codes[d], each[:, self.place], every) for each in accept]
+        depth, place = self.depths[d], self.ground.place
+        every = depth.take[:, place]
+        if table is None:
+            return [Step(depth.codes, np.ones(every.shape, dtype=np.bool_), every)] * count
+        accept = table & ~depth.blank[:, None, None]
+        return [Step(depth.codes, np.ascontiguousarray(accept[:, place, k]), every) for k in range(count)]

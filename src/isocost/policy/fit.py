@@ -14,6 +14,7 @@ from isocost.policy.agree import (
     Cascade,
     Chosen,
     Fixed,
+    Graded,
     Part,
     Reading,
     chosen,
@@ -129,20 +130,28 @@ def estimate(policy: Policy, part: Part) -> Estimate:
 
 def compared(did: Chosen, part: Part) -> Estimate:
     """Compare what was done with strong-only; grades that are missing count as in :func:`differences`."""
+    return _compared_each(
+        Chosen(*(each[None] for each in (did.quality, did.cost, did.model, did.differs))), part
+    )[0]
+
+
+def _compared_each(did: Chosen, part: Part) -> list[Estimate]:
+    """:func:`compared` of some policies, whose arrays are (policies, n)."""
+    n = len(part)
+    if not n:
+        return [Estimate(0, 0.0, 0.0, 0.0, 0.0, 0, 0, 0.0)] * len(did.cost)
     strong_cost = float(part.cost[:, part.strong].sum())
     difference = differences(did, part)
-    n = max(1, len(part))
-    saving = 1.0 - float(did.cost.sum()) / strong_cost if strong_cost else 0.0
-    return Estimate(
-        len(part),
-        float(difference.mean()) if len(part) else 0.0,
-        saving,
-        float((difference != 0).mean()) if len(part) else 0.0,
-        float(did.differs.mean()) if len(part) else 0.0,
-        int((difference > 0).sum()),
-        int((difference < 0).sum()),
-        blind(part, saving) if n else 0.0,
-    )
+    wins, losses = (difference > 0).sum(axis=1), (difference < 0).sum(axis=1)
+    mean, spent, differs = difference.mean(axis=1), did.cost.sum(axis=1), did.differs.mean(axis=1)
+    out = []
+    for k in range(len(spent)):
+        saving = 1.0 - float(spent[k]) / strong_cost if strong_cost else 0.0
+        out.append(Estimate(
+            n, float(mean[k]), saving, float((wins[k] + losses[k]) / n), float(differs[k]), int(wins[k]),
+            int(losses[k]), blind(part, saving),
+        ))  # fmt: skip
+    return out
 
 
 def blind(part: Part, saving_frac: float) -> float:
@@ -150,19 +159,15 @@ def blind(part: Part, saving_frac: float) -> float:
 
     A share of the questions, picked by lot, goes to the other model. Of questions with every grade.
     """
-    graded = np.isfinite(part.quality).all(axis=1)
-    strong, cost = part.strong, part.cost.mean(axis=0)
-    quality = part.quality[graded].mean(axis=0) if graded.any() else np.zeros(part.quality.shape[1])
-    if not cost[strong] > 0:
+    quality, cost = part.means
+    if not cost[part.strong] > 0:
         return 0.0
-    best = -math.inf
-    for other in range(len(quality)):
-        saves = 1.0 - cost[other] / cost[strong]
-        if other != strong and saves > 0:
-            share = saving_frac / saves
-            if 0.0 <= share <= 1.0:
-                best = max(best, share * float(quality[other] - quality[strong]))
-    return float(best) if math.isfinite(best) else 0.0
+    saves = 1.0 - cost / cost[part.strong]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.where(saves > 0, saving_frac / saves, -1.0)
+    share[part.strong] = -1.0
+    can = (share >= 0.0) & (share <= 1.0)
+    return float((share[can] * (quality[can] - quality[part.strong])).max()) if can.any() else 0.0
 
 
 def strongest(part: Part) -> int:
@@ -387,34 +392,23 @@ def _by_task(part: Part, cheap: Sequence[int], folds: Ints) -> list[Candidate]:
             best = (known[:, models] - worth * one.cost.mean(axis=0)[models][None, :]).argmax(axis=1)
             best[-1] = 0
             made.append(ByTask(tuple(models[best].tolist())))
-        ran = []
+        model = np.zeros(len(part), dtype=np.int64)
         for fold, policy in enumerate(made[:-1]):
-            rows = np.flatnonzero(folds == fold)
-            ran.append((rows, policy.run(part.take(rows))))
-        seen = compared(_joined(len(part), ran), part)
+            mine = folds == fold
+            model[mine] = np.asarray(policy.models, dtype=np.int64)[part.task[mine]]
+        seen = compared(chosen(part, model, part.cost[np.arange(len(part)), model]), part)
         out.append(Candidate("a model per task", made[-1], seen, (-3,)))
     return out
 
 
-def _joined(n: int, parts: Sequence[tuple[Ints, Chosen]]) -> Chosen:
-    quality, cost = np.zeros(n), np.zeros(n)
-    model, differs = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.bool_)
-    for rows, did in parts:
-        quality[rows], cost[rows], model[rows], differs[rows] = did.quality, did.cost, did.model, did.differs
-    return Chosen(quality, cost, model, differs)
-
-
 def _cascades(part: Part, cheap: Sequence[int], folds: Ints, searched: int | None = None) -> list[Candidate]:
     """The best chains of a beam search, fitted at every trade-off."""
-    ground = part if searched is None else part.take(np.arange(searched))
-    judged = np.arange(searched or 0, len(part))
-    right = reliability(ground)
+    ground = Graded(part if searched is None else part.take(np.arange(searched)))
     scored: dict[tuple[int, ...], float] = {}
 
     def value(front: tuple[int, ...]) -> float:
         if front not in scored:
-            reading = Reading(ground, (*front, part.strong), right)
-            scored[front] = float(reading.values(_SEARCHED).sum())
+            scored[front] = float(Reading(ground, (*front, part.strong)).values(_SEARCHED).sum())
         return scored[front]
 
     alone: list[tuple[int, ...]] = [(j,) for j in cheap]
@@ -425,23 +419,23 @@ def _cascades(part: Part, cheap: Sequence[int], folds: Ints, searched: int | Non
             break
         beam = sorted(longer, key=value, reverse=True)[: 2 * _BEAM]
     chains = sorted(scored, key=lambda front: scored[front], reverse=True)[:_CHAINS]
+    whole = ground if searched is None else Graded(part)
+    inner = [
+        (np.flatnonzero(folds == f), Graded(part.take(np.flatnonzero(folds != f)))) for f in range(_FOLDS)
+    ]
+    held = [part.take(rows) for rows, _ in inner]
+    judged = np.arange(searched or 0, len(part))
+    judge = part if searched is None else part.take(judged)
     out = []
     for front in chains:
         chain = (*front, part.strong)
-        inner = [
-            (np.flatnonzero(folds == f), Reading(part.take(np.flatnonzero(folds != f)), chain))
-            for f in range(_FOLDS)
-        ]
-        ran = [(rows, run_each(reading.fits(WORTHS), part.take(rows))) for rows, reading in inner]
-        for k, policy in enumerate(Reading(part, chain).fits(WORTHS)):
-            did = _joined(len(part), [(rows, each[k]) for rows, each in ran])
-            seen = compared(_rows_of(did, judged), part.take(judged))
-            out.append(Candidate("cascade", policy, seen, chain))
+        model, cost = np.zeros((len(WORTHS), len(part)), dtype=np.int64), np.zeros((len(WORTHS), len(part)))
+        for (rows, graded), mine in zip(inner, held, strict=True):
+            model[:, rows], cost[:, rows] = run_each(Reading(graded, chain).fits(WORTHS), mine)
+        seen = _compared_each(chosen(judge, model[:, judged], cost[:, judged]), judge)
+        made = Reading(whole, chain).fits(WORTHS)
+        out += [Candidate("cascade", policy, one, chain) for policy, one in zip(made, seen, strict=True)]
     return out
-
-
-def _rows_of(did: Chosen, rows: Ints) -> Chosen:
-    return Chosen(did.quality[rows], did.cost[rows], did.model[rows], did.differs[rows])
 
 
 def _routers(part: Part, cheap: Sequence[int], folds: Ints, read: Corpus) -> list[Candidate]:
