@@ -109,14 +109,15 @@ def questions(many: int) -> list[str]:
 
 def looking() -> Callable[[int], object]:
     """A look in a semantic cache of so many questions, with a verifier of 150 groups."""
-    from isocost.policy.semantic import HASHED, Index, Weights, rarity_of, taken_apart
+    from isocost.policy.semantic import HASHED, Weights, rarity_of, taken_apart
     from isocost.policy.semantic_cache import SemanticCache
+    from isocost.policy.semantic_index import Groups, Index
 
     apart = [taken_apart(text) for text in questions(ENTRIES)]
     rarity, rarest = rarity_of(apart)
     rng = random.Random(2)
     groups = {part: tuple(rng.gauss(0.0, 1.0) for _ in range(150)) for part in list(rarity)[::2]}
-    index = Index(rarity, rarest, groups)
+    index = Index(rarity, rarest, Groups.of(groups))
     index.add(apart[0], "")
     width = len(index.near(apart[0])[0].features)
     weights = Weights(

@@ -17,8 +17,10 @@ from isocost.errors import BadInput, BadLimits
 from isocost.plan.written.file import PlanFile, dumps, loads
 from isocost.plan.written.near import Verifier, in_force, named_verifiers
 from isocost.plan.written.told import Policed, police
-from isocost.policy.proven import Proven, features_digest, lapsed, upper
-from isocost.policy.semantic import Index, Weights, taken_apart
+from isocost.policy.proven import Proven, upper
+from isocost.policy.semantic import Weights, taken_apart
+from isocost.policy.semantic_index import Index
+from isocost.policy.semantic_lapse import features_digest, lapsed
 from isocost.policy.semantic_study import digest
 from isocost.trace import open_trace
 

@@ -18,8 +18,10 @@ from hypothesis import strategies as st
 from isocost.errors import BadInput
 from isocost.policy.keys import Asked, exact_key, scope_key
 from isocost.policy.proven import most_wrong, upper
-from isocost.policy.semantic import Index, Nearest, contradicts, look, rarity_of, score, taken_apart
+from isocost.policy.semantic import Nearest, contradicts, rarity_of, score, taken_apart
+from isocost.policy.semantic_cache import SemanticCache
 from isocost.policy.semantic_fit import certify, fit, graded_pairs, grouped, learn
+from isocost.policy.semantic_index import Index
 from isocost.validate.semcache import validate_semcache
 
 SAID = [{"role": "user", "content": "Where is my card?"}]
@@ -233,14 +235,12 @@ def test_nothing_is_certified_where_nothing_can_be() -> None:
     )
     assert math.isinf(found.threshold)
     assert certificate.hits == 0
-    index = Index({}, 1.0)
-    index.add(taken_apart("Where is my card?"), "In the post.")
-    assert look(found, index, "Where is my card?").answer is None
+    cache = SemanticCache(found)
+    cache.keep(b"", "Where is my card?", "In the post.", 0.0)
+    assert cache.answer(b"", "Where is my card?", 1.0) is None
     open_ = msgspec.structs.replace(found, centre=(0.0,) * 20, spread=(1.0,) * 20, feature=(0.0,) * 20)
-    assert (
-        look(msgspec.structs.replace(open_, threshold=-1e9), index, "where is my card").answer
-        == "In the post."
-    )
+    cache.refit(msgspec.structs.replace(open_, threshold=-1e9))
+    assert cache.answer(b"", "where is my card", 1.0) == "In the post."
 
 
 @settings(deadline=None)
@@ -302,11 +302,11 @@ def test_graded_pairs_make_groups_that_speak_for_questions_nobody_graded() -> No
     assert len(pairs) > 3 * len(calls) > 0
     assert 0 < sum(same) < len(same)
     weights = fit(pairs, same, *rarity_of(questions), groups)
-    index.regroup(groups)
+    cache = SemanticCache(msgspec.structs.replace(weights, threshold=0.0))
+    for question, topic in zip(questions, topics, strict=True):
+        cache.keep(b"", question, topic, 0.0)
     rest, known = asked(100, 6)
-    open_ = msgspec.structs.replace(weights, threshold=0.0)
-    index.answers[:] = topics
-    found = [look(open_, index, text).answer for text in rest]
+    found = [cache.answer(b"", text, 1.0) for text in rest]
     hits = [(answer, topic) for answer, topic in zip(found, known, strict=True) if answer is not None]
     assert len(hits) > 50
     assert sum(answer == topic for answer, topic in hits) >= 0.95 * len(hits)
@@ -314,7 +314,7 @@ def test_graded_pairs_make_groups_that_speak_for_questions_nobody_graded() -> No
 
 def test_a_look_reads_only_so_much_of_a_large_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only so many places of rare parts are read, the rarest first."""
-    monkeypatch.setattr("isocost.policy.semantic.MOST_READ", 50)
+    monkeypatch.setattr("isocost.policy.semantic_index.MOST_READ", 50)
     index = Index({}, 1.0)
     for k in range(300):
         index.add(taken_apart(f"my card number {k}"), "")

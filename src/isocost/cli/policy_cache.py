@@ -334,7 +334,7 @@ def check_caches(
     """Why certificates of semantic caches lapsed, by workload and cache; empty where they hold."""
     from isocost.plan.written.certified import drift_p
     from isocost.plan.written.near import named_verifiers
-    from isocost.policy.proven import lapsed
+    from isocost.policy.semantic_lapse import lapsed
 
     said = _versions(version, ())
     found: dict[str, tuple[str, ...]] = {}

@@ -3,26 +3,17 @@ a plan live can hold it.
 
 A claim is *with this confidence, at most so many of all requests get a wrong cached answer*. It rests on
 counts, and a claim that does not follow from its own counts is refused (:func:`check`). It lapses where what
-it rests on is another one (:func:`lapsed`): features, verifier, the model behind the answers, the questions.
+it rests on is another one (:func:`isocost.policy.semantic_lapse.lapsed`): features, verifier, the model behind the answers, the questions.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
 from isocost.errors import BadLimits
-from isocost.policy.semantic import Index, rarity_of, taken_apart
-
-_PROBES = (
-    "Where is my card?", "where's my card now, it is late", "I can't pay 50 euros with it",
-    "Can I pay 500 euros with it", "Fly from Oslo to Rome", "Who is Ada Lovelace of the café",
-    "reset the PIN please", "my pin was not reset",
-)  # fmt: skip
-_DIGITS = 9
 
 
 class Proven(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -151,53 +142,6 @@ def _at_most(wrong: int, many: int, share: float) -> float:
     ]  # fmt: skip
     top = max(terms)
     return min(1.0, math.exp(top) * math.fsum(math.exp(one - top) for one in terms))
-
-
-def features_digest() -> str:
-    """A digest of what the verifier reads of a few fixed questions: another one where its features are.
-
-    So a certificate lapses with the code that it was made by, without anyone counting versions.
-    """
-    questions = [taken_apart(text) for text in _PROBES]
-    rarity, rarest = rarity_of(questions)
-    some = {part: (weight, 1.0 / weight) for part, weight in sorted(rarity.items())[::7]}
-    index = Index(rarity, rarest, some)
-    read: list[object] = []
-    for question in questions:
-        for one in index.near(question):
-            told = [float(f"{value:.{_DIGITS}g}") + 0.0 for value in one.features]
-            read.append((one.entry, told, list(one.hashed), one.against))
-        index.add(question, "")
-    return hashlib.sha256(msgspec.json.encode(read)).hexdigest()[:12]
-
-
-def lapsed(
-    found: Proven,
-    *,
-    verifier: str | None = None,
-    versions: Mapping[str, str] | None = None,
-    drift_p: float | None = None,
-    alpha: float = 0.01,
-) -> tuple[str, ...]:
-    """Why a certificate does not hold any more; empty where it does. ``None``: was not looked at.
-
-    ``verifier`` is the digest of the file that is there now; ``versions`` the models that answer now;
-    ``drift_p`` the p-value that newer questions' scores are spread as the certified ones'.
-    """
-    why = []
-    if found.features != features_digest():
-        why.append("the features of questions are others than it was made with")
-    if verifier is not None and verifier != found.verifier:
-        why.append("the verifier's file is another one")
-    for name, version in (versions or {}).items():
-        was = found.versions.get(name)
-        if was is not None and was != version:
-            why.append(f"{name} is another version: {version or 'unnamed'}, was {was or 'unnamed'}")
-        elif was is None and found.versions:
-            why.append(f"answers of {name} were never graded: it has those of {', '.join(found.versions)}")
-    if drift_p is not None and drift_p < alpha:
-        why.append(f"questions are as near to earlier ones as others were not (p {drift_p:.2g})")
-    return tuple(why)
 
 
 def banded(scores: Sequence[float], edges: Sequence[float]) -> tuple[int, ...]:

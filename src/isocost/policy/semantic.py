@@ -1,10 +1,10 @@
 """A semantic cache that is off until it is certified: who asked nearly the same, and is it the same?
 
-One index holds the questions of one scope (:func:`isocost.policy.keys.scope_key`). The cached questions that
-are most alike are found by rare words and letter groups; then a verifier decides whether the answer of one of
-them may be given. It refuses outright where numbers differ or directions are swapped (*from A to B*),
-whatever the score; else it scores what the two share and what they do not (words, names, a negation), how the
-others look, and whether both belong to the same groups, with weights fitted on graded pairs
+The cached questions of one scope that are most alike are found by rare words and letter groups
+(:mod:`isocost.policy.semantic_index`); then a verifier decides whether the answer of one of them may be
+given. It refuses outright where numbers differ or directions are swapped (*from A to B*), whatever the score;
+else it scores what the two share and what they do not (words, names, a negation), how the others look, and
+whether both belong to the same groups, with weights fitted on graded pairs
 (:mod:`isocost.policy.semantic_fit`). Plain Python without arrays, so that it can run live.
 """
 
@@ -14,22 +14,16 @@ import heapq
 import math
 import re
 import zlib
-from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from operator import mul
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
 HASHED = 4096
 """Columns for words that two questions share or do not share."""
-NEIGHBOURS = 8
-RAREST = 24
-"""Rare parts of a question by which candidates are found."""
-CANDIDATES = 40
-MOST_READ = 4000
-"""Places of rare parts that are read for one question: the time grows little with the cache."""
 LETTERS = 4
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*", re.UNICODE)
 _NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
@@ -52,10 +46,6 @@ class Question(NamedTuple):
     negations: int
     names: frozenset[str]
     directions: tuple[tuple[str, str], ...]
-
-
-_GONE: Final = Question("", (), frozenset(), (), frozenset(), 0, frozenset(), ())
-"""In the place of a question that was let go."""
 
 
 def taken_apart(text: str) -> Question:
@@ -119,14 +109,6 @@ class Nearest(NamedTuple):
     against: str
 
 
-class Found(NamedTuple):
-    """A cached answer that may be given; else ``None``, with the ``score`` or what is ``against`` it."""
-
-    answer: str | None
-    score: float
-    against: str
-
-
 def rarity_of(questions: Iterable[Question]) -> tuple[dict[str, float], float]:
     """How rare each part is over past questions (inverse document frequency), and an unseen one's."""
     counts: Counter[str] = Counter()
@@ -139,114 +121,43 @@ def rarity_of(questions: Iterable[Question]) -> tuple[dict[str, float], float]:
     ) + 1.0
 
 
-class Index:
-    """The cached questions of one scope."""
+def compared(
+    asked: Question,
+    held: Sequence[Question],
+    likeness: Sequence[float],
+    rare: Callable[[str], float],
+    neighbours: int,
+) -> list[tuple[float, ...]]:
+    """Features of a question beside each of the cached ones that are most alike, without what groups say.
 
-    def __init__(
-        self, rarity: Mapping[str, float], rarest: float, groups: Mapping[str, Sequence[float]] | None = None
-    ) -> None:
-        self._rarity, self._rarest = rarity, rarest
-        self._groups = groups or {}
-        self.first = 0
-        """Questions before this one are forgotten."""
-        self.questions: list[Question] = []
-        self.answers: list[str] = []
-        self._vectors: list[dict[str, float]] = []
-        self._members: list[Member] = []
-        self._by_part: dict[str, deque[tuple[int, float]]] = defaultdict(deque)
+    ``likeness`` of each is known, the highest first; ``rare`` says how rare a word is; of ``neighbours`` that
+    could have been found means are taken.
+    """
+    shared = [_shared(asked, one, rare) for one in held]
+    mean = sum(likeness) / neighbours
+    common = sum([one[0] for one in shared]) / neighbours
+    second = likeness[1] if len(likeness) > 1 else 0.0
+    out = []
+    for k, one in enumerate(held):
+        other = likeness[0] if k else second
+        out.append((likeness[k], other, mean, likeness[k] - other, *shared[k], common, *_apart(asked, one)))
+    return out
 
-    def add(self, question: Question, answer: str) -> None:
-        """Keep a question with its answer."""
-        vector = self.vector(question)
-        for part, weight in vector.items():
-            self._by_part[part].append((len(self.questions), weight))
-        self.questions.append(question)
-        self.answers.append(answer)
-        self._vectors.append(vector)
-        self._members.append(member(vector, self._groups))
 
-    def forget(self, first: int) -> None:
-        """Let go of the questions before ``first``, which were added first; numbers of others stay."""
-        for entry in range(self.first, min(first, len(self.questions))):
-            for part in self._vectors[entry]:
-                self._by_part[part].popleft()
-                if not self._by_part[part]:
-                    del self._by_part[part]
-            self._vectors[entry], self.questions[entry], self.answers[entry] = {}, _GONE, ""
-            self._members[entry] = Member((), 0.0, 0.0)
-        self.first = max(self.first, min(first, len(self.questions)))
-
-    def regroup(self, groups: Mapping[str, Sequence[float]]) -> None:
-        """Read groups that were fitted later."""
-        self._groups = groups
-        self._members = [member(vector, groups) for vector in self._vectors]
-
-    def alike(self, question: Question) -> list[tuple[float, int]]:
-        """Cached questions that are most alike, at most ``CANDIDATES``, as (likeness, number)."""
-        return self._alike(self.vector(question))
-
-    def near(self, question: Question) -> tuple[Nearest, ...]:
-        """The most alike cached questions with their features, at most ``NEIGHBOURS``."""
-        vector = self.vector(question)
-        found = self._alike(vector)[:NEIGHBOURS]
-        mine = member(vector, self._groups)
-        shared = [self._shared(question, self.questions[entry]) for _, entry in found]
-        mean = sum(likeness for likeness, _ in found) / NEIGHBOURS
-        common = sum(one[0] for one in shared) / NEIGHBOURS
-        out = []
-        for k, (likeness, entry) in enumerate(found):
-            other = found[0][0] if k else found[1][0] if len(found) > 1 else 0.0
-            held = self.questions[entry]
-            features = (
-                likeness, other, mean, likeness - other, *shared[k], common, *_apart(question, held),
-                *together(mine, self._members[entry]),
-            )  # fmt: skip
-            out.append(Nearest(entry, features, hashed(question, held), contradicts(question, held)))
-        return tuple(out)
-
-    def vector(self, question: Question) -> dict[str, float]:
-        """Weights of the parts of a question, of length 1 together."""
-        counts = Counter(question.parts)
-        vector = {part: (1.0 + math.log(many)) * self._rare(part) for part, many in counts.items()}
-        length = math.sqrt(sum(weight * weight for weight in vector.values())) or 1.0
-        return {part: weight / length for part, weight in vector.items()}
-
-    def _rare(self, part: str) -> float:
-        return self._rarity.get(part, self._rarest)
-
-    def _alike(self, vector: Mapping[str, float]) -> list[tuple[float, int]]:
-        rare = sorted(vector, key=lambda part: (-self._rare(part), part))[:RAREST]
-        partial: dict[int, float] = defaultdict(float)
-        read = 0
-        for part in rare:
-            held = self._by_part.get(part, ())
-            read += len(held)
-            if partial and read > MOST_READ:
-                break
-            weight = vector[part]
-            for entry, other in held:
-                partial[entry] += weight * other
-        found = []
-        for entry in _highest(partial) if partial else ():
-            there = self._vectors[entry]
-            alike = sum([weight * there[part] for part, weight in vector.items() if part in there])
-            found.append((alike, entry))
-        return sorted(found, key=lambda one: (-one[0], one[1]))
-
-    def _shared(self, one: Question, two: Question) -> tuple[float, ...]:
-        """Share of rarity in common; share of each that the other lacks; the rarest word each has alone."""
-        # Sets of words have no order, so sums over them must not depend on one.
-        both = math.fsum(self._rare(word) for word in one.words & two.words)
-        mine = [self._rare(word) for word in one.words - two.words]
-        theirs = [self._rare(word) for word in two.words - one.words]
-        alone, lacked = math.fsum(mine), math.fsum(theirs)
-        return (
-            both / (both + alone + lacked or 1.0),
-            alone / (both + alone or 1.0),
-            lacked / (both + lacked or 1.0),
-            max(mine, default=0.0),
-            max(theirs, default=0.0),
-        )
+def _shared(one: Question, two: Question, rare: Callable[[str], float]) -> tuple[float, ...]:
+    """Share of rarity in common; share of each that the other lacks; the rarest word each has alone."""
+    # Sets of words have no order, so sums over them must not depend on one.
+    both = math.fsum(map(rare, one.words & two.words))
+    mine = list(map(rare, one.words - two.words))
+    theirs = list(map(rare, two.words - one.words))
+    alone, lacked = math.fsum(mine), math.fsum(theirs)
+    return (
+        both / (both + alone + lacked or 1.0),
+        alone / (both + alone or 1.0),
+        lacked / (both + lacked or 1.0),
+        max(mine, default=0.0),
+        max(theirs, default=0.0),
+    )
 
 
 def _apart(asked: Question, held: Question) -> tuple[float, ...]:
@@ -266,12 +177,6 @@ class Member(NamedTuple):
     clear: float
 
 
-def member(vector: Mapping[str, float], groups: Mapping[str, Sequence[float]]) -> Member:
-    """Of a question's parts what they say of its groups; nothing where nothing was grouped."""
-    rows = [[weight * one for one in groups[part]] for part, weight in vector.items() if part in groups]
-    return member_of([sum(column) for column in zip(*rows, strict=True)])
-
-
 def member_of(towards: Sequence[float]) -> Member:
     """The sum for each group, put to length 1."""
     if not towards:
@@ -283,15 +188,12 @@ def member_of(towards: Sequence[float]) -> Member:
 
 def together(asked: Member, held: Member) -> tuple[float, ...]:
     """Whether two questions belong to the same groups, and how far that is known of each."""
-    both = sum(map(mul, asked.towards, held.towards))
+    return spoken(sum(map(mul, asked.towards, held.towards)), asked, held)
+
+
+def spoken(both: float, asked: Member, held: Member) -> tuple[float, ...]:
+    """:func:`together` of two questions of which the product over the groups is known."""
     return (both, asked.most, asked.clear, held.most, held.clear)
-
-
-def _highest(likeness: Mapping[int, float]) -> list[int]:
-    """The ``CANDIDATES`` entries of the highest likeness, the earlier ones first among equals."""
-    least = heapq.nlargest(CANDIDATES, likeness.values())[-1]
-    high = [(-one, entry) for entry, one in likeness.items() if one >= least]
-    return [entry for _, entry in sorted(high)[:CANDIDATES]]
 
 
 def hashed(one: Question, two: Question) -> tuple[int, ...]:
@@ -319,21 +221,6 @@ def best(weights: Weights, near: Sequence[Nearest]) -> tuple[Nearest | None, flo
         if not one.against and (found := score(weights, one)) > high:
             top, high = one, found
     return top, high
-
-
-def look(weights: Weights, index: Index, text: str) -> Found:
-    """The cached answer of a question, where the verifier lets it through. Off without a certificate."""
-    if math.isinf(weights.threshold):
-        return Found(None, -math.inf, "not certified")
-    near = index.near(taken_apart(text))
-    if not near:
-        return Found(None, -math.inf, "nothing alike")
-    one, found = best(weights, near)
-    if one is None:
-        return Found(None, -math.inf, near[0].against)
-    if found < weights.threshold:
-        return Found(None, found, "not alike enough")
-    return Found(index.answers[one.entry], found, "")
 
 
 def _stem(word: str) -> str:

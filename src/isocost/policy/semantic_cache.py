@@ -1,4 +1,4 @@
-"""A semantic cache whole: an index a scope, answers that age, room for so many. Plain Python, to run live.
+"""A semantic cache whole: an index a scope, answers that age, room for so many, to run live.
 
 A replay steps through a log with the same object as a gateway would through its traffic, so what was
 certified, what is replayed and what runs are one thing.
@@ -10,7 +10,8 @@ import math
 from collections import deque
 from typing import NamedTuple
 
-from isocost.policy.semantic import Index, Nearest, Question, Weights, best, taken_apart
+from isocost.policy.semantic import Nearest, Question, Weights, best, taken_apart
+from isocost.policy.semantic_index import Groups, Index
 
 LONGEST_CHARS = 2000
 """Longer questions are not looked up: two are hardly ever nearly the same, and a look must stay short."""
@@ -40,6 +41,7 @@ class SemanticCache:
 
     def __init__(self, weights: Weights, ttl_s: float = math.inf, most_entries: int = 0) -> None:
         self.weights = weights
+        self._groups = Groups.of(weights.groups)
         self.ttl_s = ttl_s
         self.most_entries = most_entries
         self._scopes: dict[bytes, Index] = {}
@@ -56,7 +58,7 @@ class SemanticCache:
         one, score = best(self.weights, near)
         if one is None:
             return Seen("", -math.inf, -1, near[0].against if near else "nothing alike")
-        return Seen(self._scopes[scope].answers[one.entry], score, self.number(scope, one.entry), "")
+        return Seen(self._scopes[scope].answer(one.entry), score, self.number(scope, one.entry), "")
 
     def near(self, scope: bytes, question: Question | str, now_s: float) -> tuple[Nearest, ...]:
         """Candidates of a question in its scope, the most alike first; entries are those of the scope."""
@@ -80,9 +82,9 @@ class SemanticCache:
 
     def refit(self, weights: Weights) -> None:
         """Read with other weights of the same rarities."""
-        self.weights = weights
+        self.weights, self._groups = weights, Groups.of(weights.groups)
         for index in self._scopes.values():
-            index.regroup(weights.groups)
+            index.regroup(self._groups)
 
     def answer(self, scope: bytes, question: Question | str, now_s: float) -> str | None:
         """The cached answer of a question where the verifier is sure enough; off without a threshold."""
@@ -96,7 +98,7 @@ class SemanticCache:
         self._age(now_s)
         weights = self.weights
         if scope not in self._scopes:
-            self._scopes[scope] = Index(weights.rarity, weights.rarest, weights.groups)
+            self._scopes[scope] = Index(weights.rarity, weights.rarest, self._groups)
             self._numbers[scope] = deque()
         self._scopes[scope].add(taken_apart(question) if isinstance(question, str) else question, answer)
         self._numbers[scope].append(self._kept)

@@ -18,6 +18,7 @@ import numpy as np
 
 from isocost.errors import BadInput
 from isocost.policy.semantic_study import Asked, Grade, Pair
+from isocost.trace.table import cells
 
 SEED = 20_261_123
 COLUMNS = ("part", "asked_line", "held_line", "score", "asked", "held", "same")
@@ -37,7 +38,7 @@ class Questions(NamedTuple):
 
 def is_of_log(file: Path) -> bool:
     """Whether a file holds pairs of a log, whose words are there and not here."""
-    return {"asked_line", "held_line", "same"} <= set(_rows(file)[0])
+    return {"asked_line", "held_line", "same"} <= set(cells(file)[0])
 
 
 def read(file: Path) -> Questions:
@@ -46,7 +47,7 @@ def read(file: Path) -> Questions:
     Raises:
         BadInput: the file cannot be read, has neither set of columns, or labels that are none.
     """
-    names, rows = _rows(file)
+    names, rows = cells(file)
     found = set(names)
     if {"text_a", "text_b", "label"} <= found:
         return _pairs(names, rows, str(file))
@@ -114,7 +115,7 @@ def grades_of(file: Path, place: Mapping[int, int]) -> dict[tuple[int, int], boo
     Raises:
         BadInput: not such a file, or none of its lines is a request.
     """
-    names, rows = _rows(file)
+    names, rows = cells(file)
     out: dict[tuple[int, int], bool] = {}
     strays = 0
     one, two, same = (names.index(name) for name in ("asked_line", "held_line", "same"))
@@ -147,7 +148,7 @@ def template(
     write.writerow(COLUMNS)
     there: set[tuple[str, str]] = set()
     if before is not None:
-        names, rows = _rows(before)
+        names, rows = cells(before)
         for row in rows:
             kept = dict(zip(names, row, strict=True))
             there.add((str(kept["asked_line"]), str(kept["held_line"])))
@@ -160,18 +161,3 @@ def template(
                 [one.part, *key, f"{one.score:.3f}", asked[one.asked].text, asked[one.held].text, ""]
             )
     return out.getvalue()
-
-
-def _rows(file: Path) -> tuple[list[str], list[tuple[object, ...]]]:
-    """Names of the columns in lower case, and the rows."""
-    import duckdb
-
-    if not file.exists():
-        raise BadInput("no such file", where=str(file), fix="Check the path")
-    try:
-        how = "read_parquet(?)" if file.suffix == ".parquet" else "read_csv(?, all_varchar=true, header=true)"
-        table = duckdb.execute(f"SELECT * FROM {how}", [str(file)])
-        names = [str(column[0]).lower() for column in table.description or ()]
-        return names, table.fetchall()
-    except duckdb.Error as wrong:
-        raise BadInput(f"cannot read it: {str(wrong).splitlines()[0]}", where=str(file), fix=_FIX) from None

@@ -23,10 +23,12 @@ import msgspec
 import numpy as np
 
 from isocost.errors import BadInput
-from isocost.policy.proven import Proven, banded, features_digest, upper
-from isocost.policy.semantic import Index, Nearest, Weights, best, rarity_of, taken_apart
+from isocost.policy.proven import Proven, banded, upper
+from isocost.policy.semantic import Nearest, Weights, best, rarity_of, taken_apart
 from isocost.policy.semantic_cache import SemanticCache, readable
 from isocost.policy.semantic_fit import CERTIFIES, Grown, Read, fit, graded_pairs, grouped, learn, parts
+from isocost.policy.semantic_index import Index
+from isocost.policy.semantic_lapse import features_digest
 
 LEAST_REQUESTS = 300
 """Certifying requests below which not even a cache without a wrong hit proves 1 % at 95 %."""

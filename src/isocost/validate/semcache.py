@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isocost.errors import BadInput
-from isocost.policy.semantic import Index, Nearest, Weights, best, rarity_of, taken_apart
+from isocost.policy.semantic import Nearest, Weights, best, rarity_of, taken_apart
 from isocost.policy.semantic_fit import certify, fit, graded_pairs, grouped, learn, parts
+from isocost.policy.semantic_index import Groups, Index
 from isocost.policy.semantic_pairs import graded
 from isocost.validate.table import rows_of
 
@@ -171,7 +172,7 @@ def _of_questions(rows: Rows, fits: int) -> Fitted:
     groups, members = grouped(read, grown)
     pairs, same = graded_pairs(near, grown, members)
     weights = fit(pairs, same, *rarity, groups)
-    index.regroup(groups)
+    index.regroup(Groups.of(groups))
     for question in asked[fits:]:
         near.append(index.near(question))
         index.add(question, "")

@@ -22,13 +22,13 @@ from isocost.catalog import CatalogAt
 from isocost.deployment import SemanticCache
 from isocost.errors import BadInput, BadLimits
 from isocost.plan.written.scores import ASKS, decoded, spoken
-from isocost.policy import proven
 from isocost.policy.keys import Asked, exact_key, scope_key
 from isocost.policy.proven import Counted
 from isocost.policy.rules import Rule
 from isocost.policy.semantic import Weights
 from isocost.policy.semantic_cache import SemanticCache as Running
 from isocost.policy.semantic_cache import readable
+from isocost.policy.semantic_lapse import lapsed
 from isocost.policy.semantic_study import digest
 from isocost.policy.table import MISSED, SERVED
 from isocost.trace.schema import Chunk, Trace
@@ -101,7 +101,7 @@ def in_force(rules: Sequence[Rule], verifiers: Mapping[str, Verifier]) -> tuple[
         where = f"{semantic.cache} on {rule.workload}"
         if semantic.certificate is not None:
             held = verifiers.get(semantic.verifier)
-            why = proven.lapsed(semantic.certificate, verifier=None if held is None else held.digest)
+            why = lapsed(semantic.certificate, verifier=None if held is None else held.digest)
         if semantic.certificate is None:
             notes.append(
                 f"The semantic cache {where} is off: it has no certificate (isocost policy fit PAIRS --cache)"
