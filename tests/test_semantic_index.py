@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from isocost.policy import semantic_index
 from isocost.policy.semantic import (
+    Member,
     Nearest,
     Question,
     compared,
@@ -82,7 +83,7 @@ class Plain:
     def forget(self, first: int) -> None:
         self.held = {entry: one for entry, one in self.held.items() if entry >= first}
 
-    def member(self, question: Question) -> semantic_index.Member:
+    def member(self, question: Question) -> Member:
         rows = [
             [weight * one for one in self.groups[part]]
             for part, weight in self.vector(question).items()

@@ -178,7 +178,7 @@ class Index:
             lambda word: self._rarity.get(word, self._rarest), NEIGHBOURS,
         )  # fmt: skip
         theirs = np.frombuffer(b"".join([one.towards for one in held])).reshape(len(held), -1)
-        both = _added((mine.towards * theirs).T).tolist() if mine.towards else [0.0] * len(held)
+        both = _added((np.array(mine.towards) * theirs).T).tolist() if mine.towards else [0.0] * len(held)
         return tuple(
             [
                 Nearest(
