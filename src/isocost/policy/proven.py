@@ -3,8 +3,8 @@ a plan live can hold it.
 
 A claim is *with this confidence, at most so many of all requests get a wrong cached answer*. It rests on
 counts, and a claim that does not follow from its own counts is refused (:func:`check`). It lapses where what
-it rests on is another one (:func:`isocost.policy.semantic_lapse.lapsed`): features, verifier, the model behind
-the answers, the questions.
+it rests on is another one (:func:`isocost.policy.semantic_lapse.lapsed`): features, verifier, the model
+behind the answers, the questions.
 """
 
 from __future__ import annotations
