@@ -27,5 +27,5 @@ def test_a_grade_in_words_is_its_number(tmp_path: Path, good: str, bad: str) -> 
 
 
 def test_a_word_that_says_no_grade_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="is not a number"):
+    with pytest.raises(BadInput, match="is no grade"):
         read_outcomes(_file(tmp_path / "words.csv", "polite", "rude"))

@@ -14,6 +14,7 @@ gave and somebody graded takes that grade.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +26,8 @@ import numpy as np
 import numpy.typing as npt
 
 from isocost.errors import BadInput
+from isocost.trace.table import cells
+from isocost.units import plural
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -151,7 +154,7 @@ def read_outcomes(file: Path, results: Path | None = None, *, partial: bool = Fa
     models = tuple(sorted({key[1] for key in table}))
     if len(qids) < FEWEST:
         raise BadInput(
-            f"{len(qids)} questions are too few",
+            f"{plural(len(qids), 'question')} {'is' if len(qids) == 1 else 'are'} too few",
             where=where,
             fix=f"Grade at least {FEWEST}: isocost measure LOG",
         )
@@ -226,23 +229,7 @@ def _rows(file: Path, results: Path | None, notes: list[str]) -> list[dict[str, 
 
 
 def _read(file: Path, needed: Sequence[str]) -> list[dict[str, Any]]:
-    import duckdb
-
-    if not file.exists():
-        raise BadInput("no such file", where=str(file), fix="Check the path")
-    name = str(file).replace("'", "''")
-    source = (
-        f"read_parquet('{name}')"
-        if file.name.endswith(".parquet")
-        else f"read_csv('{name}', all_varchar=true, header=true)"
-    )
-    try:
-        with duckdb.connect() as con:
-            found = con.execute(f"SELECT * FROM {source}")
-            heads = [one[0].lower() for one in found.description or ()]
-            body = found.fetchall()
-    except duckdb.Error as wrong:
-        raise BadInput(f"cannot be read: {str(wrong).splitlines()[0]}", where=str(file)) from None
+    heads, body = cells(file)
     at = {}
     for ours, spellings in _SPELLED:
         hit = next((heads.index(one) for one in spellings if one in heads), None)
@@ -263,20 +250,27 @@ def _different(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 def _quality(value: object, where: str) -> float:
-    """A grade: a number, or a word that says by itself which (``True``, ``pass``, ``wrong``)."""
-    from isocost.policy.grades.read import WORDS
+    """A grade: a number, or what says by itself which (``True``, ``pass``, ``85%``, ``4/5``)."""
+    from isocost.policy.grades.read import WORDS, value_of
 
-    known = WORDS.get(str(value).strip().lower())
-    return _number(value, "quality", where) if known is None else known
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    known = value_of(value, WORDS)
+    if known is None:
+        raise BadInput(f"quality {str(value)!r} is no grade", where=where, fix="Quality is 0 to 1")
+    return known
 
 
 def _number(value: object, what: str, where: str) -> float:
     if value is None or value == "":
         return float("nan")
     try:
-        return float(value)  # type: ignore[arg-type]
+        number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
-        raise BadInput(f"{what} {value!r} is not a number", where=where) from None
+        number = math.inf
+    if math.isinf(number):
+        raise BadInput(f"{what} {str(value)!r} is not a number", where=where)
+    return number
 
 
 def _made(
@@ -303,7 +297,14 @@ def _made(
         tokens = _number(row.get("in_tok"), "in_tok", place)
         in_tok[i] = tokens if np.isnan(in_tok[i]) else in_tok[i]
         for name, column in texts.items():
-            column[i] = column[i] or str(row.get(name) or "")
+            stated = str(row.get(name) or "")
+            if name == "split" and column[i] and stated and stated.upper() != column[i].upper():
+                raise BadInput(
+                    f"in split {column[i]} and in split {stated}",
+                    where=f"{where}, question {qid}",
+                    fix="Put all answers to a question into one split",
+                )
+            column[i] = column[i] or stated
         versions[j] = versions[j] or str(row.get("version") or "")
         said = normal(row.get("pred"))
         if said:
@@ -333,18 +334,28 @@ def _scaled(quality: Floats, where: str, notes: list[str]) -> tuple[Floats, floa
     known = quality[np.isfinite(quality)]
     if not len(known):
         raise BadInput("nothing is graded", where=where, fix="Fill in quality, 0 to 1")
-    if np.isinf(quality).any() or known.min() < 0:
-        raise BadInput(f"quality {known.min():g} is out of range", where=where, fix="Quality is 0 to 1")
+    scale = scale_of(known, where)
+    if scale > 1.0:
+        notes.append(f"quality is graded to {scale:g} and divided by it: 1 pp is {scale / 100:g} of a grade")
+    return quality / scale, scale
+
+
+def scale_of(known: Floats, where: str) -> float:
+    """What grades go up to: 1, 10 or 100.
+
+    Raises:
+        BadInput: one below 0 or above 100, or a few above 1 among others that go to 1.
+    """
     top = float(known.max())
+    if known.min() < 0:
+        raise BadInput(f"quality {known.min():g} is out of range", where=where, fix="Quality is 0 to 1")
     if top <= 1.0:
-        return quality, 1.0
+        return 1.0
     if (known > 1.0).mean() < 0.2 or top > 100.0:
         raise BadInput(
             f"quality {top:g} is out of range", where=where, fix="Quality is 0 to 1, or all to 10 or 100"
         )
-    scale = 10.0 if top <= 10.0 else 100.0
-    notes.append(f"quality is graded to {scale:g} and divided by it: 1 pp is {scale / 100:g} of a grade")
-    return quality / scale, scale
+    return 10.0 if top <= 10.0 else 100.0
 
 
 def _shared(quality: Floats, answer: Ints) -> Floats:

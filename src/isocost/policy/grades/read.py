@@ -15,10 +15,13 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from isocost.errors import BadInput
 from isocost.policy.grades import tools, traced
 from isocost.policy.grades.call import ALONE, Call, Found, Link, Mark, items, mapping
 from isocost.policy.grades.table import table
+from isocost.policy.outcomes import scale_of
 from isocost.units import plural
 
 WORDS: Mapping[str, float] = {
@@ -109,8 +112,12 @@ def read_grades(files: Iterable[tuple[str, Path]], choice: Choice = Choice()) ->
 
 
 def _read(path: Path, columns: Mapping[str, str]) -> tuple[str, list[Found]]:
-    if not path.is_file():
+    if path.is_dir():
+        raise BadInput("a folder, not a file", where=str(path), fix="Name one file in it")
+    if not path.exists():
         raise BadInput("no such file", where=str(path), fix="Check the path")
+    if not path.stat().st_size:
+        raise BadInput("the file is empty", where=str(path), fix="Give one with at least one result")
     where, kind = str(path), path.name.lower().removesuffix(".gz").rpartition(".")[2]
     if kind == "parquet":
         return "table", list(_parquet(path, columns))
@@ -349,7 +356,7 @@ def _graded(calls: Sequence[Call], score: str, choice: Choice, where: str, notes
         held = call.scores.get(score)
         mine = []
         for one in held if isinstance(held, list) else [held]:
-            number = _value(one, known)
+            number = value_of(one, known)
             if number is None:
                 strange[str(one)] += 1
             elif not math.isnan(number):
@@ -377,7 +384,9 @@ def _graded(calls: Sequence[Call], score: str, choice: Choice, where: str, notes
             f"{score!r} is {beyond[0]:g} in {plural(len(beyond), 'answer')}, beyond {low:g} to {high:g}",
             where="--scale", fix=f"It goes from {min(flat):g} to {max(flat):g}",
         )  # fmt: skip
-    if beyond and score != "quality":
+    if beyond and score == "quality":
+        scale_of(np.array(flat), where)
+    elif beyond:
         worst = min(0.0, min(flat)) if max(flat) > 5 or min(flat) < 1 else 1.0
         best = next((top for top in (5.0, 10.0, 100.0) if max(flat) <= top), max(flat))
         raise BadInput(
@@ -403,10 +412,10 @@ def _graded(calls: Sequence[Call], score: str, choice: Choice, where: str, notes
     ]  # fmt: skip
 
 
-def _value(value: Any, known: Mapping[str, float]) -> float | None:
+def value_of(value: Any, known: Mapping[str, float]) -> float | None:
     """A value as a number: NaN where nothing is stated, ``None`` where it is no grade.
 
-    >>> _value("85%", WORDS), _value("4/5", WORDS), _value(True, WORDS), _value("polite", WORDS)
+    >>> value_of("85%", WORDS), value_of("4/5", WORDS), value_of(True, WORDS), value_of("polite", WORDS)
     (0.85, 0.8, 1.0, None)
     """
     text = "" if value is None else str(value).strip().lower()
