@@ -55,6 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     gc.set_threshold(COLLECT_EVERY)
+    # The products of matrices are small: on a busy machine threads wait for each other ten times as long as
+    # they work. Arrays are loaded later, by the command, and read this then.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError):
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
