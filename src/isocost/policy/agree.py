@@ -327,9 +327,9 @@ class _Depth:
         each[:, 1, 1] = (many * self.odds**2)[:, :-1].sum(axis=0)
         each[:, 0, 0] += _PENALTY_CELL
         each[:, 1, 1] += _PENALTY_CELL
-        # A task's two features meet no other task's: they are solved for one by one and taken out of the rest.
-        inverse = np.linalg.inv(each)
-        through = side.transpose(1, 0, 2) @ inverse
+        # A task's two features meet no other task's: solved one task at a time, and taken out of the rest.
+        inverse = np.asarray(np.linalg.inv(each), dtype=np.float64)
+        through = np.asarray(side.transpose(1, 0, 2) @ inverse, dtype=np.float64)
         less = np.tensordot(through, side, axes=((0, 2), (1, 2)))
         return head - less, through, inverse
 

@@ -130,9 +130,8 @@ def estimate(policy: Policy, part: Part) -> Estimate:
 
 def compared(did: Chosen, part: Part) -> Estimate:
     """Compare what was done with strong-only; grades that are missing count as in :func:`differences`."""
-    return _compared_each(
-        Chosen(*(each[None] for each in (did.quality, did.cost, did.model, did.differs))), part
-    )[0]
+    one = Chosen(did.quality[None], did.cost[None], did.model[None], did.differs[None])
+    return _compared_each(one, part)[0]
 
 
 def _compared_each(did: Chosen, part: Part) -> list[Estimate]:
