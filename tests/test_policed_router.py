@@ -33,7 +33,7 @@ def weights() -> Weights:
     texts = [(HARD if i % 2 else EASY).format(i % 50) for i in range(400)]
     gain = np.array([float(i % 2) for i in range(400)])
     read = corpus(texts)
-    return fit(read, gain, np.zeros(400, dtype=np.int64), 1, np.arange(400)).weights(read, ("t",))
+    return fit(read, gain, np.zeros(400, dtype=np.int64), 1, np.arange(400)).weights(read, ("",))
 
 
 def texts() -> list[str]:
@@ -82,7 +82,7 @@ def worded(path: Path) -> Trace:
 def test_each_request_goes_where_the_rule_alone_would_send_it(
     share: float, backwards: bool, weights: Weights, catalog: Catalog, tmp_path: Path
 ) -> None:
-    each = [score(weights, text, "log") for text in texts()]
+    each = [score(weights, text) for text in texts()]
     bar = float(np.quantile(each, 1 - share))
     trace = worded(log(tmp_path / "log.jsonl", texts(), backwards=backwards))
     found, _ = police(trace, plan(bar), catalog, weights={"router-all.json": weights})
@@ -112,7 +112,7 @@ def test_without_words_both_ends_are_played_and_said(
     trace = worded(log(tmp_path / "some.jsonl", some))
     found, _ = police(trace, plan(0.5), catalog, weights={"router-all.json": weights})
     assert any("Scores of 30 of 60 routed requests are not known" in note for note in found.notes)
-    known = sum(score(weights, text, "some") >= 0.5 for text in some if text)
+    known = sum(score(weights, text) >= 0.5 for text in some if text)
     assert requests(BIG, found) == 30 + known
     assert next(row.requests for row in found.least.answered if row.deployment == BIG) == known
 

@@ -17,7 +17,8 @@ from isocost.cli import main
 from isocost.errors import BadLimits
 from isocost.plan.written.file import PlanFile, dumps, loads
 from isocost.plan.written.told import Policed, police
-from isocost.policy.rules import Accept, Cascade, First, Rule, Seen
+from isocost.policy.rules import Accept, Cascade, First, Rule
+from isocost.policy.seen import Seen
 from isocost.policy.table import GROUP0, MISSED, SERVED, compile_rule, redrawn, with_chances
 from isocost.trace import Trace, open_trace
 

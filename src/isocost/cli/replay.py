@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +15,7 @@ from isocost.cli.catalog import load
 from isocost.cli.output import grid, show, show_json, working, wrapped
 from isocost.cli.plan import EXAMPLE_NOW, Log
 from isocost.cli.root import Facts, Json, app
-from isocost.cli.trace import Format, Map, WorkloadBy, opened
+from isocost.cli.trace import Format, Map, TaskBy, WorkloadBy, opened
 from isocost.errors import BadInput
 from isocost.units import DAYS_PER_MONTH, SECONDS_PER_DAY, money, percent, span
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from isocost.plan.written.failed import Band, Failures
     from isocost.plan.written.review import Review, Served
     from isocost.plan.written.told import Played, Policed, Quality
+    from isocost.trace import Trace
 
 PlanPath = Annotated[
     Path, Parameter(name="--plan", help="A plan.toml that 'isocost plan' wrote.", show_default=True)
@@ -34,6 +35,23 @@ OutcomesPath = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How the log is read."""
+
+    workload_by: WorkloadBy = None
+    task_by: TaskBy = None
+    map_: Map = None
+    format_: Format = None
+
+    def opened(self, log: Path, *, prompts: bool = False) -> Trace:
+        """The log as a trace, ``prompts`` with the words of prompts."""
+        return opened(log, self.map_, self.workload_by, self.format_, task_by=self.task_by, prompts=prompts)
+
+
+AS_IT_IS = Reading()
+
+
 @app.command(sort_key=5)
 def replay(
     log: Log = None,
@@ -41,9 +59,7 @@ def replay(
     *,
     plan_: PlanPath = Path("plan.toml"),
     outcomes: OutcomesPath = None,
-    workload_by: WorkloadBy = None,
-    map_: Map = None,
-    format_: Format = None,
+    reading: Annotated[Reading, Parameter(name="*")] = AS_IT_IS,
     facts: Facts = None,
     json: Json = False,
 ) -> None:
@@ -61,11 +77,11 @@ def replay(
     catalog = load(facts)
     weights = named_weights(made.policies, plan_.parent)
     verifiers = named_verifiers(made.policies, plan_.parent)
-    trace = example(EXAMPLE_NOW) if log is None else opened(log, map_, workload_by, format_)
+    trace = example(EXAMPLE_NOW) if log is None else reading.opened(log)
     caches = [*(rule.cache for rule in made.policies), *(route.cache for route in made.routes)]
     if log is not None and (weights or asks_words(made.policies, caches, trace)):
         # A second look, since block ids of some logs mean another thing where words are asked for.
-        words = opened(log, map_, workload_by, format_, prompts=True)
+        words = reading.opened(log, prompts=True)
         trace = replace(trace, texts=words.texts)
         trace = keyed(trace) if any(caches) else trace
     with working("replaying"):

@@ -26,6 +26,10 @@ WorkloadBy = Annotated[
     str | None, Parameter(help="The column whose values are the workloads: key_alias, tag, model.")
 ]
 
+TaskBy = Annotated[
+    str | None, Parameter(help="The column whose values are the tasks, where a policy decides by task.")
+]
+
 LEVELS = " .:-=+*#%@"
 """Shades of the week's shape, from no requests to the busiest hour."""
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -40,6 +44,7 @@ def opened(
     workload_by: str | None,
     reader: str | None,
     *,
+    task_by: str | None = None,
     lenient: bool = False,
     who: bool = False,
     prompts: bool = False,
@@ -66,6 +71,7 @@ def opened(
             log,
             mapping=pairs or None,
             workload_by=workload_by,
+            task_by=task_by,
             fmt=reader,
             lenient=lenient,
             who=who,

@@ -30,13 +30,12 @@ from isocost.policy.route import (
     View,
     pick_share,
 )
+from isocost.policy.seen import Seen, check_letters, check_seen
 
 STRONG = "*"
 """The entry of a table that holds for every task without one of its own."""
 
 
-SUMS_TO: Final = 1e-3
-"""How far shares that were rounded by hand may be from their sum."""
 AT_ONCE_S: Final = 1e-9
 """How much later a hedge begins that is to begin at once: it is a hedge still, and the first answer wins."""
 NOTHING: Final = View()
@@ -63,18 +62,7 @@ class ByTask(Kind, frozen=True, tag="by-task"):
     """A deployment for each task; ``*`` for any other."""
 
     tasks: dict[str, str]
-
-
-class Seen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How often what came on the ``questions`` of a fit: what a replay plays where nothing says more.
-
-    ``chance`` of a cascade: the share of all questions on which each pattern of agreement came (``A``,
-    ``AA``, ``AB``, ``A-``), whether or not it would have been asked so far; of a router: ``strong``, the
-    share whose score reached the bar. It decides nothing.
-    """
-
-    questions: int
-    chance: dict[str, float]
+    seen: Seen | None = None
 
 
 class Router(Kind, frozen=True, tag="router"):
@@ -475,8 +463,11 @@ def check(rule: Rule) -> None:
             raise BadLimits(f"together = {choice.together}", where=where, fix=f"1 to {len(choice.ask)}")
         for one in choice.accept:
             _check_pattern(one, len(choice.ask), where)
-    if isinstance(choice, Cascade | Router) and choice.seen is not None:
-        _check_seen(choice, choice.seen, f"{where} seen")
+    if isinstance(choice, Cascade | Router | ByTask) and choice.seen is not None:
+        if isinstance(choice, Cascade) and choice.checked:
+            raise BadLimits("a checker is not foretold by agreement", where=where, fix="Leave out seen")
+        longest = len(choice.ask) if isinstance(choice, Cascade) else 0 if isinstance(choice, Router) else -1
+        check_seen(choice.seen, longest, f"{where} seen")
     if rule.semantic is not None:
         _check_semantic(rule, rule.semantic, f"{where} semantic")
     if rule.guard is not None and rule.guard.then and rule.guard.usd is None:
@@ -514,56 +505,11 @@ def _check_semantic(rule: Rule, semantic: Semantic, where: str) -> None:
 
 
 def _check_pattern(one: Accept, most: int, where: str) -> None:
-    _check_letters(one.pattern, where)
+    check_letters(one.pattern, where)
     if not 1 <= len(one.pattern) <= most or one.take not in one.pattern or one.take == "-":
         raise BadLimits(
             f"pattern {one.pattern!r} takes {one.take!r}", where=where, fix="Take one of its letters"
         )
-
-
-def _check_letters(pattern: str, where: str) -> None:
-    letters = -1
-    for letter in pattern:
-        group = ord(letter) - ord("A")
-        if letter != "-" and not 0 <= group <= letters + 1:
-            raise BadLimits(
-                f"pattern {pattern!r} cannot be", where=where, fix="Letters in order: AA, AB, ABA, A-"
-            )
-        letters = max(letters, group if letter != "-" else letters)
-
-
-def _check_seen(choice: Cascade | Router, seen: Seen, where: str) -> None:
-    """Shares that can be: each 0 to 1, and what follows a pattern as often as the pattern came."""
-    if seen.questions < 1:
-        raise BadLimits(
-            f"questions = {seen.questions}", where=where, fix="How many were looked at: 1 or more"
-        )
-    for name, share in seen.chance.items():
-        if not 0.0 <= share <= 1.0:
-            raise BadLimits(f"chance of {name!r} is {share:g}", where=where, fix="A share is 0 to 1")
-    if isinstance(choice, Router):
-        if set(seen.chance) != {"strong"}:
-            raise BadLimits(
-                "a router's chance is that of strong", where=where, fix="chance = { strong = 0.3 }"
-            )
-        return
-    if choice.checked:
-        raise BadLimits("a checker is not foretold by agreement", where=where, fix="Leave out seen")
-    for name in seen.chance:
-        _check_letters(name, where)
-        if not 1 <= len(name) <= len(choice.ask):
-            raise BadLimits(
-                f"pattern {name!r} has {len(name)} letters", where=where, fix="One for each asked"
-            )
-    for before, share in {"": 1.0, **seen.chance}.items():
-        after = [seen.chance[name] for name in seen.chance if name[:-1] == before]
-        if len(before) < len(choice.ask) and abs(sum(after) - share) > SUMS_TO:
-            said = f"what follows {before!r}" if before else "the first letters"
-            raise BadLimits(
-                f"{said} came on {sum(after):g} of the questions, not on {share:g}",
-                where=where,
-                fix="Name every pattern that came, of every length",
-            )
 
 
 def named(rules: Sequence[Rule], deployments: Mapping[str, object]) -> None:

@@ -19,7 +19,7 @@ import tomli_w
 from isocost.catalog.catalog import CatalogAt
 from isocost.errors import BadInput, BadLimits
 from isocost.policy import agree, rules
-from isocost.policy.agree import Part, patterns, written
+from isocost.policy.agree import Part, Patterns, patterns, written
 from isocost.policy.difficulty import Corpus, Routed, corpus, rows_of
 from isocost.policy.fit import (
     Candidate,
@@ -36,6 +36,7 @@ from isocost.policy.lapse import Basis, basis
 from isocost.policy.outcomes import FEWEST, READ_AGREEMENT, Floats, Ints, Outcomes
 from isocost.policy.pricing import RELATIVE, UNKNOWN, Price, costs, price_models, supposed
 from isocost.policy.router import Weights
+from isocost.policy.seen import Group, Seen
 from isocost.units import plural
 
 FORMAT = 1
@@ -369,22 +370,25 @@ def as_rule(
     match policy:
         case agree.Cascade():
             read = patterns(part.answer, policy.chain)
-            for d, code in enumerate(read.code):
-                codes, counts = np.unique(code, return_counts=True)
-                for one, count in zip(codes.tolist(), counts.tolist(), strict=True):
-                    agreement[written(one, d + 1)] = count / len(part)
-            choose = _cascade(policy, names, tasks, rules.Seen(len(part), agreement))
+            agreement = _shares(read, np.arange(len(part)))
+            choose = _cascade(policy, names, tasks)
+            alike = _alike(choose, tasks, part.task)
+            by_task = any(one.but or one.tasks != (rules.STRONG,) for one in choose.accept)
+            groups = tuple(Group(counts, _shares(read, rows)) for counts, rows in alike if by_task)
+            choose = msgspec.structs.replace(choose, seen=Seen(len(part), agreement, groups))
             recover = rules.Recover()
         case agree.Fixed():
             choose = rules.Fixed(names[policy.model])
         case agree.ByTask():
             table = {task: names[j] for task, j in zip(tasks, policy.models, strict=False)}
             choose = rules.ByTask({**table, rules.STRONG: strong})
+            groups = tuple(Group(counts) for counts, _ in _alike(choose, tasks, part.task))
+            choose = msgspec.structs.replace(choose, seen=Seen(len(part), {}, groups))
         case Routed():
             reached = policy.fitted.scores(policy.read, part.task) >= policy.bar
             choose = rules.Router(
                 names[policy.cheap], strong, policy.bar, f"router-{workload.strip('*') or 'all'}.json",
-                rules.Seen(len(part), {"strong": float(reached.mean())}),
+                Seen(len(part), {"strong": float(reached.mean())}),
             )  # fmt: skip
             scores = None if words is None else policy.fitted.weights(words, tasks)
         case _:
@@ -392,27 +396,60 @@ def as_rule(
     return rules.Rule(choose, workload=workload, recover=recover), scores, agreement
 
 
-def _cascade(
-    policy: agree.Cascade, names: Sequence[str], tasks: Sequence[str], seen: rules.Seen
-) -> rules.Cascade:
-    """The tables of a cascade, with tasks named only where they differ from the rest."""
+def _shares(read: Patterns, rows: Ints) -> dict[str, float]:
+    """How often each pattern of agreement came on some questions."""
+    out: dict[str, float] = {}
+    for d, code in enumerate(read.code):
+        codes, counts = np.unique(code[rows], return_counts=True)
+        for one, count in zip(codes.tolist(), counts.tolist(), strict=True):
+            out[written(one, d + 1)] = count / len(rows)
+    return out
+
+
+def _alike(
+    choose: rules.Cascade | rules.ByTask, tasks: Sequence[str], task: Ints
+) -> list[tuple[dict[str, int], Ints]]:
+    """Tasks that a choice treats alike, with how many questions are of each, and these questions."""
+    found: dict[tuple[str | None, ...], list[int]] = {}
+    for code in np.unique(task).tolist():
+        name = tasks[code] if code < len(tasks) else ""
+        if isinstance(choose, rules.ByTask):
+            does: tuple[str | None, ...] = (choose.tasks.get(name, choose.tasks[rules.STRONG]),)
+        else:
+            does = tuple(rules.accepted(choose, name, one.pattern) for one in choose.accept)
+        found.setdefault(does, []).append(code)
+    return [
+        ({tasks[c] if c < len(tasks) else "": int((task == c).sum()) for c in codes},
+         np.flatnonzero(np.isin(task, codes)))
+        for codes in found.values()
+    ]  # fmt: skip
+
+
+def _cascade(policy: agree.Cascade, names: Sequence[str], tasks: Sequence[str]) -> rules.Cascade:
+    """The tables of a cascade, with tasks named only where they differ from the rest.
+
+    Where no question names a task, what was fitted on them holds for any.
+    """
     accept = []
     last = len(policy.chain) - 1
+    untold = tuple(tasks) == ("",)
     for d, step in enumerate(policy.steps):
         for k, code in enumerate(step.code.tolist()):
             pattern = written(code, d + 1)
             by_letter: dict[str, list[int]] = {}
-            for task in range(len(tasks) + 1):
+            for task in (0,) if untold else range(len(tasks) + 1):
                 letter = agree.LETTERS[int(step.take[k, task])]
                 if step.accept[k, task] and letter in pattern and (d < last or letter != pattern[-1]):
                     by_letter.setdefault(letter, []).append(task)
             for letter, here in by_letter.items():
-                if len(tasks) in here:
+                if untold:
+                    accept.append(rules.Accept(pattern, letter))
+                elif len(tasks) in here:
                     but = tuple(tasks[t] for t in range(len(tasks)) if t not in here)
                     accept.append(rules.Accept(pattern, letter, (rules.STRONG,), but))
                 else:
                     accept.append(rules.Accept(pattern, letter, tuple(tasks[t] for t in here)))
-    return rules.Cascade(tuple(names[j] for j in policy.chain), tuple(accept), seen=seen)
+    return rules.Cascade(tuple(names[j] for j in policy.chain), tuple(accept))
 
 
 def dumps(found: Study) -> str:

@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from isocost.policy.compiled import assign_shares
 from isocost.policy.route import Action, Attempt, Ended, Refuse, Request, Stop, Try, View
-from isocost.policy.rules import STRONG, ByTask, Cascade, Choice, Fixed, Router, Rule, Seen, Split, decide
+from isocost.policy.rules import STRONG, ByTask, Cascade, Choice, Fixed, Router, Rule, Split, decide
+from isocost.policy.seen import Group, Seen
 
 Int8 = npt.NDArray[np.int8]
 Int32 = npt.NDArray[np.int32]
@@ -173,7 +174,7 @@ def _keys(rule: Rule) -> list[tuple[str, bool, str, str]]:
         )
         gates += ["budget"] * (guard.usd is not None) + [_SOFT] * bool(guard.then)
     lasts = ["", *(rule.sticky.among if rule.sticky else ())]
-    picks = [f"{pick}\t{task}" for pick in _picks(rule.choose) for task in _task_names(rule)]
+    picks = [f"{pick}\t{task}" for pick in _picks(rule.choose) for task in task_names(rule)]
     return list(product(gates, [False, True] if rule.defer else [False], lasts, picks))
 
 
@@ -191,7 +192,7 @@ def _picks(choice: Choice) -> list[str]:
             return [""]
 
 
-def _task_names(rule: Rule) -> list[str]:
+def task_names(rule: Rule) -> list[str]:
     """Tasks that the rule names beyond its choice of a deployment; ``*`` stands for any other."""
     named = list(rule.first.tasks) if rule.first else []
     if isinstance(rule.choose, Cascade):
@@ -225,7 +226,7 @@ def entries(rule: Rule, table: Table, columns: Columns, tasks: Sequence[str]) ->
     deferred = np.zeros(n, np.bool_)
     if rule.defer is not None:
         deferred = np.nan_to_num(columns.wait_s, nan=-1.0) >= rule.defer.wait_s
-    known = set(_task_names(rule))
+    known = set(task_names(rule))
     plain = [task if task in known else STRONG for task in tasks] or [STRONG]
     task = np.minimum(columns.task, len(plain) - 1) if tasks else np.zeros(n, np.int64)
     among = set(rule.sticky.among) if rule.sticky else set()
@@ -283,9 +284,14 @@ def _picked(
             return [""], np.zeros(n, np.int64)
 
 
-def with_chances(rule: Rule, table: Table, seen: Mapping[str, float]) -> Table:
+def with_chances(
+    rule: Rule,
+    table: Table,
+    seen: Mapping[str, float],
+    by_task: Mapping[str, Mapping[str, float]] = {},
+) -> Table:
     """A cascade's table with the chance of each outcome, from how often each pattern was seen (of all
-    questions).
+    questions; ``by_task`` of those of a task).
 
     ``seen`` maps patterns (``A``, ``AA``, ``AB``, ``A-``) to shares; an answer that cannot be compared
     (``-``) is an answer all the same. What follows a pattern that never came stays unknown.
@@ -295,10 +301,15 @@ def with_chances(rule: Rule, table: Table, seen: Mapping[str, float]) -> Table:
         return table
     chance = table.chance.copy()
     nobody: tuple[str, ...] = ()
-    waiting = [(start, "", nobody) for start in dict.fromkeys(table.starts.values())]
+    named = task_names(rule)
+    others = next((mine for task, mine in by_task.items() if task not in named), seen)
+    waiting = []
+    for (_, _, _, both), start in table.starts.items():
+        task = both.partition("\t")[2]
+        waiting.append((start, "", nobody, others if task == STRONG else by_task.get(task, seen)))
     done: set[int] = set()
     while waiting:
-        s, before, pending = waiting.pop()
+        s, before, pending, mine = waiting.pop()
         if s in done or table.op[s] not in (TRY, WAIT):
             continue
         done.add(s)
@@ -310,14 +321,14 @@ def with_chances(rule: Rule, table: Table, seen: Mapping[str, float]) -> Table:
             letter = chr(ord("A") + outcome - GROUP0) if outcome >= GROUP0 else "-"
             told = before + letter if is_asked else before
             if is_asked and outcome >= SERVED and outcome not in (PASSED, REJECTED):
-                shares[outcome] = seen.get(told, 0.0)
-            waiting.append((int(table.after[s, outcome]), told, pending[1:]))
+                shares[outcome] = mine.get(told, 0.0)
+            waiting.append((int(table.after[s, outcome]), told, pending[1:], mine))
         if shares.any():
             chance[s] = shares / shares.sum()
     return replace(table, chance=chance)
 
 
-def redrawn(seen: Seen, draw: int) -> dict[str, float]:
+def redrawn(seen: Seen | Group, draw: int | tuple[int, int]) -> dict[str, float]:
     """The chances as another set of as many questions may have shown them: one draw of what is not known.
 
     What follows a pattern is drawn from the Dirichlet distribution of its counts (the Bayesian bootstrap),

@@ -84,6 +84,7 @@ def open_trace(
     *,
     mapping: Mapping[str, str] | None = None,
     workload_by: str | None = None,
+    task_by: str | None = None,
     fmt: str | None = None,
     lenient: bool = False,
     who: bool = False,
@@ -94,11 +95,12 @@ def open_trace(
     ``mapping`` names columns (``{"input_tok": "prompt_tokens", "arrival": "ts:ms"}``) and implies the
     generic reader. ``workload_by`` is the column whose values are the workloads (``key_alias``, ``tag``,
     ``model``, ``tenant`` …, or a column of the file); without it a column made for that is taken, else the
-    whole file is one workload. ``fmt`` forces a reader by name. The trace's findings say what was found,
-    guessed and doubted. ``lenient`` leaves out every row that cannot be a request, where else more than one
-    in a hundred is taken for a misread log; ``Trace.unread`` lists them. ``who`` also reads the columns of
-    ``WHO``, under the first of the names that people give them; ``prompts`` the words of prompts, where the
-    log has them (``Trace.texts``).
+    whole file is one workload. ``task_by`` likewise is the column whose values are the tasks within a
+    workload; without it a column of that name is taken beside one of workloads. ``fmt`` forces a reader by
+    name. The trace's findings say what was found, guessed and doubted. ``lenient`` leaves out every row that
+    cannot be a request, where else more than one in a hundred is taken for a misread log; ``Trace.unread``
+    lists them. ``who`` also reads the columns of ``WHO``, under the first of the names that people give them;
+    ``prompts`` the words of prompts, where the log has them (``Trace.texts``).
 
     Raises:
         BadTrace: in one line, where and what to type.
@@ -109,6 +111,8 @@ def open_trace(
     scan = reader.scan(head, columns)
     title = head.path.name.removesuffix(".gz").rpartition(".")[0] or head.path.name
     scan, findings = _with_workload(head, reader, scan, workload_by, title)
+    if task_by is not None:
+        scan = replace(scan, columns={**scan.columns, "task": _column_sql(head, reader, task_by, "tasks")})
     if who:
         scan = _with_who(head, reader, scan, mapping or {})
     alone = prompts and "blocks" in scan.columns and not scan.chained
@@ -143,17 +147,7 @@ def _with_workload(
 ) -> tuple[Scan, list[Finding]]:
     choices = dict(reader.by(head))
     if asked is not None:
-        sql = next((sql for name, sql in choices.items() if name.lower() == asked.lower()), None)
-        column = head.column(asked)
-        if sql is None and column is not None:
-            sql = names.text(names.value(head, column))
-        if sql is None:
-            raise BadTrace(
-                f"cannot tell workloads apart by {asked!r}",
-                where=str(head.path),
-                fix=f"It has: {', '.join(sorted({*choices, *head.columns}))}",
-            )
-        return _named(scan, sql), []
+        return _named(scan, _column_sql(head, reader, asked, "workloads")), []
     for name in reader.prefer:
         if name in choices and _tells_apart(head, scan, choices[name]):
             text = f"workloads are taken from {name} (else --workload-by COLUMN)"
@@ -167,6 +161,26 @@ def _with_workload(
     hint = f" (else --workload-by {'|'.join(others)})" if others else ""
     found = Finding("guessed", "workload_by", f"all requests are one workload, {title!r}{hint}")
     return replace(scan, columns=columns, workload=title), [found]
+
+
+def _column_sql(head: Head, reader: Reader, asked: str, what: str) -> str:
+    """SQL of what a reader, or the file itself, calls ``asked``.
+
+    Raises:
+        BadTrace: neither knows it.
+    """
+    choices = reader.by(head)
+    sql = next((sql for name, sql in choices.items() if name.lower() == asked.lower()), None)
+    column = head.column(asked)
+    if sql is None and column is not None:
+        sql = names.text(names.value(head, column))
+    if sql is None:
+        raise BadTrace(
+            f"cannot tell {what} apart by {asked!r}",
+            where=str(head.path),
+            fix=f"It has: {', '.join(sorted({*choices, *head.columns}))}",
+        )
+    return sql
 
 
 def _named(scan: Scan, sql: str) -> Scan:

@@ -23,7 +23,7 @@ Int64 = npt.NDArray[np.int64]
 Int32 = npt.NDArray[np.int32]
 Float32 = npt.NDArray[np.float32]
 
-NAMED = ("workload", "model", "provider", "tenant", "session", "tier", "region")
+NAMED = ("workload", "task", "model", "provider", "tenant", "session", "tier", "region")
 WHO = ("account", "credential", "deployment")
 """Columns that are codes into ``Trace.names``; those of ``WHO`` are read where they are asked for."""
 
@@ -69,6 +69,7 @@ class Chunk:
     that block; in a table a number from zero). ``prompt_key`` identifies the whole prompt (-1
     unknown). ``deadline_s``: how long the answer may take (NaN: interactive). ``ttft_s`` and
     ``e2e_s`` as measured, NaN missing.
+    ``task`` is the kind of question, which policies may tell apart within a workload.
     ``line`` is the row's place in its file. ``account`` (project, workspace, subscription), ``credential``
     (the key) and ``deployment`` are what a contract or an invoice tells traffic apart by.
 
@@ -96,6 +97,7 @@ class Chunk:
     count: Int64 | None = None
     context_tok: Int32 | None = None
     workload: Int32 | None = None
+    task: Int32 | None = None
     model: Int32 | None = None
     provider: Int32 | None = None
     tenant: Int32 | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -23,15 +23,19 @@ class Answers:
     """Outcomes of questions and the log that they stand for.
 
     A request is the question that was sampled from it (``isocost measure`` numbers questions by workload and
-    line); any other takes its turn through the questions of its workload, or of all where it has none.
+    line); any other takes its turn through the questions of its workload, or of all where it has none, and of
+    its task where the log says which (``names`` of its codes).
     """
 
     outcomes: Outcomes
     table: Chunk
     column: dict[str, int] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, outcomes: Outcomes, table: Chunk, deployments: Sequence[Deployment]) -> Answers:
+    def of(
+        cls, outcomes: Outcomes, table: Chunk, deployments: Sequence[Deployment], named: Sequence[str] = ()
+    ) -> Answers:
         """Columns by deployment: its name, else its model's, as the file names it."""
         place = {name: j for j, name in enumerate(outcomes.models)}
         column = {}
@@ -45,7 +49,7 @@ class Answers:
                 if name in place:
                     column[one.id] = place[name]
                     break
-        return cls(outcomes, table, column)
+        return cls(outcomes, table, column, tuple(named))
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -60,10 +64,22 @@ class Answers:
             mine = np.flatnonzero(found.workload == found.workloads.index(stream.workload))
         # Each question as often as any other, in an order that has nothing to do with the log's.
         out = np.random.default_rng(0).permutation(mine)[np.arange(len(rows)) % len(mine)]
+        for task, where in self._named(rows):
+            its = mine[found.task[mine] == task]
+            if len(its):
+                out[where] = np.random.default_rng(0).permutation(its)[np.arange(len(where)) % len(its)]
         if self.table.line is not None:
             for k, line in enumerate(self.table.line[rows].tolist()):
                 out[k] = self._place.get(f"{stream.workload}:{line}", out[k])
         return out
+
+    def _named(self, rows: Rows) -> Iterator[tuple[int, Rows]]:
+        """Tasks of the questions, and which of some requests the log says to be of each."""
+        if self.table.task is not None:
+            for code in np.unique(self.table.task[rows]).tolist():
+                if code >= 0 and self.names[code] in self.outcomes.tasks:
+                    where = np.flatnonzero(self.table.task[rows] == code)
+                    yield self.outcomes.tasks.index(self.names[code]), where
 
     @cached_property
     def _place(self) -> dict[str, int]:

@@ -8,7 +8,7 @@ is guessed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
@@ -24,8 +24,10 @@ from isocost.plan.written.ended import downgraded, gates, taken, times_of
 from isocost.plan.written.file import PlanFile
 from isocost.plan.written.merged import Merged, merge
 from isocost.plan.written.rerun import today_of
+from isocost.plan.written.tasks import Tasked, drawn, ended, tasks_of, tells_apart
 from isocost.policy.route import Request, Route, RoutePolicy, Share
-from isocost.policy.rules import Cascade, Policies, Router, Rule, Seen, rule_of
+from isocost.policy.rules import Cascade, Policies, Router, Rule, rule_of
+from isocost.policy.seen import Seen
 from isocost.policy.table import (
     GROUP0,
     LEAST_COUNT,
@@ -59,7 +61,7 @@ class Loop(NamedTuple):
     answered; ``gate`` (n,) which entry was taken (0 open, 1 soft, 2 hard); ``served`` (n,) code into
     ``names`` of whose answer is taken; ``judged``: how answers are judged, which nothing says, was played at
     its least or most; ``unscored``: requests of routers whose score is not known; ``foretold``: answers
-    were judged, and ``lots`` requests of routers scored, by what a fit saw.
+    were judged, or tasks drawn, and ``lots`` requests of routers scored, by what a fit saw.
     """
 
     traffics: tuple[Traffic, ...]
@@ -209,7 +211,7 @@ class Laid(NamedTuple):
     arrival_ps: Rows
     deployments: dict[str, Known | Replicas]
     happened: Happened
-    tasks: tuple[tuple[tuple[str, ...], Rows], ...]
+    tasks: tuple[Tasked, ...]
     span_ps: int
 
 
@@ -252,23 +254,24 @@ def play_laid(world: World, laid: Laid, end: End, draw: int = 1, faults: Faults 
     # Graded outcomes say of each question what a fit says of all.
     merged = merge(rules, draw, by_fit=world.answers is None)
     happened = laid.happened._replace(seed=draw)
-    table = _ended(merged, rules, filled, end)
+    table, worth = _ended(merged, rules, filled, end)
+    tasks, at_ends, by_lot = _tasks(laid, merged, worth, (end, draw))
     last = np.full(len(laid.rows), NO_SESSION, np.int64)
-    entry, opened, scored = _entry(world, laid, merged, last, (end, draw))
+    entry, opened, scored = _entry(world, laid, (merged, tasks), last, (end, draw))
     found = serve_closed(laid.arrival_ps, table, entry, laid.deployments, happened, faults)
     if any(rule.sticky is not None for rule in rules):
         # Where a session was served first, its later requests stay.
         last = _sessions(world, parts, laid.place, laid.rows, found.served, names)
-        entry, opened, _ = _entry(world, laid, merged, last, (end, draw))
+        entry, opened, _ = _entry(world, laid, (merged, tasks), last, (end, draw))
         found = serve_closed(laid.arrival_ps, table, entry, laid.deployments, happened, faults)
     gate = gates(found, entry)
-    served = taken(rules, laid.traffic, found, names, laid.tasks)
+    served = taken(rules, laid.traffic, found, names, [(one.names, one.code) for one in tasks])
     refused = stopped(found, table, opened, happened)
     judged, foretold = _was_drawn(parts, merged, laid.traffic, found, filled)
     return Loop(
         parts, names, laid.rows, laid.traffic, found, served, gate, filled,
         *times_of(found, filled), filled.output_tok[np.arange(len(laid.rows)), np.maximum(served, 0)],
-        judged, scored[0], foretold, scored[1], refused,
+        judged or at_ends, scored[0], foretold or by_lot, scored[1], refused,
         downgraded(found, table, opened, gate, filled),
     )  # fmt: skip
 
@@ -311,15 +314,43 @@ def fewest(world: World, name: str) -> int:
     return max(1, min(schedule.replicas(int(h)) for h in np.unique(hour_of_week(hours))))
 
 
+def _tasks(
+    laid: Laid, merged: Merged, worth: Sequence[Mapping[int, float]], way: tuple[End, int]
+) -> tuple[list[Tasked], bool, bool]:
+    """Tasks as they are played; whether any was at its least or most, and whether any was drawn of a fit."""
+    end, draw = way
+    out, at_ends, by_lot = [], False, False
+    for t, (one, tasked) in enumerate(zip(laid.parts, laid.tasks, strict=True)):
+        if not tells_apart(one.rule) or not tasked.unknown.any():
+            out.append(tasked)
+            continue
+        lots = drawn(one.rule, tasked, (draw, len(laid.parts) + t))
+        if lots is None:
+            costs = {(pick, task): usd for pick, task, usd in _open(merged.tables[t], worth[t])}
+            lots, at_ends = ended(one.rule, tasked, costs, dearest=end == "most"), True
+        else:
+            by_lot = True
+        out.append(lots)
+    return out, at_ends, by_lot
+
+
+def _open(table: Table, worth: Mapping[int, float]) -> Iterator[tuple[str, str, float]]:
+    """Pick, task and what is still spent of each start that nothing stops, defers or keeps."""
+    for (gate, deferred, last, both), start in table.starts.items():
+        if gate == "open" and not deferred and not last:
+            pick, _, task = both.partition("\t")
+            yield pick, task, worth[start]
+
+
 def _entry(
     world: World,
     laid: Laid,
-    merged: Merged,
+    of: tuple[Merged, Sequence[Tasked]],
     last: Rows,
     way: tuple[End, int],
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], tuple[int, int]]:
     """States in which requests start, (n, 3); would start without a guard, (n,); scores not known, drawn."""
-    end, draw = way
+    (merged, tasked), (end, draw) = of, way
     out = np.zeros((len(last), 3), np.int32)
     opened = np.zeros(len(last), np.int32)
     unscored = lots = 0
@@ -337,7 +368,7 @@ def _entry(
                 unscored += int(unknown.sum())
                 cheap = _dearer_first(world, rule.choose) == (end == "most")
                 score = np.where(unknown, -np.inf if cheap else np.inf, score)
-        tasks, task = laid.tasks[t]
+        tasks, task, _ = tasked[t]
         columns = Columns(
             one.sequence, hour_of_week(world.table.arrival_ns[one.rows]), task, score,
             world.table.input_tok[one.rows].astype(np.int64),
@@ -378,19 +409,6 @@ def _dearer_first(world: World, choice: Router) -> bool:
     return usd[0] > usd[1]
 
 
-def tasks_of(world: World, one: Traffic) -> tuple[tuple[str, ...], Rows]:
-    """Tasks by name and each request's: that of its question, else its workload."""
-    if world.answers is not None and world.answers.tasks:
-        code = np.empty(len(one.rows), np.int64)
-        for s in np.unique(one.stream):
-            mine = one.stream == s
-            code[mine] = world.answers.task(world.streams[int(s)], one.rows[mine])
-        return world.answers.tasks, code
-    names = tuple(dict.fromkeys(stream.workload for stream in world.streams))
-    of = np.array([names.index(stream.workload) for stream in world.streams], np.int64)
-    return names, of[one.stream]
-
-
 def _local(last: Rows, names: Sequence[str], mine: Sequence[str]) -> Rows:
     code = np.array([mine.index(name) if name in mine else -1 for name in names] + [-1], np.int64)
     return code[last]
@@ -422,22 +440,27 @@ def _sessions(
     return last
 
 
-def _ended(merged: Merged, rules: Sequence[Rule], filled: Filled, end: End) -> Table:
-    """The table with, where nothing says how an answer is judged, the outcome that costs least or most."""
+def _ended(
+    merged: Merged, rules: Sequence[Rule], filled: Filled, end: End
+) -> tuple[Table, list[dict[int, float]]]:
+    """The table with, where nothing says how an answer is judged, the outcome that costs least or most; and
+    what each rule's starts then still cost."""
     table = merged.table
     cost = filled.cost_fusd.mean(axis=0) + 1.0  # an attempt at a pool costs something too
     chance = np.zeros_like(table.chance)
+    worth: list[dict[int, float]] = []
     for rule, mine, offset in zip(rules, merged.tables, merged.offset, strict=True):
         each = cost[[table.names.index(name) for name in mine.names]]
-        drawn: dict[int, tuple[float, int]] = {}
+        judged: dict[int, tuple[float, int]] = {}
         for start in mine.starts.values():
-            _worth(_Costs(rule, mine, each, end), int(start), (), drawn)
-        for s, (_, outcome) in drawn.items():
+            _worth(_Costs(rule, mine, each, end), int(start), (), judged)
+        for s, (_, outcome) in judged.items():
             if outcome >= 0:
                 chance[offset + s, outcome] = 1.0
+        worth.append({start: judged[int(start)][0] for start in mine.starts.values()})
         known = np.isfinite(mine.chance).all(axis=1)
         chance[np.flatnonzero(known) + offset] = mine.chance[known]
-    return replace(table, chance=chance)
+    return replace(table, chance=chance), worth
 
 
 class _Costs(NamedTuple):

@@ -66,7 +66,10 @@ def _fitted(rule: Rule, table: Table, draw: int, by_fit: bool) -> Table:
     choice = rule.choose
     if not by_fit or not isinstance(choice, Cascade) or choice.seen is None:
         return table
-    return with_chances(rule, table, redrawn(choice.seen, draw))
+    seen = choice.seen
+    each = [(group, redrawn(group, (draw, 1 + k))) for k, group in enumerate(seen.groups)]
+    by_task = {task: drawn for group, drawn in each for task in group.tasks}
+    return with_chances(rule, table, redrawn(seen, draw), by_task)
 
 
 def _with_hits(rule: Rule, table: Table, draw: int) -> Table:

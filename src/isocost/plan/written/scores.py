@@ -26,12 +26,14 @@ _FIX = "It is a file that isocost policy fit wrote beside its policy.toml"
 @dataclass(frozen=True)
 class Asked:
     """Requests under one router: rows of the table, the task of each, and its question's words where graded
-    outcomes have them (blank: those of the log)."""
+    outcomes have them (blank: those of the log). ``unknown`` (k,): whose task is not known, which no score
+    that was fitted on tasks is for."""
 
     rule: Rule
     rows: Rows
     task: Sequence[str]
     query: Sequence[str]
+    unknown: npt.NDArray[np.bool_]
 
 
 def named_weights(rules: Sequence[Rule], folder: Path) -> dict[str, Weights]:
@@ -74,9 +76,10 @@ def scores(trace: Trace, asked: Sequence[Asked], weights: Mapping[str, Weights],
         if mine is None:
             continue
         told: npt.NDArray[np.bool_] = np.array([bool(text) for text in one.query], dtype=np.bool_)
-        for i in np.flatnonzero(told).tolist():
+        blind = one.unknown & any(mine.tasks)
+        for i in np.flatnonzero(told & ~blind).tolist():
             out[one.rows[i]] = score(mine, one.query[i], _task(mine, one.task[i]))
-        rest = np.flatnonzero(~told)
+        rest = np.flatnonzero(~told & ~blind)
         of[one.rows[rest]], place[one.rows[rest]] = k, rest
     if trace.texts is None or not (of >= 0).any():
         return out

@@ -28,7 +28,6 @@ from isocost.plan.written.closed import (
     fewest,
     lay,
     play_laid,
-    tasks_of,
     traffics,
     with_todays,
 )
@@ -39,6 +38,7 @@ from isocost.plan.written.file import PlanFile
 from isocost.plan.written.near import Verifier, in_force
 from isocost.plan.written.rerun import Rerun, today_of
 from isocost.plan.written.scores import Asked, scores
+from isocost.plan.written.tasks import tasks_of, told_tasks
 from isocost.policy.outcomes import read_outcomes
 from isocost.policy.router import Weights
 from isocost.policy.rules import Cascade, Router, Rule
@@ -172,7 +172,7 @@ def police(
     notes: list[str] = [*off]
     if outcomes is not None:
         read = read_outcomes(outcomes, partial=True)
-        answers = Answers.of(read, table, plan.deployments)
+        answers = Answers.of(read, table, plan.deployments, trace.names.get("task", ()))
         notes += read.notes
     deployments = {each.id: each for each in plan.deployments}
     pools = {schedule.deployment: schedule for schedule in plan.fleet.pools}
@@ -233,6 +233,7 @@ def police(
         notes.append("The log has no first token of some answers (not streamed): TTFT is of the others")
     notes += [_foretold(parts, likely is not None)] if foretold else []
     notes += untimed_hedges(laid)
+    notes += told_tasks(world, parts)
     notes += _near_told(world, parts, likely or max(ways, key=lambda way: way.usd))
     notes += _unscored(parts, unscored, lots) + _notes(world, [one.rule for one in parts], judged)
     found = Policed(
@@ -247,7 +248,8 @@ def _scored(world: World, parts: Sequence[Traffic], weights: Mapping[str, Weight
     """The world with the scores of its routers' requests."""
     asked = []
     for one in (part for part in parts if isinstance(part.rule.choose, Router)):
-        names, code = tasks_of(world, one)
+        fitted = weights.get(getattr(one.rule.choose, "weights", ""))
+        names, code, unknown = tasks_of(world, one, () if fitted is None else fitted.tasks)
         query = [""] * len(one.rows)
         if world.answers is not None:
             for s in np.unique(one.stream):
@@ -255,7 +257,7 @@ def _scored(world: World, parts: Sequence[Traffic], weights: Mapping[str, Weight
                 which = world.answers.question(world.streams[int(s)], one.rows[mine])
                 for i, q in zip(mine.tolist(), which.tolist(), strict=True):
                     query[i] = world.answers.outcomes.query[q]
-        asked.append(Asked(one.rule, one.rows, [names[k] for k in code.tolist()], query))
+        asked.append(Asked(one.rule, one.rows, [names[k] for k in code.tolist()], query, unknown))
     if not asked:
         return world
     return replace(world, score=scores(world.trace, asked, weights, len(world.table)))
@@ -305,13 +307,18 @@ def _unscored(parts: Sequence[Traffic], unknown: int, lots: int) -> list[str]:
         return []
     if lots and not unknown:
         return [
-            f"Scores of {lots:,} of {requests:,} routed requests are not known (their words are not in the "
-            "log): as many go to the strong model as did of the fit's questions"
+            f"Scores of {lots:,} of {requests:,} routed requests are not known (their words, or the tasks "
+            "that the score reads, are not in the log): as many go to the strong model as did of the fit's "
+            "questions"
         ]
     if not unknown:
         return [f"Routers' scores are those of the words of {requests:,} requests"]
     unnamed = [one for one in routed if not getattr(one.rule.choose, "weights", "")]
-    why = "the policy names no weights" if len(unnamed) == len(routed) else "their words are not in the log"
+    why = (
+        "the policy names no weights"
+        if len(unnamed) == len(routed)
+        else "their words or tasks are not in the log"
+    )
     return [
         f"Scores of {unknown:,} of {requests:,} routed requests are not known ({why}): all to one model and "
         "all to the other are played"

@@ -45,6 +45,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     ),
     "reasoning_tok": ("reasoning_tok", "reasoning_tokens", "thinking_tokens", "thoughts_token_count"),
     "workload": ("workload", "use_case", "usecase", "feature", "app", "application", "task"),
+    "task": ("task", "task_name", "task_type"),
     "model": ("model", "model_name", "model_id", "gen_ai_request_model", "gen_ai_response_model",
               "deployment"),
     "provider": ("provider", "custom_llm_provider", "gen_ai_provider_name", "gen_ai_system", "vendor"),
