@@ -9,6 +9,7 @@ of the two is used is settled by the kind of outcomes, never by what they say.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from statistics import NormalDist
 
 import numpy as np
@@ -20,19 +21,23 @@ _TAIL_SD = 8.0
 """Counts further from their mean than this, and 15 more, are taken to reject; ``_TAIL`` is added for them."""
 _TAIL = 1e-9
 _OUTSIDE = 1e-3
-"""Probability that the share of discordant questions is outside the range that is looked at; added to p."""
+"""Probability that the share of discordant questions is outside the range that is looked at; added to p.
+Less where less than 5 % may go wrong, in proportion (:func:`_outside`): else no small level could be met."""
 _CLOSE = 1e-4
 """How near a confidence bound is searched."""
 _STEPS = (0.1, 0.02, 0.005)
 """Widths of the grid over that share, in the arc length of its likelihood; finer only if it matters."""
+_FIRST_STEP = 0.4
+"""Such a width that settles most of what is clear, where a yes or no is all that is asked."""
 
 
 def loss_p(n: int, wins: int, losses: int, max_loss: float, alpha: float = 0.05) -> float:
     """P-value of "the mean difference is below -max_loss" from ``n`` differences in {-1, 0, 1}.
 
     The share of questions on which the two differ is not known. The p-value is the largest over a range
-    that holds the share but for a probability of 0.001, which is added (Berger and Boos): an exact
-    unconditional test of matched pairs, ordered by the difference in units of its spread. Between the
+    that holds the share but for a probability of 0.001 (of ``alpha`` / 50 where that is less), which is added
+    (Berger and Boos): an exact unconditional test of matched pairs, ordered by the difference in units of its
+    spread. Between the
     points of a grid the probability is bounded: arcsin of its square root moves by no more than the arc
     length of the likelihood (half the integral of the root of Fisher's information). So the result is never
     below the true p-value; the grid is refined where it and ``alpha`` are close. ``max_loss`` may be
@@ -49,16 +54,18 @@ def loss_p(n: int, wins: int, losses: int, max_loss: float, alpha: float = 0.05)
         return 0.0
     if max_loss <= -1.0:
         return 1.0
-    return _upper_p(n, wins, losses, max_loss, alpha, alpha / 4)
+    return _upper_p(n, wins, losses, max_loss, alpha, alpha / 4, _STEPS)
 
 
-def _upper_p(n: int, wins: int, losses: int, max_loss: float, alpha: float, enough: float) -> float:
+def _upper_p(
+    n: int, wins: int, losses: int, max_loss: float, alpha: float, enough: float, steps: Sequence[float]
+) -> float:
     """The p-value, its grid refined until it is above ``alpha`` or not above ``enough``."""
     upper = 1.0
-    for step in _STEPS:
-        shares, slack = _grid(n, wins + losses, max_loss, step)
+    for step in steps:
+        shares, slack = _grid(n, wins + losses, max_loss, step, _outside(alpha))
         best = min(1.0, float(_rejects(n, wins, losses, max_loss, shares).max()) + _TAIL)
-        bound = math.sin(min(math.pi / 2, math.asin(math.sqrt(best)) + slack)) ** 2 + _OUTSIDE
+        bound = math.sin(min(math.pi / 2, math.asin(math.sqrt(best)) + slack)) ** 2 + _outside(alpha)
         upper = min(upper, bound)
         if best > alpha or upper <= enough:
             break
@@ -76,7 +83,7 @@ def is_proven(n: int, wins: int, losses: int, max_loss: float, alpha: float = 0.
     # Below this the statistic is under a 90 % point of any share: no exact test at 5 % would say otherwise.
     if alpha <= 0.05 and wins - losses + n * max_loss <= 1.2 * math.sqrt(max(1, wins + losses)):
         return False
-    return _upper_p(n, wins, losses, max_loss, alpha, alpha) <= alpha
+    return _upper_p(n, wins, losses, max_loss, alpha, alpha, (_FIRST_STEP, *_STEPS)) <= alpha
 
 
 class Proofs:
@@ -122,11 +129,18 @@ def loss_lower(n: int, wins: int, losses: int, alpha: float = 0.05) -> float:
     return low
 
 
-def _grid(n: int, discordant: int, max_loss: float, step: float) -> tuple[Floats, float]:
+def _outside(alpha: float) -> float:
+    """``_OUTSIDE``, or less for a level under 5 %: set by the level alone, before anything is seen."""
+    return min(_OUTSIDE, alpha / 50)
+
+
+def _grid(
+    n: int, discordant: int, max_loss: float, step: float, outside: float = _OUTSIDE
+) -> tuple[Floats, float]:
     """Shares of discordant questions to look at, and half the arc length between two of them.
 
-    A share outside has n KL(seen, share) above ln(2 / 0.001) (Chernoff). The root of its information is at
-    most the sum of the roots of n / (4 win), n / (4 loss) and n / (1 - share), whose integrals are square
+    A share outside has n KL(seen, share) above ln(2 / ``outside``) (Chernoff). The root of its information is
+    at most the sum of the roots of n / (4 win), n / (4 loss) and n / (1 - share), whose integrals are square
     roots: the grid is even in their sum.
     """
     least, seen = abs(max_loss), discordant / n
@@ -134,7 +148,7 @@ def _grid(n: int, discordant: int, max_loss: float, step: float) -> tuple[Floats
     with np.errstate(divide="ignore", invalid="ignore"):
         away = np.where(seen > 0, seen * np.log(seen / share), 0.0)
         away = away + np.where(seen < 1, (1 - seen) * np.log((1 - seen) / (1 - share)), 0.0)
-    near = np.flatnonzero(n * away <= math.log(2.0 / _OUTSIDE))
+    near = np.flatnonzero(n * away <= math.log(2.0 / outside))
     # Where the least share that the claim allows is already too large, it alone stands for all.
     share = share[max(0, near[0] - 1) : near[-1] + 2] if len(near) else share[:2]
     arc = 0.5 * math.sqrt(n) * (
@@ -157,27 +171,30 @@ def _rejects(n: int, wins: int, losses: int, max_loss: float, shares: Floats) ->
     p_loss = np.clip((shares + max_loss) / 2, 1e-300, 1.0)
     p_same = np.clip(1.0 - shares, 1e-300, 1.0)
     w, v = _window(n, p_win), _window(n, p_loss)
-    both = w[:, None] + v[None, :]
-    possible = both <= n
-    logs = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])
+    # All that depends on the sum of both counts is worked out once for each sum, and read along diagonals.
+    both = np.arange(w[0] + v[0], w[-1] + v[-1] + 1)
     mid = len(shares) // 2
-    log = (
-        logs[n] - logs[w][:, None] - logs[v][None, :] - logs[np.maximum(0, n - both)]
-        + w[:, None] * math.log(p_win[mid]) + v[None, :] * math.log(p_loss[mid])
-        + (n - both) * math.log(p_same[mid])
-    )  # fmt: skip
-    extreme = possible & (
-        _score(both, w[:, None] - v[None, :], n, max_loss) >= _seen(n, wins, losses, max_loss)
-    )
-    table = np.where(extreme, np.exp(np.where(possible, log, -np.inf)), 0.0)
+    logs = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])
+    same = np.maximum(0, n - both)
+    # What each count more takes from the rest is shared out, so that no factor overflows or vanishes.
+    each = math.log(max(1, same[len(same) // 2])) - math.log(p_same[mid])
+    log_w, log_v = (c * (math.log(p[mid]) + each) - logs[c] for c, p in ((w, p_win), (v, p_loss)))
+    tops = float(log_w.max()), float(log_v.max())
+    log_both = logs[n] + (n - both) * math.log(p_same[mid]) - logs[same] - both * each + sum(tops)
+    likely = np.where(both <= n, np.exp(log_both), 0.0)
+    bar = _seen(n, wins, losses, max_loss) * np.sqrt(both + max(n * abs(max_loss), 1.0)) - n * max_loss
+    by_sum, bars = (np.lib.stride_tricks.sliding_window_view(one, len(v)) for one in (likely, bar))
+    table = by_sum * (w[:, None] - v[None, :] >= bars)
+    table *= np.exp(log_w - tops[0])[:, None]
+    table *= np.exp(log_v - tops[1])[None, :]
     # Powers are centred, so that they neither overflow nor vanish; a chance of zero allows only a count of
     # zero.
-    same = np.log(p_same / p_same[mid])
-    scale = n * same
+    level = np.log(p_same / p_same[mid])
+    scale = n * level
     sides = []
     for chance, counts in ((p_win, w), (p_loss, v)):
         middle = counts[len(counts) // 2]
-        grows = np.log(chance / chance[mid]) - same
+        grows = np.log(chance / chance[mid]) - level
         powers = np.exp(np.clip(grows[:, None] * (counts - middle)[None, :], -650.0, 650.0))
         never = chance <= 1e-300
         powers[never] = counts == 0
