@@ -12,6 +12,7 @@ import random
 import statistics
 import tempfile
 import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import patch
@@ -93,7 +94,8 @@ ASKS = (
     "where is my {}", "how do i get another {}", "what is the {} for a visa", "my {} is still pending",
 )  # fmt: skip
 SOUNDS = ("ba", "re", "ti", "mo", "lu", "ka", "se", "no", "di", "pra", "ste", "vin", "gol", "mer", "tan")
-ENTRIES = 3000
+ENTRIES = (3_000, 12_000, 100_000)
+LOOKS = 2_000
 
 
 def questions(many: int) -> list[str]:
@@ -107,13 +109,16 @@ def questions(many: int) -> list[str]:
     ]
 
 
-def looking() -> Callable[[int], object]:
-    """A look in a semantic cache of so many questions, with a verifier of 150 groups."""
+def looking() -> None:
+    """Looks in semantic caches of so many questions, with a verifier of 150 groups; what keeping a question,
+    letting one go, and holding one takes."""
     from isocost.policy.semantic import HASHED, Weights, rarity_of, taken_apart
     from isocost.policy.semantic_cache import SemanticCache
     from isocost.policy.semantic_index import Groups, Index
 
-    apart = [taken_apart(text) for text in questions(ENTRIES)]
+    texts = questions(max(ENTRIES) + 500)
+    asked = texts[-500:]
+    apart = [taken_apart(text) for text in texts[: ENTRIES[0]]]
     rarity, rarest = rarity_of(apart)
     rng = random.Random(2)
     groups = {part: tuple(rng.gauss(0.0, 1.0) for _ in range(150)) for part in list(rarity)[::2]}
@@ -124,10 +129,40 @@ def looking() -> Callable[[int], object]:
         rarity, rarest, (0.0,) * width, (1.0,) * width, (0.1,) * width, (0.0,) * HASHED, 0.0, groups, 1e300
     )
     cache = SemanticCache(weights)
-    for one in apart:
-        cache.keep(b"", one, "", 0.0)
-    asked = questions(ENTRIES + 500)[ENTRIES:]
-    return lambda i: cache.look(b"", asked[i % 500], 0.0)
+    least, fewest = 0.0, ENTRIES[0]
+    for many in ENTRIES:
+        start = time.process_time()
+        before = len(cache)
+        for text in texts[before:many]:
+            cache.keep(b"", text, "", 0.0)
+        kept = (time.process_time() - start) / (many - before) * 1000
+        spent, taken = [], []
+        for k in range(LOOKS):
+            wall, cpu = time.perf_counter(), time.process_time()
+            cache.look(b"", asked[k % 500], 0.0)
+            spent.append((time.process_time() - cpu) * 1000)
+            taken.append((time.perf_counter() - wall) * 1000)
+        middle = statistics.median(spent)
+        least = least or middle
+        print(
+            f"look in a semantic cache of {many:9,} p50 {statistics.median(taken):.2f} ms, CPU "
+            f"p50 {middle:.2f} ms p99 {statistics.quantiles(spent, n=100)[98]:.2f} ms: "
+            f"{middle / least:.1f}x for {many / fewest:.0f}x the entries; kept in {kept:.2f} CPU-ms"
+        )
+    cache.most_entries = ENTRIES[-1]
+    start = time.process_time()
+    for text in asked:
+        cache.keep(b"", text, "", 0.0)
+    print(f"kept where another has to go          {(time.process_time() - start) / 500 * 1000:.2f} CPU-ms")
+    held = SemanticCache(weights)
+    tracemalloc.start()
+    for text in texts[: ENTRIES[0]]:
+        held.keep(b"", text, "", 0.0)
+    size = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    print(
+        f"an entry of {ENTRIES[0]:,}                     {size / ENTRIES[0] / 1000:.1f} kB without its answer"
+    )
 
 
 def main() -> None:
@@ -162,10 +197,10 @@ def main() -> None:
         "router, score and decision": lambda i: policies.next(
             Request("hard", "m", i, 0, "", "", score(weights, texts[i % 50])), [], view
         ),
-        f"look in a semantic cache of {ENTRIES:,}": looking(),
     }.items():
         middle, worst = percentiles(run)
         print(f"{name:42s} p50 {middle:7.4f} ms   p99 {worst:7.4f} ms")
+    looking()
     played(given.requests)
 
 

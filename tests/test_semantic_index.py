@@ -112,7 +112,9 @@ class Plain:
     def near(self, question: Question) -> tuple[Nearest, ...]:
         found = self.alike(question)[:NEIGHBOURS]
         held = [self.held[entry][0] for _, entry in found]
-        told = compared(question, held, [likeness for likeness, _ in found], self.rare, NEIGHBOURS)
+        told = compared(
+            question, held, [likeness for likeness, _ in found], self.rarity, self.rarest, NEIGHBOURS
+        )
         mine = self.member(question)
         return tuple(
             Nearest(

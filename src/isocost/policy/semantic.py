@@ -15,7 +15,7 @@ import math
 import re
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from operator import mul
 from typing import NamedTuple
@@ -25,6 +25,8 @@ import msgspec
 HASHED = 4096
 """Columns for words that two questions share or do not share."""
 LETTERS = 4
+_APART, _BOTH = zlib.crc32(b"-"), zlib.crc32(b"=")
+"""What the hash of a word begins with."""
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*", re.UNICODE)
 _NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
 _ENDINGS = ("ing", "ed", "es", "s", "'s")
@@ -125,15 +127,16 @@ def compared(
     asked: Question,
     held: Sequence[Question],
     likeness: Sequence[float],
-    rare: Callable[[str], float],
+    rarity: Mapping[str, float],
+    rarest: float,
     neighbours: int,
 ) -> list[tuple[float, ...]]:
     """Features of a question beside each of the cached ones that are most alike, without what groups say.
 
-    ``likeness`` of each is known, the highest first; ``rare`` says how rare a word is; of ``neighbours`` that
-    could have been found means are taken.
+    ``likeness`` of each is known, the highest first; ``rarity`` says how rare a word is; of ``neighbours``
+    that could have been found means are taken.
     """
-    shared = [_shared(asked, one, rare) for one in held]
+    shared = [_shared(asked, one, rarity, rarest) for one in held]
     mean = sum(likeness) / neighbours
     common = sum([one[0] for one in shared]) / neighbours
     second = likeness[1] if len(likeness) > 1 else 0.0
@@ -144,12 +147,12 @@ def compared(
     return out
 
 
-def _shared(one: Question, two: Question, rare: Callable[[str], float]) -> tuple[float, ...]:
+def _shared(one: Question, two: Question, rarity: Mapping[str, float], rarest: float) -> tuple[float, ...]:
     """Share of rarity in common; share of each that the other lacks; the rarest word each has alone."""
     # Sets of words have no order, so sums over them must not depend on one.
-    both = math.fsum(map(rare, one.words & two.words))
-    mine = list(map(rare, one.words - two.words))
-    theirs = list(map(rare, two.words - one.words))
+    both = math.fsum([rarity.get(word, rarest) for word in one.words & two.words])
+    mine = [rarity.get(word, rarest) for word in one.words - two.words]
+    theirs = [rarity.get(word, rarest) for word in two.words - one.words]
     alone, lacked = math.fsum(mine), math.fsum(theirs)
     return (
         both / (both + alone + lacked or 1.0),
@@ -198,9 +201,11 @@ def spoken(both: float, asked: Member, held: Member) -> tuple[float, ...]:
 
 def hashed(one: Question, two: Question) -> tuple[int, ...]:
     """Columns of the words that only one of two questions has, and of those that both have."""
-    apart = (zlib.crc32(f"-{word}".encode()) % HASHED for word in one.words ^ two.words)
-    both = (zlib.crc32(f"={word}".encode()) % HASHED for word in one.words & two.words)
-    return (*sorted(apart), *sorted(both))
+    apart = [zlib.crc32(word.encode(), _APART) % HASHED for word in one.words ^ two.words]
+    both = [zlib.crc32(word.encode(), _BOTH) % HASHED for word in one.words & two.words]
+    apart.sort()
+    both.sort()
+    return (*apart, *both)
 
 
 def score(weights: Weights, nearest: Nearest) -> float:
@@ -210,7 +215,7 @@ def score(weights: Weights, nearest: Nearest) -> float:
         nearest.features, weights.centre, weights.spread, weights.feature, strict=True
     ):
         total += weight * (value - centre) / spread
-    return total + sum(weights.hashed[column] for column in nearest.hashed)
+    return total + sum([weights.hashed[column] for column in nearest.hashed])
 
 
 def best(weights: Weights, near: Sequence[Nearest]) -> tuple[Nearest | None, float]:

@@ -58,7 +58,8 @@ class Groups(NamedTuple):
 
     def member(self, vector: Mapping[str, float]) -> Member:
         """How far a question belongs to each group, by its parts; nothing where nothing was grouped."""
-        known = [(self.row[part], weight) for part, weight in vector.items() if part in self.row]
+        find = self.row.get
+        known = [(row, weight) for part, weight in vector.items() if (row := find(part)) is not None]
         if not known:
             return member_of(())
         rows, weights = zip(*known, strict=True)
@@ -175,7 +176,7 @@ class Index:
         held = [self._held[entry] for _, entry in found]
         told = compared(
             question, [one.question for one in held], [likeness for likeness, _ in found],
-            lambda word: self._rarity.get(word, self._rarest), NEIGHBOURS,
+            self._rarity, self._rarest, NEIGHBOURS,
         )  # fmt: skip
         theirs = np.frombuffer(b"".join([one.towards for one in held])).reshape(len(held), -1)
         both = _added((np.array(mine.towards) * theirs).T).tolist() if mine.towards else [0.0] * len(held)
@@ -215,35 +216,30 @@ class Index:
         return len(self._named) - 1
 
     def _alike(self, vector: Mapping[str, float]) -> list[tuple[float, int]]:
-        rare, rarest = self._rarity.get, self._rarest
-        by_rarity = sorted([(-rare(part, rarest), part) for part in vector])[:RAREST]
-        entries = self._candidates([(part, vector[part]) for _, part in by_rarity])
+        rare, rarest, find = self._rarity.get, self._rarest, self._places.get
+        asked = [(-rare(part, rarest), part, weight, find(part)) for part, weight in vector.items()]
+        entries = self._candidates([(weight, places) for *_, weight, places in sorted(asked)[:RAREST]])
+        known = [(weight, places) for *_, weight, places in asked if places is not None]
         if not entries:
             return []
-        asked = [
-            (places.ident, weight)
-            for part, weight in vector.items()
-            if (places := self._places.get(part)) is not None
-        ]
-        known, weights = zip(*asked, strict=True)
         held = [self._held[entry] for entry in entries]
         # A table of the question's parts by entries; what an entry has beside them falls into row 0.
         row = np.zeros(len(self._named), np.int64)
-        row[list(known)] = np.arange(len(held), len(held) * (len(known) + 1), len(held))
-        cell = row[np.frombuffer(b"".join([one.idents for one in held]), np.int32)]
+        row[[places.ident for _, places in known]] = len(held) * np.arange(1, len(known) + 1)
+        cell = row.take(np.frombuffer(b"".join([one.idents for one in held]), np.int32))
         cell += np.repeat(np.arange(len(held)), [len(one.idents) // 4 for one in held])
         table = np.zeros((len(known) + 1, len(held)))
         table.ravel()[cell] = np.frombuffer(b"".join([one.weights for one in held]))
-        found = zip(_added(table[1:] * np.array(weights)[:, None]).tolist(), entries, strict=True)
+        weights = np.array([weight for weight, _ in known])
+        found = zip(_added(table[1:] * weights[:, None]).tolist(), entries, strict=True)
         return sorted(found, key=lambda one: (-one[0], one[1]))
 
-    def _candidates(self, rare: Sequence[tuple[str, float]]) -> list[int]:
+    def _candidates(self, rare: Sequence[tuple[float, _Places | None]]) -> list[int]:
         """Entries that are most alike by rare parts alone, the earlier ones first among equals."""
         read: list[_Places] = []
         weights: list[float] = []
         many: list[int] = []
-        for part, weight in rare:
-            places = self._places.get(part)
+        for weight, places in rare:
             if places is None:
                 continue
             if read and sum(many) + len(places) > MOST_READ:
