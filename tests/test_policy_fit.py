@@ -214,7 +214,7 @@ def test_the_written_rule_decides_as_the_fitted_policy(file: Path) -> None:
         (lambda rows: [{**r, "quality": -0.2} for r in rows], "out of range"),
         (lambda rows: [*rows, {**rows[0], "quality": 1 - rows[0]["quality"]}], "two outcomes"),
         (lambda rows: [r for r in rows if r["model"] == "strong"], "only one model"),
-        (lambda rows: [{**r, "quality": "good"} for r in rows], "not a number"),
+        (lambda rows: [{**r, "quality": "good"} for r in rows], "no grade"),
         (lambda rows: [{k: v for k, v in r.items() if k != "quality"} for r in rows], "no column 'quality'"),
         (lambda rows: [{**r, "in_tok": -1} for r in rows], "negative"),
     ],

@@ -16,10 +16,13 @@ from isocost.catalog.names import resolve
 from isocost.catalog.prices import rates
 from isocost.errors import BadInput, UnknownFact
 from isocost.policy.outcomes import Bools, Floats, Outcomes
+from isocost.units import plural
 
 MTOK = 1e6
 UNKNOWN = "unknown: as the dearest here"
 RELATIVE = "relative: rises with quality"
+MOST_PAID = 0.9
+"""Share of a model's answers with a cost from which the mean of these stands for the others."""
 _NEAREST = 15
 """Offerings of weights nearest in size whose median prices weights that the catalog does not sell."""
 _SIZE = re.compile(r"(?<![a-z0-9.])(?:(\d+)x)?(\d+(?:\.\d+)?)b(?![a-z0-9])")
@@ -88,11 +91,25 @@ def price_models(
     return tuple(found[model] for model in models)
 
 
+def paid(prices: Sequence[Price], outcomes: Outcomes) -> Floats:
+    """Dollars of each answer as the file says, (n, M), NaN where it does not.
+
+    Of a model that nothing else prices a few costs may be missing (an answer out of a tool's own cache, say):
+    where most answers have one, the others cost what these do in the mean.
+    """
+    usd = outcomes.cost.copy()
+    for j, price in enumerate(prices):
+        known = np.isfinite(usd[:, j])
+        if price.rule in (UNKNOWN, RELATIVE) and MOST_PAID <= known.mean() < 1.0:
+            usd[~known, j] = usd[known, j].mean()
+    return usd
+
+
 def supposed(rule: str, prices: Sequence[Price], outcomes: Outcomes) -> Bools:
     """Models (M,) that are priced by ``rule`` (``UNKNOWN`` or ``RELATIVE``), since neither the catalog nor
-    each row of the file says what they cost."""
+    the rows of the file say what they cost."""
     by_rule = np.array([price.rule == rule for price in prices], dtype=np.bool_)
-    return np.asarray(by_rule & ~np.isfinite(outcomes.cost).all(axis=0), dtype=np.bool_)
+    return np.asarray(by_rule & ~np.isfinite(paid(prices, outcomes)).all(axis=0), dtype=np.bool_)
 
 
 def costs(outcomes: Outcomes, prices: Sequence[Price], at: CatalogAt) -> tuple[Floats, tuple[str, ...]]:
@@ -108,11 +125,16 @@ def costs(outcomes: Outcomes, prices: Sequence[Price], at: CatalogAt) -> tuple[F
     notes = []
     relative = np.flatnonzero(supposed(RELATIVE, prices, outcomes))
     if len(relative) and np.nansum(outcomes.cost) > 0:
-        name = outcomes.models[relative[0]]
+        name, without = outcomes.models[relative[0]], int(np.isnan(outcomes.cost[:, relative[0]]).sum())
         raise BadInput(
-            f"the price of {name!r} is not known, and the file has costs in dollars",
+            f"the price of {name!r} is not known, and the file has costs in dollars, but not of "
+            f"{plural(without, 'answer')} of it",
             fix=f"Fill in its cost, or type --price {name}=IN/OUT (dollars a million tokens)",
         )
+    cost = paid(prices, outcomes)
+    meant = int(np.isnan(outcomes.cost).sum() - np.isnan(cost).sum())
+    if meant:
+        notes.append(f"{plural(meant, 'answer')} without a cost: the mean of the model's others is taken")
     in_tok, out_tok = outcomes.in_tok.copy(), outcomes.out_tok.copy()
     if np.isnan(in_tok).any():
         known = in_tok[np.isfinite(in_tok)]
@@ -121,7 +143,7 @@ def costs(outcomes: Outcomes, prices: Sequence[Price], at: CatalogAt) -> tuple[F
             f"input tokens of {int(np.isnan(in_tok).sum()):,} questions are not known: {fill:.0f} taken"
         )
         in_tok[np.isnan(in_tok)] = fill
-    if np.isnan(out_tok).any() and np.isnan(outcomes.cost).any():
+    if np.isnan(out_tok).any() and np.isnan(cost).any():
         known = out_tok[np.isfinite(out_tok)]
         whole = float(np.median(known)) if len(known) else at.number("routing/default", "out_tok")
         for j in range(out_tok.shape[1]):
@@ -132,11 +154,11 @@ def costs(outcomes: Outcomes, prices: Sequence[Price], at: CatalogAt) -> tuple[F
     per_in = np.array([price.input_usd_per_mtok for price in prices]) / MTOK
     per_out = np.array([price.output_usd_per_mtok for price in prices]) / MTOK
     usd = in_tok[:, None] * per_in[None, :] + out_tok * per_out[None, :]
-    usd = np.where(np.isfinite(outcomes.cost), outcomes.cost, usd)
+    usd = np.where(np.isfinite(cost), cost, usd)
     unknown = supposed(UNKNOWN, prices, outcomes)
     if unknown.any():
         dearest = usd[:, ~unknown].max(axis=1)
-        open_ = unknown[None, :] & np.isnan(outcomes.cost)
+        open_ = unknown[None, :] & np.isnan(cost)
         usd = np.where(open_, np.maximum(usd, dearest[:, None]), usd)
     if not np.isfinite(usd).all():
         raise BadInput("a cost is not known", fix="Give a cost column, or --price MODEL=IN/OUT")
