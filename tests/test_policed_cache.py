@@ -50,7 +50,7 @@ VERIFIERS = {"v.json": Verifier(verifier(), digest(FILE))}
 def certificate(**change: Any) -> Proven:
     plain = Proven(
         0.6, 0.02, 0.95, 1000, 400, 10, upper(10, 1000, 0.95), 500, "2026-11-23", features_digest(),
-        digest(FILE), {"gpt-5.4": "a"},
+        digest(FILE), {"gpt-5.4": "a"}, unit="request",
     )  # fmt: skip
     return msgspec.structs.replace(plain, **change)
 

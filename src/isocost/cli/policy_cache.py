@@ -75,12 +75,13 @@ def fit_cache(pairs: Path, near: Near, confidence: str, to: Path, facts: Path | 
     )
     if near.plan is not None:
         kept = _kept(near.plan, kept)
-    asked, grade, graded, notes, models = _questions(pairs, near)
+    life_s = _life_s(at, near.plan)
+    asked, grade, graded, notes, models, unit = _questions(pairs, near, life_s)
     wanted = Wanted(
         share(near.max_wrong), share(confidence), near.labels,
         # Labelled questions have no times: what ages is seen on a log.
         kept.ttl_s if near.log is not None else math.inf, kept.most_entries,
-        _versions(near.version, models), at.on.isoformat(),
+        _versions(near.version, models), at.on.isoformat(), unit,
     )  # fmt: skip
     with working(f"certifying on {pairs.name}"):
         found = study(asked, wanted, grade, graded=graded)
@@ -95,11 +96,12 @@ def fit_cache(pairs: Path, near: Near, confidence: str, to: Path, facts: Path | 
         wrote = [str(folder / name), str(folder / FRAGMENT if near.plan is None else near.plan)]
     elif found.to_grade and near.log is not None:
         wrote = [str(pairs)]
-        _put_up(pairs, found, asked, near)
+        _put_up(pairs, found, asked, near, life_s)
     if json:
         show_json({
             "proven": found.proven, "why": found.why, "requests": found.requests, "labels": found.labels,
             "later_hit_frac": found.later_hit_frac, "later_wrong_frac": found.later_wrong_frac,
+            "unit": found.unit, "units": found.units, "most_each": found.most_each,
             "to_grade": len(found.to_grade), "wrote": wrote, "notes": notes,
         })  # fmt: skip
         return 0
@@ -108,9 +110,10 @@ def fit_cache(pairs: Path, near: Near, confidence: str, to: Path, facts: Path | 
 
 
 def _questions(
-    pairs: Path, near: Near
-) -> tuple[Sequence[Asked], Grade, Mapping[tuple[int, int], bool] | None, list[str], tuple[str, ...]]:
-    """Requests in order, their grades, what is to be said of them, and the models behind the answers."""
+    pairs: Path, near: Near, life_s: float
+) -> tuple[Sequence[Asked], Grade, Mapping[tuple[int, int], bool] | None, list[str], tuple[str, ...], str]:
+    """Requests in order, their grades, what is to be said of them, the models behind the answers, and what
+    requests were drawn by."""
     from isocost.policy.semantic_pairs import grades_of, is_of_log, read
 
     if not is_of_log(pairs):
@@ -120,16 +123,31 @@ def _questions(
                 fix="Leave out --log, or name the pairs of isocost measure LOG --cache",
             )  # fmt: skip
         made = read(pairs)
-        return made.asked, made.grade, None, list(made.notes), ()
+        return made.asked, made.grade, None, list(made.notes), (), made.unit
     if near.log is None:
         raise BadInput("its words are in the log", where=str(pairs), fix="Add --log LOG")
     from isocost.plan.written.certified import requests_of
 
-    found = requests_of(_words(near.log), near.workload)
+    found = requests_of(_words(near.log), near.workload, life_s)
     place = {line: i for i, line in enumerate(found.lines)}
     graded = grades_of(pairs, place)
     notes = [f"{found.repeats:,} whole repeats are left to an exact cache"] if found.repeats else []
-    return found.asked, lambda i, j: graded.get((i, j)), graded, notes, found.models
+    if found.tenants > 1:
+        notes.append(
+            f"the bound is of all {found.tenants:,} tenants' requests together, not of each tenant's"
+        )
+    if found.unit == "request":
+        notes.append("the log names no sessions: near repeats of one person would count as independent")
+    return found.asked, lambda i, j: graded.get((i, j)), graded, notes, found.models, found.unit
+
+
+def _life_s(at: CatalogAt, plan: Path | None) -> float:
+    """How long the exact cache before the semantic one keeps an answer: the plan's, else as is usual."""
+    usual = at.number("planning/exact-cache", "ttl_s")
+    if plan is None:
+        return usual
+    life_s = plan_rules(plan)[1]
+    return usual if life_s is None else life_s
 
 
 def _words(log: Path) -> Trace:
@@ -178,13 +196,13 @@ def _written(near: Near, semantic: Semantic, kept: SemanticCache, standing: Stan
     return inserted(text, read(near.plan), near.workload, (semantic, kept, standing))
 
 
-def _put_up(pairs: Path, found: CacheStudy, asked: Sequence[Asked], near: Near) -> None:
+def _put_up(pairs: Path, found: CacheStudy, asked: Sequence[Asked], near: Near, life_s: float) -> None:
     """Write the pairs to grade next behind those that are graded."""
     from isocost.plan.written.certified import requests_of
     from isocost.policy.semantic_pairs import template
 
     assert near.log is not None
-    lines = requests_of(_words(near.log), near.workload).lines
+    lines = requests_of(_words(near.log), near.workload, life_s).lines
     text = template(found.to_grade, asked, lines, pairs if pairs.exists() else None)
     with staged(pairs.parent) as place:
         (place / pairs.name).write_text(text, encoding="utf-8")
@@ -200,16 +218,20 @@ def measure_cache(trace: Trace, workload: str, pairs: int, to: Path, *, json: bo
         raise BadInput(
             "it may hold grades already", where=str(to), fix="Name another file: --outcomes new.csv"
         )
-    found = requests_of(trace, workload)
+    catalog = load(None)
+    found = requests_of(trace, workload, _life_s(catalog.at(newest(catalog)), None))
     with working("finding questions that are alike"):
         some = first_pairs(found.asked, Wanted(labels=pairs))
     with staged(to.parent) as place:
         (place / to.name).write_text(template(some, found.asked, found.lines), encoding="utf-8")
     if json:
-        return show_json({"pairs": len(some), "requests": len(found.asked), "repeats": found.repeats,
+        return show_json({"pairs": len(some), "requests": len(found.asked) - found.repeats,
+                          "repeats": found.repeats, "unit": found.unit, "units": found.sessions,
                           "wrote": str(to)})  # fmt: skip
     show(Text(f"{len(some):,} pairs of questions to grade, written to {to}", "bold"), "")
     repeats = f" {found.repeats:,} whole repeats are left to an exact cache." if found.repeats else ""
+    if found.unit != "request":
+        repeats += f" {len(found.asked) - found.repeats:,} requests came in {found.sessions:,} {found.unit}s."
     show(
         wrapped(
             f"Each of {len(some):,} requests beside the most alike of those before it, in the same scope. "
@@ -239,6 +261,8 @@ def _show_study(found: CacheStudy, near: Near, notes: Sequence[str], wrote: Sequ
     if proven is not None:
         wrong = f"{proven.wrong:,} ({proven.wrong / proven.requests:.2%})"
         table.add_row("  certified on", f"{proven.requests:,}", percent(proven.hit_frac), wrong)
+        if found.units:
+            table.add_row(f"    of {found.units:,} {found.unit}s", "", "", "")
         wrong = "not graded"
         if proven.later_wrong >= 0:
             wrong = f"{proven.later_wrong:,} ({found.later_wrong_frac:.2%})"
@@ -246,9 +270,15 @@ def _show_study(found: CacheStudy, near: Near, notes: Sequence[str], wrote: Sequ
         table.add_row("  told on later ones", f"{found.later_requests:,}", later, wrong)
     else:
         table.add_row("  to certify on", f"{found.certifying:,}", "", "")
+        if found.units:
+            table.add_row(f"    of {found.units:,} {found.unit}s", "", "", "")
     show("", table, "")
     show(wrapped(f"{found.labels:,} graded pairs in all. The cache was played as it runs: what it misses is "
                  "kept, what it answers is not."))  # fmt: skip
+    if found.units:
+        answers = "one answer" if found.most_each == 1 else f"{found.most_each} answers"
+        show(wrapped(f"All that one {found.unit} asks counts as one draw, and the cache gives a {found.unit} "
+                     f"{answers} at most."))  # fmt: skip
     for note in notes:
         show(wrapped(f"{note[:1].upper()}{note[1:]}."))
     if proven is not None:
@@ -332,7 +362,9 @@ def check_caches(
     file: Path, rules: Sequence[Rule], version: tuple[str, ...], log: Path | None
 ) -> dict[str, tuple[str, ...]]:
     """Why certificates of semantic caches lapsed, by workload and cache; empty where they hold."""
-    from isocost.plan.written.certified import drift_p
+    import msgspec
+
+    from isocost.plan.written.certified import drawn_otherwise, drift_p
     from isocost.plan.written.near import named_verifiers
     from isocost.policy.semantic_lapse import lapsed
 
@@ -341,6 +373,9 @@ def check_caches(
     verifiers = named_verifiers(rules, file.parent)
     kept = _caches(file)
     trace = None if log is None else _words(log)
+    catalog = load(None)
+    whole = file if "basis" in msgspec.toml.decode(file.read_bytes()) else None
+    life_s = _life_s(catalog.at(newest(catalog)), whole)
     for rule in rules:
         semantic = rule.semantic
         if semantic is None:
@@ -352,11 +387,15 @@ def check_caches(
         held = verifiers.get(semantic.verifier)
         p = None
         if trace is not None and held is not None:
-            p = drift_p(trace, rule.workload, semantic.certificate, held.weights, kept.get(semantic.cache))
+            p = drift_p(
+                trace, rule.workload, semantic.certificate, held.weights, life_s, kept.get(semantic.cache)
+            )
         mine = {model: at for model, at in said.items() if model in semantic.certificate.versions}
         found[name] = lapsed(
             semantic.certificate, verifier=None if held is None else held.digest, versions=mine, drift_p=p
         )
+        if trace is not None:
+            found[name] += drawn_otherwise(trace, semantic.certificate)
     return found
 
 

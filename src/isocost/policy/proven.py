@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import msgspec
 
 from isocost.errors import BadLimits
+from isocost.policy import drawn
 
 
 class Proven(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -27,6 +28,11 @@ class Proven(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     digests of what is read of questions and of the fitted file; ``versions`` the models whose answers are
     kept; ``edges`` and ``scores`` how the best candidates' scores were spread (the last count: nothing
     alike). ``later_*`` are what was seen on later requests that chose nothing; no claim rests on them.
+
+    ``unit`` is what was drawn as one: ``request``, or ``session`` (``visit``, ``user``), of which there were
+    ``units``, each given at most ``most_each`` cached answers; ``tallies`` are (requests, wrong, how many
+    sessions were so). Blank: an older form that took requests as independent; it counts no more
+    (:func:`isocost.policy.semantic_lapse.lapsed`).
     """
 
     threshold: float
@@ -46,6 +52,10 @@ class Proven(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     later_requests: int = 0
     later_hits: int = 0
     later_wrong: int = -1
+    unit: str = ""
+    units: int = 0
+    most_each: int = 0
+    tallies: tuple[tuple[int, int, int], ...] = ()
 
     @property
     def hit_frac(self) -> float:
@@ -80,15 +90,45 @@ def check(found: Proven, where: str) -> None:
         raise BadLimits(
             f"most_wrong_frac {found.most_wrong_frac:g} at {found.confidence:g}", where=where, fix=fix
         )
-    most = upper(found.wrong, found.requests, found.confidence)
+    most = bound(found, where)
+    of = f" of {found.units:,} {found.unit}s" if found.units else ""
     if most > found.wrong_most_frac + 1e-6 or most > found.most_wrong_frac + 1e-9:
         raise BadLimits(
-            f"{found.wrong} wrong of {found.requests} requests prove at most {most:.2%}, not "
+            f"{found.wrong} wrong of {found.requests} requests{of} prove at most {most:.2%}, not "
             f"{min(found.wrong_most_frac, found.most_wrong_frac):.2%}",
             where=where, fix=fix,
         )  # fmt: skip
     if not math.isfinite(found.threshold):
         raise BadLimits(f"threshold {found.threshold}", where=where, fix=fix)
+
+
+def bound(found: Proven, where: str) -> float:
+    """The upper bound that a certificate's counts come to.
+
+    Raises:
+        BadLimits: its sessions do not add up to its requests.
+    """
+    if found.unit in ("", "request"):
+        return upper(found.wrong, found.requests, found.confidence)
+    units = sum(many for _, _, many in found.tallies)
+    requests = sum(size * many for size, _, many in found.tallies)
+    wrong = sum(amiss * many for _, amiss, many in found.tallies)
+    whole = all(0 <= amiss <= min(size, found.most_each) and many > 0 for size, amiss, many in found.tallies)
+    if not whole or (units, requests, wrong) != (found.units, found.requests, found.wrong):
+        raise BadLimits(
+            f"its {found.unit}s come to {units} with {wrong} wrong of {requests} requests", where=where,
+            fix="Write it as isocost policy fit PAIRS --cache does",
+        )  # fmt: skip
+    return upper_of(found.tallies, found.most_each, found.most_wrong_frac, found.confidence)
+
+
+def upper_of(tallies: Sequence[drawn.Tally], each: int, most_frac: float, confidence: float) -> float:
+    """The upper bound of wrong answers a request where sessions are drawn (:mod:`isocost.policy.drawn`);
+    exact where each is one request."""
+    if each == 1 and all(size == 1 for size, _, _ in tallies):
+        wrong = sum(amiss * many for _, amiss, many in tallies)
+        return upper(wrong, sum(many for _, _, many in tallies), confidence)
+    return drawn.upper(tallies, each, most_frac, confidence)
 
 
 def check_counted(found: Counted, where: str) -> None:

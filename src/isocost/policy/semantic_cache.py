@@ -7,8 +7,9 @@ certified, what is replayed and what runs are one thing.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections import deque
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from isocost.policy.semantic import Nearest, Question, Weights, best, taken_apart
 from isocost.policy.semantic_index import Groups, Index
@@ -37,6 +38,9 @@ class SemanticCache:
 
     An answer is kept for ``ttl_s`` and not longer for being given; of all scopes together at most
     ``most_entries`` are held, the oldest go first. A question is looked for in its own scope alone.
+
+    The same words get another question's answer once (:meth:`serve`): who asks again was not helped. As many
+    words and sessions are remembered for that as answers may be held.
     """
 
     def __init__(self, weights: Weights, ttl_s: float = math.inf, most_entries: int = 0) -> None:
@@ -48,6 +52,13 @@ class SemanticCache:
         self._numbers: dict[bytes, deque[int]] = {}
         self._held: deque[tuple[float, bytes]] = deque()
         self._kept = 0
+        self._own: dict[int, int] = {}
+        """The latest number under which words are held, by their digest."""
+        self._words: deque[int] = deque()
+        self._given: dict[int, None] = {}
+        """Words that got another question's answer."""
+        self._by: dict[str, int] = {}
+        """Answers given in each session."""
 
     def __len__(self) -> int:
         return len(self._held)
@@ -86,12 +97,54 @@ class SemanticCache:
         for index in self._scopes.values():
             index.regroup(self._groups)
 
-    def answer(self, scope: bytes, question: Question | str, now_s: float) -> str | None:
+    def serve(
+        self,
+        scope: bytes,
+        question: Question | str,
+        now_s: float,
+        threshold: float,
+        session: str = "",
+        most_each: int = 0,
+    ) -> tuple[Seen, bool]:
+        """What a look found, and whether its answer is given: where the score reaches the threshold.
+
+        Words that a model has answered get that answer. Words that got another question's answer before get
+        none, so that a model answers: a wrong answer is not given twice to the same words. A ``session``
+        (blank: not known) is given at most ``most_each`` answers (0: any number).
+        """
+        question = taken_apart(question) if isinstance(question, str) else question
+        seen = self.look(scope, question, now_s)
+        if seen.score < threshold or (session and 0 < most_each <= self._by.get(session, 0)):
+            return seen, False
+        words = _words(scope, question)
+        own = self._own.get(words)
+        if own is not None:
+            entry = self._scopes[scope].first + bisect_left(self._numbers[scope], own)
+            seen = Seen(self._scopes[scope].answer(entry), seen.score, own, "")
+        elif words in self._given:
+            return seen, False
+        else:
+            self._given[words] = None
+            _trim(self._given, self.most_entries)
+        if session and most_each:
+            self._by[session] = self._by.pop(session, 0) + 1
+            _trim(self._by, self.most_entries)
+        return seen, True
+
+    def owes(self, scope: bytes, question: Question | str, now_s: float) -> bool:
+        """Whether these words got another question's answer and no model's since: an exact cache has none."""
+        self._age(now_s)
+        words = _words(scope, taken_apart(question) if isinstance(question, str) else question)
+        return words in self._given and words not in self._own
+
+    def answer(
+        self, scope: bytes, question: Question | str, now_s: float, session: str = "", most_each: int = 0
+    ) -> str | None:
         """The cached answer of a question where the verifier is sure enough; off without a threshold."""
         if math.isinf(self.weights.threshold):
             return None
-        found = self.look(scope, question, now_s)
-        return found.answer if found.score >= self.weights.threshold else None
+        seen, given = self.serve(scope, question, now_s, self.weights.threshold, session, most_each)
+        return seen.answer if given else None
 
     def keep(self, scope: bytes, question: Question | str, answer: str, now_s: float) -> int:
         """Keep a question with its answer; its number in the order kept."""
@@ -100,8 +153,11 @@ class SemanticCache:
         if scope not in self._scopes:
             self._scopes[scope] = Index(weights.rarity, weights.rarest, self._groups)
             self._numbers[scope] = deque()
-        self._scopes[scope].add(taken_apart(question) if isinstance(question, str) else question, answer)
+        question = taken_apart(question) if isinstance(question, str) else question
+        self._scopes[scope].add(question, answer)
         self._numbers[scope].append(self._kept)
+        self._words.append(_words(scope, question))
+        self._own[self._words[-1]] = self._kept
         self._held.append((now_s, scope))
         self._kept += 1
         while self.most_entries and len(self._held) > self.most_entries:
@@ -114,8 +170,22 @@ class SemanticCache:
 
     def _forget(self) -> None:
         _, scope = self._held.popleft()
+        words = self._words.popleft()
+        if self._own[words] == self._numbers[scope][0]:
+            del self._own[words]
         index = self._scopes[scope]
         index.forget(index.first + 1)
         self._numbers[scope].popleft()
         if not self._numbers[scope]:
             del self._scopes[scope], self._numbers[scope]
+
+
+def _trim(some: dict[Any, Any], most: int) -> None:
+    """Let go of what was put in first, where there are more than ``most`` (0: any number)."""
+    if 0 < most < len(some):
+        del some[next(iter(some))]
+
+
+def _words(scope: bytes, question: Question) -> int:
+    """A digest of a question's words in a scope, whatever their case, endings and marks."""
+    return hash((scope, question.stems))

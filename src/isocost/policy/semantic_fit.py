@@ -7,9 +7,8 @@ learned by ridge (:func:`grouped`), and a logistic regression weighs that with w
 (:func:`fit`). The second part certifies: thresholds are tried from the strictest on, and the loosest is kept
 before the first whose exact upper bound (Clopper and Pearson) of wrong hits per request exceeds the limit.
 Wrong hits only grow as a threshold falls, so one that lets too many through is kept only where the first such
-one passed, which has less than the chance allowed: the confidence needs no correction. That bound takes
-requests as independent, given what the cache holds; where people ask the same again it is not as sure as it
-says.
+one passed, which has less than the chance allowed: the confidence needs no correction. Where requests come
+in sessions these are what is drawn, and the bound is a bet on each (:mod:`isocost.policy.drawn`).
 What it hits on a third part was never looked at.
 """
 
@@ -25,7 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isocost.errors import BadInput
-from isocost.policy.proven import most_wrong, upper
+from isocost.policy.drawn import Tally, tallied
+from isocost.policy.proven import upper_of
 from isocost.policy.semantic import HASHED, Member, Nearest, Weights, best, member_of, together
 
 Floats = NDArray[np.float64]
@@ -353,20 +353,28 @@ def certify(
     most_wrong_frac: float,
     confidence: float,
     labels_used: int,
+    units: Sequence[int] | None = None,
+    each: int = 0,
 ) -> tuple[Weights, Certificate]:
     """The loosest threshold whose wrong hits per request are at most ``most_wrong_frac``, at a confidence.
 
     Every score is tried as a threshold, from the highest on. ``near`` are the candidates of every request of
     the certifying part, in any order; ``grade(i, entry)`` says whether the answer of a cached question would
-    do, and is asked only of requests above a threshold that is tried.
+    do, and is asked only of requests above a threshold that is tried. ``units`` has the session of every
+    request (``None``: each is alone), which is given at most ``each`` answers: as many of its wrong ones
+    count.
     """
     found = [best(weights, one) for one in near]
     scores = np.array([score for _, score in found])
     order = np.argsort(-scores, kind="stable")
     able = int(np.isfinite(scores).sum())
-    wrong = asked = 0
+    asked = known = 0
+    amiss: list[int] = []
+    tallies: tuple[Tally, ...] = ()
+    most = 1.0
     shown = Certificate(math.inf, len(scores), 0, 0, 0.0, labels_used)
-    limit = most_wrong(len(scores), most_wrong_frac, confidence)
+    numbers = list(range(len(scores))) if units is None else list(units)
+    each = 1 if units is None else each
     while asked < able:
         mark = asked + 1
         # Equal scores stand or fall together.
@@ -374,12 +382,17 @@ def certify(
             mark += 1
         for i in order[asked:mark]:
             one = found[i][0]
-            wrong += one is None or not grade(int(i), one.entry)
+            if one is None or not grade(int(i), one.entry):
+                amiss.append(numbers[int(i)])
         asked = mark
-        if wrong > limit:
+        if not tallies or len(amiss) > known:
+            known, tallies = len(amiss), tallied(numbers, amiss, each)
+            most = upper_of(tallies, each, most_wrong_frac, confidence)
+        if most > most_wrong_frac:
             break
         bar = float(scores[order[mark - 1]])
-        shown = Certificate(bar, len(scores), mark, wrong, upper(wrong, len(scores), confidence), 0)
+        wrong = sum(bad * many for _, bad, many in tallies)
+        shown = Certificate(bar, len(scores), mark, wrong, most, 0)
     shown = shown._replace(labels=labels_used + asked)
     return msgspec.structs.replace(weights, threshold=shown.threshold), shown
 

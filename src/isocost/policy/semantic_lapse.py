@@ -51,6 +51,11 @@ def lapsed(
     ``drift_p`` the p-value that newer questions' scores are spread as the certified ones'.
     """
     why = []
+    if not found.unit:
+        why.append(
+            "it took requests as independent, whichever session they came in: certify again "
+            "(isocost policy fit PAIRS --cache --log LOG --plan PLAN)"
+        )
     if found.features != features_digest():
         why.append("the features of questions are others than it was made with")
     if verifier is not None and verifier != found.verifier:

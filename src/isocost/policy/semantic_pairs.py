@@ -1,7 +1,8 @@
 """Files of questions and pairs that a semantic cache is certified on, and pairs of a log for people to grade.
 
 Three kinds. ``text, label``: questions of which equal labels have one answer; with a column ``timestamp``
-they come in its order, else in a random one. ``text_a, text_b, label``: pairs, where 1 means one answer; the
+they come in its order, else in a random one. A column ``session`` or ``user`` says which are drawn together,
+one ``tenant`` which share no answers. ``text_a, text_b, label``: pairs, where 1 means one answer; the
 first is in the cache when the second is asked. ``asked_line, held_line, same``: pairs of a log
 (:func:`template`), graded by people; their words are in the log.
 """
@@ -23,17 +24,20 @@ from isocost.trace.table import cells
 SEED = 20_261_123
 COLUMNS = ("part", "asked_line", "held_line", "score", "asked", "held", "same")
 """Of pairs of a log. ``same`` is to be filled in: 1 where the answer to ``held`` would do for ``asked``."""
+UNITS = ("session", "user")
+"""Columns by which requests are drawn together, the first that is there."""
 _YES = ("1", "1.0", "true", "yes", "y", "same", "duplicate")
 _NO = ("0", "0.0", "false", "no", "n", "different", "distinct", "not duplicate")
 _FIX = "Give text,label or text_a,text_b,label, or the pairs of isocost measure LOG --cache"
 
 
 class Questions(NamedTuple):
-    """Requests in order, who grades their pairs, and what is to be said of them."""
+    """Requests in order, who grades their pairs, what is to be said of them, and what they are drawn by."""
 
     asked: tuple[Asked, ...]
     grade: Grade
     notes: tuple[str, ...]
+    unit: str = "request"
 
 
 def is_of_log(file: Path) -> bool:
@@ -70,8 +74,22 @@ def read(file: Path) -> Questions:
             "one class: every label is the same", where=str(file),
             fix="Label questions by the answer that they need",
         )  # fmt: skip
-    asked = tuple(Asked(str(row[text]), at_s=float(i)) for i, row in enumerate(kept))
-    return Questions(asked, lambda i, j: labels[i] == labels[j], tuple(notes))
+    unit, tenant = drawn_by(names), "tenant" if "tenant" in found else ""
+    asked = tuple(
+        Asked(str(row[text]), _cell(names, row, tenant).encode(), float(i), unit=_cell(names, row, unit))
+        for i, row in enumerate(kept)
+    )
+    return Questions(asked, lambda i, j: labels[i] == labels[j], tuple(notes), unit or "request")
+
+
+def drawn_by(names: Sequence[str]) -> str:
+    """The column that says which requests are of one session or person; blank: there is none."""
+    return next((name for name in UNITS if name in names), "")
+
+
+def _cell(names: Sequence[str], row: Sequence[object], name: str) -> str:
+    value = row[names.index(name)] if name else None
+    return "" if value is None else str(value)
 
 
 def _pairs(names: Sequence[str], rows: Sequence[tuple[object, ...]], where: str) -> Questions:
@@ -84,15 +102,16 @@ def _pairs(names: Sequence[str], rows: Sequence[tuple[object, ...]], where: str)
         )
     order = np.random.Generator(np.random.PCG64(SEED)).permutation(len(known))
     asked, grades = [], []
+    unit = drawn_by(names)
     for place, k in enumerate(known[i] for i in order):
         scope = place.to_bytes(8)
         asked += [
             Asked(str(rows[k][a]), scope, float(place), is_kept_only=True),
-            Asked(str(rows[k][b]), scope, float(place)),
+            Asked(str(rows[k][b]), scope, float(place), unit=_cell(names, rows[k], unit)),
         ]
         grades += [None, same[k]]
     notes = ("each pair is a cache of one question: what else a cache would hold is not in the file",)
-    return Questions(tuple(asked), lambda i, _: grades[i], notes)
+    return Questions(tuple(asked), lambda i, _: grades[i], notes, unit or "request")
 
 
 def graded(value: object, where: str) -> bool | None:

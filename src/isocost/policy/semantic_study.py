@@ -2,28 +2,30 @@
 
 Requests come in order, each in a scope. The first part fits (:mod:`isocost.policy.semantic_fit`). On the
 second the cache is played as it will run, what it misses kept and what it answers not, at thresholds from the
-strictest on, which the scores alone have fixed; the loosest is kept before the first whose exact upper bound
-(Clopper and Pearson) of wrong hits per request exceeds the limit. In that fixed order no threshold is tested
+strictest on, which the scores alone have fixed; the loosest is kept before the first whose upper bound
+of wrong hits per request exceeds the limit. In that fixed order no threshold is tested
 that chance alone let through, so the confidence needs no correction. The third part is played on and told;
 nothing was chosen by it.
 
-The bound takes requests as independent, given what the cache holds. A wrong hit is not kept, so whoever asks
-it again is wrong again: where a log has sessions, wrong hits come in clusters and the bound is not as sure as
-it says (measured in the tests).
+A wrong hit is not kept, so whoever asks nearly the same again is wrong again. Equal words get no second
+answer that is not their own (:meth:`isocost.policy.semantic_cache.SemanticCache.serve`). Where requests name
+their session these are what is drawn (:mod:`isocost.policy.drawn`); else each request is, and the bound is
+Clopper and Pearson's. What strangers ask of each other's near words is taken as independent.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
 from isocost.errors import BadInput
-from isocost.policy.proven import Proven, banded, upper
+from isocost.policy.drawn import Tally, able, most_each, numbered, tallied
+from isocost.policy.proven import Proven, banded, upper, upper_of
 from isocost.policy.semantic import Nearest, Weights, best, rarity_of, taken_apart
 from isocost.policy.semantic_cache import SemanticCache, readable
 from isocost.policy.semantic_fit import CERTIFIES, Grown, Read, fit, graded_pairs, grouped, learn, parts
@@ -49,16 +51,24 @@ Grade = Callable[[int, int], bool | None]
 
 
 class Asked(NamedTuple):
-    """A request as a cache sees it. ``is_kept_only``: it fills the cache and is not counted."""
+    """A request as a cache sees it. ``unit`` is its session (blank: it is alone). ``is_kept_only``: it fills
+    the cache and is not counted. ``is_repeat``: an exact cache answers it, if a model answered the first."""
 
     text: str
     scope: bytes = b""
     at_s: float = 0.0
     is_kept_only: bool = False
+    unit: str = ""
+    is_repeat: bool = False
+
+    @property
+    def counts(self) -> bool:
+        """Whether it comes to the cache as a request of its own."""
+        return not (self.is_kept_only or self.is_repeat)
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """What is asked of a cache, and how it keeps answers."""
+    """What is asked of a cache, and how it keeps answers; ``unit`` is what requests are drawn by."""
 
     most_wrong_frac: float = 0.01
     confidence: float = 0.95
@@ -67,6 +77,7 @@ class Wanted(msgspec.Struct, frozen=True):
     most_entries: int = 0
     versions: Mapping[str, str] = {}
     made: str = ""
+    unit: str = "request"
 
 
 class Pair(NamedTuple):
@@ -83,7 +94,9 @@ class CacheStudy(msgspec.Struct, frozen=True):
     """What was found. ``proven`` is ``None`` where nothing could be certified, for the reason ``why``.
 
     ``verifier`` is the fitted file, whose digest the certificate names. ``to_grade`` are pairs whose grades
-    would go on with it. ``later_*`` are of the reporting part (NaN: none, or not graded).
+    would go on with it. ``later_*`` are of the reporting part (NaN: none, or not graded). ``units`` are the
+    sessions (visits, users: ``unit``) of the certifying requests, of which each is given at most
+    ``most_each`` answers; 0 where requests are drawn one by one.
     """
 
     requests: int
@@ -97,6 +110,9 @@ class CacheStudy(msgspec.Struct, frozen=True):
     later_requests: int
     later_hit_frac: float
     later_wrong_frac: float
+    unit: str = "request"
+    units: int = 0
+    most_each: int = 0
 
 
 def study(
@@ -119,7 +135,7 @@ def study(
             f"at most {wanted.most_wrong_frac:g} wrong at {wanted.confidence:g}",
             fix="Type --max-wrong 1% --confidence 95%",
         )
-    counted = [i for i, one in enumerate(asked) if not one.is_kept_only]
+    counted = [i for i, one in enumerate(asked) if one.counts]
     n = len(counted)
     first, end = parts(n)
     fits, certifies = (counted[first], counted[end]) if n else (0, 0)
@@ -129,6 +145,7 @@ def study(
             fix=f"At least {math.ceil(LEAST_REQUESTS / CERTIFIES):,} are needed",
         )  # fmt: skip
     past = _Past(asked, wanted)
+    past.draw(fits, certifies)
     weights = past.fitted(fits, grade, graded)
     if weights is None:
         return past.stopped(n, fits, "pairs to fit on are not graded yet", past.to_fit(fits))
@@ -140,6 +157,9 @@ def study(
     shown: _Claim | None = None
     open_: tuple[Pair, ...] = ()
     why = "more answers were wrong than the limit allows"
+    if past.bound(range(fits, certifies), ()) > wanted.most_wrong_frac:
+        why = "the certifying part is too small to show it, even if no answer were wrong"
+        bars = []
     for bar in bars:
         claim = past.claimed(weights, bar, (fits, certifies), grade)
         if claim.upper > wanted.most_wrong_frac:
@@ -180,7 +200,9 @@ def thresholds(scores: Sequence[float], many: int, most_wrong_frac: float) -> li
 
 def first_pairs(asked: Sequence[Asked], wanted: Wanted) -> tuple[Pair, ...]:
     """Pairs whose grades fit a verifier, at most ``wanted.labels``."""
-    return _Past(asked, wanted).to_fit(parts(len(asked))[0])
+    counted = [i for i, one in enumerate(asked) if one.counts]
+    fits = parts(len(counted))[0]
+    return _Past(asked, wanted).to_fit(counted[fits] if fits < len(counted) else len(asked))
 
 
 def written(weights: Weights) -> bytes:
@@ -205,13 +227,15 @@ def digest(file: bytes) -> str:
 
 class _Claim(NamedTuple):
     """What a play of the cache at a threshold came to on the certifying requests: (request, whose answer or
-    -1, score) of each, wrong hits, their exact bound a request, and hits that nobody has graded."""
+    -1, score) of each, wrong hits, their bound a request, hits that nobody has graded, and which requests
+    were answered wrong."""
 
     threshold: float
     played: list[tuple[int, int, float]]
     wrong: int
     upper: float
     ungraded: tuple[Pair, ...]
+    amiss: list[int]
 
 
 def grown_of(graded: Mapping[tuple[int, int], bool]) -> Grown:
@@ -243,15 +267,45 @@ class _Past:
         self.asked = asked
         self.wanted = wanted
         self.questions = [taken_apart(one.text) if readable(one.text) else None for one in asked]
+        self.units = numbered(one.unit for one in asked)
+        self.most_each = self.drawn = 0
         self.labels = 0
         self.asked_of: set[tuple[int, int]] = set()
+
+    def draw(self, start: int, end: int) -> None:
+        """Settle how many answers a session is given: none is to weigh too much among those that certify, and
+        none needs more than the most that any could use in the whole log."""
+        if self.wanted.unit == "request":
+            return
+        met: set[bytes] = set()
+        keys: dict[int, object] = {}
+        for i, (one, question) in enumerate(zip(self.asked, self.questions, strict=True)):
+            if one.counts and question is not None and one.scope in met:
+                keys[i] = question.stems
+            met |= {one.scope} if question is not None else set()
+        mine = [i for i in range(start, end) if self.asked[i].counts]
+        self.drawn = len({self.units[i] for i in mine})
+        self.most_each = min(able(self.units, keys), most_each(len(mine), self.wanted.most_wrong_frac))
+
+    def bound(self, rows: Iterable[int], wrong: Iterable[int]) -> float:
+        """The upper bound of wrong answers a request, of requests ``rows`` and those that were ``wrong``."""
+        limit, sure = self.wanted.most_wrong_frac, self.wanted.confidence
+        counted = [i for i in rows if self.asked[i].counts]
+        if not self.most_each:
+            return upper(sum(1 for _ in wrong), len(counted), sure)
+        return upper_of(self.tallies(counted, wrong), self.most_each, limit, sure)
+
+    def tallies(self, rows: Iterable[int], wrong: Iterable[int]) -> tuple[Tally, ...]:
+        """Sessions by requests and wrong answers."""
+        units = self.units
+        return tallied([units[i] for i in rows], [units[i] for i in wrong], self.most_each)
 
     def _cache(self, weights: Weights, end: int) -> tuple[SemanticCache, list[int]]:
         """A cache that was off for the first requests, and so kept each; the request of each that it kept."""
         cache = SemanticCache(weights, self.wanted.ttl_s, self.wanted.most_entries)
         kept = []
         for i in range(end):
-            if (question := self.questions[i]) is not None:
+            if (question := self.questions[i]) is not None and not self.asked[i].is_repeat:
                 cache.keep(self.asked[i].scope, question, "", self.asked[i].at_s)
                 kept.append(i)
         return cache, kept
@@ -265,14 +319,14 @@ class _Past:
         for i in range(start, end):
             one, question = self.asked[i], self.questions[i]
             some: tuple[Nearest, ...] = ()
-            if question is not None and not one.is_kept_only:
+            if question is not None and one.counts:
                 found = cache.near(one.scope, question, one.at_s)
                 some = tuple(c._replace(entry=kept[cache.number(one.scope, c.entry)]) for c in found)
             near.append(some)
             if all_alike:
                 loud = cache.alike(one.scope, question, one.at_s) if question is not None and some else []
                 alike.append([(x, kept[k]) for x, k in loud])
-            if question is not None:
+            if question is not None and not one.is_repeat:
                 cache.keep(one.scope, question, "", one.at_s)
                 kept.append(i)
         return near, alike
@@ -328,14 +382,20 @@ class _Past:
                 parts.append(part)
                 part = []
             given, score = -1, -math.inf
-            if question is not None and not one.is_kept_only:
-                seen = cache.look(one.scope, question, one.at_s)
-                score = seen.score
-                given = kept[seen.number] if seen.score >= threshold else -1
-            if question is not None and given < 0:
+            if question is None:
+                is_kept = False
+            elif one.is_repeat:
+                is_kept = cache.owes(one.scope, question, one.at_s)
+            elif one.is_kept_only:
+                is_kept = True
+            else:
+                session = str(self.units[i]) if self.most_each else ""
+                seen, hit = cache.serve(one.scope, question, one.at_s, threshold, session, self.most_each)
+                score, given, is_kept = seen.score, kept[seen.number] if hit else -1, not hit
+            if question is not None and is_kept:
                 cache.keep(one.scope, question, "", one.at_s)
                 kept.append(i)
-            if not one.is_kept_only:
+            if one.counts:
                 part.append((i, given, score))
         return [*parts, part]
 
@@ -344,13 +404,13 @@ class _Past:
         (part,) = self.play(weights, threshold, parts[0], (parts[1],))
         hits = [(i, j, score) for i, j, score in part if j >= 0]
         told = [self._told(grade, i, j) for i, j, _ in hits]
-        wrong = sum(not same for same in told)
         open_ = tuple(
             Pair(i, j, "certify", score)
             for (i, j, score), same in zip(hits, told, strict=True)
             if same is None
         )
-        return _Claim(threshold, part, wrong, upper(wrong, len(part), self.wanted.confidence), open_)
+        amiss = [i for (i, _, _), same in zip(hits, told, strict=True) if not same]
+        return _Claim(threshold, part, len(amiss), self.bound([i for i, _, _ in part], amiss), open_, amiss)
 
     def _told(self, grade: Grade, i: int, j: int) -> bool | None:
         """A grade, counted once."""
@@ -384,11 +444,14 @@ class _Past:
             features_digest(), digest(file), dict(wanted.versions), tuple(edges),
             banded([score for _, _, score in b], edges), len(after), len(later),
             -1 if None in known else sum(not same for same in known),
+            self.wanted.unit, self.drawn, self.most_each,
+            self.tallies([i for i, _, _ in b], claim.amiss) if self.most_each else (),
         )  # fmt: skip
         many = len(after) or math.nan
         return CacheStudy(
             n, self._counted(fits), len(b), self.labels, found, "", file, to_grade, len(after),
             len(later) / many, math.nan if found.later_wrong < 0 else found.later_wrong / many,
+            wanted.unit, self.drawn, self.most_each,
         )  # fmt: skip
 
     def stopped(self, n: int, fits: int, why: str, to_grade: tuple[Pair, ...]) -> CacheStudy:
@@ -396,8 +459,8 @@ class _Past:
         fitted = self._counted(fits)
         return CacheStudy(
             n, fitted, parts(n)[1] - parts(n)[0], self.labels, None, why, b"", to_grade,
-            n - parts(n)[1], math.nan, math.nan,
+            n - parts(n)[1], math.nan, math.nan, self.wanted.unit, self.drawn, self.most_each,
         )  # fmt: skip
 
     def _counted(self, end: int) -> int:
-        return sum(not one.is_kept_only for one in self.asked[:end])
+        return sum(one.counts for one in self.asked[:end])

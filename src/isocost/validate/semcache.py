@@ -5,7 +5,8 @@ order, each is looked up among all before it, and the labels only grade pairs th
 text_b, label``: pairs, where 1 means one answer; the cache holds the first of each. Requests are split in
 order: a part fits the verifier on at most ``LABELS`` graded pairs, a part certifies the threshold at
 ``MOST_WRONG`` wrong hits a request with ``CONFIDENCE``, the last 30 % report. A request of the last part
-passes where it got no wrong answer.
+passes where it got no wrong answer. A column ``session`` or ``user`` says which requests are drawn together
+(:mod:`isocost.policy.drawn`); requests of two values of a column ``tenant`` share no answers.
 """
 
 from __future__ import annotations
@@ -14,16 +15,19 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from isocost.errors import BadInput
+from isocost.policy.drawn import able, most_each, numbered
 from isocost.policy.semantic import Nearest, Weights, best, rarity_of, taken_apart
+from isocost.policy.semantic_cache import SemanticCache
 from isocost.policy.semantic_fit import certify, fit, graded_pairs, grouped, learn, parts
-from isocost.policy.semantic_index import Groups, Index
-from isocost.policy.semantic_pairs import graded
+from isocost.policy.semantic_index import Index
+from isocost.policy.semantic_pairs import drawn_by, graded
 from isocost.validate.table import rows_of
 
 LABELS = 3500
@@ -64,8 +68,17 @@ class SemcacheReport(msgspec.Struct, frozen=True):
     notes: tuple[str, ...]
 
 
-Rows = list[tuple[tuple[str, ...], str, str]]
-"""Of each row its questions, its label, and where it stands."""
+class Row(NamedTuple):
+    """Its questions, its label, where it stands; its ``unit`` (session, user; blank: alone) and tenant."""
+
+    texts: tuple[str, ...]
+    label: str
+    where: str
+    unit: str
+    tenant: bytes
+
+
+Rows = list[Row]
 
 
 def validate_semcache(path: Path | str) -> SemcacheReport:
@@ -77,7 +90,8 @@ def validate_semcache(path: Path | str) -> SemcacheReport:
     rows, left_out = _rows(Path(path))
     n = len(rows)
     fits, certifies = parts(n)
-    weights, near, grade, fitted = (_of_pairs if len(rows[0][0]) == 2 else _of_questions)(rows, fits)
+    weights, near, grade, fitted = (_of_pairs if len(rows[0].texts) == 2 else _of_questions)(rows, fits)
+    units, each, drawn = _drawn(rows, fits, certifies)
     weights, certificate = certify(
         weights,
         near[fits:certifies],
@@ -85,9 +99,11 @@ def validate_semcache(path: Path | str) -> SemcacheReport:
         most_wrong_frac=MOST_WRONG,
         confidence=CONFIDENCE,
         labels_used=fitted,
+        units=units[fits:certifies] if each else None,
+        each=each,
     )
     scores, right = _judged(weights, near, grade, certifies, n)
-    hit = scores >= weights.threshold
+    hit = _given(scores >= weights.threshold, units[certifies:], each)
     wrong = hit & ~right
     plain = scores >= _loosest(*_judged(weights, near, grade, fits, certifies))
     off = math.isinf(weights.threshold)
@@ -95,7 +111,7 @@ def validate_semcache(path: Path | str) -> SemcacheReport:
         path=str(path),
         rows=n + sum(left_out.values()),
         passed=int((~wrong).sum()),
-        failed=tuple(rows[certifies + int(i)][2] for i in np.flatnonzero(wrong)),
+        failed=tuple(rows[certifies + int(i)].where for i in np.flatnonzero(wrong)),
         left_out={REPORTS: certifies, **left_out},
         verdict="off: nothing certified" if off else "certified",
         most_wrong_frac=MOST_WRONG,
@@ -112,8 +128,38 @@ def validate_semcache(path: Path | str) -> SemcacheReport:
             f"{certificate.labels:,} graded pairs; at most {MOST_WRONG:.0%} is certified at {CONFIDENCE:.0%}",
             f"{plain.mean():.1%} hit and {(plain & ~right).mean():.2%} are wrong where {MOST_WRONG:.0%} is "
             "what was seen before, not what is proven",
+            *drawn,
         ),
     )
+
+
+def _drawn(rows: Rows, fits: int, certifies: int) -> tuple[list[int], int, tuple[str, ...]]:
+    """Numbers of the rows' sessions, how many answers each is given (0: rows are drawn one by one), and what
+    is to be said of it."""
+    units = numbered(row.unit for row in rows)
+    if not any(row.unit for row in rows):
+        return units, 0, ()
+    keys = {i: taken_apart(row.texts[-1]).stems for i, row in enumerate(rows)}
+    each = min(able(units, keys), most_each(certifies - fits, MOST_WRONG))
+    many = len(set(units[fits:certifies]))
+    answers = "one answer" if each == 1 else f"{each} answers"
+    note = (
+        f"certified on {certifies - fits:,} requests of {many:,} that were drawn together, each of which is "
+        f"given {answers} at most"
+    )
+    return units, each, (note,)
+
+
+def _given(hit: NDArray[np.bool_], units: Sequence[int], each: int) -> NDArray[np.bool_]:
+    """Hits that are given: of each session the first ``each`` (0: all)."""
+    if not each:
+        return hit
+    many: Counter[int] = Counter()
+    out = hit.copy()
+    for i in np.flatnonzero(hit).tolist():
+        many[units[i]] += 1
+        out[i] = many[units[i]] <= each
+    return out
 
 
 def _judged(
@@ -142,8 +188,8 @@ Fitted = tuple[Weights, list[tuple[Nearest, ...]], Callable[[int, int], bool], i
 
 def _of_pairs(rows: Rows, fits: int) -> Fitted:
     """The first question of each pair is all that the cache of the second holds."""
-    same = [graded(label, where) is True for _, label, where in rows]
-    held, asked = ([taken_apart(texts[k]) for texts, _, _ in rows] for k in (0, 1))
+    same = [graded(row.label, row.where) is True for row in rows]
+    held, asked = ([taken_apart(row.texts[k]) for row in rows] for k in (0, 1))
     rarity = rarity_of(question for both in (asked, held) for question in both[:fits])
     near = []
     for question, other in zip(asked, held, strict=True):
@@ -156,26 +202,33 @@ def _of_pairs(rows: Rows, fits: int) -> Fitted:
 
 
 def _of_questions(rows: Rows, fits: int) -> Fitted:
-    """Each question is looked up among all before it."""
-    asked = [taken_apart(texts[0]) for texts, _, _ in rows]
+    """Each question is looked up among all of its tenant before it."""
+    asked = [taken_apart(row.texts[0]) for row in rows]
     rarity = rarity_of(asked[:fits])
-    index, alike, near = Index(*rarity), [], []
-    for question in asked[:fits]:
-        alike.append(index.alike(question))
-        near.append(index.near(question))
-        index.add(question, "")
+    cache, index = SemanticCache(Weights(*rarity, (), (), (), (), 0.0)), Index(*rarity)
+    alike, near = [], []
+
+    def look(i: int) -> tuple[Nearest, ...]:
+        scope = rows[i].tenant
+        found = cache.near(scope, asked[i], 0.0)
+        return tuple(one._replace(entry=cache.number(scope, one.entry)) for one in found)
+
+    for i in range(fits):
+        alike.append(cache.alike(rows[i].tenant, asked[i], 0.0))
+        near.append(look(i))
+        cache.keep(rows[i].tenant, asked[i], "", 0.0)
 
     def grade(i: int, entry: int) -> bool:
-        return rows[i][1] == rows[entry][1]
+        return rows[i].label == rows[entry].label
 
     grown, read = learn(alike, [index.vector(question) for question in asked[:fits]], grade, LABELS)
     groups, members = grouped(read, grown)
     pairs, same = graded_pairs(near, grown, members)
     weights = fit(pairs, same, *rarity, groups)
-    index.regroup(Groups.of(groups))
-    for question in asked[fits:]:
-        near.append(index.near(question))
-        index.add(question, "")
+    cache.refit(weights)
+    for i in range(fits, len(rows)):
+        near.append(look(i))
+        cache.keep(rows[i].tenant, asked[i], "", 0.0)
     return weights, near, grade, grown.labels
 
 
@@ -190,8 +243,15 @@ def _rows(file: Path) -> tuple[Rows, dict[str, int]]:
         raise BadInput(
             f"columns {', '.join(has)}", where=str(file), fix="Give text,label or text_a,text_b,label"
         )
-    rows = [(tuple(row[name] for name in names), row["label"].strip(), where) for row, where in found]
-    kept = [row for row in rows if all(text.strip() for text in row[0]) and row[1]]
+    unit = drawn_by(tuple(has))
+    rows = [
+        Row(
+            tuple(row[name] for name in names), row["label"].strip(), where, row.get(unit, "").strip(),
+            row.get("tenant", "").encode(),
+        )
+        for row, where in found
+    ]  # fmt: skip
+    kept = [row for row in rows if all(text.strip() for text in row.texts) and row.label]
     if not kept:
         raise BadInput("no row has a question and a label", where=str(file), fix="Fill in both")
     rng = np.random.Generator(np.random.PCG64(SEED))

@@ -110,9 +110,12 @@ def fill(
 
 
 def hits_of(world: World, one: Traffic) -> npt.NDArray[np.bool_] | None:
-    """Which requests of a rule its exact cache answers (k,); ``None`` where the log does not say."""
+    """Which requests of a rule its exact cache answers (k,); ``None`` where the log does not say. It holds
+    what models answered: words that its semantic cache answered come to a model when asked again."""
     cache = world.deployments[one.rule.cache]
-    return exact_hits(world.table, one.rows, cache.ttl_s) if isinstance(cache, ExactCache) else None
+    hits = exact_hits(world.table, one.rows, cache.ttl_s) if isinstance(cache, ExactCache) else None
+    near = None if one.rule.semantic is None else world.near.get(one.rule.semantic.cache)
+    return hits if hits is None or near is None else hits & ~near.owed[one.rows]
 
 
 def _cell(

@@ -15,6 +15,8 @@ from isocost.policy.proven import Proven
 from isocost.policy.rules import Rule
 from isocost.trace.schema import Trace
 
+Rows = npt.NDArray[np.int64]
+
 
 def asks_words(rules: Sequence[Rule], caches: Sequence[str], trace: Trace) -> bool:
     """Whether the words of a log's prompts are needed: for questions that are nearly the same, and for equal
@@ -39,21 +41,20 @@ def with_caches(world: World, parts: Sequence[Traffic], verifiers: Mapping[str, 
         BadInput: a log without words, and no measured rate to play in their place.
         BadLimits: rules that read one cache with two verifiers.
     """
-    looked = [
-        Looked(one.rule, one.rows[_comes(world, one)]) for one in parts if one.rule.semantic is not None
-    ]
+    looked = [Looked(one.rule, *_comes(world, one)) for one in parts if one.rule.semantic is not None]
     if not looked:
         return world
     rows = np.zeros(len(world.table), np.bool_)
     for one in looked:
-        rows[one.rows] = True
+        rows[one.rows] = rows[one.repeats] = True
     words = words_of(world.trace, world.table, rows)
     caches = {name: one for name, one in world.deployments.items() if isinstance(one, SemanticCache)}
     return replace(world, near=play_near(world.at, world.table, caches, looked, verifiers, words))
 
 
-def _comes(world: World, one: Traffic) -> npt.NDArray[np.bool_]:
-    """Which requests of a rule nothing answers or refuses before its semantic cache is asked.
+def _comes(world: World, one: Traffic) -> tuple[Rows, Rows]:
+    """Which rows of a rule nothing answers or refuses before its semantic cache is asked, and which of the
+    others an exact cache answers.
 
     A budget needs no thought: from when it is spent on all are refused, and nothing more is kept.
     """
@@ -63,8 +64,9 @@ def _comes(world: World, one: Traffic) -> npt.NDArray[np.bool_]:
         comes &= world.table.input_tok[one.rows] <= guard.most_input_tok
     if guard is not None and guard.most_output_tok is not None:
         comes &= world.table.output_tok[one.rows] <= guard.most_output_tok
-    if one.rule.cache and (hits := hits_of(world, one)) is not None:
-        comes &= ~hits
+    hits = hits_of(world, one) if one.rule.cache else None
+    repeats = np.zeros(len(one.rows), np.bool_) if hits is None else comes & hits
+    comes &= ~repeats
     if first is not None and world.answers is not None:
         for s in np.unique(one.stream):
             mine = one.stream == s
@@ -76,7 +78,7 @@ def _comes(world: World, one: Traffic) -> npt.NDArray[np.bool_]:
                 named = np.array([world.answers.tasks[k] in first.tasks for k in tasks], np.bool_)
             if told is not None:
                 comes[mine] &= ~(told & named)
-    return comes
+    return one.rows[comes], one.rows[repeats]
 
 
 def wrong_of_hits(found: Proven) -> tuple[float, float]:

@@ -15,7 +15,7 @@ from isocost.errors import BadInput, BadLimits
 from isocost.fleet import Standing
 from isocost.plan.asked.streams import DEMAND
 from isocost.plan.written.file import PlanFile, dumps, loads
-from isocost.plan.written.near import words_of
+from isocost.plan.written.near import sessions_of, words_of
 from isocost.policy.lapse import same_mix_p
 from isocost.policy.proven import Proven, banded
 from isocost.policy.rules import Semantic, rule_of
@@ -31,16 +31,21 @@ WARM = 0.5
 
 class Requests(NamedTuple):
     """A workload's requests as a semantic cache would see them, in order of arrival, and the line of each;
-    ``models`` answered them, and ``repeats`` are left to an exact cache."""
+    ``models`` answered them, and ``repeats`` are left to an exact cache. ``unit`` is what they were drawn by
+    and ``sessions`` how many of these came; ``tenants`` how many the log tells apart."""
 
     asked: tuple[Asked, ...]
     lines: tuple[int, ...]
     models: tuple[str, ...]
     repeats: int
+    unit: str
+    sessions: int
+    tenants: int
 
 
-def requests_of(trace: Trace, workload: str) -> Requests:
-    """What a semantic cache behind an exact one would be asked; ``*``: of all workloads.
+def requests_of(trace: Trace, workload: str, life_s: float) -> Requests:
+    """What a semantic cache is asked behind an exact one that keeps an answer for ``life_s``; ``*``: of all
+    workloads.
 
     Raises:
         BadInput: a log without words, or without requests of the workload.
@@ -58,18 +63,24 @@ def requests_of(trace: Trace, workload: str) -> Requests:
             "the log has no words of prompts", where=trace.title,
             fix="Log the messages of each request: a column messages, or prompt",
         )  # fmt: skip
-    seen: set[tuple[bytes, int]] = set()
-    asked, lines, repeats = [], [], 0
+    session = sessions_of(table)
+    filled: dict[tuple[bytes, int], float] = {}
+    asked, lines = [], []
     for i, one in sorted(words.items()):
-        if (one.scope, one.exact) in seen:
-            repeats += 1
-            continue
-        seen.add((one.scope, one.exact))
-        asked.append(Asked(one.question, one.scope, int(table.arrival_ns[i]) / NS_PER_S))
+        now_s = int(table.arrival_ns[i]) / NS_PER_S
+        is_repeat = now_s - filled.get((one.scope, one.exact), -math.inf) <= life_s
+        if not is_repeat:
+            filled[one.scope, one.exact] = now_s
+        unit = "" if session.unit == "request" else str(session.number[i])
+        asked.append(Asked(one.question, one.scope, now_s, unit=unit, is_repeat=is_repeat))
         lines.append(i if table.line is None else int(table.line[i]))
+    repeats = sum(one.is_repeat for one in asked)
+    rows = np.array(sorted(words))
+    tenants = 1 if table.tenant is None else len(np.unique(table.tenant[rows]))
     codes = [] if table.model is None else np.unique(table.model[mine]).tolist()
     models = tuple(trace.names["model"][k] for k in codes if k >= 0)
-    return Requests(tuple(asked), tuple(lines), models, repeats)
+    many = len(np.unique(session.number[rows]))
+    return Requests(tuple(asked), tuple(lines), models, repeats, session.unit, many, tenants)
 
 
 def with_semantic(
@@ -165,22 +176,45 @@ def _blocks(text: str) -> list[list[str]]:
 
 
 def drift_p(
-    trace: Trace, workload: str, found: Proven, weights: Weights, kept: SemanticCache | None = None
+    trace: Trace,
+    workload: str,
+    found: Proven,
+    weights: Weights,
+    life_s: float,
+    kept: SemanticCache | None = None,
 ) -> float:
     """P-value that questions of a newer log are as near to earlier ones as those of the certificate were.
 
     ``kept`` is the cache that ran while they were certified: how long and how many answers it holds says how
     near an earlier one can be.
     """
-    asked = requests_of(trace, workload).asked
+    asked = requests_of(trace, workload, life_s).asked
     running = Running(weights) if kept is None else Running(weights, kept.ttl_s, kept.most_entries)
     scores = []
     for i, one in enumerate(asked):
         score = -math.inf
         if one.text:
-            score = running.look(one.scope, one.text, one.at_s).score
-            if score < found.threshold:
+            given = False
+            if one.is_repeat:
+                given = not running.owes(one.scope, one.text, one.at_s)
+            else:
+                seen, given = running.serve(
+                    one.scope, one.text, one.at_s, found.threshold, one.unit, found.most_each
+                )
+                score = seen.score
+            if not given:
                 running.keep(one.scope, one.text, "", one.at_s)
-        if i >= WARM * len(asked):
+        if i >= WARM * len(asked) and not one.is_repeat:
             scores.append(score)
     return same_mix_p(found.scores, banded(scores, found.edges))
+
+
+def drawn_otherwise(trace: Trace, found: Proven) -> tuple[str, ...]:
+    """Why a certificate says nothing of a log: it counts on sessions and the log names none, or the other way
+    round."""
+    unit = sessions_of(trace.requests()).unit
+    if found.unit == "request" and unit != "request":
+        return (f"it took requests one by one, and the log has {unit}s",)
+    if found.unit not in ("", "request") and unit == "request":
+        return (f"it counts on {found.unit}s, and the log names none",)
+    return ()

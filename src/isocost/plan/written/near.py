@@ -40,6 +40,12 @@ KINDS = "semantic-cache"
 _FIX = "It is a file that isocost policy fit --cache wrote beside the plan"
 
 
+PEOPLE = 300
+"""Tenants from which on they are taken as people who visit, not as customers with many users."""
+VISIT_S = 1800
+"""Silence after which a person's requests are another visit."""
+
+
 class Verifier(NamedTuple):
     """A fitted verifier and the digest of its file."""
 
@@ -59,12 +65,15 @@ class Word(NamedTuple):
 
 class Near(NamedTuple):
     """What a semantic cache did on a log: of each row of the table (n,) ``judged`` (SERVED, MISSED, -1 to be
-    drawn), ``cost_fusd`` of the look and ``source``, the row whose answer was given (-1 none); ``look_s``."""
+    drawn), ``cost_fusd`` of the look and ``source``, the row whose answer was given (-1 none); ``look_s``.
+
+    ``owed`` are rows whose equal prompt an exact cache does not hold, as this cache answered it."""
 
     judged: Rows
     cost_fusd: Rows
     source: Rows
     look_s: float
+    owed: npt.NDArray[np.bool_]
 
 
 def named_verifiers(rules: Sequence[Rule], folder: Path) -> dict[str, Verifier]:
@@ -194,10 +203,11 @@ def with_keys(table: Chunk, words: Iterable[tuple[int, Word]]) -> Chunk:
 
 class Looked(NamedTuple):
     """Requests that come to a semantic cache under one rule: rows of the table (sorted) that nothing before
-    it answers or refuses."""
+    it answers or refuses; ``repeats`` those that an exact cache answers."""
 
     rule: Rule
     rows: Rows
+    repeats: Rows
 
 
 def play_near(
@@ -220,14 +230,15 @@ def play_near(
         if not mine:
             continue
         judged, source = np.full(len(table), -1, np.int64), np.full(len(table), -1, np.int64)
+        owed = np.zeros(len(table), np.bool_)
         if words is None or cache.embedding:
             for one in mine:
                 _measured(one.rule, bool(words is not None))
         else:
-            _run(table, cache, mine, verifiers, words, judged, source)
+            _run(table, cache, mine, verifiers, words, (judged, source, owed))
         kind = f"{KINDS}/{'embedding' if cache.embedding else 'words'}"
         look_s = at.number(kind, "look_s") if cache.look_s is None else cache.look_s
-        out[name] = Near(judged, _cost_fusd(at, table, cache, look_s, words), source, look_s)
+        out[name] = Near(judged, _cost_fusd(at, table, cache, look_s, words), source, look_s, owed)
     return out
 
 
@@ -237,10 +248,10 @@ def _run(
     looked: Sequence[Looked],
     verifiers: Mapping[str, Verifier],
     words: Mapping[int, Word],
-    judged: Rows,
-    source: Rows,
+    filled: tuple[Rows, Rows, npt.NDArray[np.bool_]],
 ) -> None:
-    """Fill ``judged`` and ``source`` in order of arrival."""
+    """Fill ``judged``, ``source`` and ``owed`` in order of arrival."""
+    judged, source, owed = filled
     names = {one.rule.semantic.verifier for one in looked if one.rule.semantic is not None}
     if len(names) != 1 or not (name := names.pop()):
         raise BadLimits(
@@ -249,24 +260,66 @@ def _run(
             fix="Name one verifier for one cache, or give each rule a cache of its own",
         )  # fmt: skip
     running = Running(verifiers[name].weights, cache.ttl_s, cache.most_entries)
-    bar = np.full(len(table), np.inf)
+    bar, each = np.full(len(table), np.inf), np.zeros(len(table), np.int64)
     for one in looked:
         assert one.rule.semantic is not None
-        assert one.rule.semantic.certificate is not None
-        bar[one.rows] = one.rule.semantic.certificate.threshold
+        claim = one.rule.semantic.certificate
+        assert claim is not None
+        bar[one.rows], each[one.rows] = claim.threshold, claim.most_each
         judged[one.rows] = MISSED
+    session = sessions_of(table).number
     kept: list[int] = []
-    for i in np.sort(np.concatenate([one.rows for one in looked])).tolist():
+    for i in np.sort(np.concatenate([rows for one in looked for rows in (one.rows, one.repeats)])).tolist():
         found = words.get(i)
         if found is None or not found.question:
             continue
         now_s = int(table.arrival_ns[i]) / NS_PER_S
-        seen = running.look(found.scope, found.question, now_s)
-        if seen.score >= bar[i]:
+        given = False
+        if judged[i] != MISSED:
+            owed[i] = running.owes(found.scope, found.question, now_s)
+            if not owed[i]:
+                continue
+            judged[i] = MISSED
+        else:
+            seen, given = running.serve(
+                found.scope, found.question, now_s, float(bar[i]), str(session[i]), int(each[i])
+            )
+        if given:
             judged[i], source[i] = SERVED, kept[seen.number]
         else:
             running.keep(found.scope, found.question, "", now_s)
             kept.append(i)
+
+
+class Sessions(NamedTuple):
+    """What requests were drawn by: ``unit`` and the ``number`` of each row's (n,)."""
+
+    unit: str
+    number: Rows
+
+
+def sessions_of(table: Chunk) -> Sessions:
+    """Sessions where the log names them. Where it names none, but so many tenants that they must be people,
+    their visits: requests not half an hour apart. Else each request is alone."""
+    n = len(table)
+    alone = np.arange(n)
+    tenant = np.full(n, -1, np.int64) if table.tenant is None else table.tenant.astype(np.int64)
+    if table.session is not None and bool((table.session >= 0).any()):
+        both = (tenant + 1) * (int(table.session.max()) + 2) + table.session
+        return Sessions("session", _numbered(np.where(table.session >= 0, both, -1 - alone)))
+    if len(np.unique(tenant[tenant >= 0])) < PEOPLE:
+        return Sessions("request", alone)
+    order = np.lexsort((table.arrival_ns, tenant))
+    by, at = tenant[order], table.arrival_ns[order]
+    begins = np.ones(n, np.bool_)
+    begins[1:] = (by[1:] != by[:-1]) | (np.diff(at) > VISIT_S * NS_PER_S) | (by[1:] < 0)
+    visit = np.empty(n, np.int64)
+    visit[order] = np.cumsum(begins)
+    return Sessions("visit", _numbered(visit))
+
+
+def _numbered(codes: Rows) -> Rows:
+    return np.asarray(np.unique(codes, return_inverse=True)[1], np.int64)
 
 
 def _measured(rule: Rule, has_words: bool) -> Counted:
