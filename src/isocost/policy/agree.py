@@ -250,28 +250,22 @@ def _coded(code: Ints, most: int) -> tuple[Ints, Ints]:
 
 
 def likely(label: Ints, right: Floats) -> Floats:
-    """How likely each group's answer is the right one, (n, L), after the answers ``label`` (n, L).
+    """How likely each group's answer is the right one, (L, u, T), after answers of L models in turn.
 
-    ``right`` (n, L) is the reliability of each answer's model on the question's task. Models err
+    ``label`` (u, L) are patterns, ``right`` (T, L) is how reliable the models are on each task. Models err
     independently here, which they do not; the fit corrects for it on the grades.
     """
-    n, length = label.shape
+    said, names = label.T, np.arange(label.shape[1])
     hit, miss = np.log(right.T), np.log((1.0 - right.T) / _WRONG_WAYS)
-    # Answers by row: numpy is slow along an axis of few.
-    given, names = label.T >= 0, np.arange(length)[:, None]
-    groups, none = np.zeros((length, n)), np.zeros(n)
-    seen = np.zeros((length, n), dtype=np.bool_)
-    for d in range(length):
-        missed = np.where(given[d], miss[d], 0.0)
-        mine = label[:, d] == names
-        groups += np.where(mine, hit[d], missed)
-        seen |= mine
-        none = none + missed
-    rest = none + np.log(np.maximum(1.0, _WRONG_WAYS - seen.sum(axis=0)))
-    groups = np.where(seen, groups, -np.inf)
+    mine = said[:, None, :] == names[None, :, None]
+    missed = np.where((said >= 0)[:, :, None], miss[:, None, :], 0.0)
+    groups = np.where(mine[:, :, :, None], hit[:, None, None, :], missed[:, None]).sum(axis=0)
+    seen = mine.any(axis=0)
+    rest = missed.sum(axis=0) + np.log(np.maximum(1.0, _WRONG_WAYS - seen.sum(axis=0)))[:, None]
+    groups = np.where(seen[:, :, None], groups, -np.inf)
     top = np.maximum(groups.max(axis=0), rest)
     each = np.exp(groups - top)
-    return np.asarray((each / (each.sum(axis=0) + np.exp(rest - top))).T, dtype=np.float64)
+    return np.asarray(each / (each.sum(axis=0) + np.exp(rest - top)), dtype=np.float64)
 
 
 class _Depth:
@@ -283,77 +277,97 @@ class _Depth:
     quality of that answer, ``cell`` (n,) where each question is in such a table.
     """
 
-    def __init__(self, answer: Ints, quality: Floats, task: Ints, right: Floats) -> None:
-        """Of the answers and grades (n, L) of the models in turn, whose reliability is (T + 1, L)."""
-        n, length = answer.shape
-        tasks = len(right)
-        read = patterns(answer, range(length))
-        self.codes, where = _coded(read.code[-1], (LONGEST + 2) ** length)
+    def __init__(self, answer: Ints, quality: Floats, task: Ints, right: Floats, before: _Depth | None):
+        """Of the answers and grades (L, n) of the models in turn, whose reliability is (T + 1, L); ``before``
+        the last of them."""
+        length, n = answer.shape
+        tasks, mine = len(right), answer[-1]
+        found = np.full(n, -1, dtype=np.int64)
+        if before is None:
+            self.label = np.where(mine >= 0, 0, -1)[None]
+            self.code = self.label[0] + 1
+        else:
+            for d in range(length - 1):
+                found = np.where((found < 0) & (mine == answer[d]), before.label[d], found)
+            found = np.where(found < 0, before.label.max(axis=0) + 1, found)
+            self.label = np.concatenate([before.label, np.where(mine >= 0, found, -1)[None]])
+            self.code = before.code * (LONGEST + 2) + self.label[-1] + 1
+        self.codes, where = _coded(self.code, (LONGEST + 2) ** length)
         count = len(self.codes)
         self.cell = where * tasks + task
         place = (LONGEST + 2) ** np.arange(length - 1, -1, -1, dtype=np.int64)
         label = self.codes[:, None] // place[None, :] % (LONGEST + 2) - 1
         self.blank = np.asarray((label < 0).all(axis=1), dtype=np.bool_)
-        chance = likely(np.repeat(label, tasks, axis=0), np.tile(right, (count, 1)))
-        self.take = np.asarray(chance.argmax(axis=1), dtype=np.int64).reshape(count, tasks)
-        self.chance = np.asarray(chance.max(axis=1), dtype=np.float64).reshape(count, tasks)
-        clear = np.clip(self.chance, 1e-4, 1.0), np.clip(1.0 - self.chance, 1e-4, 1.0)
-        self.odds = np.asarray(np.log(clear[0] / clear[1]), dtype=np.float64)
-        held = label[:, None, :] == self.take[:, :, None]
-        giver = np.where(held.any(axis=2), held.argmax(axis=2), length - 1).ravel()
-        self.pay = quality[np.arange(n), giver[self.cell]]
+        chance = likely(label, right)
+        self.take = np.asarray(chance.argmax(axis=0), dtype=np.int64)
+        self.chance = np.asarray(chance.max(axis=0), dtype=np.float64)
+        held = label.T[:, :, None] == self.take
+        giver = np.where(held.any(axis=0), held.argmax(axis=0), length - 1).ravel()
+        self.pay = quality[giver[self.cell], np.arange(n)]
+        self.shape = count, tasks
+
+    @cached_property
+    def odds(self) -> Floats:
+        """Log odds of ``chance``."""
+        clear, rest = np.maximum(self.chance, 1e-4), np.maximum(1.0 - self.chance, 1e-4)
+        return np.asarray(np.log(clear / rest), dtype=np.float64)
 
     @cached_property
     def _blocks(self) -> tuple[Floats, Floats, Floats]:
-        """The squares of the features with their penalty, in blocks: of score and pattern (3 + u, 3 + u), of
-        these with the tasks (3 + u, T, 2), of each task (T, 2, 2)."""
-        count, tasks = self.chance.shape
+        """The squares of the features with their penalty, in blocks: of score and pattern (3 + u, 3 + u),
+        less what the tasks take up; of these by the tasks' (3 + u, 2 T); the tasks' alone, the inverse as
+        (2, 2, T)."""
+        count, tasks = self.shape
         many = np.bincount(self.cell, minlength=count * tasks).reshape(count, tasks).astype(np.float64)
         score = np.stack([np.ones_like(many), self.chance, self.odds])
-        of_task = np.stack([many[:, :-1], (many * self.odds)[:, :-1]], axis=2)
+        much = score * many
         head = np.zeros((3 + count, 3 + count))
-        head[:3, :3] = (score * many).reshape(3, -1) @ score.reshape(3, -1).T
-        head[:3, 3:] = (score * many).sum(axis=2)
+        head[:3, :3] = much.reshape(3, -1) @ score.reshape(3, -1).T
+        head[:3, 3:] = much.sum(axis=2)
         head[3:, :3] = head[:3, 3:].T
-        pattern = np.arange(3, 3 + count)
-        head[pattern, pattern] = many.sum(axis=1)
-        head[np.arange(3 + count), np.arange(3 + count)] += (
-            1e-3, _PENALTY_SCORE, 3 * _PENALTY_SCORE, *(_PENALTY_CELL,) * count
-        )  # fmt: skip
-        side = np.concatenate([(score[:, :, :-1, None] * of_task).sum(axis=1), of_task])
-        each = np.empty((tasks - 1, 2, 2))
-        each[:, 0, 0], each[:, 0, 1] = of_task.sum(axis=0).T
-        each[:, 1, 0] = each[:, 0, 1]
-        each[:, 1, 1] = (many * self.odds**2)[:, :-1].sum(axis=0)
-        each[:, 0, 0] += _PENALTY_CELL
-        each[:, 1, 1] += _PENALTY_CELL
+        on = np.arange(3 + count)
+        head[on[3:], on[3:]] = head[0, 3:]
+        head[on, on] += (1e-3, _PENALTY_SCORE, 3 * _PENALTY_SCORE, *(_PENALTY_CELL,) * count)
+        # Features of a task are its questions and the score on it: T of the one, then T of the other.
+        of_task = much[[0, 2], :, :-1].transpose(1, 0, 2)
+        side = np.concatenate([
+            (score[:, :, None, :-1] * of_task).sum(axis=1).reshape(3, -1), of_task.reshape(count, -1)
+        ])  # fmt: skip
+        plain, odd, square = side[0, : tasks - 1], side[0, tasks - 1 :], side[2, tasks - 1 :]
+        plain, square = plain + _PENALTY_CELL, square + _PENALTY_CELL
         # A task's two features meet no other task's: solved one task at a time, and taken out of the rest.
-        inverse = np.asarray(np.linalg.inv(each), dtype=np.float64)
-        through = np.asarray(side.transpose(1, 0, 2) @ inverse, dtype=np.float64)
-        less = np.tensordot(through, side, axes=((0, 2), (1, 2)))
-        return head - less, through, inverse
+        inverse = np.array([[square, -odd], [-odd, plain]]) / (plain * square - odd * odd)
+        through = _times(inverse, side)
+        return head - through @ side.T, through, inverse
 
     def gains(self, gain: Floats) -> Floats:
-        """What accepting is expected to gain, (u, T + 1, worths), as ridge regression of ``gain``
-        (n, worths) on the score, the pattern, the task and the score on that task has it."""
-        count, tasks = self.chance.shape
-        worths = gain.shape[1]
-        summed = np.stack(
-            [np.bincount(self.cell, gain[:, k], count * tasks) for k in range(worths)], axis=1
-        ).reshape(count, tasks, worths)
-        by_odds = summed * self.odds[:, :, None]
+        """What accepting is expected to gain, (worths, u, T + 1), as ridge regression of ``gain``
+        (worths, n) on the score, the pattern, the task and the score on that task has it."""
+        count, tasks = self.shape
+        summed = np.array([np.bincount(self.cell, one, count * tasks) for one in gain])
+        summed = summed.reshape(-1, count, tasks)
+        by_odds = summed * self.odds
         head = np.concatenate([
-            summed.sum(axis=(0, 1))[None], (summed * self.chance[:, :, None]).sum(axis=(0, 1))[None],
-            by_odds.sum(axis=(0, 1))[None], summed.sum(axis=1),
-        ])  # fmt: skip
-        of_task = np.stack([summed[:, :-1].sum(axis=0), by_odds[:, :-1].sum(axis=0)], axis=1)
+            summed.sum(axis=(1, 2))[:, None], (summed * self.chance).sum(axis=(1, 2))[:, None],
+            by_odds.sum(axis=(1, 2))[:, None], summed.sum(axis=2),
+        ], axis=1)  # fmt: skip
+        of_task = np.concatenate([summed[:, :, :-1].sum(axis=1), by_odds[:, :, :-1].sum(axis=1)], axis=1)
         left, through, inverse = self._blocks
-        first = np.linalg.solve(left, head - np.tensordot(through, of_task, axes=((0, 2), (0, 1))))
-        second = inverse @ of_task - through.transpose(0, 2, 1) @ first
-        out = first[0] + self.chance[:, :, None] * first[1] + self.odds[:, :, None] * first[2]
-        out += first[3:, None]
-        out[:, :-1] += second[:, 0] + self.odds[:, :-1, None] * second[:, 1]
+        first = np.linalg.solve(left, (head - of_task @ through.T).T).T
+        second = _times(inverse, of_task) - first @ through
+        out = first[:, 0, None, None] + self.chance * first[:, 1, None, None]
+        out += self.odds * first[:, 2, None, None] + first[:, 3:, None]
+        out[:, :, :-1] += second[:, None, : tasks - 1] + self.odds[:, :-1] * second[:, None, tasks - 1 :]
         return np.asarray(out, dtype=np.float64)
+
+
+def _times(blocks: Floats, rows: Floats) -> Floats:
+    """Rows (r, 2 T), as T of one feature and T of the other, by symmetric blocks (2, 2, T)."""
+    half = rows.shape[1] // 2
+    one, other = rows[:, :half], rows[:, half:]
+    return np.concatenate(
+        [one * blocks[0, 0] + other * blocks[1, 0], one * blocks[0, 1] + other * blocks[1, 1]], axis=1
+    )
 
 
 class Graded:
@@ -370,6 +384,8 @@ class Graded:
         self.place[known] = np.arange(len(known))
         self.right = (reliability(part) if right is None else right)[[*known, part.tasks]]
         self.task = self.place[part.task]
+        self.answer, self.quality = np.ascontiguousarray(part.answer.T), np.ascontiguousarray(part.quality.T)
+        self.cost = np.ascontiguousarray(part.cost.T)
         self._after: dict[tuple[int, ...], _Depth] = {}
 
     def after(self, asked: tuple[int, ...]) -> _Depth:
@@ -377,8 +393,9 @@ class Graded:
         if asked not in self._after:
             models = list(asked)
             self._after[asked] = _Depth(
-                self.part.answer[:, models], self.part.quality[:, models], self.task, self.right[:, models]
-            )
+                self.answer[models], self.quality[models], self.task, self.right[:, models],
+                self.after(asked[:-1]) if asked[1:] else None,
+            )  # fmt: skip
         return self._after[asked]
 
 
@@ -391,25 +408,23 @@ class Reading:
         self.depths = [self.ground.after(self.chain[: d + 1]) for d in range(len(self.chain))]
 
     def _swept(self, worths: Floats) -> tuple[Floats, list[Bools]]:
-        """Value of each question once the first answer is in, (n, worths), and for each step but the last
-        whether to accept, (patterns, tasks, worths)."""
-        cost = self.ground.part.cost
-        value = np.repeat(self.depths[-1].pay[:, None], len(worths), axis=1)
+        """Value of each question once the first answer is in, (worths, n), and for each step but the last
+        whether to accept, (worths, patterns, tasks)."""
+        value = np.repeat(self.depths[-1].pay[None], len(worths), axis=0)
         tables: list[Bools] = []
         for d in range(len(self.chain) - 2, -1, -1):
             depth = self.depths[d]
-            on = value - cost[:, self.chain[d + 1], None] * worths[None, :]
-            pay = depth.pay[:, None]
-            accept = np.asarray(depth.gains(pay - on) >= 0.0, dtype=np.bool_)
-            value = np.where(accept.reshape(-1, len(worths))[depth.cell], pay, on)
+            on = value - self.ground.cost[self.chain[d + 1]] * worths[:, None]
+            accept = np.asarray(depth.gains(depth.pay - on) >= 0.0, dtype=np.bool_)
+            value = np.where(accept.reshape(len(worths), -1)[:, depth.cell], depth.pay, on)
             tables.append(accept)
         return value, tables[::-1]
 
     def values(self, worths: Sequence[float]) -> Floats:
         """Mean quality less the worth of the cost, on the questions of the fit, (worths,)."""
         each = np.asarray(worths, dtype=np.float64)
-        first = float(self.ground.part.cost[:, self.chain[0]].mean())
-        return np.asarray(self._swept(each)[0].mean(axis=0) - each * first, dtype=np.float64)
+        first = float(self.ground.cost[self.chain[0]].mean())
+        return np.asarray(self._swept(each)[0].mean(axis=1) - each * first, dtype=np.float64)
 
     def fit(self, worth: float) -> Cascade:
         """The cascade for which a unit of cost is worth so much quality."""
@@ -430,5 +445,5 @@ class Reading:
         every = depth.take[:, place]
         if table is None:
             return [Step(depth.codes, np.ones(every.shape, dtype=np.bool_), every)] * count
-        accept = table & ~depth.blank[:, None, None]
-        return [Step(depth.codes, np.ascontiguousarray(accept[:, place, k]), every) for k in range(count)]
+        accept = (table & ~depth.blank[:, None])[:, :, place]
+        return [Step(depth.codes, each, every) for each in accept]
