@@ -23,6 +23,8 @@ _TAIL = 1e-9
 _OUTSIDE = 1e-3
 """Probability that the share of discordant questions is outside the range that is looked at; added to p.
 Less where less than 5 % may go wrong, in proportion (:func:`_outside`): else no small level could be met."""
+_ALIKE = 20
+"""Twice the root of the discordant questions from which samples are told apart by the statistic alone."""
 _CLOSE = 1e-4
 """How near a confidence bound is searched."""
 _STEPS = (0.1, 0.02, 0.005)
@@ -61,15 +63,20 @@ def _upper_p(
     n: int, wins: int, losses: int, max_loss: float, alpha: float, enough: float, steps: Sequence[float]
 ) -> float:
     """The p-value, its grid refined until it is above ``alpha`` or not above ``enough``."""
-    upper = 1.0
+    upper, both, outside = 1.0, wins + losses, _outside(alpha)
+    seen = _seen(n, wins, losses, max_loss)
     for step in steps:
-        shares, slack = _grid(n, wins + losses, max_loss, step, _outside(alpha))
-        best = min(1.0, float(_rejects(n, wins, losses, max_loss, shares).max()) + _TAIL)
-        bound = math.sin(min(math.pi / 2, math.asin(math.sqrt(best)) + slack)) ** 2 + _outside(alpha)
-        upper = min(upper, bound)
+        shares, slack = _grid(n, (both, both), max_loss, step, outside)
+        best = min(1.0, float(_rejects(n, seen, max_loss, shares).max()) + _TAIL)
+        upper = min(upper, _at_most(best, slack) + outside)
         if best > alpha or upper <= enough:
             break
     return min(1.0, upper)
+
+
+def _at_most(best: float, slack: float) -> float:
+    """What a probability may be between two points of a grid, ``slack`` of arc length from the nearer."""
+    return math.sin(min(math.pi / 2, math.asin(math.sqrt(best)) + slack)) ** 2
 
 
 def is_proven(n: int, wins: int, losses: int, max_loss: float, alpha: float = 0.05) -> bool:
@@ -80,15 +87,23 @@ def is_proven(n: int, wins: int, losses: int, max_loss: float, alpha: float = 0.
     """
     if max_loss >= 1.0:
         return True
-    # Below this the statistic is under a 90 % point of any share: no exact test at 5 % would say otherwise.
-    if alpha <= 0.05 and wins - losses + n * max_loss <= 1.2 * math.sqrt(max(1, wins + losses)):
+    if _is_far(n, wins, losses, max_loss, alpha):
         return False
     return _upper_p(n, wins, losses, max_loss, alpha, alpha, (_FIRST_STEP, *_STEPS)) <= alpha
 
 
+def _is_far(n: int, wins: int, losses: int, max_loss: float, alpha: float) -> bool:
+    """Whether the statistic is under a 90 % point of any share: no exact test at 5 % would say otherwise."""
+    return alpha <= 0.05 and wins - losses + n * max_loss <= 1.2 * math.sqrt(max(1, wins + losses))
+
+
 class Proofs:
     """:func:`is_proven` for many samples of ``n`` differences, each answered from those asked before where
-    it follows: with as many discordant questions, more wins are never less of a proof.
+    it follows.
+
+    With as many discordant questions, more wins are never less of a proof. Samples with about as many
+    (half a standard deviation) are told apart by the statistic alone: one at which the least of all shares
+    that any of them allows is rejected is proven for all of them, and so is every larger one.
 
     >>> ask = Proofs(310, 0.01)
     >>> ask(0, 0), ask(2, 2), ask(1, 3), ask.worked_out
@@ -99,6 +114,7 @@ class Proofs:
         self.n, self.max_loss, self.alpha = n, max_loss, alpha
         self.worked_out = 0
         self._bars: dict[int, tuple[int, int]] = {}
+        self._about: dict[int, tuple[float, float]] = {}
 
     def __call__(self, wins: int, losses: int) -> bool:
         """Whether ``wins`` and ``losses`` prove it."""
@@ -106,10 +122,39 @@ class Proofs:
         not_by, by = self._bars.get(both, (-self.n - 1, self.n + 1))
         if net <= not_by or net >= by:
             return net >= by
-        proven = is_proven(self.n, wins, losses, self.max_loss, self.alpha)
-        self.worked_out += 1
-        self._bars[both] = (not_by, net) if proven else (net, by)
+        if _is_far(self.n, wins, losses, self.max_loss, self.alpha):
+            return False
+        proven = self._alike(wins, losses)
+        if proven is None:
+            proven = is_proven(self.n, wins, losses, self.max_loss, self.alpha)
+            self.worked_out += 1
+            self._bars[both] = (not_by, net) if proven else (net, by)
         return proven
+
+    def _alike(self, wins: int, losses: int) -> bool | None:
+        """What holds for all samples with about as many discordant questions; ``None``: it differs."""
+        root = int(2.0 * math.sqrt(wins + losses))
+        fewest, most = -(-(root**2) // 4), min(self.n, ((root + 1) ** 2 - 1) // 4)
+        if root < _ALIKE or fewest <= self.n * abs(self.max_loss):
+            return None
+        seen = _seen(self.n, wins, losses, self.max_loss)
+        not_by, by = self._about.get(root, (-math.inf, math.inf))
+        if seen <= not_by or seen >= by:
+            return seen >= by
+        outside = _outside(self.alpha)
+        for step in (_FIRST_STEP, *_STEPS[:2]):
+            shares, slack = _grid(self.n, (fewest, most), self.max_loss, step, outside)
+            chance = _rejects(self.n, seen, self.max_loss, shares)
+            upper = _at_most(min(1.0, float(chance.max()) + _TAIL), slack) + outside
+            if upper <= self.alpha:
+                self._about[root] = (not_by, seen)
+                return True
+            inner = _grid(self.n, (most, fewest), self.max_loss, step, outside)[0]
+            mine = chance[(shares >= inner[0]) & (shares <= inner[-1])]
+            if len(mine) and mine.max() > self.alpha:
+                self._about[root] = (seen, by)
+                return False
+        return None
 
 
 def loss_lower(n: int, wins: int, losses: int, alpha: float = 0.05) -> float:
@@ -135,22 +180,26 @@ def _outside(alpha: float) -> float:
 
 
 def _grid(
-    n: int, discordant: int, max_loss: float, step: float, outside: float = _OUTSIDE
+    n: int, discordant: tuple[int, int], max_loss: float, step: float, outside: float = _OUTSIDE
 ) -> tuple[Floats, float]:
-    """Shares of discordant questions to look at, and half the arc length between two of them.
+    """Shares of discordant questions to look at, and half the arc length between two of them: from the least
+    that the first count of ``discordant`` allows to the largest that the second does.
 
-    A share outside has n KL(seen, share) above ln(2 / ``outside``) (Chernoff). The root of its information is
-    at most the sum of the roots of n / (4 win), n / (4 loss) and n / (1 - share), whose integrals are square
-    roots: the grid is even in their sum.
+    A share outside has n KL(seen, share) above ln(2 / ``outside``) (Chernoff). The root of its information
+    is at most the sum of the roots of n / (4 win), n / (4 loss) and n / (1 - share), whose integrals are
+    square roots: the grid is even in their sum.
     """
-    least, seen = abs(max_loss), discordant / n
+    least, ends = abs(max_loss), []
     share = least + (1.0 - least) * np.linspace(0.0, 1.0, 20_001) ** 2
-    with np.errstate(divide="ignore", invalid="ignore"):
-        away = np.where(seen > 0, seen * np.log(seen / share), 0.0)
-        away = away + np.where(seen < 1, (1 - seen) * np.log((1 - seen) / (1 - share)), 0.0)
-    near = np.flatnonzero(n * away <= math.log(2.0 / outside))
+    for count, end in zip(discordant, (0, -1), strict=True):
+        seen = count / n
+        with np.errstate(divide="ignore", invalid="ignore"):
+            away = np.where(seen > 0, seen * np.log(seen / share), 0.0)
+            away = away + np.where(seen < 1, (1 - seen) * np.log((1 - seen) / (1 - share)), 0.0)
+        near = np.flatnonzero(n * away <= math.log(2.0 / outside))
+        ends += [int(near[end])] if len(near) else []
     # Where the least share that the claim allows is already too large, it alone stands for all.
-    share = share[max(0, near[0] - 1) : near[-1] + 2] if len(near) else share[:2]
+    share = share[max(0, ends[0] - 1) : ends[1] + 2] if len(ends) == 2 else share[:2]
     arc = 0.5 * math.sqrt(n) * (
         np.sqrt(np.maximum(0.0, 2 * (share - max_loss))) + np.sqrt(np.maximum(0.0, 2 * (share + max_loss)))
         - 2.0 * np.sqrt(1.0 - share)
@@ -161,8 +210,8 @@ def _grid(
     return at, arc[-1] / (count - 1) / 2 * 1.01
 
 
-def _rejects(n: int, wins: int, losses: int, max_loss: float, shares: Floats) -> Floats:
-    """Probability, at each share of discordant questions, of a statistic of at least the one seen.
+def _rejects(n: int, seen: float, max_loss: float, shares: Floats) -> Floats:
+    """Probability, at each share of discordant questions, of a statistic of at least the one ``seen``.
 
     The trinomial probabilities of (wins, losses) at one share are those at another times a power for each
     win and each loss, so all shares are two products of matrices.
@@ -182,7 +231,7 @@ def _rejects(n: int, wins: int, losses: int, max_loss: float, shares: Floats) ->
     tops = float(log_w.max()), float(log_v.max())
     log_both = logs[n] + (n - both) * math.log(p_same[mid]) - logs[same] - both * each + sum(tops)
     likely = np.where(both <= n, np.exp(log_both), 0.0)
-    bar = _seen(n, wins, losses, max_loss) * np.sqrt(both + max(n * abs(max_loss), 1.0)) - n * max_loss
+    bar = seen * np.sqrt(both + max(n * abs(max_loss), 1.0)) - n * max_loss
     by_sum, bars = (np.lib.stride_tricks.sliding_window_view(one, len(v)) for one in (likely, bar))
     table = by_sum * (w[:, None] - v[None, :] >= bars)
     table *= np.exp(log_w - tops[0])[:, None]
