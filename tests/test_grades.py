@@ -104,6 +104,18 @@ EXPECTED: dict[tuple[str, ...], tuple[dict[str, Any], list[tuple[Any, ...]]]] = 
         ("Why is the sky blue?", "gpt-4.1", 1, "Scattering", None, None, None, 1.2),
         ("Why is the sky blue?", "gpt-4.1-mini", 0.25, "The sea", None, None, None, 0.4),
     ]),
+    ("wide.csv",): ({"models": ("gpt-4.1", "gpt-4.1-mini")}, [
+        ("Why?", "gpt-4.1", 1, "", None, None, None, None),
+        ("Why?", "gpt-4.1-mini", 0, "", None, None, None, None),
+        ("Who?", "gpt-4.1", 1, "", None, None, None, None),
+        ("Who?", "gpt-4.1-mini", 1, "", None, None, None, None),
+    ]),
+    # A model's name with what its column holds, before or after it; a blank is no grade.
+    ("wide_beside.csv",): ({"known": ("gpt-4o", "small").__contains__}, [
+        ("Why?", "gpt-4o", 1, "As it is", 12, 3, 0.001, None),
+        ("Why?", "small", 0.5, "So", 12, 2, None, None),
+        ("Who?", "small", 1, "Me", 9, 1, None, None),
+    ]),
     ("several.csv",): ({"score": "faithfulness"}, [("Why?", "a", 0.5, "Because", None, None, None, None)]),
     ("labels.csv",): ({"values": {"good": 1.0, "so-so": 0.5, "Bad": 0.0}}, [
         ("", "a", 1, "x", None, None, None, None), ("", "b", 0, "y", None, None, None, None),
@@ -128,7 +140,10 @@ REFUSED = [
     (("judge.csv",), {}, "goes from 2 to 5.*--scale 1:5"),
     (("judge.csv",), {"scale": (1.0, 4.0)}, "beyond 1 to 4.*goes from 2 to 5"),
     (("labels.csv",), {}, "'good' \\(2 answers\\).*--values good=,bad=,so-so="),
-    (("wide.csv",), {}, "several scores.*a row for each question and model"),
+    (("wide.csv",), {}, "several scores.*models: --models gpt-4.1,gpt-4.1-mini"),
+    (("wide.csv",), {"known": "gpt-4.1".__eq__}, "gpt-4.1, which are models, and of gpt-4.1-mini.*Say which"),
+    (("wide.csv",), {"models": ("gpt-4.1", "gpt-5")}, "no column of grades of gpt-5"),
+    (("wide_twice.csv",), {"models": ("a", "b")}, "several columns of grades of a: a score, a rating"),
     (("langfuse_observations.jsonl",), {}, "answers without a score.*SCORES.json"),
     (("langfuse_run_items.json",), {}, "no graded answer"),
     (("x=promptfoo_v3.json",), {}, "names 2 models itself"),

@@ -41,6 +41,10 @@ class Offering(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return f"{self.provider}/{self.subject.split('/', 2)[2]}"
 
 
+SOLD_BY_MANY = "is sold by"
+"""What the refusal says of a name that is known, but at several providers."""
+
+
 @dataclass
 class _Host:
     """The names of one provider: whole names, and tests of parts of a name in the order of the file."""
@@ -262,7 +266,7 @@ def _anywhere(index: _Index, name: str, logged: str) -> tuple[str, str, str] | N
                 f"{host}/{subject.split('/', 2)[2]}" for host, subject in list(hits.items())[:4]
             )
             raise UnknownModel(
-                f"{logged!r} is sold by {len(hits)} providers", where="catalog", fix=f"Say which: {hosts}"
+                f"{logged!r} {SOLD_BY_MANY} {len(hits)} providers", where="catalog", fix=f"Say which: {hosts}"
             )
         if hits:
             host, subject = next(iter(hits.items()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
@@ -19,10 +20,11 @@ from isocost.cli.policy import OUTCOMES
 from isocost.cli.policy_cache import PAIRS, measure_cache
 from isocost.cli.root import Facts, Json, app
 from isocost.cli.trace import Format, Map, WorkloadBy, opened
-from isocost.errors import BadInput
+from isocost.errors import BadInput, UnknownModel
 from isocost.units import money, percent, plural, volume_per_month
 
 if TYPE_CHECKING:
+    from isocost.catalog.catalog import CatalogAt
     from isocost.policy.grades import Choice, Grade
     from isocost.policy.measure import Merged, Worth
     from isocost.trace import Trace
@@ -32,7 +34,12 @@ if TYPE_CHECKING:
 class Grading:
     """What is sampled, and what comes back."""
 
-    models: Annotated[str, Parameter(help="Models to be graded beside today's: B,C.")] = ""
+    models: Annotated[
+        str,
+        Parameter(
+            help="Models to be graded beside today's: B,C. With --grades: a table's columns of models."
+        ),
+    ] = ""
     questions: Annotated[int, Parameter(help="How many questions to sample.", show_default=True)] = 400
     grades: Annotated[
         tuple[str, ...],
@@ -97,7 +104,7 @@ def measure(
         return _sample(trace, named, grading.questions, outcomes, json)
     told: dict[str, Any] = {}
     if grading.grades:
-        told = _import(grading, reading.map_, json)
+        told = _import(grading, reading.map_, facts, json)
     if not outcomes.exists():
         raise BadInput("nothing to measure", fix="Name a log to sample: isocost measure LOG")
     try:
@@ -158,14 +165,14 @@ def _refuse_graded(to: Path) -> None:
         )
 
 
-def _import(grading: Grading, columns: str | None, json: bool) -> dict[str, Any]:
+def _import(grading: Grading, columns: str | None, facts: Path | None, json: bool) -> dict[str, Any]:
     """Read grades and write them into the template, or as outcomes of their own; what was done."""
     from isocost.policy.grades import read_grades
     from isocost.policy.measure import Merged, merged, outcomes_of
 
     files = [_file(one) for one in grading.grades]
     with working("reading grades"):
-        found = read_grades(files, _choice(grading, columns))
+        found = read_grades(files, _choice(grading, columns, facts))
     to = grading.outcomes
     if to.exists():
         filled = merged(_text(to), found.grades)
@@ -203,7 +210,7 @@ def _file(text: str) -> tuple[str, Path]:
     return ("", Path(text)) if not sign or Path(text).exists() else (model.strip(), Path(path))
 
 
-def _choice(grading: Grading, columns: str | None) -> Choice:
+def _choice(grading: Grading, columns: str | None, facts: Path | None) -> Choice:
     """Raises BadInput: a scale, words or columns that are not as described."""
     from isocost.policy.grades import Choice
 
@@ -226,7 +233,28 @@ def _choice(grading: Grading, columns: str | None) -> Choice:
         if not word.strip() or not 0 <= values[word.strip()] <= 1:
             raise BadInput(f"no grade {part!r}", where="--values", fix="Type WORD=0.5, numbers from 0 to 1")
     mapped = dict(one.partition("=")[::2] for one in (columns or "").split(",") if one)
-    return Choice(grading.score, scale, values, mapped)
+    models = tuple(part.strip() for part in grading.models.split(",") if part.strip())
+    return Choice(grading.score, scale, values, mapped, models, _names(facts))
+
+
+def _names(facts: Path | None) -> Callable[[str], bool]:
+    """Whether a column's head is the name of a model that the catalog knows; it is loaded when asked."""
+    from isocost.catalog.names import SOLD_BY_MANY, resolve
+
+    at: CatalogAt | None = None
+
+    def known(head: str) -> bool:
+        nonlocal at
+        if at is None:
+            catalog = load(facts)
+            at = catalog.at(newest(catalog))
+        try:
+            resolve(at, head)
+        except UnknownModel as unknown:
+            return SOLD_BY_MANY in unknown.what
+        return True
+
+    return known
 
 
 def _unfit(filled: Merged, to: Path, models: tuple[str, ...]) -> str:

@@ -9,7 +9,7 @@ import math
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from io import StringIO
 from pathlib import Path
@@ -21,6 +21,7 @@ from isocost.errors import BadInput
 from isocost.policy.grades import tools, traced
 from isocost.policy.grades.call import ALONE, Call, Found, Link, Mark, items, mapping
 from isocost.policy.grades.table import table
+from isocost.policy.grades.wide import Columns
 from isocost.policy.outcomes import scale_of
 from isocost.units import plural
 
@@ -59,12 +60,15 @@ class Grade(NamedTuple):
 @dataclass(frozen=True)
 class Choice:
     """Which score counts and what its values mean: ``scale`` is (worst, best); ``values`` gives words a
-    grade; ``columns`` names those of a table."""
+    grade; ``columns`` names those of a table; ``models`` are the columns of one that has a column for each
+    model, else those whose heads are ``known`` as models."""
 
     score: str = ""
     scale: tuple[float, float] | None = None
     values: Mapping[str, float] = field(default_factory=dict)
     columns: Mapping[str, str] = field(default_factory=dict)
+    models: tuple[str, ...] = ()
+    known: Callable[[str], bool] = lambda _: False
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ def read_grades(files: Iterable[tuple[str, Path]], choice: Choice = Choice()) ->
     kinds: dict[str, None] = {}
     where = ""
     for model, path in files:
-        kind, rows = _read(path, choice.columns)
+        kind, rows = _read(path, Columns(choice.columns, choice.models, choice.known))
         found += _of_model(rows, model, str(path))
         kinds[kind] = None
         where = where or str(path)
@@ -111,7 +115,7 @@ def read_grades(files: Iterable[tuple[str, Path]], choice: Choice = Choice()) ->
     return Grades(" and ".join(kinds), score, _once(grades, notes), tuple(notes))
 
 
-def _read(path: Path, columns: Mapping[str, str]) -> tuple[str, list[Found]]:
+def _read(path: Path, columns: Columns) -> tuple[str, list[Found]]:
     if path.is_dir():
         raise BadInput("a folder, not a file", where=str(path), fix="Name one file in it")
     if not path.exists():
@@ -137,7 +141,7 @@ def _read(path: Path, columns: Mapping[str, str]) -> tuple[str, list[Found]]:
     return _json(text, where, columns)
 
 
-def _json(text: str, where: str, columns: Mapping[str, str]) -> tuple[str, list[Found]]:
+def _json(text: str, where: str, columns: Columns) -> tuple[str, list[Found]]:
     try:
         doc = json.loads(text)
     except json.JSONDecodeError as wrong:
@@ -168,9 +172,9 @@ def _list(doc: Any) -> list[dict[str, Any]]:
     return [doc] if isinstance(doc, dict) and doc else []
 
 
-def _listed(rows: list[dict[str, Any]], where: str, columns: Mapping[str, str]) -> tuple[str, list[Found]]:
+def _listed(rows: list[dict[str, Any]], where: str, columns: Columns) -> tuple[str, list[Found]]:
     """Rows of a tool whose exports are lists, as JSON or as the cells of a CSV; else a plain table."""
-    if columns:
+    if columns.given:
         return "table", list(_flat(rows, columns, where))
     if traced.is_links(rows):
         return "langfuse", list(traced.links(rows))
@@ -187,7 +191,7 @@ def _listed(rows: list[dict[str, Any]], where: str, columns: Mapping[str, str]) 
     return "table", list(_flat(rows, columns, where))
 
 
-def _flat(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], where: str) -> Iterable[Call]:
+def _flat(rows: Sequence[Mapping[str, Any]], columns: Columns, where: str) -> Iterable[Call]:
     flat = [
         {
             path: value
@@ -202,7 +206,7 @@ def _flat(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], where: 
     return table(heads, flat, columns, where)
 
 
-def _csv(text: str, where: str, columns: Mapping[str, str]) -> tuple[str, list[Found]]:
+def _csv(text: str, where: str, columns: Columns) -> tuple[str, list[Found]]:
     line = text.partition("\n")[0]
     separator = max(",;\t|", key=line.count) if any(one in line for one in ",;\t|") else ","
     csv.field_size_limit(1 << 30)
@@ -216,10 +220,10 @@ def _csv(text: str, where: str, columns: Mapping[str, str]) -> tuple[str, list[F
     if not rows:
         raise BadInput("a header and no rows", where=where, fix="Give one with at least one result")
     rows = [row + [""] * (len(heads) - len(row)) for row in rows]
-    if not columns and (calls := tools.promptfoo_csv(heads, rows)) is not None:
+    if not columns.given and (calls := tools.promptfoo_csv(heads, rows)) is not None:
         return "promptfoo", list(calls)
     held: list[dict[str, Any]] = [dict(zip(heads, row, strict=False)) for row in rows]
-    if not columns and (traced.is_scores(held) or traced.is_langfuse(held) or traced.is_links(held)
+    if not columns.given and (traced.is_scores(held) or traced.is_langfuse(held) or traced.is_links(held)
                         or traced.is_braintrust(held)):  # fmt: skip
         return _listed([{name: _cell(value) for name, value in row.items()} for row in held], where, columns)
     kind = "template" if {"qid", "model", "quality"} <= set(heads) else "table"
@@ -236,7 +240,7 @@ def _cell(value: str) -> Any:
         return value
 
 
-def _parquet(path: Path, columns: Mapping[str, str]) -> Iterable[Call]:
+def _parquet(path: Path, columns: Columns) -> Iterable[Call]:
     import duckdb
 
     try:
@@ -338,7 +342,7 @@ def _chosen(calls: Sequence[Call], choice: Choice, where: str, *, loose: bool) -
     if len(names) > 1:
         fix = f"Choose one: --score {_typed(names[0])}"
         if loose and not any(call.model for call in calls):
-            fix += ". Where these are models, give a row for each question and model"
+            fix += f". Where these are models: --models {','.join(_typed(name) for name in names)}"
         raise BadInput(f"several scores: {told}", where=where, fix=fix)
     return names[0]
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from isocost.errors import BadInput
 from isocost.policy.grades.call import Call, first, named, real, said, whole, words
+from isocost.policy.grades.wide import Columns, calls_of, plain, split_of, wide_of
 
 SPELLED: Mapping[str, tuple[str, ...]] = {
     "qid": ("qid", "question_id", "query_id", "example_id", "item_id", "sample_id", "test_id", "case_id",
@@ -44,15 +45,6 @@ _OTHER = re.compile(
     r"error|status_code|threshold|temperature|run|status|order)(_|$)"
 )
 """Columns that are no scores, whatever they hold."""
-
-
-def plain(head: str) -> str:
-    """A head as it is compared.
-
-    >>> plain("Judge Score (0-1)"), plain("inputs.question"), plain("feedback.correctness")
-    ('judge_score_0_1', 'inputs_question', 'feedback_correctness')
-    """
-    return re.sub(r"[^a-z0-9]+", "_", head.strip().lower()).strip("_")
 
 
 def columns(heads: Sequence[str], given: Mapping[str, str], where: str) -> dict[str, str]:
@@ -122,20 +114,26 @@ def _number(value: Any) -> bool:
 
 
 def table(
-    heads: Sequence[str], rows: Sequence[Mapping[str, Any]], given: Mapping[str, str], where: str
+    heads: Sequence[str], rows: Sequence[Mapping[str, Any]], asked: Columns, where: str
 ) -> Iterator[Call]:
-    """The rows of a table as calls.
+    """The rows of a table as calls: of one model each, or of all models where each has a column.
 
     Raises:
         BadInput: no column of questions, or none that could be a score.
     """
-    at = columns(heads, given, where)
+    at = columns(heads, asked.given, where)
     scored = score_columns(heads, rows, at)
     if "qid" not in at and "query" not in at:
         raise BadInput(
             "no column says which question a row is of", where=where,
             fix=f"Type --map qid=COLUMN (or query=COLUMN); it has {', '.join(heads)}",
         )  # fmt: skip
+    free = [head for head in heads if head not in at.values() and not _OTHER.search(plain(head))]
+    free = [head for head in free if _graded([row.get(head) for row in rows])]
+    if "model" not in at and (models := wide_of(heads, asked, free, where)) is not None:
+        taken = {theirs for mine in models.values() for theirs in mine.values()}
+        yield from calls_of(rows, {ours: head for ours, head in at.items() if head not in taken}, models)
+        return
     if not scored:
         raise BadInput(
             "no column of scores", where=where, fix=f"Type --map quality=COLUMN; it has {', '.join(heads)}"
@@ -156,15 +154,5 @@ def table(
             str(held.get("version") or ""), whole(held.get("in_tok")), whole(held.get("out_tok")),
             real(held.get("cost")), None if latency is None else latency / per_s,
             overall="quality" if "quality" in at else "", workload=str(held.get("workload") or "").strip(),
-            split=_split(held.get("split")),
+            split=split_of(held.get("split")),
         )  # fmt: skip
-
-
-def _split(value: Any) -> str:
-    """``A``, ``B`` or ``C``; what other tools call splits (``train``) says nothing of these.
-
-    >>> _split(" b"), _split("test")
-    ('B', '')
-    """
-    named = str(value or "").strip().upper()
-    return named if named in ("A", "B", "C") else ""
