@@ -29,7 +29,7 @@ PLAN = (ROOT / "examples" / "policy.toml").read_text()
 BASIS = PLAN[: PLAN.index("# Summaries")]
 BIG, MINI = "openai/gpt-5.4", "openai/gpt-5-mini"
 EACH_USD = (1000 * 2.5 + 100 * 15.0) / 1e6
-LOOK_S = 0.002
+LOOK_S = 0.001
 """As the catalog has it."""
 
 

@@ -25,7 +25,7 @@ from isocost.units import NS_PER_S, SECONDS_PER_H
 
 KIND = "semantic-cache"
 MOST = 5000
-"""Requests that are looked up, the last ones: each look takes a millisecond or two."""
+"""Requests that are looked up, the last ones: each look takes about a millisecond."""
 GIGA = 1e9
 
 
