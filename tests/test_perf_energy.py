@@ -223,11 +223,11 @@ def test_formats_are_heard_by_every_name_and_strange_ones_are_left_out(tmp_path:
 def test_accelerators_are_counted_as_stated_or_as_named(tmp_path: Path) -> None:
     changes = [
         {"num_gpus": 2}, {"num_gpus": "", "gpu": "4xH100"}, {"num_gpus": "", "tp": 2, "dp": 2},
-        {"num_gpus": "", "tp": ""}, {"num_gpus": 0}, {"num_gpus": -1},
+        {"num_gpus": "", "tp": ""}, {"num_gpus": 0}, {"num_gpus": -1}, {"num_gpus": 1e300},
     ]  # fmt: skip
     runs, left_out = runs_of(AT, read_runs(table(tmp_path / "n.csv", *changes)))
     assert runs.machine.gpus.tolist() == [2, 4, 4]
-    assert left_out == {"number of accelerators not stated": 3}
+    assert left_out == {"number of accelerators not stated": 4}
 
 
 def test_a_table_without_a_column_is_one_clear_line(tmp_path: Path) -> None:

@@ -87,14 +87,15 @@ def test_a_row_that_cannot_be_is_left_out_and_the_others_are_answered(tmp_path: 
         {name: -1} for name in ("tp", "pp", "dp", "ep", "isl", "osl", "concurrency_or_batch", "value")
     ]
     wrong += [{"isl": 0}, {"concurrency_or_batch": 0}, {"unit": "fortnights"}]
+    wrong += [{name: 1e300} for name in ("tp", "isl", "osl", "concurrency_or_batch")]
     report = validate_perf(_write(tmp_path / "speed.csv", {}, *wrong), at)
     assert report.answered == 1
-    assert report.rows == 12
+    assert report.rows == 16
     assert report.left_out == {
-        "layout not possible": 4,
-        "input length not stated": 2,
-        "output length not stated": 1,
-        "load not stated": 2,
+        "layout not possible": 5,
+        "input length not stated": 3,
+        "output length not stated": 2,
+        "load not stated": 3,
         "no measured value": 1,
         "unit not known": 1,
     }

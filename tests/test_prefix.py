@@ -269,3 +269,21 @@ def test_other_logs_and_spellings_are_read(tmp_path) -> None:
     file.write_text(f"{head}\n{good.replace('LRU,9.0', 'LRU,many')}\n")
     with pytest.raises(BadInput, match="many"):
         validate_prefix(file)
+
+
+def test_traces_of_the_data_folder_are_found(tmp_path, monkeypatch) -> None:
+    (tmp_path / "traces").mkdir()
+    (tmp_path / "traces" / "mine.jsonl").write_text(
+        '{"timestamp": 0, "input_length": 512, "output_length": 3, "hash_ids": [1]}\n' * 2
+    )
+    file = tmp_path / "hits" / "hits.csv"
+    file.parent.mkdir()
+    file.write_text(
+        "trace,window,policy,capacity_blocks,hit_tokens,total_tokens,warmup_requests\n"
+        "mine,all,lru,4,512,1024,0\n"
+    )
+    monkeypatch.setenv("ISOCOST_DATA", str(tmp_path))
+    assert validate_prefix(file).passed == 1
+    monkeypatch.delenv("ISOCOST_DATA")
+    with pytest.raises(BadInput, match="no row to compare .its trace is not beside the file: 1"):
+        validate_prefix(file)

@@ -38,7 +38,7 @@ from isocost.perf.energy import Power, power_frac, power_of
 from isocost.perf.hardware import counted, gpu_id_of, gpu_of
 from isocost.validate.kinds import Share, shares_by
 from isocost.validate.peers import Peer, peers_of
-from isocost.validate.stated import precision_kind
+from isocost.validate.stated import MOST, precision_kind
 from isocost.validate.table import rows_of
 
 COLUMNS = (
@@ -247,9 +247,9 @@ def runs_of(at: CatalogAt, rows: Sequence[Mapping[str, Any]]) -> tuple[Runs, Cou
 def _rule(row: Mapping[str, Any], gpu_id: str | None) -> str | None:
     if gpu_id is None:
         return "unknown accelerator"
-    if not (row["avg_batch"] or 0) > 0 or not (row["avg_output_tokens"] or 0) > 0:
+    if not all(0 < (row[name] or 0) <= MOST for name in ("avg_batch", "avg_output_tokens")):
         return "batch or answer's length not stated"
-    if not (gpus_of(row) or 0) >= 1:
+    if not 1 <= (gpus_of(row) or 0) <= MOST:
         return "number of accelerators not stated"
     if precision_kind(row["precision"]) is None:
         return "format not known"

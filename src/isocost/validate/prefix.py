@@ -1,8 +1,8 @@
 """Our block caches against an oracle's hit tokens.
 
 A file has the columns of ``COLUMNS``: one policy at one capacity on one trace a row, hit tokens
-counted after ``warmup_requests``. The traces lie beside it: ``mooncake_conversation.jsonl`` (blocks of
-512 tokens, the last one shorter), ``ragpulse.parquet`` (requests in order of time; blocks are its
+counted after ``warmup_requests``. The traces lie beside it, or in ``traces`` of the folder that
+``ISOCOST_DATA`` names: ``mooncake_conversation.jsonl`` (blocks of 512 tokens, the last one shorter), ``ragpulse.parquet`` (requests in order of time; blocks are its
 typed ids in the order of its columns, and the prompt is spread evenly over them), and any other log with
 hashes of blocks that ``isocost trace`` reads, by the name of its file. A row passes where our hit tokens
 are the same to the token.
@@ -10,6 +10,7 @@ are the same to the token.
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -64,7 +65,7 @@ def validate_prefix(path: Path | str) -> PrefixReport:
     beyond their trace. A policy that we do not have fails, and a note says so.
 
     Raises:
-        BadInput: the file is absent, lacks a column, or holds a value that cannot be read.
+        BadInput: the file is absent, lacks a column, or holds a value that cannot be read; no row is left.
     """
     file = Path(path)
     rows = _rows(file)
@@ -76,7 +77,9 @@ def validate_prefix(path: Path | str) -> PrefixReport:
     for row in rows:
         name = row["trace"]
         if name not in traces:
-            traces[name] = read_blocks(file.parent, name)
+            traces[name] = next(
+                (found for folder in _folders(file) if (found := read_blocks(folder, name)) is not None), None
+            )
         prompts = traces[name]
         rule = _rule(row, prompts)
         if rule is not None or prompts is None:
@@ -96,11 +99,22 @@ def validate_prefix(path: Path | str) -> PrefixReport:
         else:
             failed.append(f"{name}/{row['policy']}/{row['capacity_blocks']}")
     answered = len(rows) - left_out.total()
+    if not answered:
+        why = "; ".join(f"{rule}: {count}" for rule, count in left_out.items())
+        raise BadInput(
+            f"no row to compare ({why})", where=str(file), fix="Put the traces beside it, or set ISOCOST_DATA"
+        )
     notes = tuple(
         f"{plural(many, 'row')} of a policy that is not among {', '.join(POLICIES)}: {said or 'none'}"
         for said, many in unknown.items()
     )
     return PrefixReport(str(file), len(rows), answered, passed, tuple(failed), dict(left_out), notes)
+
+
+def _folders(file: Path) -> tuple[Path, ...]:
+    """Where the traces of a file are looked for."""
+    data = os.environ.get("ISOCOST_DATA")
+    return (file.parent, *([Path(data) / "traces"] if data else []))
 
 
 def _rule(row: Mapping[str, str], prompts: Blocks | None) -> str | None:

@@ -23,6 +23,9 @@ COLUMNS = (
 )
 OPTIONAL = frozenset({"ep", "dp", "pp", "n_gpu", "engine_version"})
 NUMBERS = frozenset({"n_gpu", "tp", "pp", "ep", "dp", "isl", "osl", "concurrency_or_batch", "value"})
+LAYOUT = ("n_gpu", "tp", "pp", "ep", "dp")
+MOST = float(2**31)
+"""Counts above it are no counts: of tokens, requests or accelerators."""
 LARGEST_REPLICA = 8
 """A larger group that a file calls one replica is two pools, one of which prefills."""
 METRICS: Mapping[str, str] = {
@@ -265,15 +268,15 @@ def rule_of(row: Mapping[str, Any]) -> str | None:
         return "engine that does not batch continuously"
     if precision_kind(row["precision"]) is None:
         return "precision not modelled"
-    if any(row[name] is not None and row[name] < 0 for name in ("n_gpu", "tp", "pp", "ep", "dp")):
+    if any(row[name] is not None and not 0 <= row[name] <= MOST for name in LAYOUT):
         return "layout not possible"
     # A saturated engine's pace hardly depends on its prompts.
     asked = METRICS[row["metric"]] != "step" and kind_of_load(row) != "saturated"
-    if (asked and row["isl"] is None) or (row["isl"] is not None and row["isl"] < 1):
+    if (asked and row["isl"] is None) or (row["isl"] is not None and not 1 <= row["isl"] <= MOST):
         return "input length not stated"
-    if row["osl"] is None or row["osl"] < 1:
+    if row["osl"] is None or not 1 <= row["osl"] <= MOST:
         return "output length not stated"
     load = row["concurrency_or_batch"]
-    if (load is None and kind_of_load(row) != "offline") or (load is not None and not load > 0):
+    if (load is None and kind_of_load(row) != "offline") or (load is not None and not 0 < load <= MOST):
         return "load not stated"
     return None
