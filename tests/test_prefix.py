@@ -285,5 +285,5 @@ def test_traces_of_the_data_folder_are_found(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("ISOCOST_DATA", str(tmp_path))
     assert validate_prefix(file).passed == 1
     monkeypatch.delenv("ISOCOST_DATA")
-    with pytest.raises(BadInput, match="no row to compare .its trace is not beside the file: 1"):
+    with pytest.raises(BadInput, match="no row to compare"):
         validate_prefix(file)

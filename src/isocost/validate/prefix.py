@@ -2,10 +2,10 @@
 
 A file has the columns of ``COLUMNS``: one policy at one capacity on one trace a row, hit tokens
 counted after ``warmup_requests``. The traces lie beside it, or in ``traces`` of the folder that
-``ISOCOST_DATA`` names: ``mooncake_conversation.jsonl`` (blocks of 512 tokens, the last one shorter), ``ragpulse.parquet`` (requests in order of time; blocks are its
-typed ids in the order of its columns, and the prompt is spread evenly over them), and any other log with
-hashes of blocks that ``isocost trace`` reads, by the name of its file. A row passes where our hit tokens
-are the same to the token.
+``ISOCOST_DATA`` names: ``mooncake_conversation.jsonl`` (blocks of 512 tokens, the last one shorter),
+``ragpulse.parquet`` (requests in order of time; blocks are its typed ids in the order of its columns, and
+the prompt is spread evenly over them), and any other log with hashes of blocks that ``isocost trace``
+reads, by the name of its file. A row passes where our hit tokens are the same to the token.
 """
 
 from __future__ import annotations
