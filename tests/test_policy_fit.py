@@ -21,8 +21,9 @@ from isocost.policy.difficulty import corpus, fit, gained
 from isocost.policy.export import litellm, portkey
 from isocost.policy.fit import Candidate, candidates, certify, estimate, saving_bounds, strongest
 from isocost.policy.lapse import basis, lapsed, mix_of, same_mix_p
-from isocost.policy.measure import sample, template, worth
+from isocost.policy.measure import sample, template
 from isocost.policy.outcomes import normal, read_outcomes, without
+from isocost.policy.outlook import outlook, worth
 from isocost.policy.pricing import price_models
 from isocost.policy.route import Attempt, Request
 from isocost.policy.router import score
@@ -356,12 +357,13 @@ def test_a_sample_covers_workloads_and_lengths() -> None:
 
 
 def test_more_grades_never_take_a_certificate_away(file: Path) -> None:
-    found = study(read_outcomes(file), Catalog.load().at(date(2026, 11, 23)), Wanted("strong"))
-    one = found.certificates[0]
+    at = Catalog.load().at(date(2026, 11, 23))
+    (open_,) = outlook(read_outcomes(file), at, Wanted("strong"))
+    one = msgspec.structs.replace(open_, certified=True, saving=0.3)
     rows = worth(one, 1000.0)
-    assert all(row.chance == 1.0 and row.saving >= one.saving for row in rows)
+    assert all(row.chance == 1.0 and min(row.saving, row.low) >= one.saving for row in rows)
     assert [row.usd_per_month for row in rows] == pytest.approx([(r.saving - one.saving) * 1e3 for r in rows])
-    none = worth(msgspec.structs.replace(one, certified=False, saving=0.0, ladder=()), 1000.0)
+    none = worth(msgspec.structs.replace(open_, ladder=()), 1000.0)
     assert [(row.chance, row.usd_per_month) for row in none] == [(0.0, 0.0)] * len(none)
 
 

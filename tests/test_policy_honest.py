@@ -250,7 +250,7 @@ def test_grades_asked_for_are_those_that_b_lacked() -> None:
     assert proof.more_labels is None or proof.more_labels > 100
 
 
-def test_a_refusal_says_for_how_many_fits_its_confidence_is(
+def test_a_refusal_says_that_the_next_fit_is_tested_more_strictly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -258,7 +258,8 @@ def test_a_refusal_says_for_how_many_fits_its_confidence_is(
     assert main(["policy", "fit", "o.csv", "--strong", "strong"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "would settle it" in shown
-    assert "the confidence is that of one fit" in shown
+    assert "each further fit on these questions is another chance to be fooled" in shown
+    assert "isocost measure --outcomes o.csv" in shown
 
 
 def test_workloads_and_splits_come_back_with_the_grades(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from isocost.errors import BadInput
 from isocost.policy.agree import Fixed, Part, Reading
 from isocost.policy.bounds import Proofs, is_proven, saving_interval, saving_moments
 from isocost.policy.fit import Candidate, candidates, climb, estimate
-from isocost.policy.measure import worth
 from isocost.policy.outcomes import Outcomes, read_outcomes
+from isocost.policy.outlook import outlook, worth
 from isocost.policy.pricing import costs, price_models
 from isocost.policy.study import Wanted, dumps, loads, study
 from isocost.validate.routing import validate_routing
@@ -206,25 +206,24 @@ def test_labels_are_never_more_than_were_given(outcomes: Outcomes) -> None:
 def test_what_more_labels_buy_is_about_what_they_bring(outcomes: Outcomes) -> None:
     """Foretold from 400 questions, against the certificate on as many more as the labels come to."""
     at = Catalog.load().at(TODAY)
-    foretold, brought = [], []
-    for draw in range(5):
+    foretold, brought, inside = [], [], 0
+    for draw in range(6):
         order = np.random.default_rng(draw).permutation(len(outcomes))
-        one = study(outcomes.take(order[:400]), at, Wanted("strong")).certificates[0]
+        (one,) = outlook(outcomes.take(order[:400]), at, Wanted("strong"))
         row = next(row for row in worth(one, 1.0) if row.labels == 300)
         more = round(400 * (1 + row.labels / one.labels))
-        later = study(outcomes.take(order[:more]), at, Wanted("strong")).certificates[0]
+        later = study(outcomes.take(order[:more]), at, Wanted("strong"), ()).certificates[0]
         foretold.append(row.saving)
         brought.append(later.saving if later.certified else 0.0)
-    # More grades also choose better, which is not foretold: too little is promised, not too much.
+        inside += row.low - 0.05 <= brought[-1] <= row.high + 0.05
     assert 0.5 * np.mean(brought) <= np.mean(foretold) <= np.mean(brought) + 0.1
+    assert inside >= 4
 
 
-def test_the_file_keeps_the_interval_and_not_the_ladder(outcomes: Outcomes) -> None:
+def test_the_file_keeps_the_interval(outcomes: Outcomes) -> None:
     found = study(outcomes.take(np.arange(2500)), Catalog.load().at(TODAY), Wanted("strong"))
     one = found.certificates[0]
     assert one.saving_high is not None
     assert one.saving_low < one.saving < one.saving_high
-    assert one.ladder
     (kept,) = loads(dumps(found))[1]
     assert kept.saving_high == pytest.approx(one.saving_high)
-    assert kept.ladder == ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from isocost.cli.catalog import load, newest
+from isocost.cli.looks import read_looks
 from isocost.cli.output import grid, show, show_json, staged, working, wrapped
 from isocost.cli.policy import OUTCOMES
 from isocost.cli.policy_cache import PAIRS, measure_cache
@@ -26,8 +27,12 @@ from isocost.units import money, percent, plural, volume_per_month
 if TYPE_CHECKING:
     from isocost.catalog.catalog import CatalogAt
     from isocost.policy.grades import Choice, Grade
-    from isocost.policy.measure import Merged, Worth
+    from isocost.policy.measure import Merged
+    from isocost.policy.outlook import Outlook, Worth
     from isocost.trace import Trace
+
+_LIKELY = 0.7
+"""Chance from which a fit is advised before more grades."""
 
 
 @dataclass(frozen=True)
@@ -300,61 +305,83 @@ def _table(models: list[dict[str, Any]]) -> Table:
 
 
 def _buys(outcomes: Path, volume: str, facts: Path | None, told: dict[str, Any], json: bool) -> None:
-    from isocost.policy.measure import worth
     from isocost.policy.outcomes import read_outcomes
-    from isocost.policy.study import Wanted, study
+    from isocost.policy.outlook import outlook, worth
+    from isocost.policy.prepared import Wanted
 
     catalog = load(facts)
     with working("weighing further grades"):
-        found = study(read_outcomes(outcomes), catalog.at(newest(catalog)), Wanted())
+        at = catalog.at(newest(catalog))
+        found = outlook(read_outcomes(outcomes), at, Wanted(), read_looks(outcomes))
     asked = volume_per_month(volume)
     rows: list[Worth] = []
-    for one in found.certificates:
-        usd = None if one.usd_per_1000 is None else one.usd_per_1000 / 1000 / len(found.certificates)
+    for one in found:
+        usd = None if one.usd_per_1000 is None else one.usd_per_1000 / 1000 / len(found)
         low = None if usd is None or asked.low == asked.high else asked.low * usd
         rows += worth(one, None if usd is None else asked.high * usd, low)
     if json:
-        document: dict[str, Any] = {"certificates": found.certificates, "worth": rows}
+        document: dict[str, Any] = {"workloads": found, "worth": rows}
         return show_json({"imported": told, **document} if told else document)
-    now = {one.workload: one.saving if one.certified else 0.0 for one in found.certificates}
-    # Dollars where they are known, else the share that is saved.
+    ends = " to ".join(f"{end:,.0f}" for end in sorted({asked.low, asked.high}))
+    under = f"at {ends} requests a month"
+    if len(found) > 1:
+        under += ", spread evenly over workloads"
+    if any(one.usd_per_1000 is None for one in found):
+        under = "no price is known, so prices are supposed and there are no dollars: fill in cost"
+    show(Text(_headline(found, rows), "bold"), wrapped(under), "")
+    named = len(found) > 1
+    heads = [("  workload", "w")] * named
+    table = grid(
+        *heads, ("more grades" if named else "  more grades", "r"), ("certified then", "r"),
+        ("saving then", "r"), ("80%", "r"), ("worth $/month", "r"),
+    )  # fmt: skip
+    for row in rows:
+        many = f"{row.labels:,}" if row.labels else "none, fit now"
+        table.add_row(
+            *[f"  {_of(row.workload)}"] * named, many if named else f"  {many}", percent(row.chance),
+            percent(row.saving), f"{percent(row.low)} to {percent(row.high)}", _dollars(row),
+        )  # fmt: skip
+    show(table, "", wrapped(_FORETOLD))
+    waiting = sum(one.waiting for one in found)
+    if waiting and any(one.looks for one in found):
+        show(wrapped(f"{plural(waiting, 'certifying question')} came since the last fit."))
+    show("", f"  Next: isocost policy fit {outcomes}")
+    return None
+
+
+_FORETOLD = (
+    "Saving then is the certified saving to be expected, worth is what it is more than today's. Certifying "
+    "questions that no fit has tested were not looked at. Fit when a fit is likely to certify: one that does "
+    "not makes the next one stricter."
+)
+
+
+def _of(workload: str) -> str:
+    return "all requests" if workload == "*" else workload
+
+
+def _headline(found: Sequence[Outlook], rows: Sequence[Worth]) -> str:
+    """What to do next: fit, grade so many more, or leave it.
+
+    Dollars where they are known, else the share that is saved.
+    """
+    now = {one.workload: one.saving for one in found}
     gains = [
         row.saving - now[row.workload] if row.usd_per_month is None else row.usd_per_month for row in rows
     ]
-    gain, best = max(zip(gains, rows, strict=True), key=lambda pair: pair[0] / pair[1].labels)
-    head = "More grades would buy nothing here"
-    if gain > 0:
-        worths = f"{_dollars(best)} a month"
-        if best.usd_per_month is None:
-            worths = f"{gain * 100:.0f} points more saved, at supposed prices"
-        head = f"{best.labels:,} more grades of {best.workload} are worth {worths}"
-    ends = " to ".join(f"{end:,.0f}" for end in sorted({asked.low, asked.high}))
-    under = f"at {ends} requests a month, spread evenly over workloads"
+    fit = max((row for row in rows if not row.labels), key=lambda row: row.chance, default=None)
+    if fit is not None and fit.chance >= _LIKELY and not all(one.certified for one in found):
+        on = "" if len(found) == 1 else f" on {_of(fit.workload)}"
+        return f"A fit now certifies a saving{on} with a chance of {percent(fit.chance)}"
+    more = [(gain, row) for gain, row in zip(gains, rows, strict=True) if row.labels]
+    gain, best = max(more, key=lambda pair: pair[0] / pair[1].labels)
+    if gain <= 0:
+        return "More grades would buy nothing here"
+    worths = f"{_dollars(best)} a month"
     if best.usd_per_month is None:
-        under = "no price is known, so prices are supposed and there are no dollars: fill in cost"
-    show(Text(head, "bold"), wrapped(under), "")
-    table = grid(
-        ("  workload", "w"),
-        ("more grades", "r"),
-        ("certified by then", "r"),
-        ("saving then", "r"),
-        ("worth $/month", "r"),
-    )
-    for row in rows:
-        table.add_row(
-            f"  {row.workload}", f"{row.labels:,}", percent(row.chance), percent(row.saving), _dollars(row),
-        )  # fmt: skip
-    show(table, "")
-    show(
-        wrapped(
-            "Saving then is the certified saving to be expected, with what is not known today in it; worth "
-            "is what that is more than today's certificate. That more grades also choose better is not in "
-            "it: where they double, expect more."
-        ),
-        "",
-        f"  Next: isocost policy fit {outcomes}",
-    )
-    return None
+        worths = f"{gain * 100:.0f} points more saved, at supposed prices"
+    of = "" if best.workload == "*" else f" of {best.workload}"
+    return f"{best.labels:,} more grades{of} are worth {worths}"
 
 
 def _text(file: Path) -> str:

@@ -14,6 +14,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from isocost.cli.catalog import load, newest
+from isocost.cli.looks import keep_looks, read_looks, sure
 from isocost.cli.output import grid, show, show_as_is, show_json, staged, working, wrapped
 from isocost.cli.policy_cache import (
     NO_CACHE,
@@ -89,8 +90,9 @@ def fit(
 
     The certificate says that the loss of quality is at most --max-loss, by an exact test; where none can be
     given, strong-only stays and the command says how many more grades would settle it (exit code 0 in both
-    cases). With --cache a semantic cache is certified in its place: at most --max-wrong of requests get a
-    wrong answer (docs/caches.md).
+    cases). Each fit that tests the same questions is another chance to be fooled: OUTCOMES.looks.toml, beside
+    the outcomes, keeps count, and all together hold at --confidence. With --cache a semantic cache is
+    certified in its place: at most --max-wrong of requests get a wrong answer (docs/caches.md).
     """
     import msgspec
 
@@ -104,7 +106,11 @@ def fit(
     names = tuple(part.strip() for part in ask.candidates.split(",") if part.strip())
     wanted = Wanted(ask.strong, names, _points(ask.max_loss), share(ask.confidence), _prices(ask.price))
     with working(f"certifying on {outcomes.name}"):
-        found = study(read_outcomes(outcomes, results), catalog.at(newest(catalog)), wanted)
+        before = read_looks(outcomes, to)
+        found = study(read_outcomes(outcomes, results), catalog.at(newest(catalog)), wanted, before)
+    if found.looks:
+        # Before anything of it is told: a look that is not kept would be free.
+        keep_looks(found.looks, outcomes, to)
     if found.rules:
         with staged(to) as folder:
             (folder / POLICY).write_text(dumps(found), encoding="utf-8")
@@ -112,9 +118,9 @@ def fit(
                 if any(name == getattr(rule.choose, "weights", "") for rule in found.rules):
                     (folder / name).write_bytes(msgspec.json.encode(weights))
     if json:
-        show_json(found)
+        show_json(msgspec.structs.replace(found, looks=()))
         return 0
-    _show_fit(found)
+    _show_fit(found, outcomes)
     if found.rules:
         show("", f"  Wrote {to / POLICY}. Next: isocost policy check {to / POLICY} NEW_OUTCOMES")
         show(
@@ -252,7 +258,7 @@ def export(
     return None
 
 
-def _show_fit(found: Study) -> None:
+def _show_fit(found: Study, outcomes: Path) -> None:
     certified = [one for one in found.certificates if one.certified]
     if certified:
         best = max(certified, key=lambda one: one.saving)
@@ -270,7 +276,7 @@ def _show_fit(found: Study) -> None:
     if any(one.usd_per_1000 is None for one in found.certificates):
         show("", wrapped(_SUPPOSED))
     if any(one.more_labels for one in found.certificates):
-        show("", wrapped(_AGAIN))
+        show("", wrapped(_AGAIN.format(outcomes=outcomes)))
     if found.notes:
         show("", *(wrapped(note) for note in found.notes))
     unsure = {name: rule for name, rule in found.prices.items() if not rule.startswith(("api/", "as "))}
@@ -283,8 +289,8 @@ _SUPPOSED = (
     "certified all the same; the saving holds only if they are so. Type --price MODEL=IN/OUT for each."
 )
 _AGAIN = (
-    "the confidence is that of one fit. Each further one on questions that were tested before is another "
-    "chance to be fooled: test the next on new questions only (column split), or raise --confidence."
+    "each further fit on these questions is another chance to be fooled, and so is tested more strictly. "
+    "isocost measure --outcomes {outcomes} says, without a look at them, when one is likely to certify."
 )
 
 
@@ -304,6 +310,7 @@ def _told(one: Certified) -> tuple[RenderableType, ...]:
         table.add_row(f"  {_name(one)}", f"only {one.strong}: no saving certified; {more}")
         table.add_row("  tried", f"{one.policy} (p {one.p_value:.2g})")
         table.add_row("  labels", f"{one.labels:,} graded of {one.questions:,} questions")
+        table.add_row(*_look(one))
         return (table,)
     sure = percent(one.confidence)
     most = _lost(one)
@@ -330,7 +337,17 @@ def _told(one: Certified) -> tuple[RenderableType, ...]:
         "  labels",
         f"{one.labels:,} graded of {one.questions:,} questions; where answers agree none is needed",
     )
+    table.add_row(*_look(one))
     return (table,)
+
+
+def _look(one: Certified) -> tuple[str, str]:
+    """Which look at its questions a certificate rests on, and how it was tested."""
+    if one.level is None or one.left is None:
+        return "  look", "the only one"
+    together = f"so that all looks at these questions together hold at {percent(one.confidence)}"
+    little = "; split A gave it little chance, so little was staked" if one.staked_less else ""
+    return f"  look {one.look}", f"tested at {sure(one.level)}, {together}{little}"
 
 
 def _lost(one: Certified) -> str:

@@ -249,13 +249,15 @@ def certify(
     max_loss: float,
     confidence: float = 0.95,
     labels_a: int = 0,
+    after: float | None = None,
 ) -> Certificate:
     """Test the candidates on split B in their order, each at the full level, until one fails, or may be
     dearer than strong-only.
 
     The order was fixed before B was looked at, so the chance that any policy that loses more than
     ``max_loss`` passes is at most 1 - ``confidence`` (fixed-sequence testing). A question without a grade
-    whose answer differs counts as lost.
+    whose answer differs counts as lost. ``after`` is the level of the test that further grades would be for
+    (``None``: the same).
     """
     alpha = 1.0 - confidence
     tested: list[tuple[str, float]] = []
@@ -270,7 +272,9 @@ def certify(
     if up.won is None or up.did is None:
         more = None
         if up.first is not None and up.stopped == "quality":
-            more = _more(chosen_on_a[0].expected, up.first, up.labels, max_loss, alpha)
+            more = _more(
+                chosen_on_a[0].expected, up.first, up.labels, max_loss, alpha if after is None else after
+            )
         p_value = tested[0][1] if tested else 1.0
         return Certificate(
             None, None, p_value, -1.0, 0.0, 0.0, labels_a, up.labels, tuple(tested), more, max_loss,
@@ -469,6 +473,14 @@ def doubt_of(kind: str) -> float:
     return _DOUBT.get(kind, _DOUBT_ELSE)
 
 
+def chance_of(one: Candidate, ahead: int, max_loss: float, alpha: float = 0.05) -> float:
+    """How likely ``ahead`` questions certify a candidate, as split A sees it, marked down for having been
+    picked."""
+    seen = one.expected
+    doubt = doubt_of(one.name) * math.sqrt(max(seen.discordant_frac, 1e-4) / max(1, seen.questions))
+    return power(ahead, seen.difference - doubt, seen.discordant_frac, max_loss, alpha)
+
+
 def _few(found: Sequence[Candidate], ahead: int, max_loss: float) -> tuple[Candidate, ...]:
     """Of the kind that promises most a few policies, from the safest to the boldest.
 
@@ -477,12 +489,7 @@ def _few(found: Sequence[Candidate], ahead: int, max_loss: float) -> tuple[Candi
     looks on a few hundred grades: a safe first rung costs nothing, a bold one that fails ends the tests.
     """
 
-    def chance(one: Candidate) -> float:
-        seen = one.expected
-        doubt = doubt_of(one.name) * math.sqrt(max(seen.discordant_frac, 1e-4) / max(1, seen.questions))
-        return power(ahead, seen.difference - doubt, seen.discordant_frac, max_loss)
-
-    chances = {id(one): chance(one) for one in found}
+    chances = {id(one): chance_of(one, ahead, max_loss) for one in found}
     saves = [one for one in found if one.expected.saving_frac >= LEAST_SAVING]
     if not saves:
         return ()
@@ -521,6 +528,7 @@ __all__ = [
     "blind",
     "candidates",
     "certify",
+    "chance_of",
     "climb",
     "compared",
     "corpus",

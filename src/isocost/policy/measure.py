@@ -1,4 +1,4 @@
-"""What to grade next: a stratified sample of a log, a template to fill in, and what more grades would buy.
+"""What to grade next: a stratified sample of a log, and a template to fill in.
 
 No model is called. Grades come back as the filled-in template or as results of an evaluation tool
 (:mod:`isocost.policy.grades`), into the template or as outcomes of their own.
@@ -11,17 +11,14 @@ import math
 import re
 from collections.abc import Sequence
 from io import StringIO
-from statistics import NormalDist
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 
 from isocost.errors import BadInput
 from isocost.policy.grades import Grade
 from isocost.policy.grades.call import named as called_by
 from isocost.policy.outcomes import Ints
-from isocost.policy.study import Certified, Rung
 from isocost.trace.schema import Trace
 
 COLUMNS = (
@@ -31,8 +28,6 @@ COLUMNS = (
 """Columns of the template. ``qid`` and ``line`` say which row of the log a question is; the rest is to be
 filled in."""
 _THIRDS = 3
-STEPS = (100, 300, 1000, 3000)
-"""Further grades whose worth is shown."""
 
 
 class Sampled(NamedTuple):
@@ -43,19 +38,6 @@ class Sampled(NamedTuple):
     workload: tuple[str, ...]
     stratum: tuple[int, ...]
     stands_for: tuple[float, ...]
-
-
-class Worth(msgspec.Struct, frozen=True):
-    """What ``labels`` more grades of a workload buy: the chance that a saving is certified then, the expected
-    certified saving (share of strong-only's cost), and the dollars by which that is more than today's
-    (``usd_per_month_low``: at the low end of a range of volumes; ``None``: no range, or no dollars)."""
-
-    workload: str
-    labels: int
-    chance: float
-    saving: float
-    usd_per_month: float | None
-    usd_per_month_low: float | None = None
 
 
 def sample(trace: Trace, count: int, seed: int = 0) -> Sampled:
@@ -131,44 +113,6 @@ def template(trace: Trace, picked: Sampled, models: Sequence[str]) -> str:
                 )
             )
     return out.getvalue()
-
-
-def worth(found: Certified, usd_per_month: float | None, low: float | None = None) -> tuple[Worth, ...]:
-    """What further grades of a workload would buy: expected certified saving then, and more than now.
-
-    ``usd_per_month`` is what strong-only costs (``None``: not known in dollars), ``low`` at the low end of a
-    range.
-
-    They fall on A, B and C as those did that are there. A candidate will pass where its difference on B,
-    old and new questions together, is above what the test asks; what the new ones will show is not known
-    better than A and B know it today (its predictive distribution, normal). Candidates are tried from the
-    safest, and each passes at most as likely as those before. A better choice on more of A is not foretold.
-    """
-    now = found.saving if found.certified else 0.0
-    out = []
-    for labels in STEPS:
-        fresh = labels / max(1, found.labels) * found.tested
-        reached, saved, chance, below = 1.0, now, 0.0, now
-        for one in found.ladder:
-            reached = min(reached, _passes(one, found.tested, fresh, found.max_loss, 1.0 - found.confidence))
-            if one.saving > below:
-                saved += (one.saving - below) * reached
-                chance, below = max(chance, reached), one.saving
-        gain, least = (None if usd is None else (saved - now) * usd for usd in (usd_per_month, low))
-        out.append(Worth(found.workload, labels, 1.0 if found.certified else chance, saved, gain, least))
-    return tuple(out)
-
-
-def _passes(one: Rung, tested: int, fresh: float, max_loss: float, alpha: float) -> float:
-    """How likely a candidate passes on ``tested`` old and ``fresh`` new questions of B."""
-    n = tested + fresh
-    if n <= 0:
-        return 0.0
-    spread = max(one.discordant - one.difference**2, max_loss)
-    mean = (tested * one.on_b + fresh * one.difference) / n
-    sd = fresh / n * math.sqrt(one.doubt**2 + spread / max(fresh, 1.0))
-    bar = NormalDist().inv_cdf(1.0 - alpha) * math.sqrt(spread / n) - max_loss
-    return NormalDist().cdf((mean - bar) / max(sd, 1e-12))
 
 
 class Merged(NamedTuple):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -20,45 +20,23 @@ from isocost.catalog.catalog import CatalogAt
 from isocost.errors import BadInput, BadLimits
 from isocost.policy import agree, rules
 from isocost.policy.agree import Part, Patterns, patterns, written
-from isocost.policy.difficulty import Corpus, Routed, corpus, rows_of
-from isocost.policy.fit import (
-    Candidate,
-    blind,
-    candidates,
-    certify,
-    compared,
-    differences,
-    label_rows,
-    on,
-    saving_bounds,
-)
+from isocost.policy.difficulty import Corpus, Routed
+from isocost.policy.fit import Candidate, blind, certify, compared, on, saving_bounds
 from isocost.policy.lapse import Basis, basis
-from isocost.policy.outcomes import FEWEST, READ_AGREEMENT, Floats, Ints, Outcomes
-from isocost.policy.pricing import RELATIVE, UNKNOWN, Price, costs, price_models, supposed
+from isocost.policy.looks import Look, earlier, ended, left, level, look
+from isocost.policy.outcomes import Ints, Outcomes
+from isocost.policy.prepared import Ground, Prepared, Wanted, chance, ground, part, prepared, splits
+from isocost.policy.pricing import RELATIVE, supposed
 from isocost.policy.router import Weights
 from isocost.policy.seen import Group, Seen
-from isocost.units import plural
 
 FORMAT = 1
+ROUTING = "routing"
+"""What a look at a routing policy is called, among those of other kinds."""
 IN_FILE = "as the file says"
-SPLITS = ("A", "B", "C")
-_SHARE_A, _SHARE_C = 0.25, 0.15
+_SHOWN = 5
+"""Workloads that a note names one by one."""
 _FIX = "Compare it with one that isocost policy fit wrote"
-
-
-class Rung(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A candidate as far as it is known now, for what further grades would buy.
-
-    ``saving`` of strong-only's cost; ``difference`` of quality with its standard error ``doubt``, from A and
-    B together; ``on_b`` the difference on B alone; ``discordant`` the share of questions with another
-    quality.
-    """
-
-    saving: float
-    difference: float
-    doubt: float
-    on_b: float
-    discordant: float
 
 
 class Certified(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -71,7 +49,9 @@ class Certified(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     the saving is ``saving_low`` to ``saving_high`` with the same confidence (``None``: a file that does not
     say). ``held_out`` figures are those of split C, with such an interval. ``blind_difference`` is what the
     content-blind mix of two models does at the same cost. ``agreement`` is how often each pattern came.
-    ``ladder``: the candidates for ``tested`` questions of B, from the safest; not kept in the file.
+    The test was ``look`` of those at these questions, at ``level``, the probability of a false certificate,
+    so that all together keep ``confidence``; ``left`` is what later ones may still take (``None``: a file
+    that does not say); ``staked_less``: split A gave it less than an even chance, so it took less.
     """
 
     workload: str
@@ -104,234 +84,181 @@ class Certified(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     saving_high: float | None = None
     held_out_low: float | None = None
     held_out_high: float | None = None
-    tested: int = 0
-    ladder: tuple[Rung, ...] = ()
+    look: int = 1
+    level: float | None = None
+    left: float | None = None
+    staked_less: bool = False
     notes: tuple[str, ...] = ()
 
 
 class Study(msgspec.Struct, frozen=True):
-    """Certificates, the rules that they allow, scores by file name, prices by model, and what was dropped."""
+    """Certificates, the rules that they allow, scores by file name, prices by model, what was dropped, and
+    the looks that were taken and are to be kept."""
 
     certificates: tuple[Certified, ...]
     rules: tuple[rules.Rule, ...]
     weights: dict[str, Weights]
     prices: dict[str, str]
     notes: tuple[str, ...]
+    looks: tuple[Look, ...] = ()
 
 
-class Wanted(msgspec.Struct, frozen=True):
-    """What is asked: the strong model (blank: the best), candidates (none: all), and how sure to be."""
-
-    strong: str = ""
-    candidates: tuple[str, ...] = ()
-    max_loss: float = 0.01
-    confidence: float = 0.95
-    prices: Mapping[str, tuple[float, float]] = {}
-
-
-def study(outcomes: Outcomes, at: CatalogAt, wanted: Wanted) -> Study:
+def study(outcomes: Outcomes, at: CatalogAt, wanted: Wanted, looks: Sequence[Look] | None = None) -> Study:
     """Choose, certify and report a policy for each workload.
+
+    ``looks`` are those that were taken before, at any questions: each workload is tested at the level that
+    they leave it (:mod:`isocost.policy.looks`). ``None``: this is the only look that there will be.
 
     Raises:
         BadInput: a model that the outcomes do not have, a strong one whose price is not known, splits that
             are stated in part, or a loss or a confidence that cannot be meant.
     """
-    if not 0 < wanted.max_loss < 0.5 or not 0.5 <= wanted.confidence < 1:
-        raise BadInput(
-            f"max loss {wanted.max_loss:g}, confidence {wanted.confidence:g}",
-            fix="Type --max-loss 1pp --confidence 95%",
-        )
-    if outcomes.one_class:
-        raise BadInput(
-            "one class: every grade is the same",
-            fix="Grade so that a wrong answer has another quality than a right one",
-        )
-    chosen = _asked(outcomes, wanted)
-    chooses = np.concatenate([
-        splits(chosen, np.flatnonzero(chosen.workload == code))[0] for code in range(len(chosen.workloads))
-    ])  # fmt: skip
-    prices = price_models(chosen.models, at, wanted.prices, _level(chosen, chooses))
-    paid = np.asarray(np.isfinite(chosen.cost).all(axis=0), dtype=np.bool_)
-    usd, supposed = costs(chosen, prices, at)
-    found, made, weights = [], [], {}
-    for code, name in enumerate(chosen.workloads):
-        rows = np.flatnonzero(chosen.workload == code)
-        certificate, rule, scores = _workload(
-            chosen, usd, prices, rows, name or "*", wanted, at.on.isoformat()
-        )
+    given = prepared(outcomes, at, wanted)
+    chosen = given.outcomes
+    found, made, weights, taken = [], [], {}, []
+    for code, rows in given.large.items():
+        name = chosen.workloads[code]
+        certificate, rule, scores, one = _workload(given, rows, name or "*", wanted, at.on.isoformat(), looks)
         found.append(certificate)
         if rule is not None:
             made.append(rule)
         if scores is not None:
             weights[f"router-{name or 'all'}.json"] = scores
+        if one is not None:
+            taken.append(one)
     proxy = (
-        ()
-        if np.isfinite(chosen.cost).all()
-        else ("token counts are as the file has them; proxies make costs proxies",)
+        () if given.by_file.all() else ("token counts are as the file has them; proxies make costs proxies",)
     )
+    if any(rule.workload == "*" for rule in made):
+        # It would hold for every workload without a rule, of which nothing is certified.
+        held = {one.workload: one.strong for one in found if not one.certified}
+        strong = next(one.strong for one in found if one.workload == "*")
+        held |= {chosen.workloads[code]: strong for code in given.small}
+        made += [rules.Rule(rules.Fixed(model), workload=name) for name, model in held.items()]
     return Study(
         tuple(found), tuple(made), weights,
-        {one.model: IN_FILE if paid[j] else one.rule for j, one in enumerate(prices)},
-        (*chosen.notes, *supposed, *proxy),
+        {one.model: IN_FILE if given.by_file[j] else one.rule for j, one in enumerate(given.prices)},
+        (*chosen.notes, *given.guesses, *_few(chosen, given.small), *proxy), tuple(taken),
     )  # fmt: skip
 
 
-def _asked(outcomes: Outcomes, wanted: Wanted) -> Outcomes:
-    names = outcomes.models
-    for name in (wanted.strong, *wanted.candidates):
-        if name and name not in names:
-            raise BadInput(f"no outcomes of {name!r}", fix=f"Models: {', '.join(names[:12])}")
-    if not wanted.candidates:
-        return outcomes
-    if not wanted.strong:
-        raise BadInput("candidates without the model they may replace", fix="Add --strong MODEL")
-    keep = [names.index(name) for name in dict.fromkeys((wanted.strong, *wanted.candidates))]
-    return outcomes.take(np.arange(len(outcomes)), keep)
-
-
-def splits(outcomes: Outcomes, rows: Ints) -> tuple[Ints, Ints, Ints]:
-    """Rows of A, B and C: as the file says, else by a hash of the question's id, so that more rows move
-    none.
-
-    Raises:
-        BadInput: a split that is none of the three, or of some questions only.
-    """
-    said = np.array([outcomes.split[i] for i in rows])
-    strange = sorted(set(said[said != ""].tolist()) - set(SPLITS))
-    blank = np.flatnonzero(said == "")
-    if strange or 0 < len(blank) < len(rows):
-        name = outcomes.workloads[outcomes.workload[rows[0]]]
-        raise BadInput(
-            f"no split is called {strange[0]!r}"
-            if strange
-            else f"{plural(len(blank), 'question')} of {len(rows):,} without a split,"
-            f" {outcomes.qid[rows[blank[0]]]!r} first",
-            where=f"workload {name!r}, column split" if name else "column split",
-            fix="Fill in A (choose), B (certify) or C (report) for every question of a workload, or for none",
-        )
-    if not len(blank):
-        return rows[said == "A"], rows[said == "B"], rows[said == "C"]
-    place = np.array([_place(outcomes.qid[i]) for i in rows])
-    a, c = place < _SHARE_A, place >= 1.0 - _SHARE_C
-    return rows[a], rows[~a & ~c], rows[c]
-
-
-def _level(outcomes: Outcomes, rows: Ints) -> Floats:
-    """Mean quality of each model on some questions, (M,); zero where nobody graded it."""
-    quality = _filled(outcomes.quality[rows], outcomes.answer[rows])
-    return np.asarray(np.nansum(quality, axis=0) / np.maximum(1, np.isfinite(quality).sum(axis=0)))
-
-
-def _place(qid: str) -> float:
-    return int.from_bytes(hashlib.blake2b(qid.encode(), digest_size=8).digest()) / 2**64
+def _few(outcomes: Outcomes, small: Mapping[int, Ints]) -> tuple[str, ...]:
+    if not small:
+        return ()
+    most = sorted(small, key=lambda code: -len(small[code]))
+    shown = ", ".join(f"{outcomes.workloads[code] or 'all'} ({len(small[code])})" for code in most[:_SHOWN])
+    more = f" and {len(most) - _SHOWN} more" if len(most) > _SHOWN else ""
+    return (f"too few questions to certify, so the strong model stays: {shown}{more}",)
 
 
 def _workload(
-    outcomes: Outcomes,
-    usd: Floats,
-    prices: Sequence[Price],
+    given: Prepared, rows: Ints, name: str, wanted: Wanted, made: str, looks: Sequence[Look] | None
+) -> tuple[Certified, rules.Rule | None, Weights | None, Look | None]:
+    """One workload: certificate, rule and score, and the look that it took (``None``: none that is new)."""
+    outcomes, names = given.outcomes, given.outcomes.models
+    of = ground(given, rows, wanted)
+    alpha = 1.0 - wanted.confidence
+    turn = _turn(given, of, rows, name, wanted, made, looks)
+    part_b = part(given, of, of.b)
+    proof = certify(of.ladder, part_b, wanted.max_loss, 1.0 - turn.level, of.labels_a, turn.after)
+    basis_ = basis(
+        dict(zip(names, outcomes.versions, strict=True)),
+        {one.model: (one.input_usd_per_mtok, one.output_usd_per_mtok) for one in given.prices},
+        outcomes.tasks, outcomes.task[of.b], outcomes.in_tok[of.b],
+    )  # fmt: skip
+    best = proof.chosen or (of.ladder[0] if of.ladder else None)
+    shown = told = None
+    if proof.chosen is not None and len(of.c):
+        part_c = part(given, of, of.c, fill=True)
+        did = on(proof.chosen.policy, of.words, of.c).run(part_c)
+        shown, told = compared(did, part_c), saving_bounds(did, part_c, alpha)
+    rule = scores = None
+    agreement: dict[str, float] = {}
+    if proof.chosen is not None:
+        rule, scores, agreement = as_rule(proof.chosen, part_b, names, outcomes.tasks, name, of.words)
+    seen = proof.on_b
+    certificate = Certified(
+        name, names[of.strong], described(best, names, of.strong), proof.chosen is not None, wanted.max_loss,
+        wanted.confidence, seen.saving_frac if seen else 0.0, proof.saving_low if seen else 0.0,
+        seen.difference if seen else 0.0, max(0.0, -proof.lower) if seen else 0.0, proof.p_value,
+        blind(part(given, of, of.b, fill=True), seen.saving_frac) if seen else 0.0,
+        shown.saving_frac if shown else 0.0, shown.difference if shown else 0.0, len(of.c),
+        len(of.a) + len(of.b), proof.labels_a + proof.labels_b, made, basis_, basis_.digest, agreement,
+        None if supposed(RELATIVE, given.prices, outcomes).any() else 1000 * of.unit, proof.more_labels,
+        proof.refused, best.expected.discordant_frac if best else 0.0,
+        best.expected.saving_frac if best else 0.0, best.expected.difference if best else 0.0,
+        proof.saving_high if seen else None, told[0] if told else None, told[1] if told else None,
+        look=turn.number, level=turn.level, left=turn.left, staked_less=turn.staked_less,
+    )  # fmt: skip
+    taken = turn.taken
+    if taken is not None:
+        taken = ended(taken, certified=certificate.certified, saving=certificate.saving)
+    return certificate, rule, scores, taken
+
+
+class _Turn(NamedTuple):
+    """Which look a test is, at what level, what is left then, the level of the next, and its record, where it
+    was not taken before."""
+
+    number: int
+    level: float
+    left: float
+    after: float
+    taken: Look | None
+    staked_less: bool = False
+
+
+def _turn(
+    given: Prepared,
+    of: Ground,
     rows: Ints,
     name: str,
     wanted: Wanted,
     made: str,
-) -> tuple[Certified, rules.Rule | None, Weights | None]:
-    """One workload: certificate, rule and score."""
-    a, b, c = splits(outcomes, rows)
-    if min(len(a), len(b)) < FEWEST // 3:
-        raise BadInput(f"{len(rows)} questions of {name!r} are too few", fix=f"At least {FEWEST} are needed")
-    strong = _strong(outcomes, usd, a, wanted.strong)
-    if supposed(UNKNOWN, prices, outcomes)[strong]:
-        known = outcomes.models[strong]
-        raise BadInput(
-            f"the price of {known!r} is not known, and savings are held against it",
-            fix=f"Type --price {known}=IN/OUT (dollars a million tokens), or fill in its cost",
-        )
-    unit = float(usd[a, strong].mean())
-    scale = unit or 1.0  # of a free model nothing is saved, in any unit
+    looks: Sequence[Look] | None,
+) -> _Turn:
+    """The turn of a workload's test; nothing of it is set by a grade of B."""
+    alpha = 1.0 - wanted.confidence
+    if looks is None:
+        return _Turn(1, alpha, 0.0, alpha, None)
+    outcomes = given.outcomes
+    versions = others(outcomes, of.strong)
+    before = earlier(looks, ROUTING, [outcomes.qid[i] for i in rows], versions)
+    if not of.ladder:
+        return _Turn(len(before) + 1, level(alpha, before), left(alpha, before), level(alpha, before), None)
+    fit = _digest(given, rows, of.strong, wanted)
+    again = next((k for k, one in enumerate(before) if one.fit == fit), None)
+    if again is not None:
+        spent = before[: again + 1]
+        now, less = before[again].level, before[again].level < level(alpha, before[:again])
+        return _Turn(again + 1, now, left(alpha, spent), level(alpha, spent), None, less)
+    likely = chance(of, len(of.b), wanted.max_loss, level(alpha, before))
+    now = level(alpha, before, likely)
+    taken = look(ROUTING, name, made, fit, before, now, versions, [outcomes.qid[i] for i in of.b])
+    spent = (*before, taken)
+    less = now < level(alpha, before)
+    return _Turn(len(spent), now, left(alpha, spent), level(alpha, spent), taken, less)
 
-    def part(which: Ints, fill: bool = False) -> Part:
-        quality = outcomes.quality[which]
-        if fill:
-            quality = _filled(quality, outcomes.answer[which])
-        return Part(
-            quality, usd[which] / scale, outcomes.answer[which], outcomes.task[which], len(outcomes.tasks),
-            strong, (), outcomes.has_answers, outcomes.whole,
-        )  # fmt: skip
 
-    part_a = part(a, fill=True)
-    graded = np.flatnonzero(np.isfinite(part_a.quality).all(axis=1))
-    part_a, a = part_a.take(graded), a[graded]
-    reads = outcomes.has_answers and outcomes.agree_frac > READ_AGREEMENT
-    words = corpus(outcomes.query) if all(outcomes.query) and not reads else None
-    picked = candidates(part_a, len(b), wanted.max_loss, None if words is None else rows_of(words, a))
-    moved = [Candidate(one.name, on(one.policy, words, b), one.expected, one.group) for one in picked]
-    labels_a = label_rows(part_a, range(len(outcomes.models)))
-    part_b = part(b)
-    proof = certify(moved, part_b, wanted.max_loss, wanted.confidence, labels_a)
-    names = outcomes.models
-    ground = basis(
-        dict(zip(names, outcomes.versions, strict=True)),
-        {one.model: (one.input_usd_per_mtok, one.output_usd_per_mtok) for one in prices},
-        outcomes.tasks, outcomes.task[b], outcomes.in_tok[b],
+def others(outcomes: Outcomes, strong: int) -> dict[str, str]:
+    """Versions of the models that may answer instead of the strong one."""
+    pairs = zip(outcomes.models, outcomes.versions, strict=True)
+    return {model: version for j, (model, version) in enumerate(pairs) if j != strong}
+
+
+def _digest(given: Prepared, rows: Ints, strong: int, wanted: Wanted) -> str:
+    """A digest of all that a workload's fit depends on."""
+    outcomes = given.outcomes
+    told = hashlib.sha256(
+        msgspec.json.encode([
+            outcomes.models, outcomes.versions, outcomes.tasks, strong, wanted.max_loss, wanted.confidence,
+            outcomes.has_answers, outcomes.whole,
+            [(outcomes.qid[i], outcomes.query[i], outcomes.split[i]) for i in rows],
+        ])
     )  # fmt: skip
-    best = proof.chosen or (moved[0] if moved else None)
-    shown = told = None
-    if proof.chosen is not None and len(c):
-        part_c = part(c, fill=True)
-        did = on(proof.chosen.policy, words, c).run(part_c)
-        shown, told = compared(did, part_c), saving_bounds(did, part_c, 1.0 - wanted.confidence)
-    rule = scores = None
-    agreement: dict[str, float] = {}
-    if proof.chosen is not None:
-        rule, scores, agreement = as_rule(proof.chosen, part_b, names, outcomes.tasks, name, words)
-    seen = proof.on_b
-    certificate = Certified(
-        name, names[strong], described(best, names, strong), proof.chosen is not None, wanted.max_loss,
-        wanted.confidence, seen.saving_frac if seen else 0.0, proof.saving_low if seen else 0.0,
-        seen.difference if seen else 0.0, max(0.0, -proof.lower) if seen else 0.0, proof.p_value,
-        blind(part(b, fill=True), seen.saving_frac) if seen else 0.0, shown.saving_frac if shown else 0.0,
-        shown.difference if shown else 0.0, len(c), len(a) + len(b), proof.labels_a + proof.labels_b,
-        made, ground, ground.digest, agreement,
-        None if supposed(RELATIVE, prices, outcomes).any() else 1000 * unit, proof.more_labels, proof.refused,
-        best.expected.discordant_frac if best else 0.0, best.expected.saving_frac if best else 0.0,
-        best.expected.difference if best else 0.0, proof.saving_high if seen else None,
-        told[0] if told else None, told[1] if told else None, len(b),
-        tuple(rung(one, part_b) for one in moved),
-    )  # fmt: skip
-    return certificate, rule, scores
-
-
-def rung(one: Candidate, part: Part) -> Rung:
-    """A candidate with what folds of A and split B say of it together."""
-    did = one.policy.run(part)
-    on_b, seen, n = differences(did, part), one.expected, max(1, len(part))
-    discordant = (
-        seen.discordant_frac * seen.questions + float((on_b != 0).sum())
-    ) / (seen.questions + n)  # fmt: skip
-    spread = max(discordant, 1.0 / n)
-    # Not marked down for having been picked: more of A will choose anew, and better.
-    both = (seen.difference * seen.questions + float(on_b.sum())) / (seen.questions + n)
-    return Rung(
-        compared(did, part).saving_frac, both, (spread / (seen.questions + n)) ** 0.5, float(on_b.mean()),
-        discordant,
-    )  # fmt: skip
-
-
-def _strong(outcomes: Outcomes, usd: Floats, a: Ints, named: str) -> int:
-    if named:
-        return outcomes.models.index(named)
-    quality, cost = np.nanmean(outcomes.quality[a], axis=0), usd[a].mean(axis=0)
-    return int(min(range(len(quality)), key=lambda j: (-round(float(quality[j]), 9), cost[j])))
-
-
-def _filled(quality: Floats, answer: Ints) -> Floats:
-    """Where all models said the same and nobody graded it, any grade will do: nothing can be gained or
-    lost."""
-    same = (answer == answer[:, :1]).all(axis=1) & (answer >= 0).all(axis=1)
-    open_ = np.isnan(quality).any(axis=1) & same
-    out = quality.copy()
-    out[open_] = 1.0
-    return out
+    for values in (outcomes.task, outcomes.quality, outcomes.answer, given.usd):
+        told.update(np.ascontiguousarray(values[rows]).tobytes())
+    return told.hexdigest()[:16]
 
 
 def described(candidate: Candidate | None, names: Sequence[str], strong: int) -> str:
@@ -457,19 +384,13 @@ def dumps(found: Study) -> str:
     doc: dict[str, Any] = {
         "format": FORMAT,
         "policy": [_plain(msgspec.to_builtins(rule)) for rule in found.rules],
-        "certificate": [_kept(one) for one in found.certificates],
+        "certificate": [_plain(msgspec.to_builtins(one)) for one in found.certificates],
     }
     head = (
         "# Policies that isocost policy fit chose, and what it certified of them.\n"
         "# isocost policy check FILE says whether the certificates still hold.\n\n"
     )
     return head + tomli_w.dumps(doc)
-
-
-def _kept(one: Certified) -> dict[str, Any]:
-    """A certificate as the file has it: without what only further grades are weighed with."""
-    doc = _plain(msgspec.to_builtins(one))
-    return {name: value for name, value in doc.items() if name not in ("tested", "ladder")}
 
 
 def loads(text: str, where: str = "policy.toml") -> tuple[tuple[rules.Rule, ...], tuple[Certified, ...]]:
@@ -505,3 +426,18 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and math.isfinite(value):
         return float(f"{value:.9g}")
     return value
+
+
+__all__ = [
+    "ROUTING",
+    "Certified",
+    "Study",
+    "Wanted",
+    "as_rule",
+    "described",
+    "dumps",
+    "loads",
+    "others",
+    "splits",
+    "study",
+]
