@@ -14,19 +14,17 @@ gave and somebody graded takes that grade.
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from isocost.errors import BadInput
-from isocost.trace.table import cells
+from isocost.policy.gathered import Gathered, gathered, named_rows, normal, number
 from isocost.units import plural
 
 Floats = npt.NDArray[np.float64]
@@ -39,22 +37,6 @@ FEWEST = 30
 """Questions below which nothing is fitted."""
 COVERED = 0.95
 """A model that answered less than this share of the questions is left out."""
-ALWAYS = ("qid", "model", "quality")
-OPTIONAL = ("query", "task", "workload", "pred", "in_tok", "out_tok", "cost", "split", "version")
-_SPELLED = (
-    ("qid", ("qid", "question_id", "id", "query_id")),
-    ("model", ("model", "deployment", "model_id", "model_name")),
-    ("quality", ("quality", "score", "correct", "grade")),
-    ("query", ("query", "question", "prompt", "input")),
-    ("task", ("task", "subject", "category")),
-    ("workload", ("workload",)),
-    ("pred", ("pred", "prediction", "answer", "output")),
-    ("in_tok", ("in_tok", "input_tok", "prompt_tokens", "input_tokens")),
-    ("out_tok", ("out_tok", "output_tok", "completion_tokens", "output_tokens")),
-    ("cost", ("cost", "cost_usd", "usd")),
-    ("split", ("split",)),
-    ("version", ("version", "model_version")),
-)
 
 
 @dataclass(frozen=True)
@@ -140,28 +122,17 @@ def read_outcomes(file: Path, results: Path | None = None, *, partial: bool = Fa
         BadInput: a column is missing, a quality is out of range, an id is not unique, too few questions.
     """
     notes: list[str] = []
-    rows = _rows(file, results, notes)
     where = str(results or file)
-    table: dict[tuple[str, str], dict[str, Any]] = {}
-    for row in rows:
-        key = (str(row["qid"]), str(row["model"]))
-        if key in table and _different(table[key], row):
-            raise BadInput(
-                f"question {key[0]!r} has two outcomes of {key[1]!r}", where=where, fix="Keep one row of each"
-            )
-        table[key] = row
-    qids = tuple(dict.fromkeys(key[0] for key in table))
-    models = tuple(sorted({key[1] for key in table}))
-    if len(qids) < FEWEST:
+    found = gathered(file, results, notes)
+    if len(found.qids) < FEWEST:
         raise BadInput(
-            f"{plural(len(qids), 'question')} {'is' if len(qids) == 1 else 'are'} too few",
+            f"{plural(len(found.qids), 'question')} {'is' if len(found.qids) == 1 else 'are'} too few",
             where=where,
             fix=f"Grade at least {FEWEST}: isocost measure LOG",
         )
-    if len(models) < 2:
+    if len(found.models) < 2:
         raise BadInput("only one model", where=where, fix="Answers of two models or more are compared")
-    made = _made(table, qids, models, where, notes)
-    return _complete(_one_of_each(made), partial)
+    return _complete(_one_of_each(_made(found, where, notes)), partial)
 
 
 @dataclass(frozen=True)
@@ -182,7 +153,7 @@ def read_mix(file: Path) -> Mix:
     Raises:
         BadInput: no such file, no column ``qid``, or no question.
     """
-    rows = _read(file, ("qid",))
+    rows = named_rows(file, ("qid",))
     versions = {
         str(row["model"]): str(row["version"]) for row in rows if row.get("model") and row.get("version")
     }
@@ -192,7 +163,7 @@ def read_mix(file: Path) -> Mix:
     tasks = tuple(sorted({str(row.get("task") or "") for row in first.values()}))
     code = {name: k for k, name in enumerate(tasks)}
     in_tok = [
-        _number(row.get("in_tok"), "in_tok", str(file))
+        number(row.get("in_tok"), "in_tok", str(file))
         if row.get("in_tok") is not None
         else max(1.0, len(str(row["query"])) / 4)
         if row.get("query")
@@ -208,110 +179,15 @@ def read_mix(file: Path) -> Mix:
     )
 
 
-def _rows(file: Path, results: Path | None, notes: list[str]) -> list[dict[str, Any]]:
-    if results is None:
-        return _read(file, ALWAYS)
-    queries = {str(row["qid"]): row for row in _read(file, ("qid",))}
-    out, strays = [], set()
-    for row in _read(results, ALWAYS):
-        asked = queries.get(str(row["qid"]))
-        if asked is None:
-            strays.add(str(row["qid"]))
-        else:
-            out.append({**asked, **row})
-    if not out:
-        raise BadInput(
-            f"no result of a question of {file.name}", where=str(results), fix="Check the column qid"
-        )
-    if strays:
-        notes.append(f"{len(strays):,} questions of the results are not in {file.name}: left out")
-    return out
-
-
-def _read(file: Path, needed: Sequence[str]) -> list[dict[str, Any]]:
-    heads, body = cells(file)
-    at = {}
-    for ours, spellings in _SPELLED:
-        hit = next((heads.index(one) for one in spellings if one in heads), None)
-        if hit is not None:
-            at[ours] = hit
-    missing = [one for one in needed if one not in at]
-    if missing:
-        raise BadInput(
-            f"no column {missing[0]!r}",
-            where=str(file),
-            fix=f"It has {', '.join(heads)}; docs/routing.md says more",
-        )
-    return [{ours: row[j] for ours, j in at.items()} for row in body]
-
-
-def _different(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    return any(one.get(name) != other.get(name) for name in ("quality", "pred"))
-
-
-def _quality(value: object, where: str) -> float:
-    """A grade: a number, or what says by itself which (``True``, ``pass``, ``85%``, ``4/5``)."""
-    from isocost.policy.grades.read import WORDS, value_of
-
-    if isinstance(value, float) and math.isfinite(value):
-        return value
-    known = value_of(value, WORDS)
-    if known is None:
-        raise BadInput(f"quality {str(value)!r} is no grade", where=where, fix="Quality is 0 to 1")
-    return known
-
-
-def _number(value: object, what: str, where: str) -> float:
-    if value is None or value == "":
-        return float("nan")
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        number = math.inf
-    if math.isinf(number):
-        raise BadInput(f"{what} {str(value)!r} is not a number", where=where)
-    return number
-
-
-def _made(
-    table: dict[tuple[str, str], dict[str, Any]],
-    qids: tuple[str, ...],
-    models: tuple[str, ...],
-    where: str,
-    notes: list[str],
-) -> Outcomes:
-    n, size = len(qids), len(models)
-    at, of = {qid: i for i, qid in enumerate(qids)}, {model: j for j, model in enumerate(models)}
-    quality, out_tok, cost = (np.full((n, size), np.nan) for _ in range(3))
-    in_tok, answer = np.full(n, np.nan), np.full((n, size), -1, dtype=np.int64)
-    texts: dict[str, list[str]] = {name: [""] * n for name in ("query", "task", "workload", "split")}
-    versions = [""] * size
-    seen: list[dict[str, int]] = [{} for _ in range(n)]
-    has_answers = any("pred" in row for row in table.values())
-    for (qid, model), row in table.items():
-        i, j = at[qid], of[model]
-        place = f"{where}, question {qid}, {model}"
-        quality[i, j] = _quality(row.get("quality"), place)
-        out_tok[i, j] = _number(row.get("out_tok"), "out_tok", place)
-        cost[i, j] = _number(row.get("cost"), "cost", place)
-        tokens = _number(row.get("in_tok"), "in_tok", place)
-        in_tok[i] = tokens if np.isnan(in_tok[i]) else in_tok[i]
-        for name, column in texts.items():
-            stated = str(row.get(name) or "")
-            if name == "split" and column[i] and stated and stated.upper() != column[i].upper():
-                raise BadInput(
-                    f"in split {column[i]} and in split {stated}",
-                    where=f"{where}, question {qid}",
-                    fix="Put all answers to a question into one split",
-                )
-            column[i] = column[i] or stated
-        versions[j] = versions[j] or str(row.get("version") or "")
-        said = normal(row.get("pred"))
-        if said:
-            answer[i, j] = seen[i].setdefault(said, len(seen[i]))
-    quality, scale = _scaled(quality, where, notes)
-    if (cost < 0).any() or (out_tok < 0).any() or (in_tok < 0).any():
+def _made(found: Gathered, where: str, notes: list[str]) -> Outcomes:
+    in_tok, cost, texts = found.in_tok, found.cost, found.texts
+    quality, scale = _scaled(found.quality, where, notes)
+    if (cost < 0).any() or (found.out_tok < 0).any() or (in_tok < 0).any():
         raise BadInput("a count of tokens or a cost is negative", where=where)
+    answer, has_answers = found.answer, found.has_answers
+    if has_answers and _is_key(quality, answer):
+        notes.append("the column of answers is the same for every model: a key, not what the models said")
+        answer, has_answers = np.full_like(answer, -1), False
     quality = _shared(quality, answer)
     if not np.isfinite(in_tok).any() and not np.isfinite(cost).any() and any(texts["query"]):
         in_tok = np.array([max(1.0, len(text) / 4) for text in texts["query"]])
@@ -323,10 +199,18 @@ def _made(
         code = {value: k for k, value in enumerate(names[name])}
         codes[name] = np.array([code[value] for value in texts[name]], dtype=np.int64)
     return Outcomes(
-        qids, tuple(texts["query"]), models, tuple(versions), names["task"], names["workload"],
-        codes["task"], codes["workload"], quality, answer, in_tok, out_tok, cost,
+        found.qids, tuple(texts["query"]), found.models, found.versions, names["task"], names["workload"],
+        codes["task"], codes["workload"], quality, answer, in_tok, found.out_tok, cost,
         tuple(value.strip().upper() for value in texts["split"]), has_answers, scale, tuple(notes),
     )  # fmt: skip
+
+
+def _is_key(quality: Floats, answer: Ints) -> bool:
+    """Whether no question has two different answers, and yet grades differ: these are the right answers."""
+    least = np.where(answer < 0, answer.shape[1], answer).min(axis=1)
+    same = bool((answer.max(axis=1) <= least).all() and (answer >= 0).any())
+    spread = np.nanmax(quality, axis=1, initial=-1.0) > np.nanmin(quality, axis=1, initial=2.0)
+    return same and bool(spread.any())
 
 
 def _scaled(quality: Floats, where: str, notes: list[str]) -> tuple[Floats, float]:
@@ -364,24 +248,12 @@ def _shared(quality: Floats, answer: Ints) -> Floats:
     if not open_.any():
         return quality
     out = quality.copy()
-    for i, j in np.argwhere(open_):
-        same = (answer[i] == answer[i, j]) & np.isfinite(quality[i])
-        if same.any():
-            out[i, j] = quality[i, same][0]
+    for j in np.flatnonzero(open_.any(axis=0)):
+        rows = np.flatnonzero(open_[:, j])
+        same = (answer[rows] == answer[rows, j][:, None]) & np.isfinite(quality[rows])
+        has = same.any(axis=1)
+        out[rows[has], j] = quality[rows[has], same[has].argmax(axis=1)]
     return out
-
-
-def normal(answer: object) -> str:
-    """An answer as it is compared: without case, spaces and separators; a number as a number.
-
-    >>> normal(" 1,200.00 "), normal("B"), normal(None), normal("Paris. ")
-    ('1200.0', 'b', '', 'paris')
-    """
-    text = "" if answer is None else re.sub(r"\s+", " ", str(answer)).strip().lower().rstrip(".")
-    plain = text.replace(",", "").replace("$", "").replace(" ", "")
-    if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?%?", plain):
-        return repr(float(plain.rstrip("%"))) + ("%" if plain.endswith("%") else "")
-    return "" if text in ("nan", "none", "null") else text
 
 
 def key_of(query: str) -> str:
@@ -455,3 +327,9 @@ def _complete(found: Outcomes, partial: bool = False) -> Outcomes:
     if len(values) and values.min() == values.max():
         notes.append(f"one class: every graded answer has quality {values[0]:g}, so no router can be learned")
     return replace(out, notes=tuple(notes))
+
+
+__all__ = [
+    "COVERED", "FEWEST", "READ_AGREEMENT", "Bools", "Floats", "Ints", "Mix", "Outcomes", "key_of", "normal",
+    "read_mix", "read_outcomes", "scale_of", "stem_of", "without",
+]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from isocost.errors import BadInput
@@ -11,6 +12,7 @@ from isocost.trace.sql import literal, relation
 
 Row = tuple[object, ...]
 
+_ROWS = 20_000
 _LINE = re.compile(r"CSV Error on Line: (\d+)")
 _CELLS = re.compile(r"Expected Number of Columns: (\d+) Found: (\d+)")
 
@@ -22,6 +24,16 @@ def cells(path: Path) -> tuple[list[str], list[Row]]:
     Raises:
         BadInput: no such file, a folder, an empty one, no table, or a line that does not fit its header.
     """
+    names: list[str] = []
+    out: list[Row] = []
+    for heads, rows in some_cells(path):
+        names = heads
+        out += rows
+    return names, out
+
+
+def some_cells(path: Path) -> Iterator[tuple[list[str], list[Row]]]:
+    """:func:`cells`, some thousand rows at a time; once at least."""
     import duckdb
 
     head = look(path)
@@ -38,7 +50,13 @@ def cells(path: Path) -> tuple[list[str], list[Row]]:
     try:
         with duckdb.connect() as con:
             found = con.execute(f"SELECT * FROM {source}")
-            return [str(one[0]).lower() for one in found.description or ()], found.fetchall()
+            names = [str(one[0]).lower() for one in found.description or ()]
+            rows = found.fetchmany(_ROWS)
+            while True:
+                yield names, rows
+                rows = found.fetchmany(_ROWS)
+                if not rows:
+                    return
     except duckdb.Error as wrong:
         raise _unreadable(path, str(wrong)) from None
 
