@@ -108,12 +108,13 @@ _ESCAPED = re.compile(r"\\(.)")
 _COMPACT_DATE = re.compile(r"-(20\d{2})(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?=-|:|$)")
 
 
-def resolve(catalog_at: CatalogAt, name: str, provider: str = "") -> Offering:
+def resolve(catalog_at: CatalogAt, name: str, provider: str = "", nearest: bool = True) -> Offering:
     """The offering that a logged model name stands for.
 
     ``provider`` is what the log says of the provider, in any spelling that the catalog knows; where it is
     blank, a prefix of the name (``openai/``, ``bedrock/``) says it, else a bare name means the offering of
     the company that made the model. Costs some 10 to 100 microseconds: ask once for each distinct name.
+    An error names the ``nearest`` names, which takes a thousand times as long, unless told not to.
 
     Raises:
         UnknownModel: no offering fits, or several hosts of the same weights do and nothing says which.
@@ -141,8 +142,9 @@ def resolve(catalog_at: CatalogAt, name: str, provider: str = "") -> Offering:
         index.hosts[host].exact if host else {n: s for h in index.hosts.values() for n, s in h.exact.items()}
     )
     raise UnknownModel(
-        f"no model {name!r}{f' at {host}' if host else ''}", where="catalog", fix=_near(clean, known, "model")
-    )
+        f"no model {name!r}{f' at {host}' if host else ''}", where="catalog",
+        fix=_near(clean, known, "model") if nearest else "",
+    )  # fmt: skip
 
 
 def provider_named(catalog: Catalog, name: str) -> str:

@@ -171,7 +171,7 @@ def costs(outcomes: Outcomes, prices: Sequence[Price], at: CatalogAt) -> tuple[F
 
 def _offered(model: str, at: CatalogAt) -> Price | None:
     try:
-        offering = resolve(at, model)
+        offering = resolve(at, model, nearest=False)
     except UnknownFact:
         return None
     meters = rates(at, offering).meters
