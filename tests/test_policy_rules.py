@@ -292,6 +292,30 @@ def test_reading_is_strict(text: str, why: str) -> None:
         Policies([msgspec.toml.decode(body, type=Rule)])
 
 
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ('guard = { budget = "team", usd = -4 }', "guard: usd = -4"),
+        ('guard = { budget = "team", usd = nan }', "guard: usd = nan"),
+        ('guard = { budget = "team", usd = 4, soft_frac = 3 }', "soft_frac = 3"),
+        ("guard = { most_input_tok = -1 }", "most_input_tok = -1"),
+        ("shape = { cap_output_tok = -5 }", "shape: cap_output_tok = -5"),
+        ("recover = { retries = 9 }", "retries = 9"),
+        ("recover = { pause_s = inf }", "recover: pause_s = inf"),
+        ('hedge = { deployment = "b", after_s = -1 }', "hedge: after_s = -1"),
+        ('defer = { deployment = "b", wait_s = nan }', "defer: wait_s = nan"),
+        ('choose = { kind = "router", cheap = "a", strong = "b", bar = nan }', "bar = nan"),
+        ('choose = { kind = "split", shares = [{ deployment = "a", frac = [1.5] }, '
+         '{ deployment = "b", frac = [-0.5] }] }', "a share of -0.5"),
+        ('choose = { kind = "split", shares = [{ deployment = "a", frac = [0.5, 0.5] }] }', "2 shares"),
+    ],
+)  # fmt: skip
+def test_numbers_that_cannot_be_meant_are_refused(line: str, why: str) -> None:
+    body = line if line.startswith("choose") else f'choose = {{ kind = "fixed", deployment = "a" }}\n{line}'
+    with pytest.raises(BadLimits, match=why):
+        Policies([msgspec.toml.decode(body, type=Rule)])
+
+
 def test_a_name_that_is_not_there_is_refused() -> None:
     with pytest.raises(BadLimits, match="'b'"):
         named([Rule(Fixed("a"), recover=Recover(fallback=("b",)))], {"a": 1})

@@ -10,6 +10,8 @@ import msgspec
 from isocost.errors import BadInput
 
 T = TypeVar("T")
+BOM = b"\xef\xbb\xbf"
+"""What some editors put before a text in UTF-8."""
 
 
 def read_toml(path: Path, kind: type[T], fix: str, *, strict: bool = True) -> T:
@@ -19,7 +21,7 @@ def read_toml(path: Path, kind: type[T], fix: str, *, strict: bool = True) -> T:
         BadInput: it is absent, is no text or no TOML, or has a field that is unknown or wrong.
     """
     try:
-        return msgspec.toml.decode(path.read_bytes(), type=kind, strict=strict)
+        return msgspec.toml.decode(path.read_bytes().removeprefix(BOM), type=kind, strict=strict)
     except FileNotFoundError:
         raise BadInput("no such file", where=str(path), fix="Check the path") from None
     except OSError as wrong:
@@ -39,7 +41,7 @@ def read_text(path: Path) -> str:
         BadInput: it is absent, or no text.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as wrong:
         raise BadInput(not_utf8(wrong), where=str(path), fix="Save it as UTF-8") from None
     except OSError as wrong:

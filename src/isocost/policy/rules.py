@@ -9,6 +9,7 @@ clock, no I/O. An unknown field is an error.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -448,6 +449,14 @@ def check(rule: Rule) -> None:
     where = f"[[policy]] of {rule.workload!r}"
     choice = rule.choose
     if isinstance(choice, Split):
+        odd = next((len(share.frac) for share in choice.shares if len(share.frac) not in (1, 168)), None)
+        if odd is not None:
+            raise BadLimits(
+                f"{odd} shares of a deployment", where=where, fix="Give one, or one for each of 168 hours"
+            )
+        below = [one for share in choice.shares for one in share.frac if not one >= 0]
+        if below:
+            raise BadLimits(f"a share of {below[0]:g}", where=where, fix="Give shares from 0 to 1")
         for hour in range(168):
             whole = sum(share.at(hour) for share in choice.shares)
             if abs(whole - 1.0) > 1e-6:
@@ -472,21 +481,28 @@ def check(rule: Rule) -> None:
         _check_semantic(rule, rule.semantic, f"{where} semantic")
     if rule.guard is not None and rule.guard.then and rule.guard.usd is None:
         raise BadLimits("then without usd", where=f"{where} guard", fix="Name the budget, usd = 100")
-    if rule.recover is not None and (
-        rule.recover.retries < 0 or rule.recover.retries > 5 or rule.recover.pause_s < 0
-    ):
-        raise BadLimits("retries are 0 to 5, pause_s 0 or more", where=f"{where} recover")
-    times = {
-        "defer": rule.defer.wait_s if rule.defer is not None else 0.0,
-        "hedge": rule.hedge.after_s if rule.hedge is not None else 0.0,
-    }
-    for name, value in times.items():
-        if value < 0:
-            raise BadLimits("a time below zero", where=f"{where} {name}")
+    if rule.recover is not None and not 0 <= rule.recover.retries <= 5:
+        raise BadLimits(f"retries = {rule.recover.retries}", where=f"{where} recover", fix="0 to 5")
+    _check_amounts(rule, where)
     if rule.hedge is not None and isinstance(choice, Cascade):
         raise BadLimits(
             "a cascade is not hedged", where=where, fix="Ask several together instead: together = 2"
         )
+
+
+def _check_amounts(rule: Rule, where: str) -> None:
+    """Tokens, dollars and seconds are 0 or more; a share of a budget is at most 1."""
+    for part in (rule.guard, rule.shape, rule.defer, rule.hedge, rule.recover):
+        for name, value in msgspec.structs.asdict(part).items() if part is not None else ():
+            if isinstance(value, int | float) and not 0 <= value < math.inf:
+                kind = type(part).__name__.lower()
+                raise BadLimits(f"{name} = {value:g}", where=f"{where} {kind}", fix="Give a number, 0 or more")
+    if rule.guard is not None and rule.guard.soft_frac > 1:
+        raise BadLimits(
+            f"soft_frac = {rule.guard.soft_frac:g}", where=f"{where} guard", fix="Give a share from 0 to 1"
+        )
+    if isinstance(rule.choose, Router) and math.isnan(rule.choose.bar):
+        raise BadLimits("bar = nan", where=where, fix="Give a score")
 
 
 def _check_semantic(rule: Rule, semantic: Semantic, where: str) -> None:

@@ -12,7 +12,7 @@ from typing import TypeVar
 import msgspec
 
 from isocost.errors import BadInput, BadLimits
-from isocost.toml import not_utf8
+from isocost.toml import BOM, not_utf8
 from isocost.units import seconds
 
 T = TypeVar("T")
@@ -267,7 +267,7 @@ def check_rate(rate: OwnRate, where: str) -> None:
 
 def _decode(path: Path, kind: type[T]) -> T:
     try:
-        return msgspec.toml.decode(path.read_bytes(), type=kind)
+        return msgspec.toml.decode(path.read_bytes().removeprefix(BOM), type=kind)
     except OSError as wrong:
         what = "no such file" if isinstance(wrong, FileNotFoundError) else f"cannot be read: {wrong.strerror}"
         raise BadLimits(what, where=str(path), fix="Check the path") from None

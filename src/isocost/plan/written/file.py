@@ -169,7 +169,7 @@ def read(path: Path) -> PlanFile:
         BadLimits: no such file, or as :func:`loads` does.
     """
     try:
-        return loads(path.read_text(encoding="utf-8"), path.name)
+        return loads(path.read_text(encoding="utf-8-sig"), path.name)
     except OSError as wrong:
         what = "no such file" if isinstance(wrong, FileNotFoundError) else f"cannot be read: {wrong.strerror}"
         raise BadLimits(what, where=str(path), fix="Make one: isocost plan LOG") from None
