@@ -496,7 +496,9 @@ def _check_amounts(rule: Rule, where: str) -> None:
         for name, value in msgspec.structs.asdict(part).items() if part is not None else ():
             if isinstance(value, int | float) and not 0 <= value < math.inf:
                 kind = type(part).__name__.lower()
-                raise BadLimits(f"{name} = {value:g}", where=f"{where} {kind}", fix="Give a number, 0 or more")
+                raise BadLimits(
+                    f"{name} = {value:g}", where=f"{where} {kind}", fix="Give a number, 0 or more"
+                )
     if rule.guard is not None and rule.guard.soft_frac > 1:
         raise BadLimits(
             f"soft_frac = {rule.guard.soft_frac:g}", where=f"{where} guard", fix="Give a share from 0 to 1"
