@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import msgspec
 import numpy as np
@@ -26,8 +28,8 @@ _FORM = 0.35
 
 @dataclass(frozen=True)
 class Corpus:
-    """Terms of texts as sparse rows: entry k is ``value[k]`` in row ``row[k]`` and column ``column[k]``;
-    ``form`` (n, features) as :data:`isocost.policy.router.FORM` names them."""
+    """Terms of texts as sparse rows: entry k is ``value[k]`` in row ``row[k]`` and column ``column[k]``, the
+    entries of a row together; ``form`` (n, features) as :data:`isocost.policy.router.FORM` names them."""
 
     row: Ints
     column: Ints
@@ -43,29 +45,40 @@ class Corpus:
         """Logarithm of the characters of each text (n,)."""
         return np.asarray(self.form[:, 0], dtype=np.float64)
 
+    @cached_property
+    def spans(self) -> tuple[Ints, Ints]:
+        """The rows that have entries, as they stand, and where each begins, with the end of the last."""
+        first = np.flatnonzero(np.diff(self.row, prepend=-1))
+        return self.row[first], np.append(first, len(self.row))
+
 
 def corpus(texts: Sequence[str]) -> Corpus:
     """Read texts once; terms that stand in one text only are left out."""
     first: dict[str, int] = {}
-    again: dict[str, int] = {}
-    rows, columns, values = [], [], []
+    again: list[int] = []
+    columns: array[int] = array("q")
+    values: array[float] = array("d")
+    sizes = np.zeros(len(texts), dtype=np.int64)
     for i, text in enumerate(texts):
-        for name, value in terms(text).items():
-            at = first.setdefault(name, len(first))
-            again[name] = again.get(name, 0) + 1
-            rows.append(i)
+        mine = terms(text)
+        sizes[i] = len(mine)
+        for name in mine:
+            at = first.setdefault(name, len(again))
+            if at == len(again):
+                again.append(1)
+            else:
+                again[at] += 1
             columns.append(at)
-            values.append(value)
-    names = list(first)
-    keep = np.array([again[name] > 1 for name in names], dtype=np.bool_)
+        values.extend(mine.values())
+    keep = np.array(again, dtype=np.int64) > 1
     place = np.cumsum(keep) - 1
-    column = np.array(columns, dtype=np.int64)
+    column = np.frombuffer(columns, dtype=np.int64) if columns else np.zeros(0, dtype=np.int64)
     use = keep[column] if len(column) else np.zeros(0, dtype=np.bool_)
     return Corpus(
-        np.array(rows, dtype=np.int64)[use],
+        np.repeat(np.arange(len(texts)), sizes)[use],
         place[column[use]],
-        np.array(values)[use],
-        tuple(name for name, kept in zip(names, keep, strict=True) if kept),
+        np.array(values, dtype=np.float64)[use],
+        tuple(name for name, kept in zip(first, keep, strict=True) if kept),
         np.array([form(text) for text in texts], dtype=np.float64).reshape(len(texts), -1),
     )
 
@@ -111,10 +124,20 @@ def _away(form: Floats, fitted: Floats) -> Floats:
 
 
 def _of_words(fitted: Fitted, read: Corpus) -> Floats:
-    value = read.value * fitted.rarity[read.column]
-    square = np.bincount(read.row, value * value, len(read))
-    total = np.bincount(read.row, value * fitted.words[read.column], len(read))
+    used = fitted.rarity[read.column]
+    value = read.value * used
+    square = _summed(value * value, read.spans, len(read))
+    value *= fitted.words[read.column]
+    total = _summed(value, read.spans, len(read))
     return np.asarray(total / np.sqrt(np.maximum(square, 1e-12)), dtype=np.float64)
+
+
+def _summed(values: Floats, spans: tuple[Ints, Ints], n: int) -> Floats:
+    """Sums of the entries of each row, (n,)."""
+    out, (rows, ends) = np.zeros(n), spans
+    if len(rows):
+        out[rows] = np.add.reduceat(values, ends[:-1])
+    return out
 
 
 def fit(read: Corpus, gain: Floats, task: Ints, tasks: int, rows: Ints) -> Fitted:
@@ -128,12 +151,26 @@ def fit(read: Corpus, gain: Floats, task: Ints, tasks: int, rows: Ints) -> Fitte
     mine = np.zeros(n, dtype=np.bool_)
     mine[rows] = True
     use = mine[read.row]
-    row, column = read.row[use], read.column[use]
+    column = read.column[use]
     found = np.bincount(column, minlength=width)
     rarity = np.where(found > 1, np.log((len(rows) + 1) / (found + 1)) + 1.0, 0.0)
-    value = read.value[use] * rarity[column]
-    size = np.sqrt(np.maximum(np.bincount(row, value * value, n), 1e-12))
+    # A term that these rows have once weighs nothing, nor does it in any sum below: the others are numbered.
+    kept = np.flatnonzero(found > 1)
+    place = np.zeros(width, dtype=np.int64)
+    place[kept] = np.arange(len(kept))
+    use[use] = found[column] > 1
+    row, column = read.row[use], place[read.column[use]]
+    value = read.value[use] * rarity[kept][column]
+    width = len(kept)
+    first = np.flatnonzero(np.diff(row, prepend=-1))
+    by_row = row[first], np.append(first, len(row))
+    size = np.sqrt(np.maximum(_summed(value * value, by_row, n), 1e-12))
     value = value / size[row]
+    # The same entries by column: sums along either are then of neighbours.
+    order = np.argsort(column, kind="stable")
+    value_by, row_by = value[order], row[order]
+    first = np.flatnonzero(np.diff(column[order], prepend=-1))
+    by_column = column[order][first], np.append(first, len(order))
     known = np.bincount(task[rows][task[rows] < tasks], minlength=tasks) > 0
     seen = mine & (task < tasks)
     spread = read.form[rows].std(axis=0)
@@ -145,13 +182,13 @@ def fit(read: Corpus, gain: Floats, task: Ints, tasks: int, rows: Ints) -> Fitte
     target = np.where(mine, gain - base, 0.0)
 
     def times(w: Floats) -> Floats:
-        out = np.asarray(np.bincount(row, value * w[column], n), dtype=np.float64)
+        out = _summed(value * w[column], by_row, n)
         out[seen] += _TASK * w[width + task[seen]]
         out[rows] += shape @ w[width + tasks :]
         return out
 
     def back(u: Floats) -> Floats:
-        words = np.bincount(column, value * u[row], width)
+        words = _summed(value_by * u[row_by], by_column, width)
         return np.concatenate([words, _TASK * np.bincount(task[seen], u[seen], tasks), u[rows] @ shape])
 
     weights = _solved(times, back, target)
@@ -160,11 +197,13 @@ def fit(read: Corpus, gain: Floats, task: Ints, tasks: int, rows: Ints) -> Fitte
         shape.T @ shape + _FORM**2 * _STIFF_ALONE * np.eye(shape.shape[1]), shape.T @ target[rows]
     )
     of_form = np.concatenate([of_form, (_FORM * alone).reshape(2, -1)])
+    words = np.zeros(len(read.names))
+    words[kept] = weights[:width]
     # Squares were fitted from their mean; a task that was seen takes up what the two fits differ by there.
     lift = float(centre @ (of_form[3] - of_form[1]))
     of_task = np.where(known, _TASK * weights[width : width + tasks] + lift, 0.0)
     return Fitted(
-        weights[:width], rarity, of_task, known, np.concatenate([scale, of_form.T], axis=1),
+        words, rarity, of_task, known, np.concatenate([scale, of_form.T], axis=1),
         base - float(centre @ of_form[3]),
     )  # fmt: skip
 
@@ -224,11 +263,17 @@ class Routed:
 
 
 def rows_of(read: Corpus, rows: Ints) -> Corpus:
-    """Some rows of a corpus, its columns kept."""
+    """Some rows of a corpus, each once, its columns kept."""
     place = np.full(len(read), -1, dtype=np.int64)
     place[rows] = np.arange(len(rows))
-    use = place[read.row] >= 0
-    return Corpus(place[read.row[use]], read.column[use], read.value[use], read.names, read.form[rows])
+    of, ends = read.spans
+    kept = np.flatnonzero(place[of] >= 0)
+    sizes = (ends[1:] - ends[:-1])[kept]
+    start = np.cumsum(sizes) - sizes
+    use = np.repeat(ends[kept] - start, sizes) + np.arange(sizes.sum())
+    return Corpus(
+        np.repeat(place[of[kept]], sizes), read.column[use], read.value[use], read.names, read.form[rows]
+    )
 
 
 def bars(score: Floats, count: int = 19) -> Floats:
