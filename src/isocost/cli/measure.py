@@ -63,6 +63,10 @@ class Grading:
     volume: Annotated[str, Parameter(help="Requests a month, for dollars: 200k/mo.", show_default=True)] = (
         "100k/mo"
     )
+    strong: Annotated[
+        str,
+        Parameter(help="The model that quality is held against (default: of the last fit, or the best)."),
+    ] = ""
     cache: Annotated[
         bool, Parameter(negative="", help="Pairs of questions to grade, for a semantic cache.")
     ] = False
@@ -113,7 +117,7 @@ def measure(
     if not outcomes.exists():
         raise BadInput("nothing to measure", fix="Name a log to sample: isocost measure LOG")
     try:
-        _buys(outcomes, grading.volume, facts, told, json)
+        _buys(grading, facts, told, json)
     except BadInput as wrong:
         if not grading.grades:
             raise
@@ -304,15 +308,20 @@ def _table(models: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _buys(outcomes: Path, volume: str, facts: Path | None, told: dict[str, Any], json: bool) -> None:
+def _buys(grading: Grading, facts: Path | None, told: dict[str, Any], json: bool) -> None:
+    from isocost.policy.looks import strong_of
     from isocost.policy.outcomes import read_outcomes
     from isocost.policy.outlook import outlook, worth
     from isocost.policy.prepared import Wanted
+    from isocost.policy.study import ROUTING
 
+    outcomes, strong, volume = grading.outcomes, grading.strong, grading.volume
     catalog = load(facts)
     with working("weighing further grades"):
         at = catalog.at(newest(catalog))
-        found = outlook(read_outcomes(outcomes), at, Wanted(), read_looks(outcomes))
+        looks, graded = read_looks(outcomes), read_outcomes(outcomes)
+        strong = strong or strong_of(looks, ROUTING, graded.models)
+        found = outlook(graded, at, Wanted(strong), looks)
     asked = volume_per_month(volume)
     rows: list[Worth] = []
     for one in found:
@@ -323,7 +332,8 @@ def _buys(outcomes: Path, volume: str, facts: Path | None, told: dict[str, Any],
         document: dict[str, Any] = {"workloads": found, "worth": rows}
         return show_json({"imported": told, **document} if told else document)
     ends = " to ".join(f"{end:,.0f}" for end in sorted({asked.low, asked.high}))
-    under = f"at {ends} requests a month"
+    held = ", ".join(dict.fromkeys(one.strong for one in found))
+    under = f"against only {held}, at {ends} requests a month"
     if len(found) > 1:
         under += ", spread evenly over workloads"
     if any(one.usd_per_1000 is None for one in found):

@@ -113,7 +113,7 @@ def fit(
         keep_looks(found.looks, outcomes, to)
     if found.rules:
         with staged(to) as folder:
-            (folder / POLICY).write_text(dumps(found), encoding="utf-8")
+            (folder / POLICY).write_text(dumps(_with_earlier(found, to / POLICY)), encoding="utf-8")
             for name, weights in found.weights.items():
                 if any(name == getattr(rule.choose, "weights", "") for rule in found.rules):
                     (folder / name).write_bytes(msgspec.json.encode(weights))
@@ -258,6 +258,26 @@ def export(
     return None
 
 
+def _with_earlier(found: Study, file: Path) -> Study:
+    """With the rules and certificates of ``file`` for workloads of which an earlier look certified more than
+    none and this one nothing: those hold."""
+    import msgspec
+
+    from isocost.policy.study import loads
+
+    open_ = {one.workload for one in found.certificates if one.stands and not one.certified}
+    if not open_ or not file.exists():
+        return found
+    rules, certificates = loads(_text(file), str(file))
+    kept = {one.workload: one for one in certificates if one.certified and one.workload in open_}
+    old = tuple(rule for rule in rules if rule.workload in kept)
+    return msgspec.structs.replace(
+        found,
+        certificates=tuple(kept.get(one.workload, one) for one in found.certificates),
+        rules=(*(rule for rule in found.rules if rule.workload not in kept), *old),
+    )
+
+
 def _show_fit(found: Study, outcomes: Path) -> None:
     certified = [one for one in found.certificates if one.certified]
     if certified:
@@ -311,6 +331,9 @@ def _told(one: Certified) -> tuple[RenderableType, ...]:
         table.add_row("  tried", f"{one.policy} (p {one.p_value:.2g})")
         table.add_row("  labels", f"{one.labels:,} graded of {one.questions:,} questions")
         table.add_row(*_look(one))
+        if one.stands:
+            said = f"{percent(one.stands)} were certified by a look before; that holds until it lapses"
+            table.add_row("  earlier", said)
         return (table,)
     sure = percent(one.confidence)
     most = _lost(one)

@@ -16,6 +16,7 @@ import binascii
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 import tomli_w
@@ -48,6 +49,7 @@ class Look(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
 
     kind: str
     workload: str
+    strong: str
     made: str
     fit: str
     sequence: tuple[str, ...]
@@ -60,22 +62,24 @@ class Look(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     kept: str = ""
 
 
-def look(
-    kind: str,
-    workload: str,
-    made: str,
-    fit: str,
-    before: Sequence[Look],
-    level: float,
-    versions: Mapping[str, str],
-    qids: Iterable[str],
-) -> Look:
+class Tested(NamedTuple):
+    """What a look tests: of which ``kind`` (a routing policy, a cache), for which workload, against which
+    strong model (blank: none), with which versions of the others, and the ids of the questions."""
+
+    kind: str
+    workload: str
+    strong: str
+    versions: Mapping[str, str]
+    qids: Sequence[str]
+
+
+def look(what: Tested, made: str, fit: str, before: Sequence[Look], level: float) -> Look:
     """A look that is taken now, after those ``before`` it of its sequence; not yet :func:`ended`."""
-    hashes = sorted(hashed(qids))
+    hashes = sorted(hashed(what.qids))
     of = tuple(sorted({one for each in before for one in each.sequence})) or (fit,)
     return Look(
-        kind, workload, made, fit, of, level, False, 0.0, dict(versions), len(hashes),
-        base64.b64encode(b"".join(hashes)).decode(),
+        what.kind, what.workload, what.strong, made, fit, of, level, False, 0.0, dict(what.versions),
+        len(hashes), base64.b64encode(b"".join(hashes)).decode(),
     )  # fmt: skip
 
 
@@ -89,6 +93,12 @@ def ended(taken: Look, *, certified: bool, saving: float) -> Look:
 def hashed(qids: Iterable[str]) -> frozenset[bytes]:
     """Questions as looks remember them."""
     return frozenset(hashlib.blake2b(qid.encode(), digest_size=_ID_BYTES).digest() for qid in qids)
+
+
+def strong_of(looks: Iterable[Look], kind: str, models: Sequence[str]) -> str:
+    """The strong model that the last look was held against, where it is among ``models``; else blank."""
+    named = [one.strong for one in looks if one.kind == kind and one.strong in models]
+    return named[-1] if named else ""
 
 
 def tested(looks: Iterable[Look]) -> frozenset[bytes]:
@@ -179,6 +189,7 @@ def _questions(one: Look) -> frozenset[bytes]:
 
 __all__ = [
     "Look",
+    "Tested",
     "dumps",
     "earlier",
     "ended",
@@ -188,5 +199,6 @@ __all__ = [
     "loads",
     "look",
     "scaled",
+    "strong_of",
     "tested",
 ]

@@ -23,7 +23,7 @@ from isocost.policy.agree import Part, Patterns, patterns, written
 from isocost.policy.difficulty import Corpus, Routed
 from isocost.policy.fit import Candidate, blind, certify, compared, on, saving_bounds
 from isocost.policy.lapse import Basis, basis
-from isocost.policy.looks import Look, earlier, ended, left, level, look
+from isocost.policy.looks import Look, Tested, earlier, ended, left, level, look
 from isocost.policy.outcomes import Ints, Outcomes
 from isocost.policy.prepared import Ground, Prepared, Wanted, chance, ground, part, prepared, splits
 from isocost.policy.pricing import RELATIVE, supposed
@@ -51,7 +51,8 @@ class Certified(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     content-blind mix of two models does at the same cost. ``agreement`` is how often each pattern came.
     The test was ``look`` of those at these questions, at ``level``, the probability of a false certificate,
     so that all together keep ``confidence``; ``left`` is what later ones may still take (``None``: a file
-    that does not say); ``staked_less``: split A gave it less than an even chance, so it took less.
+    that does not say); ``staked_less``: split A gave it less than an even chance, so it took less;
+    ``stands`` the saving that the last look before it certified (0: none did).
     """
 
     workload: str
@@ -88,6 +89,7 @@ class Certified(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     level: float | None = None
     left: float | None = None
     staked_less: bool = False
+    stands: float = 0.0
     notes: tuple[str, ...] = ()
 
 
@@ -189,6 +191,7 @@ def _workload(
         best.expected.saving_frac if best else 0.0, best.expected.difference if best else 0.0,
         proof.saving_high if seen else None, told[0] if told else None, told[1] if told else None,
         look=turn.number, level=turn.level, left=turn.left, staked_less=turn.staked_less,
+        stands=turn.stands,
     )  # fmt: skip
     taken = turn.taken
     if taken is not None:
@@ -206,6 +209,7 @@ class _Turn(NamedTuple):
     after: float
     taken: Look | None
     staked_less: bool = False
+    stands: float = 0.0
 
 
 def _turn(
@@ -231,13 +235,20 @@ def _turn(
     if again is not None:
         spent = before[: again + 1]
         now, less = before[again].level, before[again].level < level(alpha, before[:again])
-        return _Turn(again + 1, now, left(alpha, spent), level(alpha, spent), None, less)
+        return _Turn(
+            again + 1, now, left(alpha, spent), level(alpha, spent), None, less, _stands(before[:again])
+        )
     likely = chance(of, len(of.b), wanted.max_loss, level(alpha, before))
     now = level(alpha, before, likely)
-    taken = look(ROUTING, name, made, fit, before, now, versions, [outcomes.qid[i] for i in of.b])
+    what = Tested(ROUTING, name, outcomes.models[of.strong], versions, [outcomes.qid[i] for i in of.b])
+    taken = look(what, made, fit, before, now)
     spent = (*before, taken)
     less = now < level(alpha, before)
-    return _Turn(len(spent), now, left(alpha, spent), level(alpha, spent), taken, less)
+    return _Turn(len(spent), now, left(alpha, spent), level(alpha, spent), taken, less, _stands(before))
+
+
+def _stands(before: Sequence[Look]) -> float:
+    return next((one.saving for one in reversed(before) if one.certified), 0.0)
 
 
 def others(outcomes: Outcomes, strong: int) -> dict[str, str]:
