@@ -150,9 +150,9 @@ def test_other_errors_come_back_as_they_are(catalog: Catalog, trace: Trace) -> N
 
 def test_it_is_quick(catalog: Catalog, trace: Trace) -> None:
     prepared = prepared_of(catalog, trace, Slo(place="own", ttft_p95_s=0.02))
-    start = time.perf_counter()
+    start = time.process_time()
     stuck(prepared)
-    assert time.perf_counter() - start < 10.0
+    assert time.process_time() - start < 10.0
 
 
 choices = st.lists(st.sets(st.sampled_from(RELAXABLE), min_size=1).map(frozenset), min_size=1, max_size=8)

@@ -378,9 +378,9 @@ def test_accents_stand_out_from_their_ground(scheme: str) -> None:
 
 def test_render_is_quick_enough_to_end_every_plan_with(support: PlanResult) -> None:
     report.render(support)
-    start = time.perf_counter()
+    start = time.process_time()
     report.render(support)
-    assert time.perf_counter() - start < 5.0
+    assert time.process_time() - start < 5.0
 
 
 def test_lines_of_a_plan_that_changes_no_model(support: PlanResult) -> None:
