@@ -231,3 +231,12 @@ def test_commands(capsys: pytest.CaptureFixture[str], tmp_path: Path, golden: Go
 
 def test_the_mapping_is_free_to_import() -> None:
     assert "genai_prices" not in vars(importlib.import_module("isocost.catalog.genai"))
+
+
+def test_disagreements_fit_a_narrow_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The longest names are of hosts that keep their maker's."""
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["catalog", "disagreements"]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80

@@ -128,7 +128,7 @@ def disagreements(prefix: str = "", /, *, on: On = None, facts: Facts = None, js
         )
     )
     if found.differ:
-        table = grid(("$ a million tokens", "l"), ("ours", "r"), ("theirs", "r"), ("off", "r"), ("rule", "l"))
+        table = grid(("$ a million tokens", "w"), ("ours", "r"), ("theirs", "r"), ("off", "r"), ("rule", "l"))
         order = sorted(found.differ, key=lambda one: -abs(one.share))
         for one in order[:MOST]:
             name = f"{one.subject.removeprefix('api/')} {one.attribute.removesuffix('_usd_per_mtok')}"
