@@ -71,7 +71,7 @@ cascades = st.builds(
 )
 choices = st.one_of(
     st.builds(Fixed, deployment=st.sampled_from(MODELS)),
-    halves.map(lambda h: Split((Share("a", (h[0],)), Share("b", (h[1],))))),
+    st.builds(lambda h, by: Split((Share("a", (h[0],)), Share("b", (h[1],))), by), halves, st.booleans()),
     st.just(ByTask({"maths": "c", "*": "a"})),
     st.builds(Router, cheap=st.just("a"), strong=st.just("d"), bar=st.floats(-1, 1)),
     cascades,
@@ -183,7 +183,8 @@ def test_compiled_machine_equals_the_rule(
     wait_s: float | None, spent: float, last: str, draws: list[int],
 ) -> None:  # fmt: skip
     hour = sequence % 168
-    request = Request("w", "m", sequence, hour, "", task, score, input_tok, output_tok, wait_s)
+    session = sequence // 3 - 1
+    request = Request("w", "m", sequence, hour, "", task, score, input_tok, output_tok, wait_s, session)
     table = compile_rule(rule)
     code = table.names.index(last) if last in table.names else -1
     columns = Columns(
@@ -194,6 +195,7 @@ def test_compiled_machine_equals_the_rule(
         np.array([np.nan if wait_s is None else wait_s]),
         np.array([spent]),
         np.array([code]),
+        np.array([session]),
     )
     state = int(entries(rule, table, columns, TASKS)[0])
     assert walk_table(table, state, draws) == walk_scalar(rule, request, View(spent, last), draws)

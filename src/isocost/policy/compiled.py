@@ -12,12 +12,27 @@ from isocost.policy.route import _SPREAD, Route, Share, share_edges
 _LAST = (1 << 64) - 1
 
 
-def assign(route: Route, hour: npt.NDArray[np.int64], first: int = 0) -> npt.NDArray[np.int32]:
+def assign(
+    route: Route,
+    hour: npt.NDArray[np.int64],
+    first: int = 0,
+    session: npt.NDArray[np.int64] | None = None,
+) -> npt.NDArray[np.int32]:
     """Index into ``route.shares`` for requests ``first, first + 1, ...`` that arrive in ``hour`` (n,).
 
-    Equals :func:`isocost.policy.route.pick` request by request.
+    ``session`` (n,) numbers sessions, -1 none. Equals :func:`isocost.policy.route.pick` request by request.
     """
-    return assign_shares(route.shares, hour, np.arange(first, first + len(hour), dtype=np.int64))
+    sequence = np.arange(first, first + len(hour), dtype=np.int64)
+    return assign_shares(route.shares, hour, keys(sequence, session, route.by_session))
+
+
+def keys(
+    sequence: npt.NDArray[np.int64], session: npt.NDArray[np.int64] | None, by_session: bool
+) -> npt.NDArray[np.int64]:
+    """The number by which each request is divided (n,); equals :func:`isocost.policy.route.key`."""
+    if session is None or not by_session:
+        return sequence
+    return np.where(session >= 0, session, sequence).astype(np.int64)
 
 
 def assign_shares(

@@ -24,7 +24,8 @@ class Request(msgspec.Struct, frozen=True):
     ``sequence`` counts the requests of its workload and model, from 0; ``hour`` is the hour of the
     week, Monday 00:00 UTC first. ``score`` is what :mod:`isocost.policy.router` makes of its text, ``None``
     unknown; ``wait_s`` how long its answer may take, ``None`` interactive; ``output_tok`` what it asks for
-    at most.
+    at most. ``session`` is a number that stands for its session (in a gateway a hash of the session's name),
+    -1 none.
     """
 
     workload: str
@@ -37,6 +38,7 @@ class Request(msgspec.Struct, frozen=True):
     input_tok: int = 0
     output_tok: int = 0
     wait_s: float | None = None
+    session: int = -1
 
 
 class View(msgspec.Struct, frozen=True):
@@ -110,7 +112,8 @@ class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     ``cache`` is tried first where it is named; then the deployment that the shares pick; then, on
     overflow or failure, ``fallback``. ``serve``: where work that waits is put off, what each hour of the week
-    serves of it over a mean hour (168), first come, first served.
+    serves of it over a mean hour (168), first come, first served. ``by_session``: shares divide sessions, not
+    requests, so that what a session sent before is read from the cache where it goes on.
     """
 
     workload: str
@@ -121,6 +124,7 @@ class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     wait_s: float | None = None
     provider: str = ""
     serve: tuple[float, ...] = ()
+    by_session: bool = False
 
 
 class RoutePolicy:
@@ -153,7 +157,7 @@ class RoutePolicy:
         tried = {attempt.deployment for attempt in attempts}
         if route.cache and route.cache not in tried:
             return Try((route.cache,))
-        chosen = pick(route, request.sequence, request.hour)
+        chosen = pick(route, request.sequence, request.hour, request.session)
         for deployment in (chosen, route.fallback):
             if deployment and deployment not in tried:
                 return Try((deployment,), route.wait_s)
@@ -184,9 +188,22 @@ def share_edges(shares: Sequence[Share], hour: int) -> list[int]:
     return out
 
 
-def pick(route: Route, sequence: int, hour: int) -> str:
-    """The deployment that the shares of a route give to a request; its long-run frequency is its share."""
-    return pick_share(route.shares, sequence, hour)
+def pick(route: Route, sequence: int, hour: int, session: int = -1) -> str:
+    """The deployment that the shares of a route give to a request; its long-run frequency is its share.
+
+    Where these divide sessions, one stays with its deployment for as long as the shares stay; a request
+    without a session is divided by itself.
+    """
+    return pick_share(route.shares, key(sequence, session, route.by_session), hour)
+
+
+def key(sequence: int, session: int, by_session: bool) -> int:
+    """The number by which a request is divided: its session's, where sessions are and it has one.
+
+    >>> key(7, 3, True), key(7, 3, False), key(7, -1, True)
+    (3, 7, 7)
+    """
+    return session if by_session and session >= 0 else sequence
 
 
 def pick_share(shares: Sequence[Share], sequence: int, hour: int) -> str:

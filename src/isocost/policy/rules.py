@@ -29,6 +29,7 @@ from isocost.policy.route import (
     Stop,
     Try,
     View,
+    key,
     pick_share,
 )
 from isocost.policy.seen import Seen, check_letters, check_seen
@@ -54,9 +55,11 @@ class Fixed(Kind, frozen=True, tag="fixed"):
 
 
 class Split(Kind, frozen=True, tag="split"):
-    """Shares of the requests, by hour of the week where a share is a list of 168."""
+    """Shares of the requests, by hour of the week where a share is a list of 168; ``by_session``: of the
+    sessions, each of which stays together."""
 
     shares: tuple[Share, ...]
+    by_session: bool = False
 
 
 class ByTask(Kind, frozen=True, tag="by-task"):
@@ -232,7 +235,8 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
 def rule_of(route: Route) -> Rule:
     """A route as a policy: its shares, its cache, its fallback."""
     recover = Recover(fallback=(route.fallback,)) if route.fallback else None
-    return Rule(Split(route.shares), route.workload, route.model, cache=route.cache, recover=recover)
+    shares = Split(route.shares, route.by_session)
+    return Rule(shares, route.workload, route.model, cache=route.cache, recover=recover)
 
 
 class Policies:
@@ -349,7 +353,8 @@ def chosen(choice: Choice, request: Request) -> str:
         case Fixed():
             return choice.deployment
         case Split():
-            return pick_share(choice.shares, request.sequence, request.hour)
+            number = key(request.sequence, request.session, choice.by_session)
+            return pick_share(choice.shares, number, request.hour)
         case ByTask():
             return choice.tasks.get(request.task, choice.tasks[STRONG])
         case Router():

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from isocost.policy.compiled import assign_shares
+from isocost.policy.compiled import assign_shares, keys
 from isocost.policy.route import Action, Attempt, Ended, Refuse, Request, Stop, Try, View
 from isocost.policy.rules import STRONG, ByTask, Cascade, Choice, Fixed, Router, Rule, Split, decide
 from isocost.policy.seen import Group, Seen
@@ -68,7 +68,8 @@ class Table:
 class Columns(NamedTuple):
     """Requests as columns (n,): ``task`` codes into ``tasks``; ``score`` and ``wait_s`` NaN where there is
     none; ``spent_usd`` of the budget at arrival; ``last`` the deployment that served the session last, code
-    into ``names``, -1 none; ``sequence`` and ``hour`` as in :class:`isocost.policy.route.Request`."""
+    into ``names``, -1 none; ``sequence``, ``hour`` and ``session`` (``None``: no request has one) as in
+    :class:`isocost.policy.route.Request`."""
 
     sequence: npt.NDArray[np.int64]
     hour: npt.NDArray[np.int64]
@@ -79,6 +80,7 @@ class Columns(NamedTuple):
     wait_s: Floats
     spent_usd: Floats
     last: npt.NDArray[np.int64]
+    session: npt.NDArray[np.int64] | None = None
 
 
 class _State(NamedTuple):
@@ -273,7 +275,8 @@ def _picked(
             return [choice.deployment], np.zeros(n, np.int64)
         case Split():
             names = [share.deployment for share in choice.shares]
-            return names, np.asarray(assign_shares(choice.shares, columns.hour, columns.sequence), np.int64)
+            number = keys(columns.sequence, columns.session, choice.by_session)
+            return names, np.asarray(assign_shares(choice.shares, columns.hour, number), np.int64)
         case ByTask():
             each = [choice.tasks.get(task, choice.tasks[STRONG]) for task in tasks] or [choice.tasks[STRONG]]
             return each, np.minimum(columns.task, len(each) - 1).astype(np.int64)

@@ -275,7 +275,8 @@ def _route(
     """Send one stream's rows where its route says, and count their tokens as the answering model does."""
     rows, route = each.rows, each.route
     shares = np.array([code[share.deployment] for share in route.shares], np.int32)
-    state.where[rows] = shares[assign(route, hour[rows])]
+    session = None if table.session is None else table.session[rows].astype(np.int64)
+    state.where[rows] = shares[assign(route, hour[rows], session=session)]
     if route.fallback:
         state.fallback[rows] = code[route.fallback]
     if route.cache:

@@ -130,6 +130,7 @@ def _route(servings: Sequence[Serving]) -> Route:
         case.ask.wait_s,
         case.stream.provider,
         () if case.served is None else tuple(round(float(x), ROUND) for x in case.served),
+        by_session=min(len(servings), len(shares)) > 1,
     )
 
 

@@ -376,6 +376,7 @@ def _entry(
             np.full(k, np.nan) if world.table.deadline_s is None
             else np.asarray(world.table.deadline_s[one.rows], np.float64),
             np.zeros(k), _local(last[where], merged.table.names, table.names),
+            None if world.table.session is None else world.table.session[one.rows].astype(np.int64),
         )  # fmt: skip
         out[where] = (entries(rule, table, columns, tasks) + merged.offset[t])[:, None]
         nothing = columns._replace(input_tok=np.zeros(k, np.int64), output_tok=np.zeros(k, np.int64))

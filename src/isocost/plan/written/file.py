@@ -68,6 +68,7 @@ def dumps(plan: PlanFile) -> str:
                 **_known({"workload": r.workload, "model": r.model, "provider": r.provider or None}),
                 **_known({"cache": r.cache or None, "fallback": r.fallback or None, "wait_s": r.wait_s}),
                 **({"serve": _runs(r.serve)} if r.serve else {}),
+                **({"by_session": True} if r.by_session else {}),
                 "share": [{"deployment": s.deployment, "frac": _runs(s.frac)} for s in r.shares],
             }
             for r in plan.routes
