@@ -43,7 +43,7 @@ Ints = NDArray[np.int64]
 
 class Groups(NamedTuple):
     """What parts say of groups of questions that have one answer: ``row`` of each part in ``said`` (parts,
-    groups)."""
+    numbers), as :func:`isocost.policy.semantic.member_of` reads a sum of them."""
 
     row: Mapping[str, int]
     said: Floats
@@ -70,31 +70,30 @@ NO_GROUPS = Groups({}, np.zeros((0, 0)))
 
 
 class _Places:
-    """Entries that hold a part, in the order kept, and its weight in each; of the first, ``gone`` are
-    forgotten."""
+    """Entries that hold a part, in the order kept, each with its weight there (``held``, by turns: most
+    parts have one entry, and two arrays weigh more than one); the first ``gone`` are forgotten."""
 
-    __slots__ = ("entries", "gone", "ident", "weights")
+    __slots__ = ("gone", "held", "ident")
 
-    def __init__(self, ident: int) -> None:
+    def __init__(self, ident: int, entry: int, weight: float) -> None:
         self.ident = ident
         self.gone = 0
-        self.entries = array("q")
-        self.weights = array("d")
+        self.held = array("d", (entry, weight))
 
     def __len__(self) -> int:
-        return len(self.entries) - self.gone
+        return len(self.held) // 2 - self.gone
 
     def forget(self) -> None:
         """Let the first entry go."""
         self.gone += 1
-        if 2 * self.gone > len(self.entries):
-            del self.entries[: self.gone], self.weights[: self.gone]
+        if 4 * self.gone > len(self.held):
+            del self.held[: 2 * self.gone]
             self.gone = 0
 
 
 class _Held(NamedTuple):
     """A cached question, whose parts are held as ``idents`` (int32) and ``weights`` (float64), with its
-    answer and how far it belongs to which group (``towards``, float64)."""
+    answer and how far it belongs to which group (``towards``: by the ridge, then chances, float64)."""
 
     question: Question
     answer: str
@@ -126,9 +125,9 @@ class Index:
         for part, weight in vector.items():
             places = self._places.get(part)
             if places is None:
-                places = self._places[part] = _Places(self._ident(part))
-            places.entries.append(self._end)
-            places.weights.append(weight)
+                places = self._places[part] = _Places(self._ident(part), self._end, weight)
+            else:
+                places.held.extend((self._end, weight))
             idents.append(places.ident)
         self._held[self._end] = _Held(
             question._replace(parts=()), answer, array("i", idents).tobytes(),
@@ -179,14 +178,19 @@ class Index:
             self._rarity, self._rarest, NEIGHBOURS,
         )  # fmt: skip
         theirs = np.frombuffer(b"".join([one.towards for one in held])).reshape(len(held), -1)
-        both = _added((np.array(mine.towards) * theirs).T).tolist() if mine.towards else [0.0] * len(held)
+        many = len(mine.towards)
+        products = (np.array([*mine.towards, *mine.chances]) * theirs).T if many else theirs.T
+        both = _added(products[:many]).tolist() if many else [0.0] * len(held)
+        chance = _added(products[many:]).tolist() if many else [0.0] * len(held)
         return tuple(
             [
                 Nearest(
-                    entry, (*features, *spoken(product, mine, one.member)), hashed(question, one.question),
+                    entry, (*features, *spoken(*product, mine, one.member)), hashed(question, one.question),
                     contradicts(question, one.question),
                 )
-                for (_, entry), one, features, product in zip(found, held, told, both, strict=True)
+                for (_, entry), one, features, product in zip(
+                    found, held, told, zip(both, chance, strict=True), strict=True
+                )
             ]
         )  # fmt: skip
 
@@ -204,8 +208,9 @@ class Index:
     def _member(self, vector: Mapping[str, float]) -> tuple[Member, bytes]:
         """What groups say of a question that is kept."""
         member = self._groups.member(vector)
-        towards = array("d", member.towards or [0.0] * self._groups.said.shape[1])
-        return member._replace(towards=()), towards.tobytes()
+        blank = [0.0] * (self._groups.said.shape[1] // 2 * 2)
+        towards = array("d", (*member.towards, *member.chances) or blank)
+        return member._replace(towards=(), chances=()), towards.tobytes()
 
     def _ident(self, part: str) -> int:
         if self._free:
@@ -249,9 +254,8 @@ class Index:
             many.append(len(places))
         if not read:
             return []
-        at = np.frombuffer(b"".join([memoryview(one.entries)[one.gone :] for one in read]), np.int64)
-        theirs = np.frombuffer(b"".join([memoryview(one.weights)[one.gone :] for one in read]), np.float64)
-        products = np.repeat(weights, many) * theirs
+        held = np.frombuffer(b"".join([memoryview(one.held)[2 * one.gone :] for one in read])).reshape(-1, 2)
+        at, products = held[:, 0].astype(np.int64), np.repeat(weights, many) * held[:, 1]
         if self._end - self.first < _SPARSE * len(at):
             sums = np.bincount(at - self.first, products)
             found = np.flatnonzero(sums)

@@ -45,9 +45,10 @@ def nearly(trace: Trace, catalog: Catalog, on: date, *, now: str = "") -> Worth 
     words = words_of(trace, whole, mask) or {}
     if not words:
         return None
-    questions = {i: taken_apart(one.question) for i, one in words.items() if one.question}
+    # Taken apart twice: the parts of all questions together would be a hundred times their words.
+    past = (taken_apart(one.question) for one in words.values() if one.question)
     room = int(at.number(f"{KIND}/any", "most_entries"))
-    plain = Weights(*rarity_of(questions.values()), (), (), (), (), 0.0)
+    plain = Weights(*rarity_of(past), (), (), (), (), 0.0)
     cache = SemanticCache(plain, at.number("planning/exact-cache", "ttl_s"), room)
     bar = at.fact(f"{KIND}/any", "alike_frac")
     bars = [float(x) for x in (bar.value, bar.low or bar.value, bar.high or bar.value)]
@@ -56,16 +57,17 @@ def nearly(trace: Trace, catalog: Catalog, on: date, *, now: str = "") -> Worth 
     seen: set[tuple[bytes, int]] = set()
     for place in range(first, len(sent.row)):
         i = int(sent.row[place])
-        question = questions.get(i)
-        if question is None or (words[i].scope, words[i].exact) in seen:
+        told = words.get(i)
+        if told is None or not told.question or (told.scope, told.exact) in seen:
             continue
-        seen.add((words[i].scope, words[i].exact))
+        seen.add((told.scope, told.exact))
+        question = taken_apart(told.question)
         now_s = int(whole.arrival_ns[i]) / NS_PER_S
-        near = cache.near(words[i].scope, question, now_s)
+        near = cache.near(told.scope, question, now_s)
         alike = max((one.features[0] for one in near if not one.against), default=0.0)
         hits[:, place] = [alike >= one for one in bars]
         if alike < bars[0]:
-            cache.keep(words[i].scope, question, "", now_s)
+            cache.keep(told.scope, question, "", now_s)
     rows = np.arange(len(sent.row))
     usd = np.nan_to_num(prices.logged(rows))
     scale = len(rows) / max(1, len(rows) - first)
