@@ -96,13 +96,23 @@ class Fitted:
     form: Floats
     base: float
 
-    def scores(self, read: Corpus, task: Ints) -> Floats:
-        """The score of every row; of a task that was not seen the form says more."""
+    def of_words(self, read: Corpus) -> Floats:
+        """What the words alone add to the score of every row, (n,)."""
+        value = read.value * self.rarity[read.column]
+        square = _summed(value * value, read.spans, len(read))
+        value *= self.words[read.column]
+        total = _summed(value, read.spans, len(read))
+        return np.asarray(total / np.sqrt(np.maximum(square, 1e-12)), dtype=np.float64)
+
+    def scores(self, read: Corpus, task: Ints, of_words: Floats | None = None) -> Floats:
+        """The score of every row; of a task that was not seen the form says more. ``of_words`` is what
+        :meth:`of_words` gives, where that is already known."""
         place = np.minimum(task, len(self.task))
         of_task, seen = np.append(self.task, 0.0)[place], np.append(self.seen, False)[place]
         away = _away(read.form, self.form)
         known, other = (away @ self.form[:, k] + (away * away) @ self.form[:, k + 1] for k in (2, 4))
-        found = self.base + _of_words(self, read) + np.where(seen, known, other) + of_task
+        said = self.of_words(read) if of_words is None else of_words
+        found = self.base + said + np.where(seen, known, other) + of_task
         return np.asarray(found, dtype=np.float64)
 
     def weights(self, read: Corpus, tasks: Sequence[str]) -> Weights:
@@ -121,15 +131,6 @@ class Fitted:
 def _away(form: Floats, fitted: Floats) -> Floats:
     """Features in standard deviations from their mean, the far ones cut."""
     return np.asarray(np.clip((form - fitted[:, 0]) / fitted[:, 1], -FAR, FAR), dtype=np.float64)
-
-
-def _of_words(fitted: Fitted, read: Corpus) -> Floats:
-    used = fitted.rarity[read.column]
-    value = read.value * used
-    square = _summed(value * value, read.spans, len(read))
-    value *= fitted.words[read.column]
-    total = _summed(value, read.spans, len(read))
-    return np.asarray(total / np.sqrt(np.maximum(square, 1e-12)), dtype=np.float64)
 
 
 def _summed(values: Floats, spans: tuple[Ints, Ints], n: int) -> Floats:
@@ -247,17 +248,18 @@ def gained(score: Floats, gain: Floats) -> float:
 
 @dataclass(frozen=True)
 class Routed:
-    """The cheap model where the score is below a bar, else the strong one. ``scores`` gives those of a
-    part."""
+    """The cheap model where the score is below a bar, else the strong one. ``read`` holds the words of the
+    questions, ``of_words`` what these add to the score, where that is known."""
 
     fitted: Fitted
     read: Corpus
     cheap: int
     bar: float
+    of_words: Floats | None = None
 
     def run(self, part: Part) -> Chosen:
         """Route each question of a part whose rows are those of ``read``."""
-        score = self.fitted.scores(self.read, part.task)
+        score = self.fitted.scores(self.read, part.task, self.of_words)
         model = np.where(score >= self.bar, part.strong, self.cheap)
         return chosen(part, model, part.cost[np.arange(len(part)), model])
 

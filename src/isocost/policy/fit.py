@@ -468,6 +468,23 @@ def on(policy: Policy, read: Corpus | None, rows: Ints) -> Policy:
     return policy
 
 
+def all_on(found: Sequence[Candidate], read: Corpus | None, rows: Ints) -> list[Candidate]:
+    """Candidates as they run on other questions: words are looked up once for all that share a score."""
+    if read is None or not any(isinstance(one.policy, Routed) for one in found):
+        return list(found)
+    theirs = rows_of(read, rows)
+    scored: dict[int, Floats] = {}
+    out = []
+    for one in found:
+        policy = one.policy
+        if isinstance(policy, Routed):
+            if id(policy.fitted) not in scored:
+                scored[id(policy.fitted)] = policy.fitted.of_words(theirs)
+            policy = Routed(policy.fitted, theirs, policy.cheap, policy.bar, scored[id(policy.fitted)])
+        out.append(replace(one, policy=policy))
+    return out
+
+
 def doubt_of(kind: str) -> float:
     """Standard errors that an estimate of a kind of policy is marked down by."""
     return _DOUBT.get(kind, _DOUBT_ELSE)
@@ -525,6 +542,7 @@ __all__ = [
     "Fitted",
     "Policy",
     "all_candidates",
+    "all_on",
     "blind",
     "candidates",
     "certify",

@@ -82,13 +82,18 @@ def price_models(
         for model in unknown:
             found[model] = Price(model, dearest.input_usd_per_mtok, dearest.output_usd_per_mtok, UNKNOWN)
     elif unknown:
-        span = at.number("routing/default", "price_span")
         level = np.zeros(len(models)) if quality is None else np.asarray(quality, dtype=np.float64)
-        reach = max(1e-9, float(level.max() - level.min()))
-        for j, model in enumerate(models):
-            price = float(span ** ((level[j] - level.max()) / reach))
+        for model, price in zip(models, relative(level, at).tolist(), strict=True):
             found[model] = Price(model, price, price, RELATIVE)
     return tuple(found[model] for model in models)
+
+
+def relative(quality: Floats, at: CatalogAt) -> Floats:
+    """Prices (M,) that rise with the mean quality (M,) of models that nobody knows a price of; 1 for the
+    best."""
+    reach = max(1e-9, float(quality.max() - quality.min()))
+    span = at.number("routing/default", "price_span")
+    return np.array([span ** ((one - quality.max()) / reach) for one in quality.tolist()])
 
 
 def paid(prices: Sequence[Price], outcomes: Outcomes) -> Floats:

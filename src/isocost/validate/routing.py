@@ -29,6 +29,7 @@ from isocost.policy.fit import (
     LEAST_SAVING,
     Candidate,
     all_candidates,
+    all_on,
     candidates,
     certify,
     climb,
@@ -53,7 +54,7 @@ from isocost.policy.outcomes import (
     read_outcomes,
     without,
 )
-from isocost.policy.pricing import RELATIVE, UNKNOWN, costs, price_models, supposed
+from isocost.policy.pricing import RELATIVE, UNKNOWN, Price, costs, price_models, relative, supposed
 
 MAX_LOSS = 0.01
 CONFIDENCE = 0.95
@@ -126,8 +127,9 @@ class RoutingReport(msgspec.Struct, frozen=True):
 
 
 class _Set(NamedTuple):
-    """A set of outcomes with its costs (where prices are ``relative``, those of the questions that choose);
-    ``words`` of the questions where they have a text; which models' prices are ``unknown``."""
+    """A set of outcomes with its costs (where prices are ``relative``, to the questions that choose, what
+    each would cost at a price of 1); ``words`` of the questions where they have a text; which models' prices
+    are ``unknown``."""
 
     outcomes: Outcomes
     usd: Floats
@@ -135,13 +137,11 @@ class _Set(NamedTuple):
     unknown: Bools
     relative: CatalogAt | None
 
-    def usd_by(self, known: Ints) -> Floats:
-        """Dollars of each answer, (n, M), as ``known`` questions price it."""
+    def usd_by(self, known: Ints, rows: Ints) -> Floats:
+        """Dollars of each answer to the questions ``rows``, (rows, M), as ``known`` ones price it."""
         if self.relative is None:
-            return self.usd
-        level = self.outcomes.quality[known].mean(axis=0)
-        prices = price_models(self.outcomes.models, self.relative, quality=level)
-        return costs(self.outcomes, prices, self.relative)[0]
+            return self.usd[rows]
+        return self.usd[rows] * relative(self.outcomes.quality[known].mean(axis=0), self.relative)
 
 
 def validate_routing(
@@ -166,11 +166,12 @@ def validate_routing(
     outcomes = _graded(outcomes)
     at = (catalog or Catalog.load()).at(date.today())
     prices = price_models(outcomes.models, at, quality=outcomes.quality.mean(axis=0))
-    usd, guesses = costs(outcomes, prices, at)
+    unknown, supposed_by = (supposed(rule, prices, outcomes) for rule in (UNKNOWN, RELATIVE))
+    alike = tuple(Price(model, 1.0, 1.0, RELATIVE) for model in outcomes.models)
+    usd, guesses = costs(outcomes, alike if supposed_by.any() else prices, at)
     reads = outcomes.has_answers and outcomes.agree_frac > READ_AGREEMENT
     words = corpus(outcomes.query) if all(outcomes.query) and not reads else None
-    unknown, relative = (supposed(rule, prices, outcomes) for rule in (UNKNOWN, RELATIVE))
-    data = _Set(outcomes, usd, words, unknown, at if relative.any() else None)
+    data = _Set(outcomes, usd, words, unknown, at if supposed_by.any() else None)
     everything = _part(data, np.arange(len(outcomes)), np.arange(len(outcomes)))
     shares = _shares(len(outcomes))
     kept, looks = [], 0
@@ -267,15 +268,14 @@ def _shares(n: int) -> tuple[int, int]:
 def _part(data: _Set, rows: Ints, known: Ints) -> Part:
     """Questions as a choice of models sees them; the strong model is the best on ``known``, and of no price
     that is known no dearer than another: no saving rests on what it may cost."""
-    found, usd = data.outcomes, data.usd_by(known)
-    raw = Part(found.quality[known], usd[known], found.answer[known], found.task[known], len(found.tasks), 0)
+    found, usd, mine = data.outcomes, data.usd_by(known, rows), data.usd_by(known, known)
+    raw = Part(found.quality[known], mine, found.answer[known], found.task[known], len(found.tasks), 0)
     strong = strongest(raw)
     if data.unknown[strong]:
-        usd = usd.copy()
-        usd[:, strong] = usd.min(axis=1)
-    unit = float(usd[known, strong].mean()) or 1.0  # of a free model nothing is saved, in any unit
+        usd[:, strong], mine[:, strong] = usd.min(axis=1), mine.min(axis=1)
+    unit = float(mine[:, strong].mean()) or 1.0  # of a free model nothing is saved, in any unit
     return Part(
-        found.quality[rows], usd[rows] / unit, found.answer[rows], found.task[rows], len(found.tasks), strong,
+        found.quality[rows], usd / unit, found.answer[rows], found.task[rows], len(found.tasks), strong,
         (), found.has_answers, found.whole,
     )  # fmt: skip
 
@@ -302,7 +302,7 @@ def _split(data: _Set, seed: int, shares: tuple[int, int], full: bool = True) ->
     part_b = _part(data, b, a)
     proves = _Proof(len(b), data.outcomes.whole)
     up = climb(
-        [_on(one, data, b) for one in found], part_b,
+        all_on(found, data.words, b), part_b,
         lambda _, did: proves(differences(did, part_b)), 1.0 - CONFIDENCE, LABELS - labels_a,
     )  # fmt: skip
     out = {
@@ -341,10 +341,6 @@ def _within(found: Sequence[Candidate], labels_a: int, most: int) -> int:
     return max(
         1, min(most, int((LABELS - labels_a) / max(_LEAST_DIFFER_FRAC, _SPARE * max(differs, default=1.0))))
     )
-
-
-def _on(one: Candidate, data: _Set, rows: Ints) -> Candidate:
-    return Candidate(one.name, on(one.policy, data.words, rows), one.expected, one.group)
 
 
 def _full(data: _Set, known: Ints, c: Ints) -> dict[str, float]:
@@ -431,17 +427,24 @@ def _users(data: _Set, shares: tuple[int, int], users: int) -> dict[str, npt.NDA
         strong, base = whole.quality[:, whole.strong], whole.cost[:, whole.strong]
         gaps, moments = np.zeros((len(found), n)), np.zeros((len(found), 9, n))
         needs = np.zeros((len(found), n), dtype=np.bool_)
-        for i, one in enumerate(found):
-            did = on(one.policy, data.words, every).run(whole)
+        for i, one in enumerate(all_on(found, data.words, every)):
+            did = one.policy.run(whole)
             gaps[i], moments[i] = did.quality - strong, saving_moments(base - did.cost, base)
             needs[i] = did.differs
         true = moments[:, 0].sum(axis=1) / (base.sum() or 1.0)
         mine = range(k, users, fits)
         drawn = [(rng.integers(0, n, tested), rng.integers(0, n, n // _FOLDS)) for _ in mine]
         # How often each user drew each question: what a user sees is a sum, so all users are one product.
-        often = [np.stack([np.bincount(one[s], minlength=n) for one in drawn], axis=1) for s in range(2)]
+        often = [
+            np.stack([np.bincount(one[s], minlength=n) for one in drawn], axis=1).astype(np.float64)
+            for s in range(2)
+        ]
         ends = [
-            saving_interval((moments @ each).swapaxes(0, 1), size, 1.0 - CONFIDENCE)
+            saving_interval(
+                (moments.reshape(-1, n) @ each).reshape(*moments.shape[:2], -1).swapaxes(0, 1),
+                size,
+                1.0 - CONFIDENCE,
+            )
             for each, size in zip(often, (tested, n // _FOLDS), strict=True)
         ]
         wins, losses = (gaps > 0) @ often[0], (gaps < 0) @ often[0]
