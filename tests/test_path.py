@@ -485,6 +485,11 @@ def test_the_page_to_sign(outcome: Outcome, path: PathResult) -> None:
         assert f"Grade {proof.samples:,} answers of {proof.way}" in text
     alone = page(outcome.result, None)
     assert outcome.result.headline in alone
+    table = next(block for block in blocks(outcome.result, None) if isinstance(block, Table))
+    *rows, whole = [float(row[1].replace(",", "")) for row in table.rows]
+    assert table.rows[-1][0] == "in all"
+    assert whole == pytest.approx(outcome.result.plan_usd.mid, abs=0.5)
+    assert sum(rows) == pytest.approx(whole, abs=len(rows))
     assert "## What to sign" not in alone
 
 

@@ -266,9 +266,9 @@ def limit_rows(result: PlanResult) -> list[dict[str, str]]:
         rows.append(
             {
                 "workload": limit.workload,
-                "name": _limit_name(limit.name),
-                "target": words.DASH if bare else _quantity(limit.target, limit.unit),
-                "found": words.DASH if limit.found is None else _quantity(limit.found, limit.unit),
+                "name": limit_name(limit.name),
+                "target": words.DASH if bare else quantity(limit.target, limit.unit),
+                "found": words.DASH if limit.found is None else quantity(limit.found, limit.unit),
                 "status": limit.status,
                 "evidence": limit.evidence or words.DASH,
             }
@@ -276,12 +276,14 @@ def limit_rows(result: PlanResult) -> list[dict[str, str]]:
     return rows
 
 
-def _limit_name(name: str) -> str:
+def limit_name(name: str) -> str:
+    """A limit's name as people write it: ``TTFT p95``."""
     parts = [part.upper() if part in ("ttft", "tpot", "itl", "e2e") else part for part in name.split("_")]
     return " ".join(parts)
 
 
-def _quantity(value: float, unit: str) -> str:
+def quantity(value: float, unit: str) -> str:
+    """A limit's value with its unit; long times in hours."""
     if unit == "s" and value >= SECONDS_PER_H:
         value, unit = value / SECONDS_PER_H, "h"
     return unit if unit and value == 0 and not _is_measure(unit) else f"{_three(value)} {unit}".strip()

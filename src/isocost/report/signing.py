@@ -11,6 +11,7 @@ from importlib.resources import files
 from isocost.plan.path.result import PathResult, Rival, Step
 from isocost.plan.result import PlanResult
 from isocost.report import palette
+from isocost.report.sections import limit_name, quantity
 from isocost.report.words import sure
 from isocost.units import count, money, money_range, percent
 
@@ -137,17 +138,21 @@ def _ahead(result: PlanResult, path: PathResult) -> str:
 
 
 def _lines(result: PlanResult) -> Table:
-    """What runs now."""
-    rows = tuple(
-        (
-            line.label,
-            f"{line.usd_per_month:,.0f}",
-            percent(line.share_frac) if line.share_frac else "-",
-            line.quality or "-",
-        )
-        for line in result.lines[:LINES_MOST]
-    )
-    return Table(("what runs", "$/month", "share", "quality"), rows, frozenset({1, 2}))
+    """What runs now, and all that it costs: the rows sum to the last one."""
+    served = [line for line in result.lines if line.option != "people"]
+    rest = served[LINES_MOST:]
+    shown = served[:LINES_MOST] + [line for line in result.lines if line.option == "people"]
+    rows = [_row(line.label, line.usd_per_month, line.share_frac, line.quality) for line in shown]
+    if rest:
+        usd, share = (sum(getattr(line, name) for line in rest) for name in ("usd_per_month", "share_frac"))
+        rows.insert(LINES_MOST, _row(f"{len(rest)} more", usd, share, ""))
+    if rows:
+        rows.append(_row("in all", sum(line.usd_per_month for line in result.lines), 0.0, ""))
+    return Table(("what runs", "$/month", "share", "quality"), tuple(rows), frozenset({1, 2}))
+
+
+def _row(label: str, usd: float, share_frac: float, quality: str) -> tuple[str, ...]:
+    return label, f"{usd:,.0f}", percent(share_frac) if share_frac else "-", quality or "-"
 
 
 def _to_sign(path: PathResult) -> list[Block]:
@@ -302,12 +307,16 @@ def _swings(result: PlanResult, path: PathResult | None) -> tuple[str, ...]:
 
 
 def _held(result: PlanResult) -> str:
-    status: dict[str, list[str]] = {}
+    """What is promised, to whom, and what became of it."""
+    status: dict[str, dict[str, list[str]]] = {}
     for limit in result.limits:
-        name = limit.name.replace("_", " ").replace("ttft", "TTFT").replace("tpot", "TPOT")
-        status.setdefault(limit.status, []).append(f"{name} of {limit.workload}")
-    said = "; ".join(f"{word}: {', '.join(names)}" for word, names in status.items())
-    return f"Limits {said}." if said else ""
+        target = f"{limit_name(limit.name)} {quantity(limit.target, limit.unit)}"
+        status.setdefault(limit.status, {}).setdefault(target, []).append(limit.workload)
+    said = (
+        f"{word}: " + "; ".join(f"{target} for {', '.join(whom)}" for target, whom in targets.items())
+        for word, targets in status.items()
+    )
+    return "".join(f"Limits {one}. " for one in said).strip()
 
 
 def _markdown(block: Block) -> str:

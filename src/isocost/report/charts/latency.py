@@ -128,7 +128,12 @@ def _title(found: list[FrontierPoint]) -> str:
     mine = plan.ttft_p95_s
     who = "The plan" if plan.option == "mix" else "Today"
     text = f"{who} answers in {short_s(mine)} for {words.usd_short(plan.usd_per_month)} a month"
-    sooner = [p for p in found if p.ttft_p95_s is not None and p.ttft_p95_s < mine and p is not plan]
+    # What prints as the same second is not sooner: nobody would pay for it.
+    sooner = [
+        p
+        for p in found
+        if p.ttft_p95_s is not None and p.ttft_p95_s < mine and short_s(p.ttft_p95_s) != short_s(mine)
+    ]
     proven = [p for p in sooner if p.proven]
     best = min(proven or sooner, key=lambda p: (p.usd_per_month, p.id), default=None)
     if best is None:
