@@ -129,6 +129,7 @@ def measure(
 
 def _sample(trace: Trace, models: tuple[str, ...], questions: int, to: Path, json: bool) -> None:
     from isocost.policy.measure import sample, template
+    from isocost.policy.prepared import least_to_grade
 
     _refuse_graded(to)
     with working("sampling"):
@@ -145,17 +146,45 @@ def _sample(trace: Trace, models: tuple[str, ...], questions: int, to: Path, jso
         stands = [each for each, one in zip(picked.stands_for, picked.workload, strict=True) if one == name]
         table.add_row(f"  {name or '-'}", f"{count:,}", f"{sum(stands) / len(stands):,.0f} requests")
     show(table, "")
+    today = {name for name in _column(text, "model") if name not in models}
+    if len(today) > 1:
+        show(
+            wrapped(
+                f"Today {len(today)} models answer, each some of the questions, and a fit compares models "
+                "that answered the same ones: name all of these in --models, the strong one too."
+            ),
+            "",
+        )
+    least = least_to_grade()
+    if min(counts.values()) < least:
+        show(
+            wrapped(
+                f"Unless the cheaper answers are better, to certify a loss of at most 1 pp takes {least:,} "
+                f"questions of a workload or more: --questions {least * len(counts):,} for "
+                f"{_many(len(counts))}."
+            ),
+            "",
+        )
     show(
         wrapped(
-            "Short, middling and long requests alike. The column line says which row of the log a question "
+            "Short, middling and long requests alike; the column line says which row of the log a question "
             "is. Run each model on it and fill in pred, out_tok and quality (0 to 1), or let an evaluation "
-            "tool do it, with the qid in each test's metadata; where all answers are the same no grade is "
+            "tool do it, with the qid in each test's metadata. Where all answers are the same no grade is "
             "needed."
         ),
         "",
-        f"  Next: isocost measure --outcomes {to} --grades RESULTS, then isocost policy fit {to}",
+        f"  Next: isocost measure --outcomes {to} --grades RESULTS",
+        f"        isocost policy fit {to}",
     )
     return None
+
+
+def _many(workloads: int) -> str:
+    return "all requests" if workloads == 1 else f"the {workloads} of them"
+
+
+def _column(text: str, name: str) -> set[str]:
+    return {row[name] for row in csv.DictReader(text.splitlines())}
 
 
 def _refuse_graded(to: Path) -> None:
@@ -332,26 +361,37 @@ def _buys(grading: Grading, facts: Path | None, told: dict[str, Any], json: bool
         document: dict[str, Any] = {"workloads": found, "worth": rows}
         return show_json({"imported": told, **document} if told else document)
     ends = " to ".join(f"{end:,.0f}" for end in sorted({asked.low, asked.high}))
-    held = ", ".join(dict.fromkeys(one.strong for one in found))
-    under = f"against only {held}, at {ends} requests a month"
+    held = {one.strong for one in found}
+    against = f"only {found[0].strong}" if len(held) == 1 else "the strong model of each workload"
+    under = f"against {against}, at {ends} requests a month"
     if len(found) > 1:
         under += ", spread evenly over workloads"
     if any(one.usd_per_1000 is None for one in found):
         under = "no price is known, so prices are supposed and there are no dollars: fill in cost"
     show(Text(_headline(found, rows), "bold"), wrapped(under), "")
     named = len(found) > 1
+    now = {one.workload: one.saving for one in found}
+    useful = {row.workload for row in rows if not named or row.saving > now[row.workload]}
     heads = [("  workload", "w")] * named
+    first = {row.workload: row.labels for row in reversed(rows)}
     table = grid(
-        *heads, ("more grades" if named else "  more grades", "r"), ("certified then", "r"),
-        ("saving then", "r"), ("80%", "r"), ("worth $/month", "r"),
+        *heads, ("grades" if named else "  more grades", "r"), ("certified", "r"),
+        ("saving then (80%)", "r"), ("$/month", "r"),
     )  # fmt: skip
     for row in rows:
-        many = f"{row.labels:,}" if row.labels else "none, fit now"
-        table.add_row(
-            *[f"  {_of(row.workload)}"] * named, many if named else f"  {many}", percent(row.chance),
-            percent(row.saving), f"{percent(row.low)} to {percent(row.high)}", _dollars(row),
-        )  # fmt: skip
-    show(table, "", wrapped(_FORETOLD))
+        if row.workload in useful:
+            many = f"{row.labels:,}" if row.labels else "fit now"
+            table.add_row(
+                *[f"  {row.workload}" if row.labels == first[row.workload] else ""] * named,
+                many if named else f"  {many}", percent(row.chance),
+                f"{percent(row.saving)} ({percent(row.low)} to {percent(row.high)})", _dollars(row),
+            )  # fmt: skip
+    if useful:
+        show(table, "")
+    none = [one.workload for one in found if one.workload not in useful]
+    if none:
+        show(wrapped(f"nothing more to be saved, as it looks now: {', '.join(none)}"), "")
+    show(wrapped(_FORETOLD))
     waiting = sum(one.waiting for one in found)
     if waiting and any(one.looks for one in found):
         show(wrapped(f"{plural(waiting, 'certifying question')} came since the last fit."))
@@ -360,8 +400,8 @@ def _buys(grading: Grading, facts: Path | None, told: dict[str, Any], json: bool
 
 
 _FORETOLD = (
-    "Saving then is the certified saving to be expected, worth is what it is more than today's. Certifying "
-    "questions that no fit has tested were not looked at. Fit when a fit is likely to certify: one that does "
+    "Saving then is the certified saving to be expected, dollars what it is more than today's. Certifying "
+    "questions that no fit has tested were not looked at. Fit when it is likely to certify: a fit that does "
     "not makes the next one stricter."
 )
 

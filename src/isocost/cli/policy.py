@@ -148,7 +148,7 @@ def check(
 ) -> int:
     """Say whether certificates still hold: model versions, prices, the mix of questions; of a plan's semantic
     caches. Exit code 1 where one lapsed."""
-    from isocost.policy.lapse import lapsed
+    from isocost.policy.lapse import is_price, lapsed
     from isocost.policy.study import loads
 
     if holds_caches(text := _text(file)):
@@ -165,28 +165,39 @@ def check(
     at = catalog.at(newest(catalog))
     found = {}
     for one in certificates:
-        found[one.workload] = lapsed(one.basis, _now(one.basis, one.workload, new, version, price, at))
+        now = _now(one.basis, one.workload, new, version, price, at)
+        # Of a workload that stays on its strong model nothing was claimed.
+        found[one.workload] = lapsed(one.basis, now) if one.certified else ()
     lapses = sum(bool(why) for name, why in found.items())
     if json:
         show_json({"lapsed": lapses, "why": found})
         return int(bool(lapses))
-    which = "The certificate" if len(found) == 1 else f"{lapses} of {len(found)} certificates"
+    claims = sum(one.certified for one in certificates)
+    which = "The certificate" if claims == 1 else f"{lapses} of {claims} certificates"
     head = f"{which} lapsed: strong-only until refitted"
     if not lapses:
         head = "The certificate holds" if len(found) == 1 else "Every certificate holds"
     show(Text(head, "bold"), "")
+    reasons = set(filter(None, found.values()))
     for one in certificates:
         why = found[one.workload]
-        claim = f"{_lost(one)}, saving {percent(one.saving)}" if one.certified else "strong-only"
-        state = "lapsed" if why else "holds"
-        show(wrapped(f"{_name(one)}: {state} ({claim}, made {one.made}, basis {one.digest})"))
-        for reason in why:
+        claim = f"{_lost(one)}, saving {percent(one.saving)}, made {one.made}, basis {one.digest}"
+        state = f"{'lapsed' if why else 'holds'} ({claim})" if one.certified else "stays on its strong model"
+        show(wrapped(f"{_name(one)}: {state}"))
+        for reason in why if len(reasons) > 1 else ():
             show(wrapped(reason, "- ", 6))
+    if len(reasons) == 1:
+        show("", *(wrapped(reason, "- ") for reason in reasons.pop()))
     if new is None:
         show("", wrapped("The mix of questions was not looked at: name newer outcomes to test it."))
     if lapses:
-        show("", "  Next: grade anew (isocost measure LOG) and isocost policy fit OUTCOMES")
+        graded = all(is_price(reason) for why in found.values() for reason in why)
+        again = "isocost policy fit OUTCOMES: the grades hold, and the fit is one more look at them"
+        show("", wrapped(f"Next: {again if graded else _ANEW}"))
     return int(bool(lapses))
+
+
+_ANEW = "grade anew (isocost measure LOG), then isocost policy fit OUTCOMES"
 
 
 def _check_caches(file: Path, version: tuple[str, ...], log: Path | None, json: bool) -> int:
@@ -321,6 +332,10 @@ def _name(one: Certified) -> str:
 def _told(one: Certified) -> tuple[RenderableType, ...]:
     """What is shown of a workload."""
     table = grid(("", "l"), ("", "w"))
+    if not one.certified and not one.refused:
+        nothing = "no cheaper policy promised a saving on the questions that choose; none was tested"
+        table.add_row(f"  {_name(one)}", f"only {one.strong}: {nothing}")
+        return (table,)
     if not one.certified:
         more = "no number of grades would settle it at today's estimates"
         if one.refused == "saving":
@@ -368,9 +383,9 @@ def _look(one: Certified) -> tuple[str, str]:
     """Which look at its questions a certificate rests on, and how it was tested."""
     if one.level is None or one.left is None:
         return "  look", "the only one"
-    together = f"so that all looks at these questions together hold at {percent(one.confidence)}"
-    little = "; split A gave it little chance, so little was staked" if one.staked_less else ""
-    return f"  look {one.look}", f"tested at {sure(one.level)}, {together}{little}"
+    little = "; little was staked, as split A gave it little chance" if one.staked_less else ""
+    together = f"all looks at these questions hold together at {percent(one.confidence)}"
+    return f"  look {one.look}", f"tested at {sure(one.level)}; {together}{little}"
 
 
 def _lost(one: Certified) -> str:

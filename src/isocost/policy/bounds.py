@@ -362,6 +362,21 @@ def labels_needed(
     return math.ceil(z**2 * max(discordant - mean**2, max_loss) / gap**2)
 
 
+def least_questions(max_loss: float, alpha: float = 0.05) -> int:
+    """The fewest questions that certify a loss of at most ``max_loss``, where none was won and none lost.
+
+    >>> least_questions(0.01), least_questions(0.01, 0.04)
+    (303, 325)
+    """
+    low, high = 1, 2
+    while not is_proven(high, 0, 0, max_loss, alpha):
+        low, high = high, 2 * high
+    while high - low > 1:
+        mid = (low + high) // 2
+        low, high = (low, mid) if is_proven(mid, 0, 0, max_loss, alpha) else (mid, high)
+    return high
+
+
 def power(n: int, mean: float, discordant: float, max_loss: float, alpha: float = 0.05) -> float:
     """About how likely ``n`` questions certify a policy (normal approximation; picks candidates, proves
     nothing).

@@ -16,6 +16,7 @@ PRICE_MOVED = 0.01
 """A price that moved by less than this share lapses nothing."""
 STRANGE_FRAC = 0.01
 """Share of questions of other tasks than were certified that is borne."""
+_COSTS = " costs $"
 SHIFT_ALPHA = 0.01
 """Level of the test that the mix of requests is another one."""
 
@@ -79,7 +80,7 @@ def lapsed(old: Basis, new: Basis) -> tuple[str, ...]:
             why.append(f"the price of {name} is not known")
         elif any(abs(b - a) > PRICE_MOVED * max(a, 1e-12) for a, b in zip(paid, asked, strict=True)):
             why.append(
-                f"{name} costs ${asked[0]:g}/${asked[1]:g} a million tokens, was ${paid[0]:g}/${paid[1]:g}"
+                f"{name}{_COSTS}{asked[0]:g}/${asked[1]:g} a million tokens, was ${paid[0]:g}/${paid[1]:g}"
             )
     strange = sorted(set(new.tasks) - set(old.tasks))
     share = sum(new.tasks[name] for name in strange) / max(1, sum(new.tasks.values()))
@@ -97,6 +98,11 @@ def lapsed(old: Basis, new: Basis) -> tuple[str, ...]:
         if p_value < SHIFT_ALPHA / len(tests) and not (what == "tasks" and share > STRANGE_FRAC):
             why.append(f"the mix of {what} is another one (p {p_value:.2g})")
     return tuple(why)
+
+
+def is_price(why: str) -> bool:
+    """Whether a reason of :func:`lapsed` is another price, which no grade depends on."""
+    return _COSTS in why
 
 
 def mix_of(old: Basis, tasks: Sequence[str], task: Ints, in_tok: Floats) -> Basis:
@@ -142,4 +148,4 @@ def _ratio(first: Ints, whole: Ints) -> Floats:
     return np.asarray(out, dtype=np.float64)
 
 
-__all__ = ["Basis", "basis", "lapsed", "mix_of", "same_mix_p"]
+__all__ = ["Basis", "basis", "is_price", "lapsed", "mix_of", "same_mix_p"]

@@ -25,6 +25,8 @@ from isocost.policy.study import ROUTING, others
 
 STEPS = (0, 100, 300, 1000, 3000)
 """Further grades whose worth is shown; 0: a fit now, of questions that no fit has tested."""
+_ALIKE = 1e-4
+"""Savings that differ by less are one."""
 _INSIDE = 0.8
 """Probability that the saving is within the interval that is foretold."""
 
@@ -162,7 +164,7 @@ def worth(found: Outlook, usd_per_month: float | None, low: float | None = None)
             if not k:
                 alpha = scaled(alpha, _passes(one, found.tested, fresh, found.max_loss, alpha))
             reached = min(reached, _passes(one, found.tested, fresh, found.max_loss, alpha))
-            if one.saving > max([now, *(saving for saving, _ in steps)]):
+            if one.saving > max([now, *(saving for saving, _ in steps)]) + _ALIKE:
                 steps.append((one.saving, reached))
         saved, below = now, now
         for saving, likely in steps:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -12,14 +13,16 @@ import numpy as np
 from isocost.catalog.catalog import CatalogAt
 from isocost.errors import BadInput
 from isocost.policy.agree import Part
+from isocost.policy.bounds import least_questions
 from isocost.policy.difficulty import Corpus, corpus, rows_of
 from isocost.policy.fit import Candidate, candidates, chance_of, label_rows, on
+from isocost.policy.looks import level
 from isocost.policy.outcomes import FEWEST, READ_AGREEMENT, Bools, Floats, Ints, Outcomes
 from isocost.policy.pricing import UNKNOWN, Price, costs, paid, price_models, supposed
 from isocost.units import plural
 
 SPLITS = ("A", "B", "C")
-_SHARE_A, _SHARE_C = 0.25, 0.15
+SHARE_A, SHARE_C = 0.25, 0.15
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -30,6 +33,13 @@ class Wanted(msgspec.Struct, frozen=True):
     max_loss: float = 0.01
     confidence: float = 0.95
     prices: Mapping[str, tuple[float, float]] = {}
+
+
+def least_to_grade(max_loss: float = 0.01, confidence: float = 0.95) -> int:
+    """The fewest questions of a workload that a first fit certifies anything on that is not better than the
+    strong model: as many as split B needs where nothing is lost."""
+    first = level(1.0 - confidence, ())
+    return math.ceil(least_questions(max_loss, first) / (1.0 - SHARE_A - SHARE_C))
 
 
 class Prepared(NamedTuple):
@@ -199,7 +209,7 @@ def splits(outcomes: Outcomes, rows: Ints) -> tuple[Ints, Ints, Ints]:
     if not len(blank):
         return rows[said == "A"], rows[said == "B"], rows[said == "C"]
     place = np.array([_place(outcomes.qid[i]) for i in rows])
-    a, c = place < _SHARE_A, place >= 1.0 - _SHARE_C
+    a, c = place < SHARE_A, place >= 1.0 - SHARE_C
     return rows[a], rows[~a & ~c], rows[c]
 
 
