@@ -310,6 +310,8 @@ def _held(result: PlanResult) -> str:
     """What is promised, to whom, and what became of it."""
     status: dict[str, dict[str, list[str]]] = {}
     for limit in result.limits:
+        if limit.status == "no limit":
+            continue
         target = f"{limit_name(limit.name)} {quantity(limit.target, limit.unit)}"
         status.setdefault(limit.status, {}).setdefault(target, []).append(limit.workload)
     said = (
