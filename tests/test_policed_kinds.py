@@ -204,3 +204,24 @@ choose = {{ kind = "cascade", ask = ["{MINI}", "{BIG}"], checked = true }}
     assert counts(found.least) == {"exact": (4, 1), "batch/big": (1, 1), MINI: (2, 2)}
     assert counts(found.most) == {"exact": (4, 1), "batch/big": (1, 1), MINI: (2, 0), BIG: (2, 2)}
     assert [stop.why for stop in found.most.stopped] == ["input"]
+
+
+def test_limits_on_lengths_say_what_they_cut(tmp_path: Path, catalog: Catalog) -> None:
+    """Two answers of four are longer than the cap, one prompt than its limit; each is told apart in dollars."""
+    text = f"shape = {{ trim_input_tok = 1500, cap_output_tok = 60 }}\n{FIXED}"
+    rows = [{"output_tokens": n} for n in (50, 60, 100, 200)]
+    rows[0]["input_tokens"] = 4000
+    found = played(tmp_path, rows, text, catalog).most
+    cut = {one.why: one for one in found.stopped}
+    assert (cut["capped"].requests, cut["capped"].tok) == (2, 180)
+    assert cut["capped"].usd == pytest.approx(180 * 15.0 / 1e6)
+    assert (cut["trimmed"].requests, cut["trimmed"].tok) == (1, 2500)
+    assert cut["trimmed"].usd == pytest.approx(2500 * 2.5 / 1e6)
+    assert found.usd == pytest.approx((1500 + 3 * 1000) * 2.5 / 1e6 + (50 + 60 + 60 + 60) * 15.0 / 1e6)
+    # An answer of 200 tokens took 1.5 s after its first: of 60 it takes 59 / 199 of that.
+    assert found.waiting is not None
+    assert found.waiting.e2e_p95_s == pytest.approx(2.0, abs=0.1)
+    rows = [{"output_tokens": 200}] * 4
+    waiting = played(tmp_path, rows, f"shape = {{ cap_output_tok = 60 }}\n{FIXED}", catalog).most.waiting
+    assert waiting is not None
+    assert waiting.e2e_p50_s == pytest.approx(0.5 + 1.5 * 59 / 199)

@@ -200,7 +200,8 @@ def _show_policy(found: Review, policy: Policed, plan: Path) -> None:
             table.add_row(f"  {name}", "0", "0", "0.00", "-", f"{row.usd:,.2f}")
     show(table)
     for stop in shown.stopped:
-        show(wrapped(_STOPPED[stop.why].format(requests=f"{stop.requests:,}", usd=f"{stop.usd:,.2f}"), "  "))
+        cut = {"requests": f"{stop.requests:,}", "usd": f"{stop.usd:,.2f}", "tok": f"{stop.tok:,}"}
+        show(wrapped(_STOPPED[stop.why].format(**cut), "  "))
     if policy.failures is not None:
         _show_failures(policy.failures, policy.failures_without)
     show("", limit_rows(found.limits))
@@ -317,10 +318,13 @@ _FAILURE_ROWS: tuple[tuple[str, Callable[[Failures], str]], ...] = (
     ("E2E p95", lambda way: _when(way.e2e_p95_s)),
 )
 """What is shown of a log whose APIs fail."""
+_REFUSED = ("input", "output", "budget")
 _STOPPED: Mapping[str, str] = {
     "input": "Refused, input too long: {requests} requests, whose first attempts would have cost ${usd}.",
     "output": "Refused, output too long: {requests} requests, whose first attempts would have cost ${usd}.",
     "budget": "Refused, budget spent: {requests} requests, whose first attempts would have cost ${usd}.",
+    "trimmed": "Cut, prompts: {requests} requests, {tok} tokens, ${usd} less.",
+    "capped": "Cut, answers: {requests} requests, {tok} tokens, ${usd} less.",
     "downgraded": "Sent to a cheaper model as the budget ran low: {requests} requests, ${usd} less.",
 }
 
@@ -358,7 +362,7 @@ _ROWS: tuple[tuple[str, Callable[[Played], str]], ...] = (
     ("attempts a request", lambda way: f"{way.attempts_per_request:.2f}"),
     ("escalated", lambda way: percent(way.escalated_frac)),
     ("deferred to a batch", lambda way: f"{way.deferred:,}"),
-    ("refused", lambda way: f"{sum(s.requests for s in way.stopped if s.why != 'downgraded'):,}"),
+    ("refused", lambda way: f"{sum(s.requests for s in way.stopped if s.why in _REFUSED):,}"),
     ("TTFT p50", lambda way: _wait(way, "ttft_p50_s")),
     ("TTFT p95", lambda way: _wait(way, "ttft_p95_s")),
     ("E2E p50", lambda way: _wait(way, "e2e_p50_s")),

@@ -236,7 +236,10 @@ def _times(
     if is_measured:
         ttft = unknown if table.ttft_s is None else np.asarray(table.ttft_s[rows], np.float64)
         e2e = unknown if table.e2e_s is None else np.asarray(table.e2e_s[rows], np.float64)
-        return ttft, e2e
+        logged = table.output_tok[rows]
+        made = np.minimum(1.0, np.maximum(0, output_tok - 1) / np.maximum(1, logged - 1))
+        # An answer that is cut short ends sooner; where its first token is not known, no sooner than it did.
+        return ttft, np.where(np.isnan(ttft) | (output_tok >= logged), e2e, ttft + (e2e - ttft) * made)
     seen, per_tok_s = _observed(world, api)
     if len(seen):
         ttft = seen[np.random.default_rng(0).permutation(len(seen))[np.arange(k) % len(seen)]]

@@ -14,13 +14,14 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace as replaced
 
 from isocost.deployment import Api, Cache, Deployment, ExactCache, Pool, SemanticCache, open_weights
 from isocost.errors import BadLimits, BadTrace
 from isocost.ledger import FEMTO_PER_USD
 from isocost.plan.asked.streams import Stream
 from isocost.plan.written.attempts import Filled, Floats, Rows, Traffic, World, fill, price_of
-from isocost.plan.written.ended import downgraded, gates, taken, times_of
+from isocost.plan.written.ended import Uncut, downgraded, gates, taken, times_of
 from isocost.plan.written.file import PlanFile
 from isocost.plan.written.merged import Merged, merge
 from isocost.plan.written.rerun import today_of
@@ -79,6 +80,7 @@ class Loop(NamedTuple):
     unscored: int
     foretold: bool
     lots: int
+    uncut: Uncut
     refused: dict[str, Stopped]
     downgraded: Stopped
 
@@ -212,6 +214,7 @@ class Laid(NamedTuple):
     deployments: dict[str, Known | Replicas]
     happened: Happened
     tasks: tuple[Tasked, ...]
+    uncut: Uncut
     span_ps: int
 
 
@@ -240,11 +243,26 @@ def _lay(world: World, parts: tuple[Traffic, ...]) -> Laid:
         )
     )
     happened = Happened(judged, answer, cost, soft, usd, 0, inputs)
+
+    def without(name: str) -> Filled | None:
+        if all(one.rule.shape is None or getattr(one.rule.shape, name) is None for one in parts):
+            return None
+        return fill(world, [_uncut(one, name) for one in parts], place, names, len(rows))
+
+    uncut = Uncut(without("trim_input_tok"), without("cap_output_tok"))
     tasks = tuple(tasks_of(world, one) for one in parts)
     return Laid(
         parts, names, rows, place, traffic, filled, _arrivals(world, rows), deployments, happened, tasks,
-        int(_arrivals(world, np.array([len(world.table) - 1]))[0]) + 1,
+        uncut, int(_arrivals(world, np.array([len(world.table) - 1]))[0]) + 1,
     )  # fmt: skip
+
+
+def _uncut(one: Traffic, name: str) -> Traffic:
+    """The same requests without one of their rule's limits on lengths."""
+    shape = one.rule.shape
+    if shape is None:
+        return one
+    return one._replace(rule=replaced(one.rule, shape=replaced(shape, **{name: None})))
 
 
 def play_laid(world: World, laid: Laid, end: End, draw: int = 1, faults: Faults | None = None) -> Loop:
@@ -271,7 +289,7 @@ def play_laid(world: World, laid: Laid, end: End, draw: int = 1, faults: Faults 
     return Loop(
         parts, names, laid.rows, laid.traffic, found, served, gate, filled,
         *times_of(found, filled), filled.output_tok[np.arange(len(laid.rows)), np.maximum(served, 0)],
-        judged or at_ends, scored[0], foretold or by_lot, scored[1], refused,
+        judged or at_ends, scored[0], foretold or by_lot, scored[1], laid.uncut, refused,
         downgraded(found, table, opened, gate, filled),
     )  # fmt: skip
 

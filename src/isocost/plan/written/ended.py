@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -92,6 +93,36 @@ def taken(
         named = whose[found.state[mine]]
         served[mine] = np.where(named >= 0, named, served[mine])
     return served
+
+
+class Uncut(NamedTuple):
+    """Columns as they were without the limits on input, and without those on output; ``None``: no limits."""
+
+    input: Filled | None
+    output: Filled | None
+
+
+class Cut(NamedTuple):
+    """What limits on prompts (``trimmed``) or answers (``capped``) did: requests whose answer was taken and
+    tokens cut of them; dollars that all attempts cost less."""
+
+    why: str
+    requests: int
+    usd: float
+    tok: int
+
+
+def cut_of(found: Closed, served: Rows, filled: Filled, uncut: Uncut, at: tuple[Rows, Rows]) -> list[Cut]:
+    """What limits on lengths did; ``at`` are the attempts that began (requests, which of theirs)."""
+    out = []
+    answered = np.flatnonzero(served >= 0)
+    by = served[answered]
+    for why, name, whole in (("trimmed", "input_tok", uncut.input), ("capped", "output_tok", uncut.output)):
+        if whole is not None:
+            tok = (getattr(whole, name) - getattr(filled, name))[answered, by]
+            paid = [whole_fusd(billed_fusd(found, each, *at)) for each in (whole, filled)]
+            out.append(Cut(why, int((tok > 0).sum()), (paid[0] - paid[1]) / FEMTO_PER_USD, int(tok.sum())))
+    return out
 
 
 def billed_fusd(found: Closed, filled: Filled, i: Rows, q: Rows) -> Rows:

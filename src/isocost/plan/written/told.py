@@ -31,7 +31,7 @@ from isocost.plan.written.closed import (
     traffics,
     with_todays,
 )
-from isocost.plan.written.ended import billed_fusd, whole_fusd
+from isocost.plan.written.ended import billed_fusd, cut_of, whole_fusd
 from isocost.plan.written.failed import DRAWS, Failures, paid_usd, play_failures, simple, untimed_hedges
 from isocost.plan.written.failing import cut_in, measured, rates_of
 from isocost.plan.written.file import PlanFile
@@ -87,11 +87,13 @@ class Quality(msgspec.Struct, frozen=True):
 
 class Stop(msgspec.Struct, frozen=True):
     """What a guard did: ``input``, ``output``, ``budget`` (refused) or ``downgraded``; ``usd``: what was not
-    spent on first attempts."""
+    spent on first attempts. What a limit on lengths did: ``trimmed`` (prompts) or ``capped`` (answers taken);
+    ``usd``: what all attempts cost less, ``tok``: tokens cut of these requests."""
 
     why: str
     requests: int
     usd: float
+    tok: int = 0
 
 
 class Played(msgspec.Struct, frozen=True):
@@ -352,8 +354,11 @@ def _played(world: World, plan: PlanFile, loops: Sequence[Loop], month: float) -
             told[2] += whole_fusd(paid[d == code])
             ttft_of.setdefault(name, []).append(times[now & (loop.served == code), 0])
         for why, stop in (*loop.refused.items(), ("downgraded", loop.downgraded)):
-            held = stops.setdefault(why, [0, 0.0])
+            held = stops.setdefault(why, [0, 0.0, 0])
             held[0], held[1] = held[0] + stop.requests, held[1] + stop.usd
+        for cut in cut_of(loop.found, loop.served, loop.filled, loop.uncut, (i, q)):
+            held = stops.setdefault(cut.why, [0, 0.0, 0])
+            held[0], held[1], held[2] = held[0] + cut.requests, held[1] + cut.usd, held[2] + cut.tok
     rents = {}
     for schedule in plan.fleet.pools:
         pool = world.deployments[schedule.deployment]
@@ -368,7 +373,7 @@ def _played(world: World, plan: PlanFile, loops: Sequence[Loop], month: float) -
         if one[1] or one[2]
     ]
     usd = sum(int(one[2]) for one in answered.values()) / FEMTO_PER_USD
-    stopped = [Stop(why, int(one[0]), one[1]) for why, one in stops.items() if one[0]]
+    stopped = [Stop(why, int(one[0]), one[1], int(one[2])) for why, one in stops.items() if one[0]]
     return Played(
         n, usd, usd * month + plan.fleet.standing_usd_per_month, unpriced > 0, attempts / max(1, tried),
         escalated / max(1, tried), deferred, sorted(rows, key=lambda row: -row.usd),
