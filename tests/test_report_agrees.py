@@ -98,7 +98,7 @@ def from_page(result: PlanResult) -> Told:
     total = next(row for row in pillars if row[0].startswith("Total"))
     names = ["today", "API", "hosted", "self-hosted", "small model", "the plan"]
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html))
-    band = [found for found in BAND.finditer(text)]
+    band = list(BAND.finditer(text))
     return Told(
         {row[0]: dollars(row[1]) for row in body[:-1]}, {row[0]: row[4] for row in body[:-1]},
         dollars(body[-1][1]), (band[1][1], band[1][2]),
