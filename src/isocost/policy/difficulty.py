@@ -167,11 +167,6 @@ def fit(read: Corpus, gain: Floats, task: Ints, tasks: int, rows: Ints) -> Fitte
     by_row = row[first], np.append(first, len(row))
     size = np.sqrt(np.maximum(_summed(value * value, by_row, n), 1e-12))
     value = value / size[row]
-    # The same entries by column: sums along either are then of neighbours.
-    order = np.argsort(column, kind="stable")
-    value_by, row_by = value[order], row[order]
-    first = np.flatnonzero(np.diff(column[order], prepend=-1))
-    by_column = column[order][first], np.append(first, len(order))
     known = np.bincount(task[rows][task[rows] < tasks], minlength=tasks) > 0
     seen = mine & (task < tasks)
     spread = read.form[rows].std(axis=0)
@@ -189,7 +184,7 @@ def fit(read: Corpus, gain: Floats, task: Ints, tasks: int, rows: Ints) -> Fitte
         return out
 
     def back(u: Floats) -> Floats:
-        words = _summed(value_by * u[row_by], by_column, width)
+        words = np.bincount(column, value * u[row], width)
         return np.concatenate([words, _TASK * np.bincount(task[seen], u[seen], tasks), u[rows] @ shape])
 
     weights = _solved(times, back, target)

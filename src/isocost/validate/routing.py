@@ -420,6 +420,8 @@ def _users(data: _Set, shares: tuple[int, int], users: int) -> dict[str, npt.NDA
         a = np.unique(rng.integers(0, n, shares[0]))
         part_a = _part(data, a, a)
         found = candidates(part_a, shares[1], MAX_LOSS, _words(data, a))
+        if not found:
+            continue
         labels_a = label_rows(part_a, range(len(data.outcomes.models)))
         tested = _within(found, labels_a, shares[1])
         proves = proofs.setdefault(tested, _Proof(tested, is_whole))
@@ -439,13 +441,10 @@ def _users(data: _Set, shares: tuple[int, int], users: int) -> dict[str, npt.NDA
             np.stack([np.bincount(one[s], minlength=n) for one in drawn], axis=1).astype(np.float64)
             for s in range(2)
         ]
+        summed = [moments.reshape(-1, n) @ each for each in often]
         ends = [
-            saving_interval(
-                (moments.reshape(-1, n) @ each).reshape(*moments.shape[:2], -1).swapaxes(0, 1),
-                size,
-                1.0 - CONFIDENCE,
-            )
-            for each, size in zip(often, (tested, n // _FOLDS), strict=True)
+            saving_interval(one.reshape(len(found), 9, -1).swapaxes(0, 1), size, 1.0 - CONFIDENCE)
+            for one, size in zip(summed, (tested, n // _FOLDS), strict=True)
         ]
         wins, losses = (gaps > 0) @ often[0], (gaps < 0) @ often[0]
         labels = np.logical_or.accumulate(needs, axis=0) @ often[0]
