@@ -20,8 +20,9 @@ from isocost.policy.keys import Asked, exact_key, scope_key
 from isocost.policy.proven import most_wrong, upper
 from isocost.policy.semantic import Nearest, contradicts, rarity_of, score, taken_apart
 from isocost.policy.semantic_cache import SemanticCache
-from isocost.policy.semantic_fit import certify, fit, graded_pairs, grouped, learn
+from isocost.policy.semantic_fit import certify, fit
 from isocost.policy.semantic_index import Index
+from isocost.policy.semantic_learn import graded_pairs, grouped, learn
 from isocost.validate.semcache import validate_semcache
 
 SAID = [{"role": "user", "content": "Where is my card?"}]
@@ -215,12 +216,13 @@ CERTIFYING = 2616
         (0.8, True, 0.0, 0.28, 0.37),
     ],
 )
-def test_the_bound_counts_on_requests_that_are_independent(
+def test_near_repeats_of_strangers_are_not_covered(
     again: float, in_sessions: bool, tilt: float, least: float, most: float
 ) -> None:
     """At the limit 5 % of certificates may pass. That holds for requests that are independent, also where
-    their chances change as the index grows. Where people ask the same again it does not: wrong hits come in
-    clusters, and far more certificates pass. What is measured is what the documents say."""
+    their chances change as the index grows. Where people ask nearly the same again and the log does not say
+    who they are it does not: far more pass. What is measured is what the documents say; equal words and named
+    sessions are covered (test_semantic_sessions)."""
     limit = most_wrong(CERTIFYING, 0.01, 0.95)
     passed = float((drawn_wrong(again, in_sessions=in_sessions, tilt=tilt) <= limit).mean())
     assert least <= passed <= most
@@ -238,7 +240,7 @@ def test_nothing_is_certified_where_nothing_can_be() -> None:
     cache = SemanticCache(found)
     cache.keep(b"", "Where is my card?", "In the post.", 0.0)
     assert cache.answer(b"", "Where is my card?", 1.0) is None
-    open_ = msgspec.structs.replace(found, centre=(0.0,) * 20, spread=(1.0,) * 20, feature=(0.0,) * 20)
+    open_ = msgspec.structs.replace(found, centre=(0.0,) * 30, spread=(1.0,) * 30, feature=(0.0,) * 30)
     cache.refit(msgspec.structs.replace(open_, threshold=-1e9))
     assert cache.answer(b"", "where is my card", 1.0) == "In the post."
 
@@ -278,9 +280,8 @@ def test_graded_pairs_make_groups_that_speak_for_questions_nobody_graded() -> No
     texts, topics = asked(200, 5)
     questions = [taken_apart(text) for text in texts]
     index = Index(*rarity_of(questions))
-    alike, near = [], []
+    near = []
     for question in questions:
-        alike.append(index.alike(question))
         near.append(index.near(question))
         index.add(question, "")
     calls: list[tuple[int, int]] = []
@@ -291,7 +292,7 @@ def test_graded_pairs_make_groups_that_speak_for_questions_nobody_graded() -> No
         calls.append((i, j))
         return topics[i] == topics[j]
 
-    grown, read = learn(alike, [index.vector(one) for one in questions], grade, 90)
+    grown, read = learn([index.vector(one) for one in questions], grade, 90)
     assert len(calls) == grown.labels <= 90
     for i in grown.group:
         for j in grown.group:
@@ -328,15 +329,11 @@ def test_groups_are_held_against_each_other_before_they_are_many(monkeypatch: py
     texts, topics = asked(300, 9)
     questions = [taken_apart(text) for text in texts]
     index = Index(*rarity_of(questions))
-    alike = []
-    for question in questions:
-        alike.append(index.alike(question))
-        index.add(question, "")
     vectors = [index.vector(one) for one in questions]
 
     def parts(joins: float) -> int:
-        monkeypatch.setattr("isocost.policy.semantic_fit.JOINS", joins)
-        grown, _ = learn(alike, vectors, lambda i, j: topics[i] == topics[j], 60)
+        monkeypatch.setattr("isocost.policy.semantic_learn.JOINS", joins)
+        grown, _ = learn(vectors, lambda i, j: topics[i] == topics[j], 60)
         assert grown.labels == 60
         return len({grown.group[i] for i in range(40)})
 

@@ -131,9 +131,11 @@ def both(past: Sequence[Question], groups: Mapping[str, Sequence[float]]) -> tup
 
 
 def some_groups(past: Sequence[Question], many: int) -> dict[str, tuple[float, ...]]:
-    """Weights of chance for every third part."""
+    """Weights of chance for every third part: of each group by ridge and by softmax, and of no group."""
     rng = np.random.default_rng(1)
-    return {part: tuple(rng.standard_normal(many).tolist()) for part in sorted(rarity_of(past)[0])[::3]}
+    return {
+        part: tuple(rng.standard_normal(2 * many + 1).tolist()) for part in sorted(rarity_of(past)[0])[::3]
+    }
 
 
 def same(one: Sequence[Nearest], two: Sequence[Nearest]) -> bool:

@@ -5,7 +5,8 @@ The cached questions of one scope that are most alike are found by rare words an
 given. It refuses outright where numbers differ or directions are swapped (*from A to B*), whatever the score;
 else it scores what the two share and what they do not (words, names, a negation), how the others look, and
 whether both belong to the same groups, with weights fitted on graded pairs
-(:mod:`isocost.policy.semantic_fit`). Plain Python without arrays, so that it can run live.
+(:mod:`isocost.policy.semantic_learn`, :mod:`isocost.policy.semantic_fit`). Plain Python without arrays, so
+that it can run live.
 """
 
 from __future__ import annotations
@@ -25,11 +26,15 @@ import msgspec
 HASHED = 4096
 """Columns for words that two questions share or do not share."""
 LETTERS = 4
+LEAST_CHANCE = 1e-9
+"""Chances below are taken as this."""
 _APART, _BOTH = zlib.crc32(b"-"), zlib.crc32(b"=")
 """What the hash of a word begins with."""
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*", re.UNICODE)
 _NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
-_ENDINGS = ("ing", "ed", "es", "s", "'s")
+_ENDINGS = ("ations", "ation", "ments", "ment", "ings", "ing", "edly", "ed", "ies", "es", "s", "ly")
+_SHORTENED = re.compile(r"'(?:s|re|ve|ll|d|m)$")
+"""A verb or an owner's mark at the end of a word; a negation is none."""
 _SHORTEST_STEM = 3
 _NEGATIONS = frozenset(
     {"no", "not", "never", "none", "nothing", "nobody", "neither", "nor", "without", "cannot", "unable"}
@@ -55,8 +60,12 @@ def taken_apart(text: str) -> Question:
     raw = _WORD.findall(text)
     low = [word.lower() for word in raw]
     stems = tuple(_stem(word) for word in low)
-    flat = f" {' '.join(low)} "
-    letters = (f"#{flat[i : i + LETTERS]}" for i in range(len(flat) - LETTERS + 1))
+    # Letters within a word: across words the pairs of stems say it better.
+    letters = [
+        f"#{edged[i : i + LETTERS]}"
+        for edged in [f" {word} " for word in low]
+        for i in range(max(1, len(edged) - LETTERS + 1))
+    ]
     pairs = (f"{a} {b}" for a, b in pairwise(stems))
     # A capital inside a sentence marks a name; the first word of one does not, nor does "I".
     inside = re.sub(r"(?:^|[.!?]\s+)\W*\w+", " ", text)
@@ -88,7 +97,8 @@ class Weights(msgspec.Struct, frozen=True):
     """A fitted verifier: how rare each part is, centre and spread of features, weights, the threshold.
 
     ``groups`` says of a part how far it speaks for each group of questions that were graded to have one
-    answer. ``threshold`` is ``inf`` until a certificate has set it: the cache is then off.
+    answer, as :func:`member_of` reads it. ``threshold`` is ``inf`` until a certificate has set it: the cache
+    is then off.
     """
 
     rarity: Mapping[str, float]
@@ -173,30 +183,62 @@ def _apart(asked: Question, held: Question) -> tuple[float, ...]:
 
 
 class Member(NamedTuple):
-    """How far a question belongs to each group, of length 1 together; to the first most, and how clearly."""
+    """How far a question belongs to each group.
 
-    towards: tuple[float, ...]
-    most: float
-    clear: float
+    ``towards`` are its sums by the ridge, of length 1 together; ``most`` is the largest of them before, and
+    ``clear`` how far the second is below. ``chances`` are those of the softmax, of length ``size``; ``rest``
+    is the chance of none of the groups, ``likely`` the likeliest one (-1: there are no groups), ``sure`` the
+    logarithm of its chance, and ``margin`` how far the second is below in log odds.
+    """
+
+    towards: tuple[float, ...] = ()
+    chances: tuple[float, ...] = ()
+    most: float = 0.0
+    clear: float = 0.0
+    size: float = 0.0
+    rest: float = 0.0
+    likely: int = -1
+    sure: float = 0.0
+    margin: float = 0.0
 
 
-def member_of(towards: Sequence[float]) -> Member:
-    """The sum for each group, put to length 1."""
-    if not towards:
-        return Member((), 0.0, 0.0)
-    first, second = heapq.nlargest(2, (*towards, 0.0))
-    length = math.sqrt(sum(map(mul, towards, towards))) or 1.0
-    return Member(tuple([one / length for one in towards]), first, first - second)
+def member_of(told: Sequence[float]) -> Member:
+    """Of a question the sum for each group by the ridge, then by the softmax, then that of no group."""
+    many = len(told) // 2
+    if not many:
+        return Member()
+    ridge, soft = told[:many], told[many:-1]
+    first, second = heapq.nlargest(2, (*ridge, 0.0))
+    length = math.sqrt(sum(map(mul, ridge, ridge))) or 1.0
+    high = max(told[many:])
+    odds = [math.exp(one - high) for one in told[many:]]
+    total = sum(odds)
+    chances = tuple([one / total for one in odds[:-1]])
+    top, next_ = heapq.nlargest(2, (*soft, -math.inf))
+    return Member(
+        tuple([one / length for one in ridge]), chances, first, first - second,
+        math.sqrt(sum(map(mul, chances, chances))), odds[-1] / total, soft.index(top),
+        math.log(max(max(chances), LEAST_CHANCE)), top - next_ if many > 1 else 0.0,
+    )  # fmt: skip
 
 
 def together(asked: Member, held: Member) -> tuple[float, ...]:
     """Whether two questions belong to the same groups, and how far that is known of each."""
-    return spoken(sum(map(mul, asked.towards, held.towards)), asked, held)
+    return spoken(
+        sum(map(mul, asked.towards, held.towards)), sum(map(mul, asked.chances, held.chances)), asked, held
+    )
 
 
-def spoken(both: float, asked: Member, held: Member) -> tuple[float, ...]:
-    """:func:`together` of two questions of which the product over the groups is known."""
-    return (both, asked.most, asked.clear, held.most, held.clear)
+def spoken(both: float, chance: float, asked: Member, held: Member) -> tuple[float, ...]:
+    """:func:`together` of two questions of which the products over the groups are known."""
+    known = min(max(chance, LEAST_CHANCE), 1.0 - 1e-6)
+    odds = math.log(known) - math.log1p(-known) if asked.likely >= 0 else 0.0
+    same = float(asked.likely >= 0 and asked.likely == held.likely)
+    return (
+        both, asked.most, asked.clear, held.most, held.clear, odds,
+        chance / (asked.size * held.size or 1.0), asked.margin, held.margin, asked.rest, held.rest,
+        asked.sure, held.sure, same, same * min(asked.margin, held.margin),
+    )  # fmt: skip
 
 
 def hashed(one: Question, two: Question) -> tuple[int, ...]:
@@ -229,7 +271,12 @@ def best(weights: Weights, near: Sequence[Nearest]) -> tuple[Nearest | None, flo
 
 
 def _stem(word: str) -> str:
+    """A word without its endings: *arrive*, *arrives*, *arrived* and *arriving* are one."""
+    word = _SHORTENED.sub("", word)
     for ending in _ENDINGS:
         if word.endswith(ending) and len(word) - len(ending) >= _SHORTEST_STEM:
-            return word[: -len(ending)]
-    return word
+            word = word[: -len(ending)] + ("y" if ending == "ies" else "")
+            break
+    if len(word) > _SHORTEST_STEM and word[-1] == word[-2]:
+        word = word[:-1]
+    return word[:-1] if len(word) > _SHORTEST_STEM + 1 and word[-1] in "ey" else word

@@ -1,21 +1,18 @@
 """Fit a semantic cache's verifier on graded pairs, and certify its wrong hits per request.
 
-Past questions come in order. The first part fits. Pairs of a question and an earlier one that is alike are
-graded (*would the same answer do?*), at most ``labels`` of them; what has one answer as a third has the
-answer of that, so a grade or two a question make groups (:func:`learn`). Which words speak for which group is
-learned by ridge (:func:`grouped`), and a logistic regression weighs that with what two questions share
-(:func:`fit`). The second part certifies: thresholds are tried from the strictest on, and the loosest is kept
-before the first whose exact upper bound (Clopper and Pearson) of wrong hits per request exceeds the limit.
-Wrong hits only grow as a threshold falls, so one that lets too many through is kept only where the first such
-one passed, which has less than the chance allowed: the confidence needs no correction. Where requests come
-in sessions these are what is drawn, and the bound is a bet on each (:mod:`isocost.policy.drawn`).
-What it hits on a third part was never looked at.
+Past questions come in order. The first part fits: pairs are graded and questions put into groups
+(:mod:`isocost.policy.semantic_learn`), and a logistic regression weighs what groups say with what two
+questions share (:func:`fit`). The second part certifies: thresholds are tried from the strictest on, and the
+loosest is kept before the first whose exact upper bound (Clopper and Pearson) of wrong hits per request
+exceeds the limit. Wrong hits only grow as a threshold falls, so one that lets too many through is kept only
+where the first such one passed, which has less than the chance allowed: the confidence needs no correction.
+Where requests come in sessions these are what is drawn, and the bound is a bet on each
+(:mod:`isocost.policy.drawn`). What it hits on a third part was never looked at.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -26,33 +23,15 @@ from numpy.typing import NDArray
 from isocost.errors import BadInput
 from isocost.policy.drawn import Tally, tallied
 from isocost.policy.proven import upper_of
-from isocost.policy.semantic import HASHED, Member, Nearest, Weights, best, member_of, together
+from isocost.policy.semantic import HASHED, Nearest, Weights, best
 
 Floats = NDArray[np.float64]
 RIDGE = 1.0
 RIDGE_HASHED = 3.0
-RIDGE_GROUP = 0.3
 ROUNDS = 25
 _ROUNDS_INSIDE = 200
 LEAST_OF_EACH = 20
 """Right and wrong pairs without which nothing is fitted."""
-JOINS = 0.27
-"""Share of the grades that hold whole groups against each other, when each question had its own."""
-JOIN_ROUNDS = 8
-JOIN_LARGE = 0.5
-"""How much more two groups are worth to be held against each other, for each e-fold of the smaller one."""
-JOIN_ALONE = 0.6
-"""How much a question that stands alone is worth to be held against a group."""
-CLEAR_LEAST = 0.02
-"""How far the words of a group speak for it at least, where likeness is measured by that."""
-_JOIN_CANDIDATES = 40
-SMALLEST_GROUP = 3
-FOUND = 0.25
-"""Share of the graded questions that only found groups."""
-SPOKEN = 5
-"""Features that groups say, the last ones."""
-MOST_GROUPS = 160
-
 
 REPORTS, CERTIFIES, CERTIFIES_LARGE = 0.3, 0.3, 0.2
 """Shares of the requests that report and that certify; of many requests fewer certify."""
@@ -84,232 +63,6 @@ class Certificate(NamedTuple):
     wrong: int
     upper_frac: float
     labels: int
-
-
-class Grown(NamedTuple):
-    """Questions in groups of one answer: ``group`` of each that was graded (others are absent), pairs of
-    groups that are ``apart``, and how many pairs were graded."""
-
-    group: dict[int, int]
-    apart: frozenset[tuple[int, int]]
-    labels: int
-
-    def same(self, one: int, two: int) -> bool | None:
-        """Whether two questions have one answer, ``None`` where grades do not say."""
-        a, b = self.group.get(one), self.group.get(two)
-        if a is None or b is None:
-            return None
-        return True if a == b else False if (min(a, b), max(a, b)) in self.apart else None
-
-
-class _Groups:
-    """Questions that have one answer, and groups of them that are known to have two."""
-
-    def __init__(self) -> None:
-        self._parent: dict[int, int] = {}
-        self._apart: dict[int, set[int]] = {}
-        self.labels = 0
-
-    def root(self, i: int) -> int:
-        parent = self._parent
-        while parent.setdefault(i, i) != i:
-            i = parent[i]
-        return i
-
-    def are_apart(self, one: int, two: int) -> bool:
-        return two in self._apart.get(one, ())
-
-    def hold(self, one: int, two: int, grade: Callable[[int, int], bool]) -> bool:
-        """Grade two questions of two groups; the groups are one then, or apart."""
-        a, b = self.root(one), self.root(two)
-        self.labels += 1
-        if not grade(max(one, two), min(one, two)):
-            self._apart.setdefault(a, set()).add(b)
-            self._apart.setdefault(b, set()).add(a)
-            return False
-        self._parent[a] = b
-        for other in self._apart.pop(a, set()):
-            self._apart[other] = (self._apart[other] - {a}) | {b}
-            self._apart.setdefault(b, set()).add(other)
-        return True
-
-    def grown(self) -> Grown:
-        apart = {(min(a, b), max(a, b)) for a, others in self._apart.items() for b in others}
-        return Grown({i: self.root(i) for i in self._parent}, frozenset(apart), self.labels)
-
-
-def learn(
-    alike: Sequence[Sequence[tuple[float, int]]],
-    vectors: Sequence[Mapping[str, float]],
-    grade: Callable[[int, int], bool],
-    labels: int,
-) -> tuple[Grown, Read]:
-    """Put questions into groups with at most ``labels`` graded pairs.
-
-    ``alike[i]`` lists (likeness, number) of questions before i, the most alike first, and ``vectors[i]`` the
-    question's parts; ``grade(i, j)`` says whether one answer would do. First one question after another is
-    held against one earlier question (:func:`_first`). That leaves many groups where there is one answer;
-    the rest of the grades finds them (:func:`_join`).
-    """
-    groups = _Groups()
-    joins = int(JOINS * labels)
-    seen = _first(groups, alike, grade, labels - joins, 0)
-    read = Read.of(vectors, sorted(groups.grown().group))
-    for left in range(JOIN_ROUNDS, 0, -1):
-        _join(groups, read, grade, math.ceil((labels - groups.labels) / left))
-    if groups.labels < labels and seen < len(alike):
-        # Few groups are soon told apart: what is left goes to more questions.
-        _first(groups, alike, grade, labels, seen)
-        read = Read.of(vectors, sorted(groups.grown().group))
-    return groups.grown(), read
-
-
-def _first(
-    groups: _Groups,
-    alike: Sequence[Sequence[tuple[float, int]]],
-    grade: Callable[[int, int], bool],
-    labels: int,
-    start: int,
-) -> int:
-    """Hold each question from ``start`` on against the most alike one of the group that speaks loudest for it
-    (the sum of squared likeness), once: a second try is worth less than another question. The question that
-    would have come next."""
-    for i, found in enumerate(alike[start:], start):
-        if groups.labels >= labels:
-            return i
-        loud: dict[int, float] = {}
-        first: dict[int, int] = {}
-        for likeness, other in found:
-            group = groups.root(other)
-            loud[group] = loud.get(group, 0.0) + likeness * likeness
-            first.setdefault(group, other)
-        groups.root(i)
-        if loud:
-            groups.hold(i, first[min(loud, key=lambda each: (-loud[each], each))], grade)
-    return len(alike)
-
-
-class Read(NamedTuple):
-    """Graded questions as a ridge regression reads them: ``rows`` their numbers, ``column`` of each part that
-    two of them have, ``words`` (rows, columns) its weight, ``kernel`` (rows, rows) how alike they are,
-    ``inverse`` of that plus the ridge, and ``fitted``, their product."""
-
-    rows: list[int]
-    column: dict[str, int]
-    words: NDArray[np.float32]
-    kernel: Floats
-    inverse: Floats
-    fitted: Floats
-
-    @classmethod
-    def of(cls, vectors: Sequence[Mapping[str, float]], rows: list[int]) -> Read:
-        """Read the questions of ``rows``."""
-        counts = Counter(part for i in rows for part in vectors[i])
-        column = {part: k for k, part in enumerate(part for part, many in counts.items() if many > 1)}
-        words = np.zeros((len(rows), len(column)), dtype=np.float32)
-        alone = np.zeros(len(rows))
-        for k, i in enumerate(rows):
-            for part, share in vectors[i].items():
-                at = column.get(part)
-                if at is None:
-                    alone[k] += share * share
-                else:
-                    words[k, at] = share
-        kernel = np.asarray(words @ words.T, dtype=np.float64) + np.diag(alone)
-        inverse: Floats = np.asarray(
-            np.linalg.inv(kernel + RIDGE_GROUP * np.eye(len(rows))), dtype=np.float64
-        )
-        return cls(rows, column, words, kernel, inverse, kernel @ inverse)
-
-    def by_others(self, target: Floats) -> Floats:
-        """What the others say of each question's ``target`` (rows, groups): leave-one-out."""
-        own = np.diag(self.fitted)[:, None]
-        return np.asarray((self.fitted @ target - own * target) / (1.0 - own), dtype=np.float64)
-
-
-def _join(groups: _Groups, read: Read, grade: Callable[[int, int], bool], labels: int) -> None:
-    """Hold groups against each other that words take for each other, and questions that stand alone against
-    the group that their words speak for: of all the likeliest first, each group once."""
-    roots = [groups.root(i) for i in read.rows]
-    sizes = Counter(roots)
-    names = [group for group, many in sizes.items() if many > 1]
-    if labels < 1 or not names:
-        return
-    place = {group: k for k, group in enumerate(names)}
-    mine = np.array([place.get(group, -1) for group in roots])
-    within = np.flatnonzero(mine >= 0)
-    target = np.zeros((len(roots), len(names)))
-    target[within, mine[within]] = 1.0
-    told = read.by_others(target)
-    many = target.sum(axis=0)
-    mean = (target.T @ told) / many[:, None]
-    clear = np.maximum(np.diag(mean), CLEAR_LEAST)
-    both = np.triu((mean + mean.T) / (clear[:, None] + clear), 1)
-    both *= 1.0 + JOIN_LARGE * np.log(np.minimum(many[:, None], many))
-    wanted = []
-    for flat in np.argsort(-both, axis=None, kind="stable")[: _JOIN_CANDIDATES * labels]:
-        a, b = divmod(int(flat), len(names))
-        if both[a, b] > 0.0 and not groups.are_apart(names[a], names[b]):
-            wanted.append((float(both[a, b]), a, b))
-    for k in np.flatnonzero(mine < 0).tolist():
-        open_ = (int(g) for g in np.argsort(-told[k], kind="stable") if told[k, g] > 0.0)
-        best_ = next((g for g in open_ if not groups.are_apart(roots[k], names[g])), None)
-        if best_ is not None:
-            wanted.append((JOIN_ALONE * float(told[k, best_]), -1 - k, best_))
-    held: set[int] = set()
-    end = groups.labels + labels
-    for _, a, b in sorted(wanted, key=lambda one: (-one[0], one[1], one[2])):
-        if groups.labels >= end:
-            return
-        if a >= 0 and (a in held or b in held):
-            continue
-        held |= {a, b} if a >= 0 else set()
-        here = np.flatnonzero(mine == a) if a >= 0 else np.array([-1 - a])
-        there = np.flatnonzero(mine == b)
-        near = read.kernel[np.ix_(here, there)]
-        i, j = np.unravel_index(int(near.argmax()), near.shape)
-        one, two = read.rows[here[i]], read.rows[there[j]]
-        if groups.root(one) != groups.root(two) and not groups.are_apart(groups.root(one), groups.root(two)):
-            groups.hold(one, two, grade)
-
-
-def grouped(read: Read, grown: Grown) -> tuple[dict[str, tuple[float, ...]], dict[int, Member]]:
-    """What each part of a question says of each group, by ridge on the questions that were graded; and how
-    far each of those belongs to the groups by what the others say of it (leave-one-out).
-    """
-    sizes = Counter(grown.group.values())
-    large = [group for group, many in sizes.most_common(MOST_GROUPS) if many >= SMALLEST_GROUP]
-    if len(large) < 2:
-        return {}, {}
-    place = {group: k for k, group in enumerate(large)}
-    target = np.zeros((len(read.rows), len(large)))
-    for k, i in enumerate(read.rows):
-        if (group := place.get(grown.group[i])) is not None:
-            target[k, group] = 1.0
-    others = read.by_others(target)
-    weight = read.words.T @ (read.inverse @ target)
-    said = {part: tuple(weight[k].tolist()) for part, k in read.column.items()}
-    return said, {i: member_of(others[k].tolist()) for k, i in enumerate(read.rows)}
-
-
-def graded_pairs(
-    near: Sequence[Sequence[Nearest]], grown: Grown, members: Mapping[int, Member]
-) -> tuple[list[Nearest], list[bool]]:
-    """Candidates of graded questions whose grade follows, with what their groups say, as fit takes them.
-
-    The first questions found groups in a cache that is nearly empty; they are left out.
-    """
-    pairs, same = [], []
-    for i in sorted(grown.group)[int(FOUND * len(grown.group)) :]:
-        for one in near[i]:
-            follows = grown.same(i, one.entry)
-            if follows is not None and not one.against:
-                told = one.features
-                if members:
-                    told = (*told[:-SPOKEN], *together(members[i], members[one.entry]))
-                pairs.append(one._replace(features=told))
-                same.append(follows)
-    return pairs, same
 
 
 def fit(

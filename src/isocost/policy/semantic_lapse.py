@@ -26,7 +26,7 @@ def features_digest() -> str:
     """
     questions = [taken_apart(text) for text in _PROBES]
     rarity, rarest = rarity_of(questions)
-    some = {part: (weight, 1.0 / weight) for part, weight in sorted(rarity.items())[::7]}
+    some = {part: (weight, 1.0, 1.0 / weight, weight, 0.5) for part, weight in sorted(rarity.items())[::7]}
     index = Index(rarity, rarest, Groups.of(some))
     read: list[object] = []
     for question in questions:

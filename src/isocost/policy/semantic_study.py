@@ -28,9 +28,10 @@ from isocost.policy.drawn import Tally, able, most_each, numbered, tallied
 from isocost.policy.proven import Proven, banded, upper, upper_of
 from isocost.policy.semantic import Nearest, Weights, best, rarity_of, taken_apart
 from isocost.policy.semantic_cache import SemanticCache, readable
-from isocost.policy.semantic_fit import CERTIFIES, Grown, Read, fit, graded_pairs, grouped, learn, parts
+from isocost.policy.semantic_fit import CERTIFIES, fit, parts
 from isocost.policy.semantic_index import Index
 from isocost.policy.semantic_lapse import features_digest
+from isocost.policy.semantic_learn import Grown, Read, graded_pairs, grouped, learn
 
 LEAST_REQUESTS = 300
 """Certifying requests below which not even a cache without a wrong hit proves 1 % at 95 %."""
@@ -338,12 +339,16 @@ class _Past:
         past = [one for one in self.questions[:fits] if one is not None]
         plain = Weights(*rarity_of(past), (), (), (), (), 0.0)
         cache, kept = self._cache(plain, 0)
-        near, alike = self._looked(cache, kept, 0, fits, all_alike=True)
-        blank = taken_apart("")
+        near, _ = self._looked(cache, kept, 0, fits, all_alike=False)
         index = Index(plain.rarity, plain.rarest)
-        vectors = [index.vector(one or blank) for one in self.questions[:fits]]
+        # An exact cache answers whole repeats: there is nothing to grade.
+        vectors = [
+            index.vector(one) if one is not None and not self.asked[i].is_repeat else {}
+            for i, one in enumerate(self.questions[:fits])
+        ]
         if graded is None:
-            grown, read = learn(alike, vectors, lambda i, j: bool(grade(i, j)), self.wanted.labels)
+            scopes = [one.scope for one in self.asked[:fits]]
+            grown, read = learn(vectors, lambda i, j: bool(grade(i, j)), self.wanted.labels, scopes)
         else:
             grown = grown_of({pair: same for pair, same in graded.items() if max(pair) < fits})
             read = Read.of(vectors, sorted(grown.group))

@@ -25,8 +25,9 @@ from isocost.errors import BadInput
 from isocost.policy.drawn import able, most_each, numbered
 from isocost.policy.semantic import Nearest, Weights, best, rarity_of, taken_apart
 from isocost.policy.semantic_cache import SemanticCache
-from isocost.policy.semantic_fit import certify, fit, graded_pairs, grouped, learn, parts
+from isocost.policy.semantic_fit import certify, fit, parts
 from isocost.policy.semantic_index import Index
+from isocost.policy.semantic_learn import graded_pairs, grouped, learn
 from isocost.policy.semantic_pairs import drawn_by, graded
 from isocost.validate.table import rows_of
 
@@ -206,7 +207,7 @@ def _of_questions(rows: Rows, fits: int) -> Fitted:
     asked = [taken_apart(row.texts[0]) for row in rows]
     rarity = rarity_of(asked[:fits])
     cache, index = SemanticCache(Weights(*rarity, (), (), (), (), 0.0)), Index(*rarity)
-    alike, near = [], []
+    near = []
 
     def look(i: int) -> tuple[Nearest, ...]:
         scope = rows[i].tenant
@@ -214,14 +215,14 @@ def _of_questions(rows: Rows, fits: int) -> Fitted:
         return tuple(one._replace(entry=cache.number(scope, one.entry)) for one in found)
 
     for i in range(fits):
-        alike.append(cache.alike(rows[i].tenant, asked[i], 0.0))
         near.append(look(i))
         cache.keep(rows[i].tenant, asked[i], "", 0.0)
 
     def grade(i: int, entry: int) -> bool:
         return rows[i].label == rows[entry].label
 
-    grown, read = learn(alike, [index.vector(question) for question in asked[:fits]], grade, LABELS)
+    scopes = [row.tenant for row in rows[:fits]]
+    grown, read = learn([index.vector(question) for question in asked[:fits]], grade, LABELS, scopes)
     groups, members = grouped(read, grown)
     pairs, same = graded_pairs(near, grown, members)
     weights = fit(pairs, same, *rarity, groups)
