@@ -19,8 +19,10 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-WEIGHT = 8.0
-"""Of the wrong answers that a limit allows, a session may get one in so many at most."""
+WEIGHT = 10.0
+"""Of as many wrong answers as a limit allows, a session may get one at most."""
+STAKED = 0.9
+"""Of a fortune, at most so much is staked on a session that could be wholly wrong."""
 _STAKES = 200
 _ROUNDS = 60
 
@@ -32,20 +34,20 @@ def most_each(requests: int, most_frac: float) -> int:
     """The most answers that a session may be given, for ``requests`` to prove anything.
 
     >>> most_each(2616, 0.01), most_each(300, 0.01)
-    (3, 1)
+    (2, 1)
     """
     return max(1, int(requests * most_frac / WEIGHT))
 
 
 def stake(requests: int, each: int, most_frac: float, confidence: float) -> float:
-    """What is staked on every session: at this, the most sessions may be wholly wrong (``each`` answers).
+    """What is staked on every session: at this, the most sessions may have one wrong answer.
 
-    >>> round(stake(2616, 1, 0.01, 0.95), 2), round(stake(2616, 4, 0.01, 0.95), 2)
-    (0.44, 0.2)
+    >>> round(stake(2616, 1, 0.01, 0.95), 2), round(stake(2616, 4, 0.01, 0.95), 3)
+    (0.44, 0.225)
     """
-    most, goal = requests * most_frac / each, -math.log1p(-confidence)
-    shares = (k / _STAKES for k in range(1, _STAKES))
-    return max(shares, key=lambda x: (x * most - goal) / -math.log1p(-x)) / each
+    most, goal = requests * most_frac, -math.log1p(-confidence)
+    stakes = [STAKED * k / _STAKES / each for k in range(1, _STAKES + 1)]
+    return max(stakes, key=lambda bet: (bet * most - goal) / -math.log1p(-bet))
 
 
 def tallied(units: Sequence[int], wrong: Iterable[int], each: int) -> tuple[Tally, ...]:
@@ -71,7 +73,7 @@ def upper(tallies: Sequence[Tally], each: int, most_frac: float, confidence: flo
     >>> round(upper([(1, 0, 2602), (1, 1, 14)], 1, 0.01, 0.95), 4)
     0.0096
     >>> round(upper([(2, 0, 1302), (2, 1, 6)], 2, 0.01, 0.95), 4)
-    0.0066
+    0.0056
     """
     requests = sum(size * many for size, _, many in tallies)
     if requests < 1 or any(wrong > each for _, wrong, _ in tallies):
