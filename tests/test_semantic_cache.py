@@ -361,7 +361,7 @@ def test_duplicate_questions_of_the_public_sample(data_dir: Path, tmp_path: Path
     duckdb = pytest.importorskip("duckdb")
     file = tmp_path / "some.parquet"
     source = data_dir / "routing" / "semcache_qqp_sample.parquet"
-    duckdb.execute(f"COPY (SELECT * FROM '{source}' LIMIT 2500) TO '{file}' (FORMAT parquet)")
+    duckdb.execute(f"COPY (SELECT * FROM '{source}' LIMIT 1500) TO '{file}' (FORMAT parquet)")
     found = validate_semcache(file, orders=2)
     assert found.most_wrong_seen_frac <= 0.03
     assert found.least_hit_frac <= found.hit_frac <= found.most_hit_frac

@@ -5,8 +5,9 @@ order, each is looked up among all before it, and the labels only grade pairs th
 text_b, label``: pairs, where 1 means one answer; the cache holds the first of each. Requests are split in
 order: a part fits the verifier on at most ``LABELS`` graded pairs, a part certifies the threshold at
 ``MOST_WRONG`` wrong hits a request with ``CONFIDENCE``, the last 30 % report. A request of the last part
-passes where it got no wrong answer. A column ``session`` or ``user`` says which requests are drawn together
-(:mod:`isocost.policy.drawn`); requests of two values of a column ``tenant`` share no answers.
+passes where it got no wrong answer. ``ORDERS`` orders are played, and the spread is told. A column
+``session`` or ``user`` says which requests are drawn together (:mod:`isocost.policy.drawn`); requests of two
+values of a column ``tenant`` share no answers.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from isocost.errors import BadInput
 from isocost.policy.drawn import able, most_each, numbered
 from isocost.policy.semantic import Nearest, Weights, best, rarity_of, taken_apart
 from isocost.policy.semantic_cache import SemanticCache
-from isocost.policy.semantic_fit import certify, fit, parts
+from isocost.policy.semantic_fit import Certificate, certify, fit, parts
 from isocost.policy.semantic_index import Index
 from isocost.policy.semantic_learn import graded_pairs, grouped, learn
 from isocost.policy.semantic_pairs import drawn_by, graded
@@ -37,6 +38,9 @@ CONFIDENCE = 0.95
 MOST_ROWS = 20_000
 """Rows that are played: of more, so many are drawn."""
 SEED = 20_261_123
+ORDERS = 3
+"""Random orders that are played: what one of them certifies says little, since chance alone moves it by some
+percents of the requests."""
 REPORTS = "counted for fitting or certifying"
 BLANK = "no question or no label"
 BEYOND = f"not among the {MOST_ROWS:,} drawn"
@@ -48,7 +52,8 @@ class SemcacheReport(msgspec.Struct, frozen=True):
     ``plain_hit_frac`` and ``plain_wrong_frac`` are those of the loosest threshold within ``most_wrong_frac``
     on the certifying part, without a bound: what the certificate costs. ``hindsight_hit_frac`` is what the
     loosest threshold would have hit on the reporting part: what no one can know before. ``labels`` counts
-    graded pairs, fitting and certifying.
+    graded pairs, fitting and certifying. All this is of the first of the random ``orders``; of all of them
+    ``mean_*``, ``least_*`` and ``most_*``.
     """
 
     path: str
@@ -66,6 +71,11 @@ class SemcacheReport(msgspec.Struct, frozen=True):
     certified_wrong_frac: float
     labels: int
     refused: dict[str, int]
+    orders: int
+    mean_hit_frac: float
+    least_hit_frac: float
+    most_hit_frac: float
+    most_wrong_seen_frac: float
     notes: tuple[str, ...]
 
 
@@ -82,13 +92,79 @@ class Row(NamedTuple):
 Rows = list[Row]
 
 
-def validate_semcache(path: Path | str) -> SemcacheReport:
-    """Fit, certify and report a semantic cache on one file.
+class _Played(NamedTuple):
+    """One order: ``hit``, ``wrong`` and ``plain`` (bool) and ``right`` of its reporting requests."""
+
+    rows: Rows
+    certifies: int
+    certificate: Certificate
+    hit: NDArray[np.bool_]
+    wrong: NDArray[np.bool_]
+    plain: NDArray[np.bool_]
+    right: NDArray[np.bool_]
+    hindsight_hit_frac: float
+    refused: dict[str, int]
+    drawn: tuple[str, ...]
+
+
+def validate_semcache(path: Path | str, orders: int = ORDERS) -> SemcacheReport:
+    """Fit, certify and report a semantic cache on one file, in so many random orders of its rows.
 
     Raises:
         BadInput: the file cannot be read, or has neither set of columns, or too few questions.
     """
-    rows, left_out = _rows(Path(path))
+    kept, blank = _rows(Path(path))
+    rng = np.random.Generator(np.random.PCG64(SEED))
+    played = []
+    for _ in range(orders):
+        drawn = [kept[i] for i in rng.permutation(len(kept))[:MOST_ROWS]]
+        played.append(_played(drawn))
+    one = played[0]
+    beyond = len(kept) - len(one.rows)
+    left_out = {why: many for why, many in ((BLANK, blank), (BEYOND, beyond)) if many}
+    hits = [float(each.hit.mean()) for each in played]
+    wrongs = [float(each.wrong.mean()) for each in played]
+    labels = [each.certificate.labels for each in played]
+    off = math.isinf(one.certificate.threshold)
+    spread = (
+        f"in {orders} random orders of the rows {', '.join(f'{each:.1%}' for each in hits)} hit, "
+        f"{sum(hits) / orders:.1%} in the mean, and {', '.join(f'{each:.2%}' for each in wrongs)} were "
+        f"wrong, with {min(labels):,} to {max(labels):,} graded pairs: one order alone says little",
+    ) if orders > 1 else ()  # fmt: skip
+    return SemcacheReport(
+        path=str(path),
+        rows=len(kept) + blank,
+        passed=int((~one.wrong).sum()),
+        failed=tuple(one.rows[one.certifies + int(i)].where for i in np.flatnonzero(one.wrong)),
+        left_out={REPORTS: one.certifies, **left_out},
+        verdict="off: nothing certified" if off else "certified",
+        most_wrong_frac=MOST_WRONG,
+        hit_frac=hits[0],
+        wrong_frac=wrongs[0],
+        plain_hit_frac=float(one.plain.mean()),
+        plain_wrong_frac=float((one.plain & ~one.right).mean()),
+        hindsight_hit_frac=one.hindsight_hit_frac,
+        certified_wrong_frac=one.certificate.upper_frac,
+        labels=labels[0],
+        refused=one.refused,
+        orders=orders,
+        mean_hit_frac=sum(hits) / orders,
+        least_hit_frac=min(hits),
+        most_hit_frac=max(hits),
+        most_wrong_seen_frac=max(wrongs),
+        notes=(
+            f"{hits[0]:.1%} of requests hit and {wrongs[0]:.2%} got a wrong answer, with "
+            f"{labels[0]:,} graded pairs; at most {MOST_WRONG:.0%} is certified at {CONFIDENCE:.0%}",
+            *spread,
+            f"{one.plain.mean():.1%} hit and {(one.plain & ~one.right).mean():.2%} are wrong where "
+            f"{MOST_WRONG:.0%} is what was seen before, not what is proven",
+            *one.drawn,
+        ),
+    )
+
+
+def _played(rows: Rows) -> _Played:
+    """Fit on the first rows, certify on the next, report on the last."""
     n = len(rows)
     fits, certifies = parts(n)
     weights, near, grade, fitted = (_of_pairs if len(rows[0].texts) == 2 else _of_questions)(rows, fits)
@@ -105,33 +181,12 @@ def validate_semcache(path: Path | str) -> SemcacheReport:
     )
     scores, right = _judged(weights, near, grade, certifies, n)
     hit = _given(scores >= weights.threshold, units[certifies:], each)
-    wrong = hit & ~right
-    plain = scores >= _loosest(*_judged(weights, near, grade, fits, certifies))
-    off = math.isinf(weights.threshold)
-    return SemcacheReport(
-        path=str(path),
-        rows=n + sum(left_out.values()),
-        passed=int((~wrong).sum()),
-        failed=tuple(rows[certifies + int(i)].where for i in np.flatnonzero(wrong)),
-        left_out={REPORTS: certifies, **left_out},
-        verdict="off: nothing certified" if off else "certified",
-        most_wrong_frac=MOST_WRONG,
-        hit_frac=float(hit.mean()),
-        wrong_frac=float(wrong.mean()),
-        plain_hit_frac=float(plain.mean()),
-        plain_wrong_frac=float((plain & ~right).mean()),
-        hindsight_hit_frac=float((scores >= _loosest(scores, right)).mean()),
-        certified_wrong_frac=certificate.upper_frac,
-        labels=certificate.labels,
-        refused=dict(Counter(one[0].against for one in near[certifies:] if one and one[0].against)),
-        notes=(
-            f"{hit.mean():.1%} of requests hit and {wrong.mean():.2%} got a wrong answer, with "
-            f"{certificate.labels:,} graded pairs; at most {MOST_WRONG:.0%} is certified at {CONFIDENCE:.0%}",
-            f"{plain.mean():.1%} hit and {(plain & ~right).mean():.2%} are wrong where {MOST_WRONG:.0%} is "
-            "what was seen before, not what is proven",
-            *drawn,
-        ),
-    )
+    return _Played(
+        rows, certifies, certificate, hit, hit & ~right,
+        scores >= _loosest(*_judged(weights, near, grade, fits, certifies)), right,
+        float((scores >= _loosest(scores, right)).mean()),
+        dict(Counter(one[0].against for one in near[certifies:] if one and one[0].against)), drawn,
+    )  # fmt: skip
 
 
 def _drawn(rows: Rows, fits: int, certifies: int) -> tuple[list[int], int, tuple[str, ...]]:
@@ -233,8 +288,8 @@ def _of_questions(rows: Rows, fits: int) -> Fitted:
     return weights, near, grade, grown.labels
 
 
-def _rows(file: Path) -> tuple[Rows, dict[str, int]]:
-    """Rows in a random order, and how many are left out by which rule."""
+def _rows(file: Path) -> tuple[Rows, int]:
+    """Rows that have what is needed, and how many have not."""
     if not file.exists():
         raise BadInput("no such file", where=str(file), fix="Check the path")
     found = rows_of(file, ("label",))
@@ -255,7 +310,4 @@ def _rows(file: Path) -> tuple[Rows, dict[str, int]]:
     kept = [row for row in rows if all(text.strip() for text in row.texts) and row.label]
     if not kept:
         raise BadInput("no row has a question and a label", where=str(file), fix="Fill in both")
-    rng = np.random.Generator(np.random.PCG64(SEED))
-    drawn = [kept[i] for i in rng.permutation(len(kept))[:MOST_ROWS]]
-    left_out = {BLANK: len(rows) - len(kept), BEYOND: len(kept) - len(drawn)}
-    return drawn, {why: many for why, many in left_out.items() if many}
+    return kept, len(rows) - len(kept)
