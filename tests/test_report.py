@@ -594,3 +594,16 @@ def test_an_option_without_a_deployment_has_no_cost(support: PlanResult) -> None
 def test_the_detail_stands_under_the_headline(support: PlanResult) -> None:
     html = report.render(replace(support, detail="Answers cost $62k of it <b>."))
     assert html.index("</h1>") < html.index("Answers cost $62k of it &lt;b&gt;.") < html.index('class="four"')
+
+
+def test_a_plan_that_changes_nothing_has_no_bill_to_step_down(support: PlanResult) -> None:
+    """A lever of a rounding error saves nothing, and no title says that it does."""
+    same = replace(
+        support,
+        today_usd=support.plan_usd,
+        levers=[Lever("same-prices", "same use at the plan's prices", -2.5e-13)],
+    )
+    page = Page(report.render(same))
+    assert "The plan pulls no lever" in page.text
+    assert "e−13" not in page.text
+    assert "e-13" not in page.text

@@ -16,6 +16,9 @@ SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 FONT = "system-ui, -apple-system, Segoe UI, Roboto, Helvetica Neue, Arial, sans-serif"
 WIDTH = 720
 """Pixels of the plotting area; the page scales the whole picture to its column."""
+PADDING = {"left": 26, "right": 34, "top": 6, "bottom": 6}
+"""Pixels around a picture: it is laid out in one font and read in the reader's own, whose letters may be a
+tenth wider."""
 
 
 class Table(msgspec.Struct, frozen=True):
@@ -66,7 +69,7 @@ def _config() -> Spec:
     return {
         "aria": False,
         "font": FONT,
-        "padding": 6,
+        "padding": PADDING,
         "view": {"stroke": None},
         "axis": {
             "labelColor": soft,
@@ -74,7 +77,7 @@ def _config() -> Spec:
             "labelFontSize": 12,
             "titleFontSize": 12,
             "titleFontWeight": "normal",
-            "titlePadding": 10,
+            "titlePadding": 14,
             "gridColor": grid,
             "domainColor": rule,
             "tickColor": rule,
@@ -89,6 +92,7 @@ def _config() -> Spec:
             "direction": "horizontal",
             "columns": 3,
             "symbolSize": 110,
+            "columnPadding": 28,
         },
         "text": {"fontSize": 12, "color": ink},
         "title": {

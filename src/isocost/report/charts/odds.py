@@ -245,11 +245,11 @@ def _against(turn: Turn) -> str:
 
 
 def _turn_title(turn: Turn) -> str:
-    # A model's id keeps its letters; what is said in words begins as a sentence does.
     name, over = brief(turn.label, 44), _against(turn)
-    name = name if "/" in name else capital(name)
     if turn.requests_per_month is None:
         return f"In most scenarios {name} costs less than {over} at no volume"
+    # A model's id keeps its letters; what is said in words begins as a sentence does.
+    name = name if "/" in name else capital(name)
     band = turn.requests_per_month
     at = words.count(band.mid) if band.mid > 0 else "the smallest volume"
     text = f"{name} costs less than {over} from {at} requests a month"

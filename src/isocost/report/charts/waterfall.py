@@ -31,7 +31,7 @@ REST = "not attributed to one lever"
 def steps(result: PlanResult) -> list[tuple[str, float]]:
     """The levers in order; the last is what they leave unattributed, where that is not rounding."""
     found = [(plain(x.label), x.delta_usd) for x in result.levers if abs(x.delta_usd) >= LEAST_USD]
-    found = found or [(plain(x.label), x.delta_usd) for x in result.levers[:1]]
+    found = found or [(plain(x.label), 0.0) for x in result.levers[:1]]
     rest = result.plan_usd.mid - result.today_usd.mid - sum(delta for _, delta in found)
     if abs(rest) > TOLERANCE_FRAC * max(abs(result.today_usd.mid), 1e-9):
         found.append((REST, rest))
@@ -42,7 +42,9 @@ def waterfall(result: PlanResult) -> Chart | Absent:
     """A floating bar a lever between today's total and the plan's."""
     if result.verdict == "infeasible":
         return Absent("No plan meets the limits, so there is nothing to step down to.")
-    if not result.levers:
+    moved = max((abs(lever.delta_usd) for lever in result.levers), default=0.0)
+    gap = abs(result.plan_usd.mid - result.today_usd.mid)
+    if not result.levers or max(moved, gap) < LEAST_USD:
         return Absent("The plan pulls no lever: it is today's way of serving.")
     found = steps(result)
     total, rows = result.today_usd.mid, [["Today", "", words.usd(result.today_usd.mid)]]
@@ -63,7 +65,7 @@ def waterfall(result: PlanResult) -> Chart | Absent:
 
 def _title(found: list[tuple[str, float]]) -> str:
     label, delta = min((one for one in found if one[0] != REST), key=lambda step: (step[1], step[0]))
-    if delta >= 0:
+    if delta > -LEAST_USD:
         return "No lever saves anything here"
     saved = -sum(d for _, d in found if d < 0)
     added = sum(d for _, d in found if d > 0)
