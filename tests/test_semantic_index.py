@@ -219,6 +219,23 @@ def test_a_sparse_read_of_a_large_index_finds_the_same(monkeypatch: pytest.Monke
         assert all(index.alike(question) == plain.alike(question) for question in asked[::9])
 
 
+def test_a_copy_goes_its_own_way() -> None:
+    """What one of the two keeps or lets go, the other neither finds nor misses."""
+    asked = questions(120, 6)
+    index, plain = both(asked, some_groups(asked, 3))
+    for question in asked[:60]:
+        index.add(question, "")
+        plain.add(question)
+    twin = index.copy()
+    for question in asked[60:]:
+        twin.add(question, "")
+    twin.forget(50)
+    assert all(same(index.near(question), plain.near(question)) for question in asked[::7])
+    index.forget(60)
+    assert index.near(asked[3]) == ()
+    assert twin.near(asked[70])
+
+
 def test_what_was_let_go_leaves_nothing_behind() -> None:
     """Words of entries that are gone, their numbers and places."""
     index, _ = both([], {})

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections import deque
+from copy import copy
 from typing import Any, NamedTuple
 
 from isocost.policy.semantic import Nearest, Question, Weights, best, taken_apart
@@ -62,6 +63,15 @@ class SemanticCache:
 
     def __len__(self) -> int:
         return len(self._held)
+
+    def copy(self) -> SemanticCache:
+        """The same questions and answers, which go their own way: to play several times from one state."""
+        twin = copy(self)
+        twin._scopes = {scope: index.copy() for scope, index in self._scopes.items()}
+        twin._numbers = {scope: numbers.copy() for scope, numbers in self._numbers.items()}
+        twin._held, twin._words = self._held.copy(), self._words.copy()
+        twin._own, twin._given, twin._by = dict(self._own), dict(self._given), dict(self._by)
+        return twin
 
     def look(self, scope: bytes, question: Question | str, now_s: float) -> Seen:
         """The best candidate of a question in its scope, whether or not it may be given."""

@@ -12,6 +12,7 @@ import math
 from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -83,6 +84,12 @@ class _Places:
     def __len__(self) -> int:
         return len(self.held) // 2 - self.gone
 
+    def copy(self) -> _Places:
+        """The same places, which go their own way."""
+        twin = copy(self)
+        twin.held = self.held[:]
+        return twin
+
     def forget(self) -> None:
         """Let the first entry go."""
         self.gone += 1
@@ -134,6 +141,13 @@ class Index:
             array("d", vector.values()).tobytes(), *self._member(vector),
         )  # fmt: skip
         self._end += 1
+
+    def copy(self) -> Index:
+        """The same questions, to which others may be added."""
+        twin = copy(self)
+        twin._held, twin._named, twin._free = dict(self._held), list(self._named), list(self._free)
+        twin._places = {part: places.copy() for part, places in self._places.items()}
+        return twin
 
     def forget(self, first: int) -> None:
         """Let go of the questions before ``first``, which were added first; numbers of others stay."""

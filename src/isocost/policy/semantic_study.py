@@ -272,6 +272,7 @@ class _Past:
         self.most_each = self.drawn = 0
         self.labels = 0
         self.asked_of: set[tuple[int, int]] = set()
+        self._filled: tuple[Weights, int, SemanticCache, list[int]] | None = None
 
     def draw(self, start: int, end: int) -> None:
         """Settle how many answers a session is given: none is to weigh too much among those that certify, and
@@ -302,14 +303,19 @@ class _Past:
         return tallied([units[i] for i in rows], [units[i] for i in wrong], self.most_each)
 
     def _cache(self, weights: Weights, end: int) -> tuple[SemanticCache, list[int]]:
-        """A cache that was off for the first requests, and so kept each; the request of each that it kept."""
-        cache = SemanticCache(weights, self.wanted.ttl_s, self.wanted.most_entries)
-        kept = []
-        for i in range(end):
-            if (question := self.questions[i]) is not None and not self.asked[i].is_repeat:
-                cache.keep(self.asked[i].scope, question, "", self.asked[i].at_s)
-                kept.append(i)
-        return cache, kept
+        """A cache that was off for the first requests, and so kept each; the request of each that it kept.
+
+        Every threshold is played from the same one, so it is filled once and copied."""
+        if self._filled is None or self._filled[0] is not weights or self._filled[1] != end:
+            cache = SemanticCache(weights, self.wanted.ttl_s, self.wanted.most_entries)
+            kept = []
+            for i in range(end):
+                if (question := self.questions[i]) is not None and not self.asked[i].is_repeat:
+                    cache.keep(self.asked[i].scope, question, "", self.asked[i].at_s)
+                    kept.append(i)
+            self._filled = weights, end, cache, kept
+        *_, cache, kept = self._filled
+        return cache.copy(), list(kept)
 
     def _looked(
         self, cache: SemanticCache, kept: list[int], start: int, end: int, *, all_alike: bool
