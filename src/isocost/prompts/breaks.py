@@ -188,47 +188,55 @@ def parted(state: Mended, one: Break, edges: Edges) -> tuple[Mended, Break]:
     old, m = state.pieces, len(state.tok)
     last = anchors(state, one) - 1
     first = old.offsets[:-1] + one.depth
-    upto = np.concatenate(([0], np.cumsum(old.size, dtype=np.int64)))
-    tok_upto = np.concatenate(([0], np.cumsum(state.tok, dtype=np.int64)))
     some = np.flatnonzero(last >= first)
-    some = some[upto[last[some] + 1] - upto[first[some]] > edges.head + edges.tail]
-    if not len(some) or not edges.head + edges.tail:
-        return state, one
     first, last = first[some], last[some]
-    counts = np.ones(m, np.int64)
-    inside = np.zeros(m + 1, np.int64)
-    np.add.at(inside, first, 1)
-    np.add.at(inside, last + 1, -1)
-    counts[np.cumsum(inside)[:m] > 0] = 0
-    counts[first] = 3
-    ids, size, tok = old.ids.copy(), old.size.astype(np.int64), state.tok.astype(np.int64)
-    size[first], tok[first] = upto[last + 1] - upto[first], tok_upto[last + 1] - tok_upto[first]
+    size = _between(old.size, first, last)
+    long = size > edges.head + edges.tail
+    if not long.any() or not edges.head + edges.tail:
+        return state, one
+    some, first, last, size = some[long], first[long], last[long], size[long]
+    tok = _between(state.tok, first, last)
     # What varies is named by all its pieces and their order; the sums wrap around.
     place = (np.arange(m) - np.repeat(old.offsets[:-1], np.diff(old.offsets))).astype(np.uint64)
-    mixed = np.concatenate((np.zeros(1, np.uint64), np.cumsum(old.ids.astype(np.uint64) * (place * 2 + 1))))
-    ids[first] = ((mixed[last + 1] - mixed[first]) >> np.uint64(2)).astype(np.int64)
-    whole = np.repeat(np.arange(m), counts)
-    step = np.arange(len(whole)) - np.repeat(np.cumsum(counts) - counts, counts)
-    three = counts[whole] == 3
-    head, tail = three & (step == 0), three & (step == 2)
+    place = old.ids.astype(np.uint64) * (place * 2 + 1)
+    named = (_between(place, first, last) >> np.uint64(2)).astype(np.int64)
+    del place
+    inside = np.zeros(m + 1, np.int8)
+    inside[first] += 1
+    inside[last + 1] -= 1
+    counts = (np.cumsum(inside, dtype=np.int8)[:m] == 0).astype(np.int8)
+    counts[first] = 3
+    # Only what varies gets other numbers: its three pieces begin at ``at``, all else is as it was.
+    at = np.cumsum(counts, dtype=np.int64)[first] - 3
+    whole = np.repeat(np.arange(m, dtype=np.int32), counts)
+    pieces = Pieces(
+        np.concatenate(([0], np.cumsum(counts, dtype=np.int64)))[old.offsets], old.ids[whole], old.size[whole]
+    )
+    toks = state.tok[whole]
     # Tokens go by bytes; what rounding leaves stays with what varies.
     per = tok / np.maximum(1, size)
     head_tok, tail_tok = (per * edges.head).astype(np.int64), (per * edges.tail).astype(np.int64)
-
-    def split(of_head: I64, of_tail: I64, all_: I64) -> I64:
-        rest = np.where(three, (all_ - of_head - of_tail)[whole], all_[whole])
-        return np.asarray(np.where(head, of_head[whole], np.where(tail, of_tail[whole], rest)), np.int64)
-
-    sizes = split(np.full(m, edges.head), np.full(m, edges.tail), size)
-    new_ids = np.where(head, one.anchor ^ 1, np.where(tail, one.anchor ^ 2, ids[whole]))
+    pieces.ids[at], pieces.ids[at + 1], pieces.ids[at + 2] = one.anchor ^ 1, named, one.anchor ^ 2
+    pieces.size[at], pieces.size[at + 2] = edges.head, edges.tail
+    pieces.size[at + 1] = size - edges.head - edges.tail
+    toks[at], toks[at + 1], toks[at + 2] = head_tok, tok - head_tok - tail_tok, tail_tok
     of_origin = np.empty(m, np.int64)
     of_origin[state.origin] = counts
-    origin = (np.cumsum(of_origin) - of_origin)[state.origin[whole]] + step
-    offsets = np.concatenate(([0], np.cumsum(counts)))[old.offsets]
-    toks = split(head_tok, tail_tok, tok)
-    new = Mended(Pieces(offsets, new_ids, sizes.astype(np.int32)), toks.astype(np.int32), origin)
-    stem = int(chained(new).keys[offsets[some[0]] + one.depth])
+    begins = np.cumsum(of_origin) - of_origin
+    del of_origin
+    origin = begins[state.origin[whole]]
+    origin[at + 1] += 1
+    origin[at + 2] += 2
+    new = Mended(pieces, toks, origin)
+    stem = int(chained(new).keys[pieces.offsets[some[0]] + one.depth])
     return new, one._replace(stem=stem, depth=one.depth + 1, anchor=one.anchor ^ 2)
+
+
+def _between(values: npt.NDArray[np.int32 | np.uint64], first: I64, last: I64) -> npt.NDArray[np.int64 | np.uint64]:
+    """Sums of values from each first to each last, both counted; those of unsigned ones wrap around."""
+    wide = np.uint64 if values.dtype == np.uint64 else np.int64
+    upto = np.concatenate((np.zeros(1, wide), np.cumsum(values, dtype=wide)))
+    return upto[last + 1] - upto[first]
 
 
 def _first(state: Mended, n: int) -> Mended:

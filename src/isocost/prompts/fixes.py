@@ -64,9 +64,9 @@ def fixes(sent: Sent, prices: Prices) -> Told:
     if sent.pieces is None or sent.tok is None:
         return Told([], None, None)
     ways = cache_ways(sent.catalog.at(sent.on))
-    asked: list[tuple[str, Offering | None, I64, Step, Span | None]] = []
     lost, streams = 0, sent.streams()
     seen = _sampled(sent, streams)
+    told, saved, known = [], np.zeros(len(sent.table)), False
     for workload, code, rows in streams:
         mine = seen.get((workload, code), {})
         found, states = breaks(*taken(sent.pieces, sent.tok, rows), _Looker(mine).look if mine else None)
@@ -77,14 +77,11 @@ def fixes(sent: Sent, prices: Prices) -> Told:
             places = [
                 (mine[row], states[i].parting(broken, row)) for row in broken.rows.tolist() if row in mine
             ]
-            asked.append((workload, offering, rows, step, span(places)))
-    told, saved, known = [], np.zeros(len(sent.table)), False
-    for workload, offering, rows, step, named in asked:
-        one, usd = _told(sent, prices, ways, (workload, offering, rows, step), named)
-        told.append(one)
-        if usd is not None:
-            saved[rows] += usd
-            known = True
+            one, usd = _told(sent, prices, ways, (workload, offering, rows, step), span(places))
+            told.append(one)
+            if usd is not None:
+                saved[rows] += usd
+                known = True
     worth: dict[tuple[str, str], float] = {}
     for one in told:
         worth[one.workload, one.model] = worth.get((one.workload, one.model), 0.0) + one.saves.usd
