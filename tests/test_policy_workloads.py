@@ -34,6 +34,15 @@ def test_a_small_workload_is_named_and_keeps_its_strong_model(tmp_path: Path) ->
     assert [rule.workload for rule in found.rules] == ["faq"]
 
 
+def test_a_workload_that_nobody_graded_keeps_its_strong_model(tmp_path: Path) -> None:
+    rows = of_workload(made(2500, seed=2), "faq")
+    rows += [{**row, "quality": "", "pred": ""} for row in of_workload(made(400, seed=3), "billing")]
+    found = study(
+        read_outcomes(written_to(tmp_path / "o.csv", rows)), Catalog.load().at(TODAY), Wanted("strong")
+    )
+    assert [one.workload for one in found.certificates] == ["faq"]
+
+
 def test_the_rule_of_the_rest_routes_no_workload_that_failed(tmp_path: Path) -> None:
     """Rows without a workload make a rule for all; one that was refused, or never tried, stays strong."""
     rows = (
@@ -54,7 +63,7 @@ def test_the_rule_of_the_rest_routes_no_workload_that_failed(tmp_path: Path) -> 
 
 def test_no_workload_large_enough_is_refused_with_the_largest(tmp_path: Path) -> None:
     rows = of_workload(made(18), "faq") + of_workload(made(15, seed=5), "billing")
-    with pytest.raises(BadInput, match=r"workload 'faq': too few questions: \d+ to choose on"):
+    with pytest.raises(BadInput, match=r"workload 'faq': too few questions: \d+ graded to choose on"):
         study(read_outcomes(written_to(tmp_path / "o.csv", rows)), Catalog.load().at(TODAY), Wanted("strong"))
 
 

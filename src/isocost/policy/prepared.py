@@ -160,13 +160,15 @@ def _by_size(outcomes: Outcomes) -> tuple[dict[int, Ints], dict[int, Ints]]:
     for code in range(len(outcomes.workloads)):
         rows = np.flatnonzero(outcomes.workload == code)
         a, b, _ = splits(outcomes, rows)
-        (large if min(len(a), len(b)) >= FEWEST // 3 else small)[code] = rows
+        enough = min(len(a), len(b)) >= FEWEST // 3 and np.isfinite(outcomes.quality[a]).any()
+        (large if enough else small)[code] = rows
     if not large:
         most = max(small.values(), key=len)
         a, b, _ = splits(outcomes, most)
+        a = a[np.isfinite(outcomes.quality[a]).any(axis=1)]
         name = outcomes.workloads[outcomes.workload[most[0]]]
         raise BadInput(
-            f"too few questions: {len(a)} to choose on and {len(b)} to certify on",
+            f"too few questions: {len(a)} graded to choose on and {len(b)} to certify on",
             where=f"workload {name!r}" if name else "",
             fix=f"Grade at least {FEWEST // 3} of each, by hundreds if anything is to be certified",
         )
