@@ -21,7 +21,9 @@ _TASK = 0.4
 """How long a task stands beside the words, which are of unit length."""
 _STIFF_ALONE = 50.0
 """Ridge penalty of the form where it is fitted by itself, features one standard deviation long."""
-_ROUNDS = 60
+_ROUNDS, _CLOSE = 200, 1e-8
+"""Rounds at most, and the squared residual, of the first one's, at which no bar of a score is moved by how a
+machine rounds sums."""
 _FORM = 0.35
 """How long a feature of the form of one standard deviation stands beside the words."""
 
@@ -211,7 +213,7 @@ def _solved(times: Callable[[Floats], Floats], back: Callable[[Floats], Floats],
     weights, step = np.zeros(len(rest)), rest.copy()
     size_now = start = float(rest @ rest)
     for _ in range(_ROUNDS):
-        if size_now <= 1e-6 * start or start == 0.0:
+        if size_now <= _CLOSE * start or start == 0.0:
             break
         image = back(times(step)) + _STIFF * step
         length = size_now / float(step @ image)
