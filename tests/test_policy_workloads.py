@@ -30,17 +30,18 @@ def test_a_small_workload_is_named_and_keeps_its_strong_model(tmp_path: Path) ->
         read_outcomes(written_to(tmp_path / "o.csv", rows)), Catalog.load().at(TODAY), Wanted("strong")
     )
     assert [one.workload for one in found.certificates] == ["faq"]
-    assert any("too few questions to certify" in note and "billing (7)" in note for note in found.notes)
+    assert any("too few graded questions" in note and "billing (7)" in note for note in found.notes)
     assert [rule.workload for rule in found.rules] == ["faq"]
 
 
 def test_a_workload_that_nobody_graded_keeps_its_strong_model(tmp_path: Path) -> None:
     rows = of_workload(made(2500, seed=2), "faq")
-    rows += [{**row, "quality": "", "pred": ""} for row in of_workload(made(400, seed=3), "billing")]
+    rows += [{**row, "quality": ""} for row in of_workload(made(400, seed=3), "billing")]
     found = study(
         read_outcomes(written_to(tmp_path / "o.csv", rows)), Catalog.load().at(TODAY), Wanted("strong")
     )
     assert [one.workload for one in found.certificates] == ["faq"]
+    assert any("strong model stays: billing (400)" in note for note in found.notes)
 
 
 def test_the_rule_of_the_rest_routes_no_workload_that_failed(tmp_path: Path) -> None:

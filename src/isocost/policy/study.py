@@ -150,7 +150,7 @@ def _few(outcomes: Outcomes, small: Mapping[int, Ints]) -> tuple[str, ...]:
     most = sorted(small, key=lambda code: -len(small[code]))
     shown = ", ".join(f"{outcomes.workloads[code] or 'all'} ({len(small[code])})" for code in most[:_SHOWN])
     more = f" and {len(most) - _SHOWN} more" if len(most) > _SHOWN else ""
-    return (f"too few questions to certify, so the strong model stays: {shown}{more}",)
+    return (f"too few graded questions to certify, so the strong model stays: {shown}{more}",)
 
 
 def _workload(
