@@ -363,7 +363,7 @@ def test_more_grades_never_take_a_certificate_away(file: Path) -> None:
     rows = worth(one, 1000.0)
     assert all(row.chance == 1.0 and min(row.saving, row.low) >= one.saving for row in rows)
     assert [row.usd_per_month for row in rows] == pytest.approx([(r.saving - one.saving) * 1e3 for r in rows])
-    none = worth(msgspec.structs.replace(open_, ladder=()), 1000.0)
+    none = worth(msgspec.structs.replace(open_, ladder=(), front=()), 1000.0)
     assert [(row.chance, row.usd_per_month) for row in none] == [(0.0, 0.0)] * len(none)
 
 

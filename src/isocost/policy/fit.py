@@ -181,7 +181,7 @@ def candidates(part: Part, ahead: int, max_loss: float, read: Corpus | None = No
     Everything here looks at split A alone; what a policy will do is judged on folds that it was not fitted
     on.
     """
-    return _few(all_candidates(part, read), ahead, max_loss)
+    return few(all_candidates(part, read), ahead, max_loss)
 
 
 def all_candidates(part: Part, read: Corpus | None = None, searched: int | None = None) -> list[Candidate]:
@@ -498,7 +498,7 @@ def chance_of(one: Candidate, ahead: int, max_loss: float, alpha: float = 0.05) 
     return power(ahead, seen.difference - doubt, seen.discordant_frac, max_loss, alpha)
 
 
-def _few(found: Sequence[Candidate], ahead: int, max_loss: float) -> tuple[Candidate, ...]:
+def few(found: Sequence[Candidate], ahead: int, max_loss: float) -> tuple[Candidate, ...]:
     """Of the kind that promises most a few policies, from the safest to the boldest.
 
     One kind, because estimates of policies that read the same move together: what is chosen among them is a
@@ -553,6 +553,7 @@ __all__ = [
     "differences",
     "doubt_of",
     "estimate",
+    "few",
     "label_rows",
     "on",
     "saving_bounds",

@@ -16,7 +16,8 @@ import numpy as np
 
 from isocost.catalog.catalog import CatalogAt
 from isocost.policy.agree import Part
-from isocost.policy.fit import Candidate, compared, differences
+from isocost.policy.difficulty import rows_of
+from isocost.policy.fit import Candidate, candidates, compared, differences, on
 from isocost.policy.looks import Look, earlier, hashed, left, level, scaled, tested
 from isocost.policy.outcomes import Bools, Outcomes
 from isocost.policy.prepared import Ground, Prepared, Wanted, ground, part, prepared
@@ -25,6 +26,8 @@ from isocost.policy.study import ROUTING, others
 
 STEPS = (0, 100, 300, 1000, 3000)
 """Further grades whose worth is shown; 0: a fit now, of questions that no fit has tested."""
+_HALVINGS = 4
+"""Times that A is halved to see how much it flatters."""
 _ALIKE = 1e-4
 """Savings that differ by less are one."""
 _INSIDE = 0.8
@@ -35,8 +38,8 @@ class Rung(msgspec.Struct, frozen=True):
     """A candidate as far as it is known now.
 
     ``saving`` of strong-only's cost; ``difference`` of quality with its standard error ``doubt``, from A and
-    the tested questions of B together; ``on_b`` the difference on the latter alone; ``discordant`` the share
-    of questions with another quality.
+    the tested questions of B together, A's marked down by the ladder's ``flattery``; ``on_b`` the difference
+    on the latter alone; ``discordant`` the share of questions with another quality.
     """
 
     saving: float
@@ -53,7 +56,10 @@ class Outlook(msgspec.Struct, frozen=True):
     ``labels`` are the graded questions that were needed, of ``questions`` in A and B; ``tested`` questions of
     B were tested, ``waiting`` were not. ``whole`` is the level of the next look where it is likely to
     certify, after ``looks``; ``left`` all that may still go wrong. ``usd_per_1000`` is what strong-only costs
-    for 1,000 requests (``None``: prices are relative). ``ladder``: the candidates, from the safest.
+    for 1,000 requests (``None``: prices are relative). ``ladder``: the candidates, from the safest;
+    ``front``: of every policy that was looked at on A those that no other beats in saving and quality, as A
+    has them;
+    ``flattery`` by how much A flatters what was chosen on it (:func:`flattery`).
     """
 
     workload: str
@@ -71,6 +77,8 @@ class Outlook(msgspec.Struct, frozen=True):
     waiting: int
     usd_per_1000: float | None
     ladder: tuple[Rung, ...]
+    front: tuple[Rung, ...] = ()
+    flattery: float = 0.0
 
 
 class Worth(msgspec.Struct, frozen=True):
@@ -116,27 +124,62 @@ def _outlook(given: Prepared, name: str, of: Ground, wanted: Wanted, looks: Sequ
     for did in ran:
         needed |= did.differs
     won = [one for one in before if one.certified]
+    flat = flattery(given, of, wanted.max_loss)
+    labels = of.labels_a + int(needed.sum())
     return Outlook(
         name, outcomes.models[of.strong], bool(won), won[-1].saving if won else 0.0, wanted.max_loss,
         wanted.confidence, len(before), left(alpha, before), level(alpha, before),
-        of.labels_a + int(needed.sum()), len(of.a) + len(of.b), int(known.sum()), int((~known).sum()),
+        labels, len(of.a) + len(of.b), int(known.sum()), int((~known).sum()),
         None if supposed(RELATIVE, given.prices, outcomes).any() else 1000 * of.unit,
-        tuple(rung(one, part_b, known) for one in of.ladder),
+        tuple(rung(one, part_b, known, flat) for one in of.ladder), _front(of.every, flat), flat,
     )  # fmt: skip
 
 
-def rung(one: Candidate, of: Part, known: Bools) -> Rung:
+def flattery(given: Prepared, of: Ground, max_loss: float) -> float:
+    """By how much the quality of the candidates, as A's own folds have it, is above what it is elsewhere, for
+    they were picked for looking well.
+
+    Candidates are chosen on one half of A and held against the other half, and the other way round, so that
+    the luck of the questions cancels; a choice among twice as many is flattered half as much.
+    """
+    part_a = part(given, of, of.a, fill=True)
+    above: list[float] = []
+    for seed in range(_HALVINGS):
+        order = np.random.default_rng(seed).permutation(len(part_a))
+        halves = order[: len(order) // 2], order[len(order) // 2 :]
+        for mine, yours in (halves, halves[::-1]):
+            words = None if of.words is None else rows_of(of.words, of.a[mine])
+            other = part_a.take(yours)
+            for one in candidates(part_a.take(mine), len(of.b), max_loss, words):
+                did = on(one.policy, of.words, of.a[yours]).run(other)
+                above.append(one.expected.difference - float(differences(did, other).mean()))
+    return max(0.0, float(np.mean(above)) / 2) if above else 0.0
+
+
+def _front(every: Sequence[Candidate], flat: float) -> tuple[Rung, ...]:
+    """Policies that no other beats in saving and quality, from the boldest, as split A has them."""
+    out: list[Rung] = []
+    for seen in sorted(
+        (one.expected for one in every), key=lambda seen: (-seen.saving_frac, -seen.difference)
+    ):
+        if seen.saving_frac > 0 and (not out or seen.difference - flat > out[-1].difference):
+            spread = max(seen.discordant_frac, 1.0 / seen.questions) / seen.questions
+            doubt = math.hypot(spread**0.5, flat / 2)
+            out.append(Rung(seen.saving_frac, seen.difference - flat, doubt, 0.0, seen.discordant_frac))
+    return tuple(out)
+
+
+def rung(one: Candidate, of: Part, known: Bools, flat: float = 0.0) -> Rung:
     """A candidate with what folds of A and the ``known`` questions of B say of it together; what it costs is
     that on all of B, which tells nothing of quality."""
     did = one.policy.run(of)
     on_b, seen = differences(did, of)[known], one.expected
     n = seen.questions + len(on_b)
     discordant = (seen.discordant_frac * seen.questions + float((on_b != 0).sum())) / n
-    # Not marked down for having been picked: more of A will choose anew, and better.
-    both = (seen.difference * seen.questions + float(on_b.sum())) / n
-    spread = max(discordant, 1.0 / n)
+    both = ((seen.difference - flat) * seen.questions + float(on_b.sum())) / n
+    doubt = math.hypot((max(discordant, 1.0 / n) / n) ** 0.5, flat / 2 * seen.questions / n)
     return Rung(
-        compared(did, of).saving_frac, both, (spread / n) ** 0.5,
+        compared(did, of).saving_frac, both, doubt,
         float(on_b.mean()) if len(on_b) else 0.0, discordant,
     )  # fmt: skip
 
@@ -150,33 +193,63 @@ def worth(found: Outlook, usd_per_month: float | None, low: float | None = None)
     They fall on A, B and C as those did that are there. A candidate will pass where its difference on B,
     tested and new questions together, is above what the test asks; what the new ones will show is not known
     better than A and the tested ones know it today (its predictive distribution, normal). Candidates are
-    tried from the safest, and each passes at most as likely as those before.
+    tried from the safest, and each passes at most as likely as those before. More of A chooses better: what
+    a choice on it lacks is about half of what it flatters, and falls as A grows. And it chooses anew, by as
+    much as A then is new: among all that A has looked at, not only today's candidates.
     """
-    now = found.saving
-    out = []
-    for labels in STEPS if found.waiting else STEPS[1:]:
-        each = (found.tested + found.waiting) / max(1, found.labels)
-        fresh = found.waiting + labels * each
-        alpha = found.whole
-        reached = 1.0
-        steps: list[tuple[float, float]] = []
-        for k, one in enumerate(found.ladder):
-            if not k:
-                alpha = scaled(alpha, _passes(one, found.tested, fresh, found.max_loss, alpha))
-            reached = min(reached, _passes(one, found.tested, fresh, found.max_loss, alpha))
-            if one.saving > max([now, *(saving for saving, _ in steps)]) + _ALIKE:
-                steps.append((one.saving, reached))
-        saved, below = now, now
-        for saving, likely in steps:
-            saved, below = saved + (saving - below) * likely, saving
-        ends = [
-            max([now, *(saving for saving, likely in steps if likely >= share)])
-            for share in ((1 + _INSIDE) / 2, (1 - _INSIDE) / 2)
+    now, out = found.saving, []
+    for labels in STEPS:
+        if not labels and not found.waiting:
+            continue
+        growth = 1.0 + labels / max(1, found.labels)
+        fresh = found.waiting + (growth - 1.0) * (found.tested + found.waiting)
+        reach = _reach(found, fresh, growth)
+        points = [now, *sorted({saving for saving, _ in reach if saving > now + _ALIKE})]
+        # How likely the certified saving is at least that of each point.
+        least = [
+            1.0 if k == 0 else max(likely for saving, likely in reach if saving >= at)
+            for k, at in enumerate(points)
         ]
-        chance = 1.0 if found.certified else max((likely for _, likely in steps), default=0.0)
-        gain, least = (None if usd is None else (saved - now) * usd for usd in (usd_per_month, low))
-        out.append(Worth(found.workload, labels, chance, saved, ends[0], ends[1], gain, least))
+        saved = now + math.fsum(
+            (high - low) * likely for low, high, likely in zip(points, points[1:], least[1:], strict=False)
+        )
+        low_end, high_end = (
+            max(at for at, likely in zip(points, least, strict=True) if likely >= share)
+            for share in ((1 + _INSIDE) / 2, (1 - _INSIDE) / 2)
+        )
+        chance = 1.0 if found.certified else max(least[1:], default=0.0)
+        gain, at_low = (None if usd is None else (saved - now) * usd for usd in (usd_per_month, low))
+        out.append(Worth(found.workload, labels, chance, saved, low_end, high_end, gain, at_low))
     return tuple(out)
+
+
+def _reach(found: Outlook, fresh: float, growth: float) -> list[tuple[float, float]]:
+    """Savings, and how likely at least each is certified with ``fresh`` new questions of B, where A has grown
+    to ``growth`` times its size."""
+    better = found.flattery / 2 * (1.0 - 1.0 / growth)
+    alpha, size = found.whole, found.tested + fresh
+
+    def likely(one: Rung, tested: int, new: float) -> float:
+        later = msgspec.structs.replace(one, difference=one.difference + better, on_b=one.on_b + better)
+        return _passes(later, tested, new, found.max_loss, alpha)
+
+    if found.ladder:
+        alpha = scaled(alpha, likely(found.ladder[0], found.tested, fresh))
+    kept, best = [], 1.0
+    for one in found.ladder:
+        best = min(best, likely(one, found.tested, fresh))
+        kept.append((one.saving, best))
+    alpha = found.whole
+    anew = [(one.saving, likely(one, 0, size)) for one in found.front]
+    new = 1.0 - 1.0 / growth
+
+    def at_least(among: list[tuple[float, float]], saving: float) -> float:
+        return max((chance for at, chance in among if at >= saving), default=0.0)
+
+    return [
+        (at, (1.0 - new) * at_least(kept, at) + new * at_least(anew, at))
+        for at in sorted({at for at, _ in (*kept, *(anew if new else ()))})
+    ]
 
 
 def _passes(one: Rung, tested: int, fresh: float, max_loss: float, alpha: float) -> float:

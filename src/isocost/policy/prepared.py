@@ -15,7 +15,7 @@ from isocost.errors import BadInput
 from isocost.policy.agree import Part
 from isocost.policy.bounds import least_questions
 from isocost.policy.difficulty import Corpus, corpus, rows_of
-from isocost.policy.fit import Candidate, candidates, chance_of, label_rows, on
+from isocost.policy.fit import Candidate, all_candidates, chance_of, few, label_rows, on
 from isocost.policy.looks import level
 from isocost.policy.outcomes import FEWEST, READ_AGREEMENT, Bools, Floats, Ints, Outcomes
 from isocost.policy.pricing import UNKNOWN, Price, costs, paid, price_models, supposed
@@ -86,8 +86,8 @@ def prepared(outcomes: Outcomes, at: CatalogAt, wanted: Wanted) -> Prepared:
 
 class Ground(NamedTuple):
     """A workload as its questions of A chose: rows of the three splits, the strong model, its mean cost on A
-    (``unit``, dollars), the words that a router reads, the candidates as they run on B, and the questions of
-    A that needed a grade."""
+    (``unit``, dollars), the words that a router reads, the candidates as they run on B, the questions of A
+    that needed a grade, and every policy that was looked at on A."""
 
     a: Ints
     b: Ints
@@ -97,6 +97,7 @@ class Ground(NamedTuple):
     words: Corpus | None
     ladder: tuple[Candidate, ...]
     labels_a: int
+    every: tuple[Candidate, ...] = ()
 
 
 def ground(given: Prepared, rows: Ints, wanted: Wanted) -> Ground:
@@ -120,12 +121,14 @@ def ground(given: Prepared, rows: Ints, wanted: Wanted) -> Ground:
     part_a, a = part_a.take(graded), a[graded]
     reads = outcomes.has_answers and outcomes.agree_frac > READ_AGREEMENT
     words = corpus(outcomes.query) if all(outcomes.query) and not reads else None
-    picked = candidates(part_a, len(b), wanted.max_loss, None if words is None else rows_of(words, a))
+    every = all_candidates(part_a, None if words is None else rows_of(words, a))
     return bare._replace(
         a=a, words=words, labels_a=label_rows(part_a, range(len(outcomes.models))),
         ladder=tuple(
-            Candidate(one.name, on(one.policy, words, b), one.expected, one.group) for one in picked
+            Candidate(one.name, on(one.policy, words, b), one.expected, one.group)
+            for one in few(every, len(b), wanted.max_loss)
         ),
+        every=tuple(every),
     )  # fmt: skip
 
 
