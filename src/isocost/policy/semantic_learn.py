@@ -38,8 +38,8 @@ LOUD = 4
 """Power of likeness with which questions speak for their group: one that is alike says more than many."""
 LATENT, _LATENT_ROUNDS, _LATENT_SPARE = 160, 4, 16
 """Directions of latent semantics, rounds of subspace iteration and directions beside them."""
-MOST_READ_TOGETHER = 2
-"""Questions of which likenesses are worked out, for each grade."""
+MOST_COMPARED = 2
+"""Questions, for each grade, that are compared each with each."""
 SMALLEST_GROUP = 2
 MOST_GROUPS = 160
 FOUND = 0.25
@@ -168,6 +168,8 @@ def latent(kernel: Singles) -> Singles:
     """Each question by the directions in which questions differ most (latent semantics), of length 1:
     (questions, directions). Subspace iteration from a fixed start."""
     many = len(kernel)
+    if not many:
+        return kernel
     wide = min(LATENT + _LATENT_SPARE, many)
     rng = np.random.Generator(np.random.PCG64(_SEED))
     basis = rng.standard_normal((many, wide)).astype(np.float32)
@@ -194,12 +196,11 @@ def learn(
     (:func:`_join`).
     """
     groups = _Groups()
-    kernel = likeness_of(vectors[: MOST_READ_TOGETHER * labels])
+    kernel = likeness_of(vectors[: MOST_COMPARED * labels])
     many = len(kernel)
-    names = np.unique(np.array([scope.hex() for scope in scopes[:many]]), return_inverse=True)[1] if (
-        scopes is not None
-    ) else np.zeros(many, dtype=np.int64)  # fmt: skip
-    first = _First(kernel, latent(kernel) if many else kernel, names)
+    number: dict[bytes, int] = {}
+    names = np.array([number.setdefault(scope, len(number)) for scope in (scopes or [b""] * many)[:many]])
+    first = _First(kernel, latent(kernel), names)
     first.hold(groups, grade, labels - int(JOINS * labels))
     read = Read.of(vectors, sorted(groups.grown().group), kernel)
     for left in range(JOIN_ROUNDS, 0, -1):
