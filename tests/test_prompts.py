@@ -374,3 +374,24 @@ def test_a_log_of_long_prompts_is_read_some_megabytes_at_a_time(
         lots = list((open_trace(file, prompts=True).texts or list)())
         assert len(lots) > 3
         assert [text for lot in lots for text in lot] == whole
+
+
+
+def test_equal_prompts_are_worth_what_an_exact_cache_would_keep(tmp_path: Path) -> None:
+    """Of 300 requests that cost the same, 100 repeat one of within a day; 50 come two days later, 50 are of
+    another tenant."""
+    rows = []
+    for i in range(300):
+        seconds = i * 60 + (2 * 86_400 if i >= 250 else 0)
+        messages = [{"role": "user", "content": f"Question {i % 100}: " + "why? " * 40}]
+        rows.append({"created": 1_793_577_600 + seconds, "model": "gpt-5.4", "messages": messages,
+                     "user": "b" if 200 <= i < 250 else "a",
+                     "usage": {"prompt_tokens": 60, "completion_tokens": 30}})  # fmt: skip
+    (tmp_path / "log.jsonl").write_text("\n".join(json.dumps(row) for row in rows) + "\n")
+    trace = open_trace(tmp_path / "log.jsonl", prompts=True)
+    (one,) = make(trace, Catalog.load(), ON, views=["rules"]).simple
+    assert one.repeat_frac == pytest.approx(200 / 300)
+    assert one.repeat_saves is not None
+    each = (60 * 2.5 + 30 * 15.0) / 1e6
+    span_days = (299 * 60 + 2 * 86_400) / 86_400
+    assert one.repeat_saves.usd == pytest.approx(100 * each * 365.25 / 12 / span_days, rel=0.01)

@@ -56,9 +56,13 @@ def levers(
         seen = sorted([*seen, alike], key=lambda one: -one.saves.usd)
         others = [one for one in found.levers if one.name != alike.name]
         found = changed(found, levers=others)
+    # Nor what the planner, which reads no words, finds worth nothing.
+    told = {one.name for one in seen}
+    rows = [one for one in found.levers if one.name not in told or max(one.alone_usd, one.share_usd) >= 0.5]
+    found = changed(found, levers=rows)
     if json:
         return show_json({"levers": found, "limits": limits, "prompts": seen})
-    show(render(found, columns(), limits))
+    show(render(found, columns(), limits, seen))
     if seen:
         show("", render_worths(seen, columns()))
     return None

@@ -190,6 +190,7 @@ class Simple(msgspec.Struct, frozen=True):
     """What rules or a classifier could answer in a workload: repeats, and answers as short as a label.
 
     ``ladder`` pairs a share of the short answers with dollars a month saved, its own costs taken off.
+    ``repeat_saves``: what an exact cache of answers would (``planning/exact-cache.ttl_s``).
     """
 
     workload: str
@@ -201,6 +202,7 @@ class Simple(msgspec.Struct, frozen=True):
     ladder: list[tuple[float, float]]
     own_usd: float
     once_usd: float
+    repeat_saves: Band | None = None
 
 
 class Prompts(msgspec.Struct, frozen=True):

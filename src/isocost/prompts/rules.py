@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import numpy.typing as npt
 
 from isocost.prompts.breaks import Mended, chained, first_rows
 from isocost.prompts.pieces import I64
-from isocost.prompts.price import Prices
-from isocost.prompts.result import Simple
+from isocost.prompts.price import Prices, per_month
+from isocost.prompts.result import Band, Simple
 from isocost.prompts.sent import Sent, taken
 from isocost.prompts.wait import by_workload
+from isocost.replay.reuse import exact_hits
 from isocost.units import WEEKS_PER_YEAR
 
 LADDER = (0.25, 0.5, 0.75, 1.0)
@@ -32,7 +36,9 @@ def simple(sent: Sent, prices: Prices) -> list[Simple]:
         usd = np.nan_to_num(prices.logged(rows))
         short = sent.table.output_tok[rows] <= short_tok
         worth, many = float(usd[short].sum()) * sent.months, float(short.sum()) * sent.months
-        repeat, alike = _again(sent, rows)
+        keys, alike = _again(sent, rows)
+        mine = np.full(0, -1) if keys is None else keys[keys >= 0]
+        repeat = None if keys is None else 1.0 - (len(np.unique(mine)) + len(keys) - len(mine)) / len(keys)
         found.append(Simple(
             workload=workload,
             requests=len(rows),
@@ -44,12 +50,23 @@ def simple(sent: Sent, prices: Prices) -> list[Simple]:
             ladder=[(x, x * worth - each_usd * many - upkeep) for x in LADDER] if worth else [],
             own_usd=each_usd * many + upkeep,
             once_usd=once,
+            repeat_saves=None if keys is None else _kept(sent, rows, keys, usd),
         ))  # fmt: skip
     return found
 
 
-def _again(sent: Sent, rows: I64) -> tuple[float | None, float | None]:
-    """Shares of requests whose whole prompt, and nearly all of its text, was sent before; else ``None``."""
+def _kept(sent: Sent, rows: I64, keys: I64, usd: npt.NDArray[np.float64]) -> Band:
+    """Dollars a month of requests whose whole prompt a cache of answers still holds."""
+    ttl_s = sent.catalog.at(sent.on).number("planning/exact-cache", "ttl_s")
+    whole = np.full(len(sent.table), -1, np.int64)
+    whole[rows] = keys
+    hits = exact_hits(replace(sent.table, prompt_key=whole), rows, ttl_s)
+    return Band(*per_month(sent, rows, usd * (0.0 if hits is None else hits)))
+
+
+def _again(sent: Sent, rows: I64) -> tuple[I64 | None, float | None]:
+    """A number equal where whole prompts and models are, -1 unknown (n,); share of requests of which nearly
+    all text was sent before; else ``None``."""
     n = len(rows)
     if sent.pieces is not None and sent.tok is not None:
         found, tok = taken(sent.pieces, sent.tok, rows)
@@ -57,14 +74,24 @@ def _again(sent: Sent, rows: I64) -> tuple[float | None, float | None]:
         size = np.diff(found.offsets)
         some = np.flatnonzero(size > 0)
         last = found.offsets[1:][some] - 1
-        whole = first_rows(held.keys[last] * 1_000_003 + size[some], some) < some
+        keys = np.full(n, -1, np.int64)
+        keys[some] = np.unique(held.keys[last] * 1_000_003 + size[some], return_inverse=True)[1]
         seen = first_rows(found.ids, held.row) < held.row
         old, all_ = np.bincount(held.row, tok * seen, n), np.bincount(held.row, tok, n)
         alike = (old >= ALIKE * all_) & (all_ > 0)
-        return float(whole.sum()) / n, float(alike.sum()) / n
+        return _by_model(sent, rows, keys), float(alike.sum()) / n
     key = sent.table.prompt_key
     if key is None:
         return None, None
-    mine = np.flatnonzero(key[rows] >= 0)
-    again = first_rows(key[rows][mine], mine) < mine
-    return float(again.sum()) / n, None
+    keys = np.full(n, -1, np.int64)
+    known = key[rows] >= 0
+    keys[known] = np.unique(key[rows][known], return_inverse=True)[1]
+    return _by_model(sent, rows, keys), None
+
+
+def _by_model(sent: Sent, rows: I64, keys: I64) -> I64:
+    """Keys that also tell models apart."""
+    if sent.table.model is None:
+        return keys
+    model = sent.table.model[rows].astype(np.int64) + 1
+    return np.where(keys < 0, -1, keys * (int(model.max(initial=0)) + 1) + model)

@@ -28,10 +28,12 @@ def worths(found: Prompts) -> list[Worth]:
     batch = [one.waits[-1].saves for one in found.waiting if one.may in ("declared", "likely")]
     caps = {side: [one.knee_saves for one in found.trims if one.side == side] for side in ("input", "output")}
     search = [one.saves for one in found.searched if one.saves.usd > 0]
+    equal = [one.repeat_saves for one in found.simple]
     half = [usd for one in found.simple for share, usd in one.ladder if share == 0.5 and usd > 0]
     grade = "grade a sample first (isocost measure)"
     rows = [
         Worth("L7", "prompt-cache", "the cheapest prompt cache for each workload", _sum(cached), ""),
+        Worth("L6", "exact-cache", "equal prompts answered from an exact cache", _sum(equal), ""),
         Worth("L7", "prefixes", "mending what breaks prefixes", _sum([found.found_saves]), ""),
         Worth("L10", "batch", "a batch for what may wait a day", _sum(batch), ""),
         Worth("L9", "input-cap", "prompts cut at the knee", _sum(caps["input"]), grade),

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from isocost.plan.levers import Levers
 from isocost.plan.shadow import ShadowPrice
+from isocost.prompts.worth import Worth
 from isocost.units import money, plural
 
 INDENT = 2
@@ -19,11 +20,13 @@ TOLD_FRAC = 0.1
 """Share of the saving from which people and other standing costs in it are told."""
 
 
-def render(found: Levers, width: int = 100, limits: Sequence[ShadowPrice] = ()) -> Group:
-    """The levers as lines of at most ``width`` columns."""
+def render(
+    found: Levers, width: int = 100, limits: Sequence[ShadowPrice] = (), own: Sequence[Worth] = ()
+) -> Group:
+    """The levers as lines of at most ``width`` columns; ``own``: what the log's prompts say, best first."""
     applies = [one for one in found.levers if one.applies]
     others = [one for one in found.levers if not one.applies]
-    parts: list[RenderableType] = [_line(_headline(found), width, "bold")]
+    parts: list[RenderableType] = [_line(_headline(found, own), width, "bold")]
     if found.unpriced:
         rows = plural(found.unpriced, "row has", "rows have")
         text = f"{rows} no full price and count nothing in today's dollars, which are then at least these."
@@ -65,8 +68,14 @@ def render(found: Levers, width: int = 100, limits: Sequence[ShadowPrice] = ()) 
     return Group(*parts)
 
 
-def _headline(found: Levers) -> str:
+def _headline(found: Levers, own: Sequence[Worth]) -> str:
     base, plan = money(found.same_use_usd), money(found.same_use_usd - found.together_usd)
+    if found.together_usd < 0.5 and own:
+        best = own[0]
+        return (
+            f"{found.title}: no other model or provider saves anything at {base} a month; by its "
+            f"own prompts, {best.label} saves {money(best.saves.usd)}."
+        )
     if found.together_usd < 0.5:
         return f"{found.title}: no lever saves anything on this traffic, at {base} a month."
     moved = found.same_use_usd - found.today_usd

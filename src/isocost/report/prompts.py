@@ -74,6 +74,8 @@ def _headline(found: Prompts) -> str:
     late = [one.waits[-1].saves for one in found.waiting if one.may in ("declared", "likely")]
     if worth := sum(one.usd for one in late if one is not None):
         choices.append((worth, "a batch for what may wait a day"))
+    if equal := sum(one.repeat_saves.usd for one in found.simple if one.repeat_saves is not None):
+        choices.append((equal, "an exact cache of answers"))
     if not choices:
         return f"{found.title}: nothing was found that would make its prompts cheaper."
     usd, what = max(choices)
@@ -268,19 +270,22 @@ def _rules(simple: Sequence[Simple], width: int) -> Iterator[RenderableType]:
     if not simple:
         return
     yield _line("rules or a classifier first", width, "bold")
-    table = _table(("workload", False), ("repeats", True), ("templated", True), ("answers short", True),
-                   ("their $", True), ("half answered", True))  # fmt: skip
+    table = _table(("workload", False), ("repeats", True), ("cached $", True), ("templated", True),
+                   ("short", True), ("their $", True), ("half answered", True))  # fmt: skip
     ranked = sorted(simple, key=lambda one: -one.short_usd)[:MOST_ROWS]
     for one in ranked:
         half = next((usd for share, usd in one.ladder if share == 0.5), None)
-        seen = ("-" if x is None else percent(x) for x in (one.repeat_frac, one.alike_frac))
+        repeat, alike = ("-" if x is None else percent(x) for x in (one.repeat_frac, one.alike_frac))
+        kept = "-" if one.repeat_saves is None else money(one.repeat_saves.usd)
         worth = "-" if half is None else money(half, sign=True)
-        table.add_row(one.workload or "all", *seen, percent(one.short_frac), money(one.short_usd), worth)
+        short = percent(one.short_frac), money(one.short_usd)
+        table.add_row(one.workload or "all", repeat, kept, alike, *short, worth)
     yield Padding(table, (0, 0, 0, INDENT))
     own, once = max(one.own_usd for one in simple), simple[0].once_usd
     yield _line(
-        f"Short: no longer than a label. Half answered: dollars a month with the classifier's own costs "
-        f"taken off, some {money(own)} a month (most of it the part of a person who keeps it right), beside "
+        "Cached: dollars a month of prompts whose equal was answered within a day. "
+        "Short: answers no longer than a label. Half answered: dollars a month with the classifier's own "
+        f"costs taken off, some {money(own)} a month (most of it the part of a person who keeps it right), beside "
         f"{money(once)} once. Whether it is right as often as the model, graded samples must say.", width,
     )  # fmt: skip
 
