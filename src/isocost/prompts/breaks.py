@@ -232,7 +232,9 @@ def parted(state: Mended, one: Break, edges: Edges) -> tuple[Mended, Break]:
     return new, one._replace(stem=stem, depth=one.depth + 1, anchor=one.anchor ^ 2)
 
 
-def _between(values: npt.NDArray[np.int32 | np.uint64], first: I64, last: I64) -> npt.NDArray[np.int64 | np.uint64]:
+def _between(
+    values: npt.NDArray[np.int32 | np.uint64], first: I64, last: I64
+) -> npt.NDArray[np.int64 | np.uint64]:
     """Sums of values from each first to each last, both counted; those of unsigned ones wrap around."""
     wide = np.uint64 if values.dtype == np.uint64 else np.int64
     upto = np.concatenate((np.zeros(1, wide), np.cumsum(values, dtype=wide)))
