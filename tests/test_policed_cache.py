@@ -14,8 +14,9 @@ from golden import Golden
 from isocost.catalog import Catalog
 from isocost.cli import main
 from isocost.errors import BadInput, BadLimits
+from isocost.plan.written.certified import drawn_otherwise
 from isocost.plan.written.file import PlanFile, dumps, loads
-from isocost.plan.written.near import Verifier, in_force, named_verifiers
+from isocost.plan.written.near import Verifier, in_force, named_verifiers, sessions_of
 from isocost.plan.written.told import Policed, police
 from isocost.policy.proven import Proven, upper
 from isocost.policy.semantic import Weights, taken_apart
@@ -301,3 +302,56 @@ def test_what_a_person_sees(
     (tmp_path / "plan.toml").write_text(dumps(plan('cache = "exact"')))
     assert main(["replay", "log.jsonl"]) == 0
     golden.check(f"replay_semantic_{width}.txt", capsys.readouterr().out)
+
+
+DEBIT = "Where is my new debit card?"
+
+
+def test_equal_words_come_to_a_model_once(tmp_path: Path, catalog: Catalog) -> None:
+    """What the semantic cache answered the exact one does not hold: asked again a model answers, asked a
+    third time the exact cache does. Without one the semantic cache gives the words' own answer."""
+    from isocost.plan.written.caches import keyed
+
+    rows = [{"asks": CARD}, {"asks": DEBIT}, {"asks": DEBIT}, {"asks": DEBIT}]
+    trace = keyed(open_trace(log(tmp_path / "a.jsonl", rows), prompts=True))
+    both, _ = police(trace, plan('cache = "exact"'), catalog, verifiers=VERIFIERS)
+    assert hits(both) == (3, 1)
+    assert both.most.usd == pytest.approx(2 * EACH_USD, rel=1e-3)
+    alone = played(tmp_path / "a.jsonl", rows, plan(), catalog)
+    assert hits(alone) == (4, 2)
+    assert alone.most.usd == pytest.approx(2 * EACH_USD, rel=1e-3)
+
+
+def test_a_session_is_given_as_many_answers_as_its_certificate_says(tmp_path: Path, catalog: Catalog) -> None:
+    """One of a session; of others their own. A log without sessions is played as if each were alone."""
+    tallies = ((1, 0, 990), (1, 1, 10))
+    drawn = certificate(
+        unit="session", units=1000, most_each=1, tallies=tallies, wrong_most_frac=upper(10, 1000, 0.95)
+    )
+    rows = [{"asks": CARD}, *({"asks": f"{CARD[:-1]} {word}"} for word in ("please", "today", "now"))]
+    told = [row | {"session_id": one} for row, one in zip(rows, ("a", "b", "b", "c"), strict=True)]
+    assert hits(played(tmp_path / "a.jsonl", told, plan(found=drawn), catalog)) == (4, 2)
+    assert hits(played(tmp_path / "a.jsonl", rows, plan(found=drawn), catalog)) == (4, 3)
+    assert hits(played(tmp_path / "a.jsonl", told, plan(), catalog)) == (4, 3)
+
+
+def test_people_without_sessions_pay_visits(tmp_path: Path) -> None:
+    """Where the log names many tenants and no sessions, half an hour of silence ends a visit."""
+    rows = [{"asks": CARD, "user": f"u{k}"} for k in range(300)]
+    rows += [{"asks": PIN, "user": "u299"}, {"asks": PIN, "user": "u299", "later": 3600}]
+    trace = open_trace(log(tmp_path / "a.jsonl", rows), prompts=True)
+    found = sessions_of(trace.requests())
+    assert found.unit == "visit"
+    assert len(set(found.number.tolist())) == 301
+    few = open_trace(log(tmp_path / "b.jsonl", rows[:100]), prompts=True)
+    assert sessions_of(few.requests()).unit == "request"
+    named = open_trace(
+        log(tmp_path / "c.jsonl", [row | {"session_id": f"s{k % 7}"} for k, row in enumerate(rows)]),
+        prompts=True,
+    )
+    assert sessions_of(named.requests()).unit == "session"
+    assert drawn_otherwise(named, certificate()) == ("it took requests one by one, and the log has sessions",)
+    assert drawn_otherwise(few, certificate(unit="session")) == (
+        "it counts on sessions, and the log names none",
+    )
+    assert drawn_otherwise(few, certificate()) == ()
