@@ -58,7 +58,8 @@ def test_levels_are_within_the_whole(chances: list[float]) -> None:
     taken: list[looks.Look] = []
     for k, chance in enumerate(chances):
         now = looks.level(ALPHA, taken, chance)
-        assert 0.0 < now < ALPHA
+        assert 0.0 <= now < ALPHA
+        assert now > 0.0 or k > 10
         taken.append(looks.look(asked_of(str(k)), "2026-11-23", str(k), taken, now))
     assert sum(one.level for one in taken) <= ALPHA
     assert looks.left(ALPHA, taken) > 0.0
@@ -138,6 +139,20 @@ def test_fits_share_what_may_go_wrong(outcomes: Outcomes, at: CatalogAt) -> None
     # Another question about the same ones is another look: other candidates, a laxer loss.
     other = study(outcomes.take(np.arange(400)), at, Wanted("strong", ("small-a",)), seen)
     assert other.certificates[0].look == 4
+
+
+def test_where_nothing_is_left_nothing_is_tested(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    written_to(tmp_path / "o.csv", made(800, seed=7))
+    assert main(["policy", "fit", "o.csv", "--strong", "strong"]) == 0
+    record = (tmp_path / "o.looks.toml").read_bytes()
+    capsys.readouterr()
+    assert main(["policy", "fit", "o.csv", "--strong", "strong", "--confidence", "99%"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "not tested: 1 earlier look at these questions took all that may go wrong at 99%" in shown
+    assert (tmp_path / "o.looks.toml").read_bytes() == record
 
 
 def test_one_look_by_itself_is_at_the_whole_level(outcomes: Outcomes, at: CatalogAt) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Mapping
@@ -332,9 +333,16 @@ def _name(one: Certified) -> str:
 def _told(one: Certified) -> tuple[RenderableType, ...]:
     """What is shown of a workload."""
     table = grid(("", "l"), ("", "w"))
-    if not one.certified and not one.refused:
+    if not one.certified and one.refused not in ("quality", "saving"):
         nothing = "no cheaper policy promised a saving on the questions that choose; none was tested"
+        if one.refused:
+            nothing = (
+                f"not tested: {plural(one.look - 1, 'earlier look')} at these questions took all that may go "
+                f"wrong at {percent(one.confidence)}. Test new questions, or ask for less confidence"
+            )
         table.add_row(f"  {_name(one)}", f"only {one.strong}: {nothing}")
+        if one.stands:
+            table.add_row(*_earlier(one))
         return (table,)
     if not one.certified:
         more = "no number of grades would settle it at today's estimates"
@@ -347,8 +355,7 @@ def _told(one: Certified) -> tuple[RenderableType, ...]:
         table.add_row("  labels", f"{one.labels:,} graded of {one.questions:,} questions")
         table.add_row(*_look(one))
         if one.stands:
-            said = f"{percent(one.stands)} were certified by a look before; that holds until it lapses"
-            table.add_row("  earlier", said)
+            table.add_row(*_earlier(one))
         return (table,)
     sure = percent(one.confidence)
     most = _lost(one)
@@ -377,6 +384,10 @@ def _told(one: Certified) -> tuple[RenderableType, ...]:
     )
     table.add_row(*_look(one))
     return (table,)
+
+
+def _earlier(one: Certified) -> tuple[str, str]:
+    return "  earlier", f"{percent(one.stands)} were certified by a look before; that holds until it lapses"
 
 
 def _look(one: Certified) -> tuple[str, str]:
@@ -452,7 +463,7 @@ def show_routing(found: Mapping[str, Any]) -> None:
             f"questions for {_held(found['saving_coverage_frac'])} on as many questions as certified it, for "
             f"{_held(found['held_out_coverage_frac'])} on as many as are held out."
         ),
-        wrapped(f"the first split's policy: {found['policy']}"),
+        wrapped(f"the boldest policy of the first split: {found['policy']}"),
     )
     if found["apgr"]:
         each = "; ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in found["apgr"].items())
@@ -549,6 +560,8 @@ def _prices(stated: tuple[str, ...]) -> dict[str, tuple[float, float]]:
             paid, made = (float(part) for part in pair.split("/"))
         except ValueError:
             raise BadInput(f"price {one!r}", fix="Type MODEL=IN/OUT, as gpt-4o=2.5/10") from None
+        if not (0 <= paid < math.inf and 0 <= made < math.inf):
+            raise BadInput(f"price {one!r}", fix="Dollars a million tokens are 0 or more")
         out[model] = (paid, made)
     return out
 

@@ -29,6 +29,8 @@ FIRST_FRAC, LATER_FRAC = 0.8, 0.5
 EVEN = 0.5
 """Chance from which a look is given its whole share; below in proportion, and not below ``_LEAST_FRAC``."""
 _LEAST_FRAC = 0.05
+_LEAST_LEVEL = 1e-6
+"""A test at less than this proves nothing that a few thousand questions can hold."""
 _ID_BYTES = 6
 _HEAD = (
     "# When isocost policy fit tested which of these questions, and at what level: the next fit's level\n"
@@ -136,12 +138,14 @@ def left(alpha: float, before: Iterable[Look]) -> float:
 def level(alpha: float, before: Sequence[Look], chance: float = 1.0) -> float:
     """The level at which the next look is tested, so that all together stay within ``alpha``.
 
-    ``chance`` is how likely it is to certify, as questions see it that it does not test.
+    ``chance`` is how likely it is to certify, as questions see it that it does not test. Zero: nothing is
+    left.
 
     >>> level(0.05, []), level(0.05, [], 0.25), level(0.05, [], 0.0)
     (0.04, 0.02, 0.002)
     """
-    return scaled(left(alpha, before) * (LATER_FRAC if before else FIRST_FRAC), chance)
+    now = scaled(left(alpha, before) * (LATER_FRAC if before else FIRST_FRAC), chance)
+    return now if now >= _LEAST_LEVEL else 0.0
 
 
 def scaled(whole: float, chance: float) -> float:

@@ -17,7 +17,7 @@ import numpy as np
 from isocost.catalog.catalog import CatalogAt
 from isocost.policy.agree import Part
 from isocost.policy.difficulty import rows_of
-from isocost.policy.fit import Candidate, candidates, compared, differences, on
+from isocost.policy.fit import Candidate, candidates, compared, differences, doubt_of, on
 from isocost.policy.looks import Look, earlier, hashed, left, level, scaled, tested
 from isocost.policy.outcomes import Bools, Outcomes
 from isocost.policy.prepared import Ground, Prepared, Wanted, ground, part, prepared
@@ -157,15 +157,16 @@ def flattery(given: Prepared, of: Ground, max_loss: float) -> float:
 
 
 def _front(every: Sequence[Candidate], flat: float) -> tuple[Rung, ...]:
-    """Policies that no other beats in saving and quality, from the boldest, as split A has them."""
+    """Policies that no other beats in saving and quality, from the boldest, as split A has them: each marked
+    down for having been picked among many, and its kind as a choice of candidates doubts it."""
     out: list[Rung] = []
-    for seen in sorted(
-        (one.expected for one in every), key=lambda seen: (-seen.saving_frac, -seen.difference)
-    ):
-        if seen.saving_frac > 0 and (not out or seen.difference - flat > out[-1].difference):
-            spread = max(seen.discordant_frac, 1.0 / seen.questions) / seen.questions
-            doubt = math.hypot(spread**0.5, flat / 2)
-            out.append(Rung(seen.saving_frac, seen.difference - flat, doubt, 0.0, seen.discordant_frac))
+    for one in sorted(every, key=lambda one: (-one.expected.saving_frac, -one.expected.difference)):
+        seen = one.expected
+        error = (max(seen.discordant_frac, 1.0 / seen.questions) / seen.questions) ** 0.5
+        down = max(flat, doubt_of(one.name) * error)
+        if seen.saving_frac > 0 and (not out or seen.difference - down > out[-1].difference):
+            doubt = math.hypot(error, flat / 2)
+            out.append(Rung(seen.saving_frac, seen.difference - down, doubt, 0.0, seen.discordant_frac))
     return tuple(out)
 
 
@@ -255,7 +256,7 @@ def _reach(found: Outlook, fresh: float, growth: float) -> list[tuple[float, flo
 def _passes(one: Rung, tested: int, fresh: float, max_loss: float, alpha: float) -> float:
     """How likely a candidate passes on ``tested`` old and ``fresh`` new questions of B."""
     n = tested + fresh
-    if n <= 0:
+    if n <= 0 or alpha <= 0:
         return 0.0
     spread = max(one.discordant - one.difference**2, max_loss)
     mean = (tested * one.on_b + fresh * one.difference) / n

@@ -33,7 +33,10 @@ from isocost.policy.seen import Group, Seen
 FORMAT = 1
 ROUTING = "routing"
 """What a look at a routing policy is called, among those of other kinds."""
+SPENT = "looks"
+"""Why nothing is certified where earlier looks left nothing that may go wrong."""
 IN_FILE = "as the file says"
+_ANEW = "Make it anew: isocost policy fit OUTCOMES"
 _SHOWN = 5
 """Workloads that a note names one by one."""
 _FIX = "Compare it with one that isocost policy fit wrote"
@@ -43,7 +46,8 @@ class Certified(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What was found for a workload; differences and losses are in quality, 0 to 1.
 
     ``certified`` is false where strong-only remains; ``more_labels`` then says about how many further grades
-    would settle it (``None``: no number would), and ``refused`` what failed: ``quality`` or ``saving``.
+    would settle it (``None``: no number would), and ``refused`` what failed: ``quality``, ``saving`` or
+    ``looks`` (earlier ones left nothing that may go wrong); blank: nothing was promising enough to test.
     ``usd_per_1000`` is what strong-only costs for 1,000 requests (``None``: prices are relative, so the
     saving is one under supposed prices). ``loss_most`` bounds the loss from above with ``confidence``,
     the saving is ``saving_low`` to ``saving_high`` with the same confidence (``None``: a file that does not
@@ -162,7 +166,8 @@ def _workload(
     alpha = 1.0 - wanted.confidence
     turn = _turn(given, of, rows, name, wanted, made, looks)
     part_b = part(given, of, of.b)
-    proof = certify(of.ladder, part_b, wanted.max_loss, 1.0 - turn.level, of.labels_a, turn.after)
+    ladder = of.ladder if turn.level > 0 else ()
+    proof = certify(ladder, part_b, wanted.max_loss, 1.0 - turn.level, of.labels_a, turn.after)
     basis_ = basis(
         dict(zip(names, outcomes.versions, strict=True)),
         {one.model: (one.input_usd_per_mtok, one.output_usd_per_mtok) for one in given.prices},
@@ -187,7 +192,7 @@ def _workload(
         shown.saving_frac if shown else 0.0, shown.difference if shown else 0.0, len(of.c),
         len(of.a) + len(of.b), proof.labels_a + proof.labels_b, made, basis_, basis_.digest, agreement,
         None if supposed(RELATIVE, given.prices, outcomes).any() else 1000 * of.unit, proof.more_labels,
-        proof.refused, best.expected.discordant_frac if best else 0.0,
+        proof.refused if ladder or not of.ladder else SPENT, best.expected.discordant_frac if best else 0.0,
         best.expected.saving_frac if best else 0.0, best.expected.difference if best else 0.0,
         proof.saving_high if seen else None, told[0] if told else None, told[1] if told else None,
         look=turn.number, level=turn.level, left=turn.left, staked_less=turn.staked_less,
@@ -238,6 +243,8 @@ def _turn(
         return _Turn(
             again + 1, now, left(alpha, spent), level(alpha, spent), None, less, _stands(before[:again])
         )
+    if not level(alpha, before):
+        return _Turn(len(before) + 1, 0.0, left(alpha, before), 0.0, None, False, _stands(before))
     likely = chance(of, len(of.b), wanted.max_loss, level(alpha, before))
     now = level(alpha, before, likely)
     what = Tested(ROUTING, name, outcomes.models[of.strong], versions, [outcomes.qid[i] for i in of.b])
@@ -425,7 +432,26 @@ def loads(text: str, where: str = "policy.toml") -> tuple[tuple[rules.Rule, ...]
         raise BadLimits(str(wrong), where=where, fix=_FIX) from None
     except msgspec.DecodeError as wrong:
         raise BadLimits(f"not TOML: {wrong}", where=where, fix=_FIX) from None
+    for one in found:
+        _check_figures(one, f"{where} [[certificate]] of {one.workload!r}")
+    proven = {one.workload for one in found if one.certified}
+    for rule in made:
+        if found and rule.workload not in proven and not isinstance(rule.choose, rules.Fixed):
+            raise BadLimits(f"no certificate allows the policy of {rule.workload!r}", where=where, fix=_ANEW)
     return made, found
+
+
+def _check_figures(one: Certified, where: str) -> None:
+    """What a certificate says can have been found: shares are finite, savings at most all, in their
+    interval."""
+    figures = {name: value for name, value in msgspec.structs.asdict(one).items() if isinstance(value, float)}
+    odd = next((name for name, value in figures.items() if not math.isfinite(value)), None)
+    if odd is None and one.certified:
+        high = one.saving if one.saving_high is None else one.saving_high
+        odd = None if one.saving_low <= one.saving <= high <= 1.0 else "saving"
+        odd = odd or (None if one.p_value <= 1.0 - one.confidence + 1e-9 else "p_value")
+    if odd is not None:
+        raise BadLimits(f"{odd} = {figures[odd]:g} cannot be", where=where, fix=_ANEW)
 
 
 def _plain(value: Any) -> Any:
