@@ -103,7 +103,7 @@ def strong_of(looks: Iterable[Look], kind: str, models: Sequence[str]) -> str:
     return named[-1] if named else ""
 
 
-def tested(looks: Iterable[Look]) -> frozenset[bytes]:
+def seen_by(looks: Iterable[Look]) -> frozenset[bytes]:
     """Questions that any of the looks tested."""
     return frozenset(one for each in looks for one in _questions(each))
 
@@ -203,6 +203,6 @@ __all__ = [
     "loads",
     "look",
     "scaled",
+    "seen_by",
     "strong_of",
-    "tested",
 ]

@@ -18,7 +18,7 @@ from isocost.catalog.catalog import CatalogAt
 from isocost.policy.agree import Part
 from isocost.policy.difficulty import rows_of
 from isocost.policy.fit import Candidate, candidates, compared, differences, doubt_of, on
-from isocost.policy.looks import Look, earlier, hashed, left, level, scaled, tested
+from isocost.policy.looks import Look, earlier, hashed, left, level, scaled, seen_by
 from isocost.policy.outcomes import Bools, Outcomes
 from isocost.policy.prepared import Ground, Prepared, Wanted, ground, part, prepared
 from isocost.policy.pricing import RELATIVE, supposed
@@ -116,7 +116,7 @@ def _outlook(given: Prepared, name: str, of: Ground, wanted: Wanted, looks: Sequ
     outcomes, alpha = given.outcomes, 1.0 - wanted.confidence
     qids = [outcomes.qid[i] for i in np.concatenate([of.a, of.b, of.c])]
     before = earlier(looks, ROUTING, qids, others(outcomes, of.strong))
-    seen = tested(before)
+    seen = seen_by(before)
     known = np.array([not hashed([outcomes.qid[i]]).isdisjoint(seen) for i in of.b], dtype=np.bool_)
     part_b = part(given, of, of.b)
     ran = [one.policy.run(part_b) for one in of.ladder]
