@@ -332,3 +332,24 @@ def test_a_policy_is_no_plan_and_becomes_part_of_one(
     assert main(["replay", str(log), "--outcomes", "o.csv"]) == 0
     shown = capsys.readouterr().out
     assert "without its policies" in shown or "with policies" in shown
+
+
+def test_what_costs_and_savings_rest_on_is_said(tmp_path: Path) -> None:
+    rows = made(300, seed=5, right=(0.8, 0.8, 0.9))
+    paid = validate_routing(written_to(tmp_path / "paid.csv", rows), splits=2, users=5)
+    assert set(paid.prices.values()) == {"as the file's rows say"}
+    assert "costs are the file's" in paid.notes
+    names = {"small-a": "acme-8b", "small-b": "gpt-4.1-nano", "strong": "gpt-4o"}
+    guessed = validate_routing(written_to(tmp_path / "o.csv", unpriced(rows, names)), splits=2, users=5)
+    assert any(note.startswith("1 of 3 prices are guessed from the size") for note in guessed.notes)
+    assert not any("costs are the file's" in note for note in guessed.notes)
+
+
+def test_splits_held_against_another_model_than_the_best_are_said(tmp_path: Path) -> None:
+    alike = made(120, seed=2, right=(0.9, 0.6, 0.9))
+    report = validate_routing(written_to(tmp_path / "o.csv", alike), splits=5, users=5)
+    assert any("of 5 splits another model than" in note for note in report.notes)
+    apart = validate_routing(
+        written_to(tmp_path / "p.csv", made(300, right=(0.6, 0.6, 0.95))), splits=5, users=5
+    )
+    assert not any("splits another model" in note for note in apart.notes)

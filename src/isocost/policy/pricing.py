@@ -21,6 +21,7 @@ from isocost.units import plural
 MTOK = 1e6
 UNKNOWN = "unknown: as the dearest here"
 RELATIVE = "relative: rises with quality"
+SIZED = "median of weights of its size"
 MOST_PAID = 0.9
 """Share of a model's answers with a cost from which the mean of these stands for the others."""
 _NEAREST = 15
@@ -269,6 +270,4 @@ def _sized(model: str, sizes: Sequence[tuple[float, float, float]]) -> Price | N
     if size is None or not sizes:
         return None
     near = sorted(sizes, key=lambda one: abs(math.log(one[0] / size)))[:_NEAREST]
-    return Price(
-        model, median(one[1] for one in near), median(one[2] for one in near), "median of weights of its size"
-    )
+    return Price(model, median(one[1] for one in near), median(one[2] for one in near), SIZED)

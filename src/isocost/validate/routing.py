@@ -9,7 +9,7 @@ be fooled.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -22,9 +22,9 @@ import numpy.typing as npt
 from isocost.catalog import Catalog
 from isocost.catalog.catalog import CatalogAt
 from isocost.errors import BadInput
-from isocost.policy.agree import Part
+from isocost.policy.agree import Fixed, Part
 from isocost.policy.bounds import Proofs, betting_p, saving_interval, saving_moments
-from isocost.policy.difficulty import Corpus, corpus, fit, gained
+from isocost.policy.difficulty import Corpus, Routed, corpus, fit, gained
 from isocost.policy.fit import (
     LEAST_SAVING,
     Candidate,
@@ -54,7 +54,7 @@ from isocost.policy.outcomes import (
     read_outcomes,
     without,
 )
-from isocost.policy.pricing import RELATIVE, UNKNOWN, Price, costs, price_models, relative, supposed
+from isocost.policy.pricing import RELATIVE, SIZED, UNKNOWN, Price, costs, price_models, relative, supposed
 
 MAX_LOSS = 0.01
 CONFIDENCE = 0.95
@@ -66,6 +66,7 @@ _MOST_A = 1100
 _MOST_FULL = 8000
 _LAST = 3
 _FOLDS = 5
+_PAID = "as the file's rows say"
 _SPARE = 1.15
 """How much more often than on A answers may differ before the labels run out."""
 _LEAST_DIFFER_FRAC = 0.02
@@ -195,6 +196,8 @@ def validate_routing(
         name: float(np.std([one[name] for one in kept], ddof=1)) if splits > 1 else 0.0 for name in mean
     }
     right = [one["difference"] for one in kept if one["certified"]]
+    rules = _rules(outcomes, prices)
+    priced = (*_priced(data, everything.strong), *_taken(data, everything.strong, kept), *_sized(rules))
     return RoutingReport(
         users, users - len(failed), failed, verdict, len(outcomes), len(outcomes.models),
         outcomes.models[everything.strong], mean["full_saving"], mean["full_low"], mean["full_high"],
@@ -204,8 +207,7 @@ def validate_routing(
         float(np.mean([one["saving"] for one in strict])), float(sum(strict_shares)),
         float(told["violated"].mean()), float(told["dearer"].mean()), _mean(told["covered"]),
         _mean(told["covered_c"]), apgr, shift, _said(data, shares),
-        {price.model: price.rule for price in prices}, looks,
-        (*_notes(outcomes, guesses, splits), *_priced(data, everything.strong)), min(_FITS, users),
+        rules, looks, (*_notes(outcomes, guesses, splits), *priced), min(_FITS, users),
     )  # fmt: skip
 
 
@@ -254,9 +256,42 @@ def _priced(data: _Set, strong: int) -> tuple[str, ...]:
     return ()
 
 
+def _rules(outcomes: Outcomes, prices: Sequence[Price]) -> dict[str, str]:
+    """By which rule each model is priced; one whose every row has a cost needs none."""
+    paid = np.asarray(np.isfinite(outcomes.cost).all(axis=0))
+    return {price.model: _PAID if paid[j] else price.rule for j, price in enumerate(prices)}
+
+
+def _sized(rules: Mapping[str, str]) -> tuple[str, ...]:
+    """How many prices are guesses."""
+    many = sum(rule == SIZED for rule in rules.values())
+    if not many:
+        return ()
+    return (
+        f"{many} of {len(rules)} prices are guessed from the size of the weights: what is saved by these "
+        "models, or against them, holds only if they cost that",
+    )
+
+
+def _taken(data: _Set, strong: int, splits: Sequence[dict[str, float]]) -> tuple[str, ...]:
+    """That splits were held against another model than the best of all questions."""
+    others = sum(one["strong"] != strong for one in splits)
+    if not others:
+        return ()
+    name = data.outcomes.models[strong]
+    return (
+        f"in {others} of {len(splits)} splits another model than {name} was the best of A: there savings "
+        "are held against that one",
+    )
+
+
 def _notes(outcomes: Outcomes, guesses: Sequence[str], splits: int) -> tuple[str, ...]:
-    proxy = "token counts are the file's; where they are proxies, so are the costs"
-    return (*outcomes.notes, *guesses, proxy, f"means over {splits} random splits into A, B and C")
+    counts = "token counts are the file's; where they are proxies, so are the costs"
+    if np.isfinite(outcomes.cost).all():
+        counts = "costs are the file's"
+    elif not (np.isfinite(outcomes.in_tok).any() or np.isfinite(outcomes.out_tok).any()):
+        counts = "the file counts no tokens, so all questions of a model are taken to cost the same"
+    return (*outcomes.notes, *guesses, counts, f"means over {splits} random splits into A, B and C")
 
 
 def _shares(n: int) -> tuple[int, int]:
@@ -307,7 +342,7 @@ def _split(data: _Set, seed: int, shares: tuple[int, int], full: bool = True) ->
     )  # fmt: skip
     out = {
         "certified": 0.0, "saving": 0.0, "low": 0.0, "high": 0.0, "difference": 0.0,
-        "labels": float(labels_a + up.labels), "run": float(len(a) + len(b)),
+        "labels": float(labels_a + up.labels), "run": float(len(a) + len(b)), "strong": float(part_a.strong),
     }  # fmt: skip
     if up.won is not None:
         did = on(up.won.policy, data.words, c).run(part_c)
@@ -536,13 +571,18 @@ def _shifted(data: _Set, shares: tuple[int, int]) -> dict[str, float]:
 
 
 def _said(data: _Set, shares: tuple[int, int]) -> str:
-    """The policy that the first split chooses, in words."""
+    """The boldest policy that the first split tries, in words."""
     a = np.random.default_rng(0).permutation(len(data.outcomes))[: shares[0]]
-    found = candidates(_part(data, a, a), shares[1], MAX_LOSS, _words(data, a))
+    part = _part(data, a, a)
+    found = candidates(part, shares[1], MAX_LOSS, _words(data, a))
     if not found:
         return "strong-only"
-    names = data.outcomes.models
-    chain = getattr(found[-1].policy, "chain", ())
+    names, policy = data.outcomes.models, found[-1].policy
+    if isinstance(policy, Fixed):
+        return f"{found[-1].name}: {names[policy.model]}"
+    if isinstance(policy, Routed):
+        return f"{found[-1].name}: {names[policy.cheap]} or {names[part.strong]}"
+    chain = getattr(policy, "chain", ())
     return f"{found[-1].name}: {' > '.join(names[j] for j in chain)}" if chain else found[-1].name
 
 
