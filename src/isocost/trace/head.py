@@ -196,11 +196,27 @@ def _parquet(path: Path) -> Head:
             said = str(error).splitlines()[0].partition(" in file ")[0].removeprefix("Invalid Input Error: ")
             raise BadTrace(f"not a readable Parquet file ({said})", where=str(path)) from None
         columns = {row[0]: row[1] for row in con.fetchall()}
-        con.execute(f"SELECT * FROM read_parquet($1) LIMIT {SAMPLE_ROWS}", [str(path)])
+        con.execute(f"{rows_of_parquet(columns)} LIMIT {SAMPLE_ROWS}", [str(path)])
         sample = tuple(dict(zip(columns, row, strict=True)) for row in con.fetchall())
     if not sample:
         raise BadTrace("a Parquet file without rows", where=str(path))
     return Head(path, "parquet", columns, sample)
+
+
+def rows_of_parquet(columns: Mapping[str, str]) -> str:
+    """SQL: all columns (name to type) of the Parquet file ``$1``, times with a zone as UTC without one.
+
+    The database's Python interface gives times with a zone only where another package is installed.
+    """
+    zoned = {name: kind for name, kind in columns.items() if "TIME ZONE" in kind}
+    quoted = {name: '"' + name.replace('"', '""') + '"' for name in zoned}
+    changed = ", ".join(
+        f"timezone('UTC', {quoted[name]}) AS {quoted[name]}"
+        if kind == "TIMESTAMP WITH TIME ZONE"
+        else f"CAST({quoted[name]} AS VARCHAR) AS {quoted[name]}"
+        for name, kind in zoned.items()
+    )
+    return f"SELECT *{f' REPLACE ({changed})' if changed else ''} FROM read_parquet($1)"
 
 
 def _is_number(text: str) -> bool:

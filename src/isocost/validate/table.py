@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from isocost.errors import BadInput
-from isocost.trace.head import Head, look
+from isocost.trace.head import Head, look, rows_of_parquet
 
 Row = tuple[dict[str, str], str]
 """Cells by column, blank where there is none, and where the row stands: file and line."""
@@ -67,7 +67,7 @@ def _parquet(head: Head) -> Iterator[Row]:
     import duckdb
 
     with duckdb.connect() as db:
-        held = db.execute("SELECT * FROM read_parquet(?)", [str(head.path)])
+        held = db.execute(rows_of_parquet(head.columns), [str(head.path)])
         names = [_plain(column[0]) for column in held.description]
         for number, cells in enumerate(held.fetchall(), 1):
             yield dict(zip(names, map(_text, cells), strict=True)), f"{head.path}:{number}"

@@ -23,6 +23,7 @@ from isocost.policy.grades.call import ALONE, Call, Found, Link, Mark, items, ma
 from isocost.policy.grades.table import table
 from isocost.policy.grades.wide import Columns
 from isocost.policy.outcomes import scale_of
+from isocost.trace.head import rows_of_parquet
 from isocost.units import plural
 
 WORDS: Mapping[str, float] = {
@@ -245,7 +246,8 @@ def _parquet(path: Path, columns: Columns) -> Iterable[Call]:
 
     try:
         with duckdb.connect() as con:
-            found = con.execute("SELECT * FROM read_parquet($1)", [str(path)])
+            kinds = con.execute("DESCRIBE SELECT * FROM read_parquet($1)", [str(path)]).fetchall()
+            found = con.execute(rows_of_parquet({row[0]: row[1] for row in kinds}), [str(path)])
             heads = [one[0] for one in found.description or ()]
             rows = [dict(zip(heads, row, strict=True)) for row in found.fetchall()]
     except duckdb.Error as wrong:
