@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
 from pathlib import Path
 
@@ -9,12 +10,12 @@ import numpy as np
 import pytest
 
 from isocost.catalog import Catalog
-from isocost.errors import BadInput
+from isocost.errors import BadInput, BadLimits
 from isocost.policy import Request, Try
 from isocost.policy.outcomes import read_outcomes
 from isocost.policy.pricing import costs, price_models
 from isocost.policy.rules import Fixed, Policies
-from isocost.policy.study import Wanted, study
+from isocost.policy.study import Wanted, dumps, loads, study
 from test_policy_fit import made, written_to
 
 TODAY = date(2026, 11, 23)
@@ -32,6 +33,21 @@ def test_a_small_workload_is_named_and_keeps_its_strong_model(tmp_path: Path) ->
     assert [one.workload for one in found.certificates] == ["faq"]
     assert any("too few graded questions" in note and "billing (7)" in note for note in found.notes)
     assert [rule.workload for rule in found.rules] == ["faq"]
+
+
+def test_a_certificate_that_was_changed_by_hand_is_refused(tmp_path: Path) -> None:
+    file = written_to(tmp_path / "o.csv", made(2500, seed=2))
+    found = study(read_outcomes(file), Catalog.load().at(TODAY), Wanted("strong"))
+    text = dumps(found)
+    assert len(loads(text)[0]) == len(found.rules) == 1
+    for pattern, by, why in (
+        ("certified = true", "certified = false", "no certificate allows"),
+        (r"saving = [\d.]+", "saving = 9.0", "saving = 9 cannot be"),
+        (r"saving = [\d.]+", "saving = nan", "saving = nan cannot be"),
+        (r"p_value = [\d.e-]+", "p_value = 0.4", "p_value = 0.4 cannot be"),
+    ):
+        with pytest.raises(BadLimits, match=why):
+            loads(re.sub(pattern, by, text, count=1))
 
 
 def test_a_workload_that_nobody_graded_keeps_its_strong_model(tmp_path: Path) -> None:
