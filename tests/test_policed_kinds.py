@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from isocost.catalog import Catalog
+from isocost.errors import BadLimits
 from isocost.plan.written.file import PlanFile, dumps, loads
 from isocost.plan.written.told import Played, Policed, police
 from isocost.trace import open_trace
@@ -207,7 +208,7 @@ choose = {{ kind = "cascade", ask = ["{MINI}", "{BIG}"], checked = true }}
 
 
 def test_limits_on_lengths_say_what_they_cut(tmp_path: Path, catalog: Catalog) -> None:
-    """Two answers of four are longer than the cap, one prompt than its limit; each is told apart in dollars."""
+    """Two answers of four are longer than the cap, one prompt than its limit; each is told in dollars."""
     text = f"shape = {{ trim_input_tok = 1500, cap_output_tok = 60 }}\n{FIXED}"
     rows = [{"output_tokens": n} for n in (50, 60, 100, 200)]
     rows[0]["input_tokens"] = 4000
@@ -225,3 +226,36 @@ def test_limits_on_lengths_say_what_they_cut(tmp_path: Path, catalog: Catalog) -
     waiting = played(tmp_path, rows, f"shape = {{ cap_output_tok = 60 }}\n{FIXED}", catalog).most.waiting
     assert waiting is not None
     assert waiting.e2e_p50_s == pytest.approx(0.5 + 1.5 * 59 / 199)
+
+
+RULES = """
+[[deployment]]
+type = "rules"
+id = "rules/faq"
+usd_per_request = 0.0001
+answer_s = 0.02
+"""
+
+
+def test_rules_of_one_s_own_answer_as_often_as_was_counted(tmp_path: Path, catalog: Catalog) -> None:
+    """They cost what they are said to, whether they answer or not; what they pass on begins later by them."""
+    made = f'[[policy]]\nworkload = "*"\nfirst = {{ deployment = "rules/faq", measured = {{ requests = 1000000, hits = 400000 }} }}\n{FIXED}\n'  # noqa: E501
+    rows: list[dict[str, object]] = [{}] * 500
+    found, _ = police(open_trace(log(tmp_path / "log.csv", rows)), loads(BASIS + RULES + made), catalog)
+    assert found.likely is not None
+    by = counts(found.likely)
+    assert by["rules/faq"][0] == 500
+    assert by["rules/faq"][1] / 500 == pytest.approx(0.4, abs=0.06)
+    assert found.likely.usd == pytest.approx(500 * 0.0001 + by[BIG][1] * USD[BIG])
+    assert found.likely.waiting is not None
+    assert found.likely.waiting.e2e_p95_s == pytest.approx(2.02)
+    assert any("rules that are asked first answer as often as was counted" in note for note in found.notes)
+    # Without a count both ends, and that is said; as a model they are refused.
+    plain = made.replace(", measured = { requests = 1000000, hits = 400000 }", "")
+    found, _ = police(open_trace(tmp_path / "log.csv"), loads(BASIS + RULES + plain), catalog)
+    assert (found.least.usd, found.most.usd) == pytest.approx((0.05, 0.05 + 500 * USD[BIG]))
+    assert any("how often rules answer" in note for note in found.notes)
+    wrong = '[[policy]]\nworkload = "*"\nchoose = { kind = "fixed", deployment = "rules/faq" }\n'
+    with pytest.raises(BadLimits, match="is no model"):
+        police(open_trace(tmp_path / "log.csv"), loads(BASIS + RULES + wrong), catalog)
+    assert loads(dumps(loads(BASIS + RULES + made))) == loads(BASIS + RULES + made)

@@ -92,9 +92,20 @@ class SemanticCache(msgspec.Struct, frozen=True, tag="semantic-cache", forbid_un
     look_s: float | None = None
 
 
+class Rules(msgspec.Struct, frozen=True, tag="rules", forbid_unknown_fields=True):
+    """Rules, a search or a classifier of one's own that answers, or abstains, before any model is asked.
+
+    ``usd_per_request`` is what each request put to it costs, answered or not; ``answer_s`` how long it takes.
+    """
+
+    id: str
+    usd_per_request: float = 0.0
+    answer_s: float = 0.0
+
+
 Cache = ExactCache | SemanticCache
-"""What answers without a model."""
-Deployment = Api | Pool | ExactCache | SemanticCache
+"""What answers without a model what a model answered before."""
+Deployment = Api | Pool | ExactCache | SemanticCache | Rules
 
 
 class Ask(NamedTuple):

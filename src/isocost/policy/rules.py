@@ -127,10 +127,12 @@ class Guard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 
 class First(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Rules or a classifier that answer, or abstain, before any model is asked; only on ``tasks`` where
-    given."""
+    given. ``measured``: of how many requests that came to it how many it answered (``hits``), where a replay
+    has nothing else to go by; it decides nothing."""
 
     deployment: str
     tasks: tuple[str, ...] = ()
+    measured: Counted | None = None
 
 
 class Sticky(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -482,6 +484,8 @@ def check(rule: Rule) -> None:
             raise BadLimits("a checker is not foretold by agreement", where=where, fix="Leave out seen")
         longest = len(choice.ask) if isinstance(choice, Cascade) else 0 if isinstance(choice, Router) else -1
         check_seen(choice.seen, longest, f"{where} seen")
+    if rule.first is not None and rule.first.measured is not None:
+        proven.check_counted(rule.first.measured, f"{where} first measured")
     if rule.semantic is not None:
         _check_semantic(rule, rule.semantic, f"{where} semantic")
     if rule.guard is not None and rule.guard.then and rule.guard.usd is None:

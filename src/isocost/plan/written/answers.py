@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from isocost.deployment import Api, Cache, Deployment
+from isocost.deployment import Api, Cache, Deployment, Rules
 from isocost.plan.asked.streams import Stream
 from isocost.policy.outcomes import Outcomes
 from isocost.trace.schema import Chunk
@@ -42,7 +42,7 @@ class Answers:
         for one in deployments:
             if isinstance(one, Cache):
                 continue
-            names = [one.id, one.model]
+            names = [one.id] if isinstance(one, Rules) else [one.id, one.model]
             if isinstance(one, Api):
                 names += [one.id.removesuffix(f":{one.tier}"), one.subject.removeprefix("api/")]
             for name in names:

@@ -12,8 +12,18 @@ import numpy.typing as npt
 
 from isocost.bill import STATUS, price_columns
 from isocost.catalog import Catalog, CatalogAt
-from isocost.deployment import Api, Cache, Deployment, ExactCache, SemanticCache, cache_rule, offering_of
+from isocost.deployment import (
+    Api,
+    Cache,
+    Deployment,
+    ExactCache,
+    Rules,
+    SemanticCache,
+    cache_rule,
+    offering_of,
+)
 from isocost.fleet import PoolSchedule
+from isocost.ledger import FEMTO_PER_USD
 from isocost.plan.asked.streams import Stream
 from isocost.plan.market.quotas import counts_cached
 from isocost.plan.written.answers import Answers
@@ -164,6 +174,8 @@ def _cell(
         if rule.hedge is not None or world.cuts:
             inputs = price_of(world, one, tokens | {"output_tok": np.zeros(k, np.int64)})[0]
         ttft, e2e = _times(world, one, rule, rows, tokens["output_tok"], name in measured)
+    if isinstance(one, Rules):
+        cost[:], ttft[:], e2e[:] = round(one.usd_per_request * FEMTO_PER_USD), one.answer_s, one.answer_s
     counted = tokens["input_tok"]
     if isinstance(one, Api) and not counts_cached(world.at, one.provider):
         counted = counted - tokens["cached_tok"]

@@ -16,14 +16,14 @@ import numpy as np
 import numpy.typing as npt
 from msgspec.structs import replace as replaced
 
-from isocost.deployment import Api, Cache, Deployment, ExactCache, Pool, SemanticCache, open_weights
+from isocost.deployment import Api, Cache, Deployment, ExactCache, Pool, Rules, SemanticCache, open_weights
 from isocost.errors import BadLimits, BadTrace
 from isocost.ledger import FEMTO_PER_USD
 from isocost.plan.asked.streams import Stream
 from isocost.plan.written.attempts import Filled, Floats, Rows, Traffic, World, fill, price_of
 from isocost.plan.written.ended import Uncut, downgraded, gates, taken, times_of
 from isocost.plan.written.file import PlanFile
-from isocost.plan.written.merged import Merged, merge
+from isocost.plan.written.merged import Merged, counted_of, merge
 from isocost.plan.written.rerun import today_of
 from isocost.plan.written.tasks import Tasked, drawn, ended, tasks_of, tells_apart
 from isocost.policy.route import Request, Route, RoutePolicy, Share
@@ -196,6 +196,10 @@ def _able(world: World, rule: Rule) -> None:
                 is_one = isinstance(one, Cache)
                 what = "is a cache and answers nothing else" if is_one else f"is not a cache for {key!r}"
                 raise BadLimits(f"{name!r} {what}", where=where, fix=f"Name a cache in {key!r}, nothing else")
+        if isinstance(one, Rules) and (rule.first is None or name != rule.first.deployment):
+            raise BadLimits(
+                f"{name!r} is no model", where=where, fix="Rules answer 'first', and nothing else"
+            )
         if isinstance(one, Pool) and name not in world.pools:
             raise BadLimits(f"{name!r} has no replicas", where=where, fix="Give it a [[pool]]")
 
@@ -540,7 +544,7 @@ def _was_drawn(
         choice = one.rule.choose
         if isinstance(choice, Cascade) and np.isfinite(table.chance).any():
             fits[t] = [name in choice.ask for name in merged.table.names]
-        if one.rule.semantic is not None:
-            fits[t] |= [name == one.rule.semantic.cache for name in merged.table.names]
+        counted = counted_of(one.rule)
+        fits[t] |= [name in counted for name in merged.table.names]
     drawn, by_fit = filled.judged[i, d] < 0, fits[traffic[i], d]
     return bool((drawn & ~by_fit).any()), bool((drawn & by_fit).any())

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import tomli_w
 
-from isocost.deployment import Api, ExactCache, Pool, SemanticCache
+from isocost.deployment import Deployment
 from isocost.errors import BadLimits
 from isocost.fleet import Fleet, PoolSchedule, Standing
 from isocost.plan.asked.limits import Limits, OwnFailures, OwnRate, check, check_failures, check_rate
@@ -44,7 +44,7 @@ class PlanFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     basis: Basis
     limits: Limits
-    deployments: tuple[Api | Pool | ExactCache | SemanticCache, ...]
+    deployments: tuple[Deployment, ...]
     routes: tuple[Route, ...]
     fleet: Fleet
     policies: tuple[Rule, ...] = ()

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from isocost.policy.proven import Counted
 from isocost.policy.rules import Cascade, Rule
 from isocost.policy.table import (
     LEAST_COUNT,
@@ -73,20 +74,47 @@ def _fitted(rule: Rule, table: Table, draw: int, by_fit: bool) -> Table:
 
 
 def _with_hits(rule: Rule, table: Table, draw: int) -> Table:
-    """With the chance that a semantic cache answers, drawn from what was counted elsewhere, where it was."""
-    semantic = rule.semantic
-    if semantic is None or semantic.measured is None:
-        return table
-    counted = semantic.measured
-    random = np.random.default_rng((draw, len(table.op)))
-    hits = max(counted.hits, LEAST_COUNT), max(counted.requests - counted.hits, LEAST_COUNT)
-    share = float(random.beta(*hits))
+    """With the chance that a semantic cache, or rules, answer, drawn from what was counted elsewhere, where
+    it was."""
     chance = table.chance.copy()
-    for s in np.flatnonzero((table.op == TRY) & (table.count == 1)).tolist():
-        if table.names[table.targets[table.first[s]]] == semantic.cache:
-            chance[s] = 0.0
-            chance[s, SERVED], chance[s, MISSED] = share, 1.0 - share
+    for k, (name, counted) in enumerate(counted_of(rule).items()):
+        random = np.random.default_rng((draw, len(table.op), k) if k else (draw, len(table.op)))
+        hits = max(counted.hits, LEAST_COUNT), max(counted.requests - counted.hits, LEAST_COUNT)
+        share = float(random.beta(*hits))
+        for s in np.flatnonzero((table.op == TRY) & (table.count == 1)).tolist():
+            if table.names[table.targets[table.first[s]]] == name:
+                chance[s] = 0.0
+                chance[s, SERVED], chance[s, MISSED] = share, 1.0 - share
     return replace(table, chance=chance)
+
+
+def counted_of(rule: Rule) -> dict[str, Counted]:
+    """What a rule's semantic cache and its first rules were counted to answer elsewhere, by name."""
+    found = {}
+    if rule.semantic is not None and rule.semantic.measured is not None:
+        found[rule.semantic.cache] = rule.semantic.measured
+    if rule.first is not None and rule.first.measured is not None:
+        found[rule.first.deployment] = rule.first.measured
+    return found
+
+
+def said_of_counted(rules: Sequence[Rule]) -> str:
+    """What answers as often as was counted elsewhere."""
+    near = any(rule.semantic is not None and rule.semantic.measured is not None for rule in rules)
+    first = any(rule.first is not None and rule.first.measured is not None for rule in rules)
+    if near and first:
+        return "the semantic cache and the rules that are asked first answer"
+    return "the rules that are asked first answer" if first else "the semantic cache answers"
+
+
+def said_of_ends(rules: Sequence[Rule]) -> str:
+    """What nothing says, so that both ends are played; blank where it is tasks alone."""
+    first = any(rule.first is not None and rule.first.measured is None for rule in rules)
+    reads = any(isinstance(rule.choose, Cascade) for rule in rules)
+    what = ["which answers agree or pass a checker"] * reads + ["how often rules answer"] * first
+    also = ", or write what was counted: measured = { requests = 1000, hits = 300 }" if first else ""
+    said = f"Nothing says {' or '.join(what)}: both ends are played. Grade a sample (isocost measure) and "
+    return f"{said}give it with --outcomes{also}" if what else ""
 
 
 def _unchecked(rule: Rule, table: Table) -> Table:

@@ -11,7 +11,7 @@ import numpy as np
 from isocost.catalog import Catalog, CatalogAt
 from isocost.catalog.evidence import input_ratio, output_ratio
 from isocost.catalog.names import Offering, resolve
-from isocost.deployment import Api, Cache, Deployment
+from isocost.deployment import Api, Cache, Deployment, Rules
 from isocost.errors import BadLimits, UnknownModel
 from isocost.plan.asked.streams import Stream, streams_of, week_of
 from isocost.plan.market.offers import planned
@@ -84,7 +84,7 @@ def ratios_of(
     measured = set()
     for name in names:
         deployment = deployments.get(name)
-        if deployment is None or isinstance(deployment, Cache):
+        if deployment is None or isinstance(deployment, Cache | Rules):
             continue
         if isinstance(deployment, Api) and offering is not None and deployment.subject == offering.subject:
             if deployment.tier == "standard":

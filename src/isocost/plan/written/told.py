@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from isocost.catalog import Catalog
 from isocost.catalog.evidence import may_replace, output_ratio
-from isocost.deployment import Api, Cache, Pool, SemanticCache
+from isocost.deployment import Api, Cache, Pool, Rules, SemanticCache
 from isocost.errors import BadLimits, BadTrace
 from isocost.ledger import FEMTO_PER_USD, Ledger
 from isocost.plan.asked.streams import streams_of, week_of
@@ -35,6 +35,7 @@ from isocost.plan.written.ended import billed_fusd, cut_of, whole_fusd
 from isocost.plan.written.failed import DRAWS, Failures, paid_usd, play_failures, simple, untimed_hedges
 from isocost.plan.written.failing import cut_in, measured, rates_of
 from isocost.plan.written.file import PlanFile
+from isocost.plan.written.merged import said_of_counted, said_of_ends
 from isocost.plan.written.near import Verifier, in_force
 from isocost.plan.written.rerun import Rerun, today_of
 from isocost.plan.written.scores import Asked, scores
@@ -287,8 +288,8 @@ def _foretold(parts: Sequence[Traffic], is_whole: bool) -> str:
     least = min((one.questions for one in seen if one is not None), default=0)
     if not least:
         return (
-            f"An estimate: the semantic cache answers as often as was counted elsewhere; of {DRAWS} draws of "
-            "that share and of each request's lot four in five lie from low to high"
+            f"An estimate: {said_of_counted([one.rule for one in parts])} as often as was counted elsewhere; "
+            f"of {DRAWS} draws of that share and of each request's lot four in five lie from low to high"
         )
     said = (
         f"An estimate: cheap answers are taken as often as on the {least:,} questions that the policy was "
@@ -387,8 +388,8 @@ def _begun(loop: Loop) -> tuple[Rows, Rows]:
 
 
 def _model_attempts(world: World, loop: Loop, d: npt.NDArray[np.int32]) -> int:
-    """Attempts at anything but a cache."""
-    is_model = np.array([not isinstance(world.deployments[name], Cache) for name in loop.names])
+    """Attempts at models."""
+    is_model = np.array([not isinstance(world.deployments[name], Cache | Rules) for name in loop.names])
     return int(is_model[d].sum())
 
 
@@ -501,7 +502,7 @@ def _expected(world: World, loops: Sequence[Loop]) -> Quality | None:
                     seen, most = wrong_of_hits(one.rule.semantic.certificate)
                     # A wrong answer loses a whole one at most.
                     difference, low, high = difference - k * seen, low - k * most, high - 0.0
-                if isinstance(deployment, Cache):
+                if isinstance(deployment, Cache | Rules):
                     continue
                 offering = today_of(world.at, stream)
                 today = stream.model if offering is None else offering.serves or stream.model
@@ -518,11 +519,8 @@ def _notes(world: World, rules: Sequence[Rule], drawn: bool) -> list[str]:
     """What the figures rest on, in sentences."""
     notes = []
     names = list(dict.fromkeys(name for rule in rules for name in rule.deployments()))
-    if drawn:
-        notes.append(
-            "Nothing says which answers agree or pass a checker: both ends are played. Grade a "
-            "sample (isocost measure) and give it with --outcomes"
-        )
+    if drawn and (said := said_of_ends(rules)):
+        notes.append(said)
     if world.answers is not None and (absent := [x for x in names if _lacks(world, x)]):
         notes.append(f"OUTCOMES has no answers of {', '.join(absent)}")
     if any(isinstance(rule.choose, Cascade) and rule.choose.checked for rule in rules) and world.answers:
@@ -557,7 +555,7 @@ def _supposed(world: World, rules: Sequence[Rule]) -> str:
         today = stream.model if offering is None else offering.serves or stream.model
         for name in names:
             one = world.deployments[name]
-            if not isinstance(one, Cache):
+            if not isinstance(one, Cache | Rules):
                 ratio = output_ratio(world.at, today, one.model)
                 if not ratio.known and planned(ratio) != 1.0:
                     found.setdefault(name, set()).add(round(planned(ratio), 1))
