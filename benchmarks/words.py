@@ -90,7 +90,7 @@ def log(path: Path, most_bytes: int) -> int:
                 out.write(json.dumps(row) + "\n")
                 many += 1
         return many
-    plain = path.with_suffix(".csv")
+    plain = path if path.suffix == ".csv" else path.with_suffix(".rows.csv")
     with plain.open("w", newline="") as out:
         write = csv.writer(out)
         write.writerow(COLUMNS)
