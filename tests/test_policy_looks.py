@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from golden import Golden
 from isocost.catalog import Catalog
 from isocost.catalog.catalog import CatalogAt
 from isocost.cli import main
@@ -218,6 +219,17 @@ def test_looks_are_kept_beside_the_outcomes(
     record.write_text(text.replace("level = 0.0", "level = 0.00"), encoding="utf-8")
     assert main(["policy", "fit", "p.csv", "--strong", "strong"]) == 2
     assert "is not as it was written" in capsys.readouterr().err
+
+
+def test_what_is_shown_from_one_fit_to_the_next(
+    tmp_path: Path, golden: Golden, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for count in (400, 800):
+        written_to(tmp_path / "outcomes.csv", made(count, seed=7))
+        assert main(["measure", "--strong", "strong"]) == 0
+        assert main(["policy", "fit", "outcomes.csv", "--strong", "strong"]) == 0
+    golden.check("policy_looks.txt", capsys.readouterr().out)
 
 
 def test_nothing_is_foretold_from_questions_that_wait(outcomes: Outcomes, at: CatalogAt) -> None:
