@@ -94,8 +94,8 @@ def fit_cache(pairs: Path, near: Near, confidence: str, to: Path, facts: Path | 
             (place / name).write_bytes(found.verifier)
             (place / (FRAGMENT if near.plan is None else near.plan.name)).write_text(text, encoding="utf-8")
         wrote = [str(folder / name), str(folder / FRAGMENT if near.plan is None else near.plan)]
-    elif found.to_grade and near.log is not None:
-        wrote = [str(pairs)]
+    if found.to_grade and near.log is not None:
+        wrote.append(str(pairs))
         _put_up(pairs, found, asked, near, life_s)
     if json:
         show_json({
@@ -289,6 +289,13 @@ def _show_study(found: CacheStudy, near: Near, notes: Sequence[str], wrote: Sequ
             )
         else:
             show(f"  Next: isocost replay LOG --plan {near.plan}")
+        if found.to_grade and near.log is not None:
+            show(
+                wrapped(
+                    f"More may be certified: fill in the column same of {len(found.to_grade):,} more pairs "
+                    f"in {wrote[-1]}, then the same command again."
+                )
+            )
     elif wrote:
         more = f"{len(found.to_grade):,} more pairs in {wrote[0]}"
         show("", wrapped(f"Next: fill in the column same of {more}, then the same command again."))
