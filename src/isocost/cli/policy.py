@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -109,9 +109,10 @@ def fit(
     with working(f"certifying on {outcomes.name}"):
         before = read_looks(outcomes, to)
         found = study(read_outcomes(outcomes, results), catalog.at(newest(catalog)), wanted, before)
+    kept = None
     if found.looks:
         # Before anything of it is told: a look that is not kept would be free.
-        keep_looks(found.looks, outcomes, to)
+        kept = keep_looks(found.looks, outcomes, to)
     if found.rules:
         with staged(to) as folder:
             (folder / POLICY).write_text(dumps(_with_earlier(found, to / POLICY)), encoding="utf-8")
@@ -122,6 +123,8 @@ def fit(
         show_json(msgspec.structs.replace(found, looks=()))
         return 0
     _show_fit(found, outcomes)
+    if kept is not None:
+        show("", wrapped(f"What was tested is kept in {kept}; leave it beside the outcomes."))
     if found.rules:
         show("", f"  Wrote {to / POLICY}. Next: isocost policy check {to / POLICY} NEW_OUTCOMES")
         show(
@@ -228,7 +231,8 @@ def export(
     to: Annotated[
         str,
         Parameter(
-            help="litellm: the configuration of LiteLLM's proxy; portkey: Portkey's configs, by workload.",
+            help="litellm: the configuration of LiteLLM's proxy; portkey: Portkey's configs, by workload; "
+            "openrouter: fields of OpenRouter's requests, by workload.",
             show_default=True,
         ),
     ] = "litellm",
@@ -236,11 +240,11 @@ def export(
     json: Json = False,
 ) -> None:
     """Write a policy in another gateway's configuration, and list what that cannot express."""
-    from isocost.policy.export import litellm, portkey
+    from isocost.policy.export import litellm, openrouter, portkey
     from isocost.policy.study import loads
 
-    if to not in ("litellm", "portkey"):
-        raise BadInput(f"no export to {to!r}", fix="Type --to litellm or --to portkey")
+    if to not in ("litellm", "portkey", "openrouter"):
+        raise BadInput(f"no export to {to!r}", fix="Type --to litellm, --to portkey or --to openrouter")
     life: float | None = None
     if holds_caches(text := _text(file)):
         made, life = plan_rules(file)
@@ -248,11 +252,14 @@ def export(
         made, _ = loads(text, file.name)
     if not made:
         raise BadInput("no policy", where=str(file), fix="Make one: isocost policy fit OUTCOMES")
-    found = litellm(made, life) if to == "litellm" else portkey(made, life)
+    if to == "openrouter":
+        found = openrouter(made, _ids([name for rule in made for name in rule.deployments()]))
+    else:
+        found = litellm(made, life) if to == "litellm" else portkey(made, life)
     if json:
         return show_json({"config": found.text, "left_out": found.left_out})
     if out is None:
-        for one in found.left_out if to == "portkey" else ():
+        for one in found.left_out if to != "litellm" else ():
             # JSON holds no comments, and what is piped into a file is to be JSON.
             sys.stderr.write(f"not expressed: {one}\n")
         return show_as_is(found.text.rstrip())
@@ -288,6 +295,24 @@ def _with_earlier(found: Study, file: Path) -> Study:
         certificates=tuple(kept.get(one.workload, one) for one in found.certificates),
         rules=(*(rule for rule in found.rules if rule.workload not in kept), *old),
     )
+
+
+def _ids(deployments: Sequence[str]) -> dict[str, str]:
+    """OpenRouter's names of the models of deployments, where the catalog knows them."""
+    catalog = load(None)
+    at = catalog.at(newest(catalog))
+    theirs: dict[str, str] = {}
+    for fact in at.each("api/openrouter/", "serves"):
+        theirs.setdefault(str(fact.value), fact.subject.removeprefix("api/openrouter/"))
+    out = {}
+    for name in dict.fromkeys(deployments):
+        subject = f"api/{name.removeprefix('api/')}"
+        serves = at.find(subject, "serves")
+        if subject.startswith("api/openrouter/"):
+            out[name] = subject.removeprefix("api/openrouter/")
+        elif serves is not None and str(serves.value) in theirs:
+            out[name] = theirs[str(serves.value)]
+    return out
 
 
 def _show_fit(found: Study, outcomes: Path) -> None:

@@ -11,6 +11,11 @@ is not true of them, so none is switched on.
 
 Portkey (Portkey-AI/gateway, src/middlewares/requestValidator/schema/config.ts): targets under a strategy
 ``loadbalance``, ``fallback`` or ``conditional``, nested; each target with its own ``retry``.
+
+OpenRouter (openrouter.ai/docs/guides/routing: model-fallbacks, provider-selection): fields of a request's
+body. ``models`` are tried in turn ("If the first model returns an error, OpenRouter will automatically try
+the next model in the list"), ``provider`` names who may serve them, in one ``order`` for all. It has no
+shares, tasks or rules.
 """
 
 from __future__ import annotations
@@ -41,6 +46,15 @@ PORTKEY_HOSTS: Mapping[str, str] = {
                                "hyperbolic", "nebius", "openai", "openrouter", "sambanova", "x-ai")},
 }  # fmt: skip
 """Hosts of the catalog as Portkey's providers (src/globals.ts)."""
+OPENROUTER_HOSTS: Mapping[str, str] = {
+    "aws": "amazon-bedrock", "google": "google-ai-studio",
+    **{name: name for name in (
+        "anthropic", "azure", "baseten", "cerebras", "cloudflare", "cohere", "deepinfra", "deepseek",
+        "fireworks", "groq", "minimax", "mistral", "moonshotai", "nebius", "novita", "openai", "perplexity",
+        "sambanova", "together",
+    )},
+}  # fmt: skip
+"""Hosts of the catalog as OpenRouter's provider slugs (openrouter.ai/docs/client-sdks: BYOKProviderSlug)."""
 OWN = ("self", "pool")
 """What own replicas are called: their address is nobody's but the user's."""
 RETRIED = (429, 500, 502, 503, 504)
@@ -338,6 +352,62 @@ def _of_portkey(rule: Rule, name: str) -> list[str]:
             f"{name}: the semantic cache; Portkey's has no verifier and no certificate, so it stays off"
         )
     return out
+
+
+def openrouter(rules: Sequence[Rule], ids: Mapping[str, str]) -> Exported:
+    """Rules as fields of the bodies of requests to OpenRouter, by workload; ``ids`` are its names of models
+    by deployment. Callers merge these fields into their requests."""
+    doc: dict[str, Any] = {}
+    left: list[str] = []
+    strange: dict[str, None] = {}
+    for rule in rules:
+        name, spare = _names(rule).group, rule.recover.fallback if rule.recover is not None else ()
+        left += [one for one in _left_out(rule, name) if "means are written" not in one]
+        left += _of_openrouter(rule, name)
+        first = {name: max(_shares(rule), key=lambda pair: pair[1] or 0.0)[0]}
+        if isinstance(rule.choose, ByTask):
+            first |= {f"{name}-{task}": one for task, one in rule.choose.tasks.items() if task != STRONG}
+        for asked, deployment in first.items():
+            chain = list(dict.fromkeys((deployment, *spare)))
+            strange |= dict.fromkeys(one for one in chain if one not in ids)
+            doc[asked] = _body(rule, chain, ids)
+            if len(doc[asked].get("provider", {}).get("order", ())) > 1:
+                left.append(f"{asked}: who serves each model; its order of providers holds for all of them")
+    if strange:
+        left.append(f"how OpenRouter names {', '.join(strange)}: write its id")
+    return Exported(json.dumps(doc, indent=2) + "\n", tuple(left))
+
+
+def _body(rule: Rule, chain: Sequence[str], ids: Mapping[str, str]) -> dict[str, Any]:
+    models = list(dict.fromkeys(ids.get(one, one) for one in chain))
+    body: dict[str, Any] = {"model": models[0]} if len(models) == 1 else {"models": models}
+    houses = [_host(one)[0] for one in chain]
+    if all(house in OPENROUTER_HOSTS for house in houses):
+        order = list(dict.fromkeys(OPENROUTER_HOSTS[house] for house in houses))
+        body["provider"] = {"order": order, "allow_fallbacks": False}
+    if rule.shape is not None and rule.shape.cap_output_tok is not None:
+        body["max_tokens"] = rule.shape.cap_output_tok
+    return body
+
+
+def _of_openrouter(rule: Rule, name: str) -> list[str]:
+    """What OpenRouter does otherwise."""
+    out = []
+    choice = rule.choose
+    if isinstance(choice, Split) and len(shares := _shares(rule)) > 1:
+        most = max(shares, key=lambda pair: pair[1] or 0.0)[0]
+        out.append(f"{name}: shares of {', '.join(one for one, _ in shares)}; {most} alone is written")
+    if isinstance(choice, ByTask):
+        out.append(f"{name}: which task a request is of; its caller must take the fields of {name}-TASK")
+    parts = {
+        "guards and budgets (set limits on OpenRouter's keys)": rule.guard is not None,
+        "the exact cache": bool(rule.cache),
+        "the semantic cache": rule.semantic is not None,
+        "sessions that stay where their prefix is cached": rule.sticky is not None
+        or (isinstance(choice, Split) and choice.by_session),
+        "retries at the same model before a fallback": rule.recover is not None and rule.recover.retries > 0,
+    }
+    return out + [f"{name}: {what}" for what, there in parts.items() if there]
 
 
 def yaml(value: Any, indent: int = 0) -> str:
