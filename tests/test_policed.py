@@ -6,6 +6,7 @@ import csv
 import json
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -298,3 +299,12 @@ def test_the_example_looks_as_it_did(
     found = json.loads(capsys.readouterr().out)
     assert found["policy"]["most"]["usd"] == found["usd"]
     assert found["policy"]["least"]["usd"] < found["usd"] < found["policy"]["without"]["usd"]
+
+
+def test_a_rule_that_no_request_meets_is_said(trace: Trace, catalog: Catalog) -> None:
+    plan = policy(FIXED)
+    other = policy(FIXED, "no such workload").policies[0]
+    plan = msgspec.structs.replace(plan, policies=(*plan.policies, other))
+    found, _ = police(trace, plan, catalog)
+    assert "No request meets the policy of 'no such workload'" in found.notes
+    assert not any("No request meets" in note for note in police(trace, policy(FIXED), catalog)[0].notes)

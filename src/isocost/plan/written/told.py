@@ -235,7 +235,7 @@ def police(
     if any(one.ttft_known_frac < one.e2e_known_frac for one in waits):
         notes.append("The log has no first token of some answers (not streamed): TTFT is of the others")
     notes += [_foretold(parts, likely is not None)] if foretold else []
-    notes += untimed_hedges(laid)
+    notes += _idle(plan, parts) + untimed_hedges(laid)
     notes += told_tasks(world, parts)
     notes += _near_told(world, parts, likely or max(ways, key=lambda way: way.usd))
     notes += _unscored(parts, unscored, lots) + _notes(world, [one.rule for one in parts], judged)
@@ -280,6 +280,18 @@ def _near_told(world: World, parts: Sequence[Traffic], shown: Played) -> list[st
     if notes and world.table.tenant is None:
         notes.append("The log names no tenants: its requests are taken as one tenant's")
     return notes
+
+
+def _idle(plan: PlanFile, parts: Sequence[Traffic]) -> list[str]:
+    """Rules that no request meets: a name with a typo is no error, as another log may have it."""
+    met = {(part.rule.workload, part.rule.model) for part in parts}
+    names = [rule.workload for rule in plan.policies if (rule.workload, rule.model) not in met]
+    said = [f"No request meets the policy of {', '.join(map(repr, names))}"] if names else []
+    known = {getattr(each, "provider", "") for each in plan.deployments}
+    return said + [
+        f"Nothing goes to {one.provider}, whose failures are stated"
+        for one in plan.failures if one.provider not in known
+    ]  # fmt: skip
 
 
 def _foretold(parts: Sequence[Traffic], is_whole: bool) -> str:
