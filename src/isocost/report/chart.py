@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -16,7 +17,7 @@ SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 FONT = "system-ui, -apple-system, Segoe UI, Roboto, Helvetica Neue, Arial, sans-serif"
 WIDTH = 720
 """Pixels of the plotting area; the page scales the whole picture to its column."""
-PADDING = {"left": 26, "right": 34, "top": 6, "bottom": 6}
+PADDING: Mapping[str, int] = {"left": 26, "right": 34, "top": 6, "bottom": 6}
 """Pixels around a picture: it is laid out in one font and read in the reader's own, whose letters may be a
 tenth wider."""
 
