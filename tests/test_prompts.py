@@ -376,7 +376,6 @@ def test_a_log_of_long_prompts_is_read_some_megabytes_at_a_time(
         assert [text for lot in lots for text in lot] == whole
 
 
-
 def test_equal_prompts_are_worth_what_an_exact_cache_would_keep(tmp_path: Path) -> None:
     """Of 300 requests that cost the same, 100 repeat one of within a day; 50 come two days later, 50 are of
     another tenant."""

@@ -286,7 +286,8 @@ def _rules(simple: Sequence[Simple], width: int) -> Iterator[RenderableType]:
         "Cached: dollars a month of prompts whose equal was answered within a day. "
         "Short: answers no longer than a label. Half answered: dollars a month with the classifier's own "
         f"costs taken off, some {money(own)} a month (most of it the part of a person who keeps it right), "
-        f"beside {money(once)} once. Whether it is right as often as the model, graded samples must say.", width,
+        f"beside {money(once)} once. Whether it is right as often as the model, graded samples must say.",
+        width,
     )  # fmt: skip
 
 
