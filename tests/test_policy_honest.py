@@ -353,3 +353,18 @@ def test_splits_held_against_another_model_than_the_best_are_said(tmp_path: Path
         written_to(tmp_path / "p.csv", made(300, right=(0.6, 0.6, 0.95))), splits=5, users=5
     )
     assert not any("splits another model" in note for note in apart.notes)
+
+
+def test_a_cheaper_model_that_is_as_good_as_the_best_is_named(tmp_path: Path, at: CatalogAt) -> None:
+    found = read_outcomes(written_to(tmp_path / "o.csv", made(800, seed=2, right=(0.6, 0.6, 0.9))))
+    small, strong = found.models.index("small-a"), found.models.index("strong")
+    quality = found.quality.copy()
+    quality[:, small] = quality[:, strong]
+    first = splits(found, np.arange(len(found)))[0]
+    quality[first[np.flatnonzero(quality[first, strong] == 1.0)[0]], small] = 0.0
+    alike = replace(found, quality=quality, answer=np.full_like(found.answer, -1))
+    told = [note for note in study(alike, at, Wanted()).notes if "--strong" in note]
+    assert [note.split(" was the best")[0] for note in told] == ["strong"]
+    assert "--strong small-a holds" in told[0]
+    assert not any("--strong" in note for note in study(alike, at, Wanted("strong")).notes)
+    assert not any("--strong" in note for note in study(found, at, Wanted()).notes)

@@ -25,10 +25,11 @@ from isocost.policy.fit import Candidate, blind, certify, compared, on, saving_b
 from isocost.policy.lapse import Basis, basis
 from isocost.policy.looks import Look, Tested, earlier, ended, left, level, look
 from isocost.policy.outcomes import Ints, Outcomes
-from isocost.policy.prepared import Ground, Prepared, Wanted, chance, ground, part, prepared, splits
+from isocost.policy.prepared import Ground, Prepared, Wanted, chance, filled, ground, part, prepared, splits
 from isocost.policy.pricing import RELATIVE, supposed
 from isocost.policy.router import Weights
 from isocost.policy.seen import Group, Seen
+from isocost.units import percent
 
 FORMAT = 1
 ROUTING = "routing"
@@ -36,6 +37,8 @@ ROUTING = "routing"
 SPENT = "looks"
 """Why nothing is certified where earlier looks left nothing that may go wrong."""
 IN_FILE = "as the file says"
+_LESS = 0.9
+"""Share of the strong model's cost from which another one is called cheaper."""
 _ANEW = "Make it anew: isocost policy fit OUTCOMES"
 _SHOWN = 5
 """Workloads that a note names one by one."""
@@ -144,7 +147,8 @@ def study(outcomes: Outcomes, at: CatalogAt, wanted: Wanted, looks: Sequence[Loo
     return Study(
         tuple(found), tuple(made), weights,
         {one.model: IN_FILE if given.by_file[j] else one.rule for j, one in enumerate(given.prices)},
-        (*chosen.notes, *given.guesses, *_few(chosen, given.small), *proxy), tuple(taken),
+        (*chosen.notes, *given.guesses, *_few(chosen, given.small), *_rivals(given, found, wanted), *proxy),
+        tuple(taken),
     )  # fmt: skip
 
 
@@ -155,6 +159,33 @@ def _few(outcomes: Outcomes, small: Mapping[int, Ints]) -> tuple[str, ...]:
     shown = ", ".join(f"{outcomes.workloads[code] or 'all'} ({len(small[code])})" for code in most[:_SHOWN])
     more = f" and {len(most) - _SHOWN} more" if len(most) > _SHOWN else ""
     return (f"too few graded questions to certify, so the strong model stays: {shown}{more}",)
+
+
+def _rivals(given: Prepared, found: Sequence[Certified], wanted: Wanted) -> tuple[str, ...]:
+    """Where nobody named the strong model: a cheaper one that A can hardly tell from the best, against which
+    less would be saved."""
+    if wanted.strong:
+        return ()
+    outcomes, said = given.outcomes, []
+    for one, rows in zip(found, given.large.values(), strict=True):
+        a, strong = splits(outcomes, rows)[0], outcomes.models.index(one.strong)
+        quality = filled(outcomes.quality[a], outcomes.answer[a])
+        gap = quality[:, [strong]] - quality
+        gap = gap[np.isfinite(gap).all(axis=1)]
+        if not len(gap):
+            continue
+        behind, doubt = gap.mean(axis=0), gap.std(axis=0) / math.sqrt(len(gap))
+        cost = given.usd[a].mean(axis=0)
+        near = np.flatnonzero((behind <= np.maximum(doubt, wanted.max_loss)) & (cost < _LESS * cost[strong]))
+        if len(near):
+            rival = int(near[cost[near].argmin()])
+            name, less = outcomes.models[rival], percent(1.0 - cost[rival] / cost[strong])
+            of = "" if one.workload in ("", "*") else f" of {one.workload}"
+            said.append(
+                f"{one.strong} was the best of split A{of}, {name} {behind[rival] * 100:.1f} pp behind it "
+                f"there, hardly more than chance, for {less} less: --strong {name} holds savings against that one"
+            )
+    return tuple(said[:_SHOWN])
 
 
 def _workload(
