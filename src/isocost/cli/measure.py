@@ -395,7 +395,9 @@ def _buys(grading: Grading, facts: Path | None, told: dict[str, Any], json: bool
     waiting = sum(one.waiting for one in found)
     if waiting and any(one.looks for one in found):
         show(wrapped(f"{plural(waiting, 'certifying question')} came since the last fit."))
-    show("", f"  Next: isocost policy fit {outcomes}")
+    likely = any(not row.labels and row.chance >= _LIKELY for row in rows)
+    before = "" if likely else "more grades (isocost measure --grades MORE), or "
+    show("", wrapped(f"Next: {before}isocost policy fit {outcomes}"))
     return None
 
 

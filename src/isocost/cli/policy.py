@@ -124,7 +124,8 @@ def fit(
         return 0
     _show_fit(found, outcomes)
     if kept is not None:
-        show("", wrapped(f"What was tested is kept in {kept}; leave it beside the outcomes."))
+        where = kept.name if kept.parent == outcomes.parent else kept
+        show("", wrapped(f"What was tested is kept in {where}; leave it beside the outcomes."))
     if found.rules:
         show("", f"  Wrote {to / POLICY}. Next: isocost policy check {to / POLICY} NEW_OUTCOMES")
         show(
