@@ -183,7 +183,8 @@ def _rivals(given: Prepared, found: Sequence[Certified], wanted: Wanted) -> tupl
             of = "" if one.workload in ("", "*") else f" of {one.workload}"
             said.append(
                 f"{one.strong} was the best of split A{of}, {name} {behind[rival] * 100:.1f} pp behind it "
-                f"there, hardly more than chance, for {less} less: --strong {name} holds savings against that one"
+                f"there, hardly more than chance, for {less} less: --strong {name} holds savings "
+                "against that one"
             )
     return tuple(said[:_SHOWN])
 
