@@ -17,7 +17,7 @@ import pytest
 from isocost.catalog import Catalog
 from isocost.catalog.catalog import CatalogAt
 from isocost.cli import main
-from isocost.cli.policy import show_routing
+from isocost.cli.routing import show_routing
 from isocost.errors import BadInput
 from isocost.policy import bounds
 from isocost.policy.agree import Fixed, Part
@@ -202,7 +202,8 @@ def test_resampled_users_have_no_more_labels_than_a_split(
     show_routing(msgspec.to_builtins(report) | {"file": file.name})
     shown = " ".join(capsys.readouterr().out.split())
     assert "who share 20 choices of candidates" in shown
-    assert "for - on as many questions as certified it, for - on as many" in shown
+    assert "(ends averaged); no resampled user has a certificate, so how often it holds" in shown
+    assert "for -" not in shown
 
 
 def test_which_test_is_asked_is_settled_by_all_grades_of_the_file(tmp_path: Path, at: CatalogAt) -> None:
@@ -345,14 +346,45 @@ def test_what_costs_and_savings_rest_on_is_said(tmp_path: Path) -> None:
     assert not any("costs are the file's" in note for note in guessed.notes)
 
 
-def test_splits_held_against_another_model_than_the_best_are_said(tmp_path: Path) -> None:
+def test_savings_are_also_told_against_the_best_of_all_questions(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     alike = made(120, seed=2, right=(0.9, 0.6, 0.9))
     report = validate_routing(written_to(tmp_path / "o.csv", alike), splits=5, users=5)
-    assert any("of 5 splits another model than" in note for note in report.notes)
-    apart = validate_routing(
-        written_to(tmp_path / "p.csv", made(300, right=(0.6, 0.6, 0.95))), splits=5, users=5
-    )
-    assert not any("splits another model" in note for note in apart.notes)
+    assert 0 < report.other_strong_frac < 1
+    assert report.against_strong_certified_saving_frac != report.certified_saving_frac
+    show_routing(msgspec.to_builtins(report) | {"file": "o.csv"})
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"{report.other_strong_frac:.0%} of splits" in told
+    assert f"{report.against_strong_certified_quality_ratio:.1%} of its quality" in told
+    assert f"against {report.strong} alone" in told
+    assert f"only {report.strong}" not in told
+
+    rows = made(600, right=(0.6, 0.6, 0.95))
+    apart = validate_routing(written_to(tmp_path / "p.csv", rows), splits=5, users=5)
+    assert apart.other_strong_frac == apart.full_other_strong_frac == 0
+    assert apart.against_strong_certified_saving_frac == pytest.approx(apart.certified_saving_frac)
+    assert apart.against_strong_full_saving_frac == pytest.approx(apart.full_saving_frac)
+    assert apart.against_strong_full_quality_ratio == pytest.approx(apart.full_quality_ratio)
+    show_routing(msgspec.to_builtins(apart) | {"file": "p.csv"})
+    told = " ".join(capsys.readouterr().out.split())
+    assert "alone" not in told
+    assert f"only {apart.strong}" in told
+
+
+def test_where_nothing_is_certified_the_best_of_a_is_paid() -> None:
+    """Worked by hand: three models of cost 1, 4 and 2; the second is A's best, the third all questions'."""
+    quality = np.array([[0.0, 1.0, 1.0], [1.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 1.0, 1.0]])
+    cost = np.tile([1.0, 4.0, 2.0], (4, 1))
+    answer, task = np.tile(np.arange(3), (4, 1)), np.zeros(4, dtype=np.int64)
+    part = Part(quality, cost, answer, task, 1, 1)
+    known, not_known = np.zeros(3, dtype=np.bool_), np.array([False, False, True])
+    assert routing._against(known, None, part, 2) == (1.0, -1.0)
+    cheap = Fixed(0).run(part)
+    assert routing._against(known, cheap, part, 2) == pytest.approx((2 / 3, 0.5))
+    assert routing._against(known, cheap, part, 1) == pytest.approx((2 / 3, 0.75))
+    # What a model of no known price costs is no reason to claim a saving.
+    assert routing._against(not_known, cheap, part, 2) == pytest.approx((2 / 3, 0.0))
 
 
 def test_a_cheaper_model_that_is_as_good_as_the_best_is_named(tmp_path: Path, at: CatalogAt) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 from rich.console import RenderableType
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from isocost.policy.study import Certified, Study
 
 OUTCOMES, POLICY = "outcomes.csv", "policy.toml"
-MAX_LOSS_PP = 1.0
-"""Loss that ``isocost validate routing`` certifies against, points."""
 
 policy = app.command(
     App(
@@ -436,94 +434,6 @@ def _between(low: float | None, high: float | None) -> str:
     (' (41% to 48%)', '')
     """
     return "" if low is None or high is None else f" ({percent(low)} to {percent(high)})"
-
-
-def show_routing(found: Mapping[str, Any]) -> None:
-    """What ``isocost validate routing`` found, for a person."""
-    certified = f"{percent(found['certified_saving_frac'])} saved under a certificate"
-    refused = "Refused: no saving is certified"
-    head = certified if found["verdict"] == "certified" else refused
-    show(
-        Text(f"{head}, against only {found['strong']}", "bold"),
-        f"  {found['file']}: {plural(found['questions'], 'question')}, {plural(found['models'], 'model')}",
-        "",
-    )
-    table = grid(
-        ("  held out, every attempt paid", "w"), ("saving", "r"), ("95%", "r"), ("quality", "r"),
-        ("labels", "r"),
-    )  # fmt: skip
-    table.add_row(
-        "  at full quality, no certificate", percent(found["full_saving_frac"]), _ends(found, "full_saving"),
-        f"{found['full_quality_ratio']:.1%} of the best model", "all",
-    )  # fmt: skip
-    table.add_row(
-        f"  certified: at most {MAX_LOSS_PP:g} pp lost, 95%", percent(found["certified_saving_frac"]),
-        _ends(found, "certified_saving"), f"{found['certified_difference'] * 100:+.2f} pp",
-        f"{found['labels']:,.0f}",
-    )  # fmt: skip
-    table.add_row(
-        "  the same, every question graded",
-        percent(found["strict_saving_frac"]),
-        "",
-        "",
-        f"{found['strict_labels']:,.0f}",
-    )
-    table.add_row(
-        "  unread mix at the first row's cost", percent(found["full_saving_frac"]), "",
-        f"{found['full_blind_difference'] * 100:+.2f} pp", "",
-    )  # fmt: skip
-    show(table, "")
-    show(
-        wrapped(
-            f"{percent(found['certified_splits_frac'])} of the splits gave a certificate (others count as "
-            f"zero; most labels in one: {found['labels_most']:,.0f}). Of {found['rows']:,} resampled users, "
-            f"who share {plural(found['choices'], 'choice')} of candidates, "
-            f"{percent(found['violations_frac'])} were certified what was not true of all questions, and "
-            f"{percent(found['dearer_frac'])} paid more than for strong-only. Looks at held-out answers: "
-            f"{found['looks']}."
-        ),
-        wrapped(
-            f"one split is not the mean: standard deviation {_points_of(found, 'full_saving_sd')} at full "
-            f"quality, {_points_of(found, 'certified_saving_sd')} certified. The interval is that of one "
-            f"split's policy (ends averaged); of the users with a certificate it held what is true of all "
-            f"questions for {_held(found['saving_coverage_frac'])} on as many questions as certified it, for "
-            f"{_held(found['held_out_coverage_frac'])} on as many as are held out."
-        ),
-        wrapped(f"the boldest policy of the first split: {found['policy']}"),
-    )
-    if found["apgr"]:
-        each = "; ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in found["apgr"].items())
-        show(wrapped(f"order by the question alone (APGR): {each}"))
-    if found["shift"]:
-        shift = found["shift"]
-        show(
-            wrapped(
-                f"asked other tasks than certified: noticed in {percent(shift['noticed_frac'])} of trials "
-                f"(false alarms {percent(shift['false_alarms_frac'])}), then strong-only; unnoticed it were "
-                f"{shift['difference_if_unnoticed'] * 100:+.2f} pp"
-            )
-        )
-    show("", *(wrapped(note) for note in found["notes"]))
-    rules = {name: rule for name, rule in found["prices"].items() if not rule.startswith(("api/", "as "))}
-    if rules:
-        show(wrapped("; ".join(f"{name}: {rule}" for name, rule in list(rules.items())[:6]), "prices: "))
-
-
-def _held(share_of: float | None) -> str:
-    """A share of users, of which there may be none.
-
-    >>> _held(0.955), _held(None)
-    ('95.5%', '-')
-    """
-    return "-" if share_of is None else f"{share_of:.1%}"
-
-
-def _ends(found: Mapping[str, Any], name: str) -> str:
-    return f"{percent(found[name + '_low'])} to {percent(found[name + '_high'])}"
-
-
-def _points_of(found: Mapping[str, Any], name: str) -> str:
-    return f"{found[name] * 100:.0f} pp"
 
 
 def _points(text: str) -> float:

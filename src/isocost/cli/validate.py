@@ -79,7 +79,7 @@ def validate(
 
 def _show_one(found: Mapping[str, Any]) -> None:
     if found["kind"] == "routing":
-        from isocost.cli.policy import show_routing
+        from isocost.cli.routing import show_routing
 
         return show_routing(found)
     rows, passed, kept = _counts(found)

@@ -9,7 +9,7 @@ be fooled.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -22,7 +22,7 @@ import numpy.typing as npt
 from isocost.catalog import Catalog
 from isocost.catalog.catalog import CatalogAt
 from isocost.errors import BadInput
-from isocost.policy.agree import Fixed, Part
+from isocost.policy.agree import Chosen, Fixed, Part
 from isocost.policy.bounds import Proofs, betting_p, saving_interval, saving_moments
 from isocost.policy.difficulty import Corpus, Routed, corpus, fit, gained, rows_of
 from isocost.policy.fit import (
@@ -54,7 +54,8 @@ from isocost.policy.outcomes import (
     read_outcomes,
     without,
 )
-from isocost.policy.pricing import RELATIVE, SIZED, UNKNOWN, Price, costs, price_models, relative, supposed
+from isocost.policy.pricing import RELATIVE, UNKNOWN, Price, costs, price_models, relative, supposed
+from isocost.validate.priced import counted, guessed, rules_of
 
 MAX_LOSS = 0.01
 CONFIDENCE = 0.95
@@ -68,7 +69,6 @@ _MOST_RANKED = 20_000
 """Questions that are ordered by their words at most, drawn by lot: more say the same and take the longer."""
 _LAST = 3
 _FOLDS = 5
-_PAID = "as the file's rows say"
 _SPARE = 1.15
 """How much more often than on A answers may differ before the labels run out."""
 _LEAST_DIFFER_FRAC = 0.02
@@ -90,6 +90,11 @@ class RoutingReport(msgspec.Struct, frozen=True):
     certificate whose interval of the saving holds what is true of all questions, on as many questions as B
     has; ``held_out_coverage_frac`` on as many as C has (``None``: no user has a certificate). The users share
     ``choices`` choices of candidates.
+
+    ``strong`` is the best model of all questions; savings are held against the best of those that choose, in
+    ``other_strong_frac`` of the splits another one (``full_other_strong_frac`` at full quality). The four
+    ``against_strong_`` hold the same policies against ``strong`` in every split, quality as a ratio; where
+    none was certified, or seems to lose nothing, the best model of those that choose is paid.
     """
 
     rows: int
@@ -127,6 +132,12 @@ class RoutingReport(msgspec.Struct, frozen=True):
     looks: int
     notes: tuple[str, ...]
     choices: int
+    other_strong_frac: float
+    full_other_strong_frac: float
+    against_strong_certified_saving_frac: float
+    against_strong_certified_quality_ratio: float
+    against_strong_full_saving_frac: float
+    against_strong_full_quality_ratio: float
 
 
 class _Set(NamedTuple):
@@ -179,10 +190,10 @@ def validate_routing(
     shares = _shares(len(outcomes))
     kept, looks = [], 0
     for seed in range(splits):
-        kept.append(_split(data, seed, shares))
+        kept.append(_split(data, seed, shares, everything.strong))
         looks += 1
     strict_shares = (min(700, shares[0]), min(LABELS - 700, shares[1]))
-    strict = [_split(data, 1000 + s, strict_shares, full=False) for s in range(splits)]
+    strict = [_split(data, 1000 + s, strict_shares) for s in range(splits)]
     looks += len(strict)
     told = _users(data, shares, users)
     apgr, more = _ranked(data, everything)
@@ -198,8 +209,8 @@ def validate_routing(
         name: float(np.std([one[name] for one in kept], ddof=1)) if splits > 1 else 0.0 for name in mean
     }
     right = [one["difference"] for one in kept if one["certified"]]
-    rules = _rules(outcomes, prices)
-    priced = (*_priced(data, everything.strong), *_taken(data, everything.strong, kept), *_sized(rules))
+    rules = rules_of(outcomes, prices)
+    priced = (*_priced(data, everything.strong), *guessed(rules))
     return RoutingReport(
         users, users - len(failed), failed, verdict, len(outcomes), len(outcomes.models),
         outcomes.models[everything.strong], mean["full_saving"], mean["full_low"], mean["full_high"],
@@ -209,7 +220,9 @@ def validate_routing(
         float(np.mean([one["saving"] for one in strict])), float(sum(strict_shares)),
         float(told["violated"].mean()), float(told["dearer"].mean()), _mean(told["covered"]),
         _mean(told["covered_c"]), apgr, shift, _said(data, shares),
-        rules, looks, (*_notes(outcomes, guesses, splits), *priced), min(_FITS, users),
+        rules, looks, (*counted(outcomes, guesses, splits), *priced), min(_FITS, users),
+        mean["other"], mean["full_other"], mean["against_saving"], mean["against_ratio"],
+        mean["full_against_saving"], mean["full_against_ratio"],
     )  # fmt: skip
 
 
@@ -258,44 +271,6 @@ def _priced(data: _Set, strong: int) -> tuple[str, ...]:
     return ()
 
 
-def _rules(outcomes: Outcomes, prices: Sequence[Price]) -> dict[str, str]:
-    """By which rule each model is priced; one whose every row has a cost needs none."""
-    paid = np.asarray(np.isfinite(outcomes.cost).all(axis=0))
-    return {price.model: _PAID if paid[j] else price.rule for j, price in enumerate(prices)}
-
-
-def _sized(rules: Mapping[str, str]) -> tuple[str, ...]:
-    """How many prices are guesses."""
-    many = sum(rule == SIZED for rule in rules.values())
-    if not many:
-        return ()
-    return (
-        f"{many} of {len(rules)} prices are guessed from the size of the weights: what is saved by these "
-        "models, or against them, holds only if they cost that",
-    )
-
-
-def _taken(data: _Set, strong: int, splits: Sequence[dict[str, float]]) -> tuple[str, ...]:
-    """That splits were held against another model than the best of all questions."""
-    others = sum(one["strong"] != strong for one in splits)
-    if not others:
-        return ()
-    name = data.outcomes.models[strong]
-    return (
-        f"in {others} of {len(splits)} splits another model than {name} was the best of A: there savings "
-        "are held against that one",
-    )
-
-
-def _notes(outcomes: Outcomes, guesses: Sequence[str], splits: int) -> tuple[str, ...]:
-    counts = "token counts are the file's; where they are proxies, so are the costs"
-    if np.isfinite(outcomes.cost).all():
-        counts = "costs are the file's"
-    elif not (np.isfinite(outcomes.in_tok).any() or np.isfinite(outcomes.out_tok).any()):
-        counts = "the file counts no tokens, so all questions of a model are taken to cost the same"
-    return (*outcomes.notes, *guesses, counts, f"means over {splits} random splits into A, B and C")
-
-
 def _shares(n: int) -> tuple[int, int]:
     """Questions of A and of B: C keeps a fifth. A question needs a grade only where answers differ."""
     a = int(min(_MOST_A, max(20, 0.25 * n)))
@@ -321,8 +296,9 @@ def _words(data: _Set, rows: Ints) -> Corpus | None:
     return None if data.words is None else rows_of(data.words, rows)
 
 
-def _split(data: _Set, seed: int, shares: tuple[int, int], full: bool = True) -> dict[str, float]:
-    """One nested split: what was certified on B, and what it and the full-quality policy do on C.
+def _split(data: _Set, seed: int, shares: tuple[int, int], best: int | None = None) -> dict[str, float]:
+    """One nested split: what was certified on B, and what it does on C; with the ``best`` model of all
+    questions, also what the full-quality policy does, and both against that model.
 
     Five splits in a row report on each question once.
     """
@@ -342,15 +318,29 @@ def _split(data: _Set, seed: int, shares: tuple[int, int], full: bool = True) ->
     )  # fmt: skip
     out = {
         "certified": 0.0, "saving": 0.0, "low": 0.0, "high": 0.0, "difference": 0.0,
-        "labels": float(labels_a + up.labels), "run": float(len(a) + len(b)), "strong": float(part_a.strong),
+        "labels": float(labels_a + up.labels), "run": float(len(a) + len(b)),
     }  # fmt: skip
+    did = None
     if up.won is not None:
         did = on(up.won.policy, data.words, c).run(part_c)
         on_c, (low, high) = compared(did, part_c), saving_bounds(did, part_c, 1.0 - CONFIDENCE)
         out.update(certified=1.0, saving=on_c.saving_frac, low=low, high=high, difference=on_c.difference)
-    if full:
-        out.update(_full(data, known[:_MOST_FULL], c))
+    if best is not None:
+        ratio, saving = _against(data.unknown, did, part_c, best)
+        out.update(other=float(part_a.strong != best), against_ratio=ratio, against_saving=saving)
+        out.update(_full(data, known[:_MOST_FULL], c, best))
     return out
+
+
+def _against(unknown: Bools, did: Chosen | None, part: Part, best: int) -> tuple[float, float]:
+    """Quality as a ratio to, and saving as a share of, what the ``best`` model has on the same questions;
+    without a policy the part's strong model answers. A price that is not known is taken as the cheapest."""
+    base = part.cost.min(axis=1) if unknown[best] else part.cost[:, best]
+    paid, right = (
+        (part.cost[:, part.strong], part.quality[:, part.strong]) if did is None else (did.cost, did.quality)
+    )
+    whole, usd = float(part.quality[:, best].sum()), float(base.sum())
+    return float(right.sum()) / whole if whole else 1.0, 1.0 - float(paid.sum()) / usd if usd else 0.0
 
 
 class _Proof:
@@ -378,25 +368,24 @@ def _within(found: Sequence[Candidate], labels_a: int, most: int) -> int:
     )
 
 
-def _full(data: _Set, known: Ints, c: Ints) -> dict[str, float]:
+def _full(data: _Set, known: Ints, c: Ints, best: int) -> dict[str, float]:
     """The policy that saves most among those that lose nothing on folds of what is known; as C has it."""
     part, part_c = _part(data, known, known), _part(data, c, known)
-    found = all_candidates(part, _words(data, known), len(known) // 3)
-    best = _steady(found)
-    if best is None:
-        return dict.fromkeys(("full_saving", "full_low", "full_high", "full_blind"), 0.0) | {
-            "full_ratio": 1.0
-        }
-    did = on(best.policy, data.words, c).run(part_c)
-    seen, (low, high) = compared(did, part_c), saving_bounds(did, part_c, 1.0 - CONFIDENCE)
-    strong = float(part_c.quality[:, part_c.strong].mean())
-    return {
-        "full_saving": seen.saving_frac,
-        "full_low": low,
-        "full_high": high,
-        "full_ratio": (strong + seen.difference) / strong if strong else 1.0,
-        "full_blind": seen.blind_difference,
-    }
+    picked = _steady(all_candidates(part, _words(data, known), len(known) // 3))
+    did = None if picked is None else on(picked.policy, data.words, c).run(part_c)
+    ratio, saving = _against(data.unknown, did, part_c, best)
+    out = {
+        "full_saving": 0.0, "full_low": 0.0, "full_high": 0.0, "full_ratio": 1.0, "full_blind": 0.0,
+        "full_other": float(part.strong != best), "full_against_ratio": ratio, "full_against_saving": saving,
+    }  # fmt: skip
+    if did is not None:
+        seen, (low, high) = compared(did, part_c), saving_bounds(did, part_c, 1.0 - CONFIDENCE)
+        strong = float(part_c.quality[:, part_c.strong].mean())
+        out.update(
+            full_saving=seen.saving_frac, full_low=low, full_high=high, full_blind=seen.blind_difference,
+            full_ratio=(strong + seen.difference) / strong if strong else 1.0,
+        )  # fmt: skip
+    return out
 
 
 def _steady(found: Sequence[Candidate]) -> Candidate | None:
