@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from isocost.cli import main
-from isocost.policy.export import openrouter
+from isocost.policy.export import litellm, openrouter, portkey
 from isocost.policy.route import Share
 from isocost.policy.rules import (
     Accept,
@@ -83,3 +84,50 @@ def test_the_command_names_models_as_the_catalog_has_them(
     assert json.loads(capsys.readouterr().out)["default"]["model"] == "anthropic/claude-opus-4.5"
     assert main(["policy", "export", str(file), "--to", "other"]) == 2
     assert "--to openrouter" in capsys.readouterr().err
+
+
+def written(to: str, rules: list[Rule]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The model that answers first, by what callers ask for; blank where others decide on it."""
+    if to == "litellm":
+        text, left = litellm(rules)
+        groups = re.findall(r'model_name: "(.+)"\n *litellm_params:\n *model: "(.+)"', text)
+        assert len(dict(groups)) == len(groups)  # groups of one name would share their requests
+        return dict(groups), left
+    if to == "portkey":
+        text, left = portkey(rules)
+        bodies = {name: body.get("override_params", {}) for name, body in json.loads(text).items()}
+    else:
+        text, left = openrouter(rules, {})
+        bodies = json.loads(text)
+    return {name: body.get("model") or body.get("models", [""])[0] for name, body in bodies.items()}, left
+
+
+@pytest.mark.parametrize("to", ["litellm", "portkey", "openrouter"])
+class TestNoRuleIsWrittenOverAnother:
+    def test_rules_of_one_workload_by_the_model_asked_for(self, to: str) -> None:
+        rules = [Rule(Fixed("a"), "w", "gpt-5.4"), Rule(Fixed("b"), "w", "gpt-4.1"), Rule(Fixed("c"), "w")]
+        doc, left = written(to, rules)
+        assert doc == {"w-gpt-5.4": "a", "w-gpt-4.1": "b", "w": "c"}
+        assert any("callers of gpt-5.4 must take w-gpt-5.4" in one for one in left)
+        assert not any("all requests of the group" in one for one in left)
+
+    def test_a_workload_that_is_called_default(self, to: str) -> None:
+        doc, left = written(to, [Rule(Fixed("a")), Rule(Fixed("b"), "default")])
+        assert doc == {"default-2": "a", "default": "b"}
+        assert any(one.startswith("default-2: requests of no other workload") for one in left)
+
+    def test_a_workload_that_is_called_as_a_task(self, to: str) -> None:
+        tasks = Rule(ByTask({"x": "a", "*": "b"}), "w")
+        doc, left = written(to, [tasks, Rule(Fixed("c"), "w-x")])
+        assert doc["w-x"] == "c"
+        if to == "portkey":  # tells tasks apart within a config
+            assert set(doc) == {"w", "w-x"}
+            assert not any("w-x" in one for one in left)
+        else:
+            assert doc == {"w": "b", "w-x-2": "a", "w-x": "c"}
+            assert any(one.startswith("w-x-2: task x of w") for one in left)
+
+    def test_a_workload_that_is_called_as_a_fallback(self, to: str) -> None:
+        rules = [Rule(Fixed("a"), "w", recover=Recover(fallback=("b",))), Rule(Fixed("c"), "w-fallback-1")]
+        doc, _ = written(to, rules)
+        assert doc["w-fallback-1"] == "c"

@@ -23,7 +23,9 @@ from __future__ import annotations
 import json
 import re
 import textwrap
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import count
 from typing import Any, NamedTuple
 
 from isocost.policy.rules import STRONG, ByTask, Cascade, Fixed, Router, Rule, Split
@@ -69,16 +71,62 @@ class Exported(NamedTuple):
 
 
 class _Names(NamedTuple):
-    """What a rule's callers ask for, and its groups."""
+    """What a rule's callers ask for: its group, or that of a task; and the groups of its fallbacks.
+
+    ``is_of_model``: the group is one of several of its workload, by the model that is asked for.
+    """
 
     group: str
+    tasks: Mapping[str, str]
     fallbacks: tuple[str, ...]
+    is_of_model: bool
 
 
-def _names(rule: Rule) -> _Names:
-    name = "default" if rule.workload == STRONG else rule.workload
-    count = len(rule.recover.fallback) if rule.recover is not None else 0
-    return _Names(name, tuple(f"{name}-fallback-{k + 1}" for k in range(count)))
+def _names(rules: Sequence[Rule], *, by_task: bool = True) -> tuple[list[_Names], list[str]]:
+    """Names of the rules, of which no two are the same, and what is to be said of them; ``by_task``: tasks
+    are asked for by a name each.
+
+    A group bears its workload's name; of several rules of one workload that of the model as well. A name
+    that another has already is numbered.
+    """
+    several = Counter(rule.workload for rule in rules)
+    is_of_model = [rule.model != STRONG and several[rule.workload] > 1 for rule in rules]
+    wanted = [
+        ("default" if rule.workload == STRONG else rule.workload) + (f"-{rule.model}" if apart else "")
+        for rule, apart in zip(rules, is_of_model, strict=True)
+    ]
+    taken: set[str] = set()
+    said: list[str] = []
+
+    def free(name: str, what: str = "") -> str:
+        mine = next(one for k in count(1) if (one := name if k == 1 else f"{name}-{k}") not in taken)
+        taken.add(mine)
+        if mine != name and what:
+            said.append(f"{mine}: {what}, since another has the name {name}")
+        return mine
+
+    groups: dict[int, str] = {}
+    # A workload has its own name before a name that is made up here.
+    for i in sorted(range(len(rules)), key=lambda i: wanted[i] != rules[i].workload):
+        of = (
+            f"workload {rules[i].workload}"
+            if rules[i].workload != STRONG
+            else "requests of no other workload"
+        )
+        groups[i] = free(wanted[i], f"{of} of {rules[i].model}" if is_of_model[i] else of)
+    tasks = [
+        {task: free(f"{groups[i]}-{task}", f"task {task} of {groups[i]}")
+         for task in rule.choose.tasks if task != STRONG}
+        if by_task and isinstance(rule.choose, ByTask) else {}
+        for i, rule in enumerate(rules)
+    ]  # fmt: skip
+    spare = [
+        tuple(free(f"{groups[i]}-fallback-{k + 1}") for k in range(len(rule.recover.fallback)))
+        if rule.recover is not None
+        else ()
+        for i, rule in enumerate(rules)
+    ]
+    return [_Names(groups[i], tasks[i], spare[i], is_of_model[i]) for i in range(len(rules))], said
 
 
 def litellm(rules: Sequence[Rule], ttl_s: float | None = None) -> Exported:
@@ -91,24 +139,23 @@ def litellm(rules: Sequence[Rule], ttl_s: float | None = None) -> Exported:
     groups: list[dict[str, Any]] = []
     fallbacks: list[dict[str, list[str]]] = []
     policies: dict[str, dict[str, int]] = {}
-    left: list[str] = []
+    names, left = _names(rules)
     pauses: list[float] = []
     affinity = checks = False
-    for rule in rules:
-        name, spare = _names(rule)
-        left += _left_out(rule, name) + _of_litellm(rule, name)
-        mine = [(name, deployment, weight) for deployment, weight in _shares(rule)]
+    for rule, mine in zip(rules, names, strict=True):
+        name, spare = mine.group, mine.fallbacks
+        left += _left_out(rule, mine) + _of_litellm(rule, name)
+        entries = [(name, deployment, weight) for deployment, weight in _shares(rule)]
         if isinstance(rule.choose, ByTask):
-            mine += [(f"{name}-{task}", deployment, None) for task, deployment in rule.choose.tasks.items()
-                     if task != STRONG]  # fmt: skip
-        asked = list(dict.fromkeys(group for group, _, _ in mine))
+            entries += [(asked, rule.choose.tasks[task], None) for task, asked in mine.tasks.items()]
         if rule.recover is not None:
-            mine += [(group, one, None) for group, one in zip(spare, rule.recover.fallback, strict=True)]
-            fallbacks += [{group: list(spare)} for group in asked if spare]
+            asked_for = list(dict.fromkeys(group for group, _, _ in entries))
+            entries += [(group, one, None) for group, one in zip(spare, rule.recover.fallback, strict=True)]
+            fallbacks += [{group: list(spare)} for group in asked_for if spare]
             if rule.recover.retries:
-                policies |= {group: {"DefaultRetries": rule.recover.retries} for group in asked}
+                policies |= {group: {"DefaultRetries": rule.recover.retries} for group in asked_for}
                 pauses.append(rule.recover.pause_s)
-        groups += [_entry(group, deployment, weight, rule) for group, deployment, weight in mine]
+        groups += [_entry(group, deployment, weight, rule) for group, deployment, weight in entries]
         affinity = affinity or (rule.sticky is not None and isinstance(rule.choose, Split))
         checks = checks or (rule.guard is not None and rule.guard.most_input_tok is not None)
     if len(set(pauses)) > 1:
@@ -127,7 +174,7 @@ def litellm(rules: Sequence[Rule], ttl_s: float | None = None) -> Exported:
     doc: dict[str, Any] = {"model_list": groups, "router_settings": settings}
     if any(rule.cache for rule in rules):
         doc["litellm_settings"] = {"cache": True, "cache_params": _cache(ttl_s)}
-        left += _shared_cache(rules)
+        left += _shared_cache(rules, names)
     left += _unnamed(groups)
     return Exported(_head(left) + yaml(doc), tuple(left))
 
@@ -144,10 +191,10 @@ def _cache(ttl_s: float | None) -> dict[str, Any]:
     return {"type": "local", **({} if ttl_s is None else {"ttl": round(ttl_s)})}
 
 
-def _shared_cache(rules: Sequence[Rule]) -> list[str]:
+def _shared_cache(rules: Sequence[Rule], names: Sequence[_Names]) -> list[str]:
     """In what LiteLLM's cache differs from a policy's."""
     out = ["tenants apart in the exact cache: LiteLLM's key knows a tenant only by user in its calls"]
-    without = [_names(rule).group for rule in rules if not rule.cache]
+    without = [one.group for rule, one in zip(rules, names, strict=True) if not rule.cache]
     if without:
         out.append(f"which workloads have the exact cache: {', '.join(without)} have it as well")
     return out
@@ -188,9 +235,9 @@ def _shares(rule: Rule) -> list[tuple[str, float | None]]:
             return [(choice.ask[-1], None)]
 
 
-def _left_out(rule: Rule, name: str) -> list[str]:
+def _left_out(rule: Rule, names: _Names) -> list[str]:
     """What no gateway of these does."""
-    choice, out = rule.choose, []
+    choice, name, out = rule.choose, names.group, list[str]()
     match choice:
         case Cascade():
             asked = " > ".join(choice.ask)
@@ -211,7 +258,9 @@ def _left_out(rule: Rule, name: str) -> list[str]:
     out += [f"{name}: {what}" for what, part in parts.items() if part is not None]
     if rule.shape is not None and rule.shape.trim_input_tok is not None:
         out.append(f"{name}: trimming of the input")
-    if rule.model != STRONG:
+    if names.is_of_model:
+        out.append(f"{name}: which model a request asks for; callers of {rule.model} must take {name}")
+    elif rule.model != STRONG:
         out.append(f"{name}: only requests of {rule.model}; all requests of the group are routed")
     return out
 
@@ -280,11 +329,11 @@ def portkey(rules: Sequence[Rule], ttl_s: float | None = None) -> Exported:
     """Rules as Portkey's configs, one for each workload, to be saved there or sent as
     ``x-portkey-config``; keys are left to Portkey's providers."""
     doc: dict[str, Any] = {}
-    left: list[str] = []
+    names, left = _names(rules, by_task=False)
     strange: dict[str, None] = {}
-    for rule in rules:
-        name = _names(rule).group
-        left += _left_out(rule, name) + _of_portkey(rule, name)
+    for rule, mine in zip(rules, names, strict=True):
+        name = mine.group
+        left += _left_out(rule, mine) + _of_portkey(rule, name)
         retries = rule.recover.retries if rule.recover is not None else 0
         config = _chosen(rule, retries, strange)
         if rule.recover is not None and rule.recover.fallback:
@@ -358,15 +407,15 @@ def openrouter(rules: Sequence[Rule], ids: Mapping[str, str]) -> Exported:
     """Rules as fields of the bodies of requests to OpenRouter, by workload; ``ids`` are its names of models
     by deployment. Callers merge these fields into their requests."""
     doc: dict[str, Any] = {}
-    left: list[str] = []
+    names, left = _names(rules)
     strange: dict[str, None] = {}
-    for rule in rules:
-        name, spare = _names(rule).group, rule.recover.fallback if rule.recover is not None else ()
-        left += [one for one in _left_out(rule, name) if "means are written" not in one]
+    for rule, mine in zip(rules, names, strict=True):
+        name, spare = mine.group, rule.recover.fallback if rule.recover is not None else ()
+        left += [one for one in _left_out(rule, mine) if "means are written" not in one]
         left += _of_openrouter(rule, name)
         first = {name: max(_shares(rule), key=lambda pair: pair[1] or 0.0)[0]}
         if isinstance(rule.choose, ByTask):
-            first |= {f"{name}-{task}": one for task, one in rule.choose.tasks.items() if task != STRONG}
+            first |= {asked: rule.choose.tasks[task] for task, asked in mine.tasks.items()}
         for asked, deployment in first.items():
             chain = list(dict.fromkeys((deployment, *spare)))
             strange |= dict.fromkeys(one for one in chain if one not in ids)
