@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rich.console import Console, JustifyMethod, RenderableType
 from rich.measure import Measurement
+from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
@@ -122,11 +123,41 @@ def grid(*heads: tuple[str, str], title: str = "") -> Table:
     return table
 
 
-def working(what: str) -> AbstractContextManager[object]:
-    """Say on stderr what goes on, while it does; nothing where stderr is no terminal."""
+def working(what: str, *, compiles: bool = False) -> AbstractContextManager[object]:
+    """Say on stderr what goes on, while it does; nothing where stderr is no terminal.
+
+    With ``compiles`` also when kernels are compiled, which a machine's first run does for half a minute.
+    """
     if not sys.stderr.isatty():
         return nullcontext()
-    return Console(stderr=True).status(what)
+    status = Console(stderr=True).status(what)
+    return _compiling(status, what) if compiles else status
+
+
+@contextmanager
+def _compiling(status: Status, what: str) -> Iterator[None]:
+    """The status, and beside what it says that a kernel is being compiled, as long as one is."""
+    with status:
+        from numba.core.event import Event, Listener, install_listener
+
+        class Compiling(Listener):
+            """One kernel compiles those that it calls."""
+
+            deep = 0
+
+            def on_start(self, event: Event) -> None:
+                del event
+                self.deep += 1
+                status.update(f"{what}: compiling kernels, once")
+
+            def on_end(self, event: Event) -> None:
+                del event
+                self.deep -= 1
+                if not self.deep:
+                    status.update(what)
+
+        with install_listener("numba:compile", Compiling()):
+            yield
 
 
 @contextmanager

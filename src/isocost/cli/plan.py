@@ -155,7 +155,7 @@ def plan(
     with staged(written.to) as stage:
         request, ahead = _requested(catalog, log, reading, terms, ahead)
         asked = _asked(ahead)
-        with working("planning"):
+        with working("planning", compiles=True):
             outcome = make_plan(request)
             if terms.value is not None:
                 outcome = _valued(outcome, terms.value)
@@ -324,7 +324,7 @@ def _memo(
         terms.shape,
     )
     with staged(to) as stage:
-        with working("planning"):
+        with working("planning", compiles=True):
             found = memo(ask)
         (stage / "memo.md").write_text(markdown(found), encoding="utf-8")
     if json:

@@ -16,7 +16,7 @@ from isocost.cli.output import grid, show, show_json, working, wrapped
 from isocost.cli.plan import EXAMPLE_NOW, Log
 from isocost.cli.root import Facts, Json, app
 from isocost.cli.trace import Format, Map, TaskBy, WorkloadBy, opened
-from isocost.errors import BadInput
+from isocost.errors import BadInput, BadLimits
 from isocost.units import DAYS_PER_MONTH, SECONDS_PER_DAY, money, percent, span
 
 if TYPE_CHECKING:
@@ -84,8 +84,12 @@ def replay(
         words = reading.opened(log, prompts=True)
         trace = replace(trace, texts=words.texts)
         trace = keyed(trace) if any(caches) else trace
-    with working("replaying"):
-        found = review(trace, made, catalog, outcomes, weights, verifiers)
+    with working("replaying", compiles=True):
+        try:
+            found = review(trace, made, catalog, outcomes, weights, verifiers)
+        except BadLimits as wrong:
+            # What plays a plan does not know its file.
+            raise BadLimits(wrong.what, where=wrong.where or str(plan_), fix=wrong.fix) from None
     if json:
         return show_json(found)
     if found.policy is None:

@@ -24,7 +24,7 @@ from isocost.plan.written.attempts import Filled, Floats, Rows, Traffic, World, 
 from isocost.plan.written.ended import Uncut, downgraded, gates, taken, times_of
 from isocost.plan.written.file import PlanFile
 from isocost.plan.written.merged import Merged, counted_of, merge
-from isocost.plan.written.rerun import today_of
+from isocost.plan.written.rerun import today_of, uncovered
 from isocost.plan.written.tasks import Tasked, drawn, ended, tasks_of, tells_apart
 from isocost.policy.route import Request, Route, RoutePolicy, Share
 from isocost.policy.rules import Cascade, Policies, Router, Rule, rule_of
@@ -103,7 +103,9 @@ def traffics(world: World, plan: PlanFile, *, with_policies: bool) -> list[Traff
     for s, stream in enumerate(world.streams):
         rule = policies.rule(Request(stream.workload, stream.model, 0, 0, stream.provider))
         if rule is None:
-            route = routes.route(stream.workload, stream.model, stream.provider) or _today(world, stream)
+            route = routes.route(stream.workload, stream.model, stream.provider) or _today(
+                world, stream, plan
+            )
             rule = made.setdefault(route, rule_of(route))
         found.setdefault(id(rule), (rule, []))[1].append(s)
     out = []
@@ -116,18 +118,14 @@ def traffics(world: World, plan: PlanFile, *, with_policies: bool) -> list[Traff
     return out
 
 
-def _today(world: World, stream: Stream) -> Route:
+def _today(world: World, stream: Stream, plan: PlanFile) -> Route:
     """A route to where a stream goes today."""
     offering = today_of(world.at, stream)
     for name, one in world.deployments.items():
         same = offering is not None and isinstance(one, Api) and one.subject == offering.subject
         if same and isinstance(one, Api) and one.tier == "standard":
             return Route(stream.workload, stream.model, (Share(name, (1.0,)),))
-    raise BadLimits(
-        f"no policy or route for workload {stream.workload!r} and model {stream.model!r}",
-        where="plan.toml",
-        fix='Add a [[policy]], or a [[route]] with model = "*"',
-    )
+    raise uncovered(stream, plan, "policy or route")
 
 
 def with_todays(world: World) -> World:

@@ -46,21 +46,18 @@ def rerun(trace: Trace, plan: PlanFile, catalog: Catalog, *, at_arrival: bool = 
     streams = streams_of(trace, table, week, plan.basis.now)
     policy = RoutePolicy(plan.routes)
     deployments: dict[str, Deployment] = {each.id: each for each in plan.deployments}
-    routed = [_routed(at, stream, policy, deployments) for stream in streams]
+    routed = [_routed(at, stream, policy, plan) for stream in streams]
     on = None if at_arrival else priced_on
     situation = Situation(catalog, deployments, plan.fleet, trace.block_tok, on)
     found = replay(table, routed, situation, [stream.workload for stream in streams])
     return Rerun(found, streams, table, week.span_s)
 
 
-def _routed(at: CatalogAt, stream: Stream, policy: RoutePolicy, deployments: dict[str, Deployment]) -> Routed:
+def _routed(at: CatalogAt, stream: Stream, policy: RoutePolicy, plan: PlanFile) -> Routed:
     route = policy.route(stream.workload, stream.model, stream.provider)
     if route is None:
-        raise BadLimits(
-            f"no route for workload {stream.workload!r} and model {stream.model!r}",
-            where="plan.toml",
-            fix=f'Add one, or a route with model = "*"; it has: {_covers(policy)}',
-        )
+        raise uncovered(stream, plan, "route")
+    deployments = {each.id: each for each in plan.deployments}
     return Routed(route, stream.rows, *ratios_of(at, stream, _names(route), deployments))
 
 
@@ -101,5 +98,31 @@ def _names(route: Route) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*(share.deployment for share in route.shares), route.fallback)))
 
 
-def _covers(policy: RoutePolicy) -> str:
-    return ", ".join(f"{route.workload} ({route.model})" for route in policy.routes[:6])
+def uncovered(stream: Stream, plan: PlanFile, what: str) -> BadLimits:
+    """The error of a stream that no route (``what``: nor policy) of a plan covers; it names no file."""
+    covered = [(one.workload, one.model) for one in plan.policies]
+    covered += [(one.workload, one.model) for one in plan.routes]
+    held = [f"{workload} ({model})" for workload, model in covered]
+    kind = "[[route]]" if what == "route" else "[[policy]] and no [[route]]"
+    has = f"it has no {kind}"
+    if held:
+        more = f" and {len(held) - _MOST_TOLD} more" if len(held) > _MOST_TOLD else ""
+        has = f"it has {', '.join(held[:_MOST_TOLD])}{more}"
+    names = {workload for workload, _ in covered}
+    other = (
+        "" if not names or stream.workload in names else ", or read the log with its names (--workload-by)"
+    )
+    share = f'share = [{{ deployment = "{_first(plan)}", frac = 1 }}]'
+    return BadLimits(
+        f"no {what} for workload {stream.workload!r} and model {stream.model!r}; {has}",
+        fix=f'Add a [[route]] with workload = "{stream.workload}", model = "*" (any), {share}{other}',
+    )
+
+
+def _first(plan: PlanFile) -> str:
+    """A deployment that answers, for an example."""
+    names = [one.id for one in plan.deployments if not isinstance(one, Cache | Rules)]
+    return names[0] if names else "ID of a [[deployment]]"
+
+
+_MOST_TOLD = 6
