@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import threading
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -143,6 +145,13 @@ REFUSED = [
     (("wide.csv",), {}, "several scores.*models: --models gpt-4.1,gpt-4.1-mini"),
     (("wide.csv",), {"known": "gpt-4.1".__eq__}, "gpt-4.1, which are models, and of gpt-4.1-mini.*Say which"),
     (("wide.csv",), {"models": ("gpt-4.1", "gpt-5")}, "no column of grades of gpt-5"),
+    (("wide.csv",), {"models": ("gpt-5",)}, "--models: no grades of gpt-5.* columns of gpt-4.1, gpt-4"),
+    (
+        ("judge.csv",),
+        {"models": ("gpt-5",), "scale": (1, 5)},
+        "--models: no grades of gpt-5.* grades of gpt-4.1, gpt-4.1-mini",
+    ),
+    (("promptfoo_v3.json",), {"models": (MINI, "gpt-5")}, "--models: no grades of gpt-5[.] There"),
     (("wide_twice.csv",), {"models": ("a", "b")}, "several columns of grades of a: a score, a rating"),
     (("langfuse_observations.jsonl",), {}, "answers without a score.*SCORES.json"),
     (("langfuse_run_items.json",), {}, "no graded answer"),
@@ -159,6 +168,48 @@ REFUSED = [
 def test_what_is_refused_says_what_to_type(names: tuple[str, ...], choice: dict[str, Any], said: str) -> None:
     with pytest.raises(BadInput, match=said):
         read(*names, **choice)
+
+
+def test_only_models_that_are_asked_for(tmp_path: Path) -> None:
+    """Whether each has a column or each row names its own; hosts may be left out."""
+    long, wide = (
+        read("judge.csv", scale=(1, 5), models=("gpt-4.1-mini",)),
+        read("wide.csv", models=("gpt-4.1",)),
+    )
+    assert (long.models, wide.models) == (("gpt-4.1-mini",), ("gpt-4.1",))
+    assert long.notes[0] == "1 grade left out: of gpt-4.1"
+    assert read("promptfoo_v3.json", models=("gpt-4.1-mini",)).models == (MINI,)
+
+
+def test_raters_whose_names_are_models(tmp_path: Path) -> None:
+    """Columns that are taken as models are named, and a score that is asked for is none."""
+    file = tmp_path / "raters.csv"
+    file.write_text("question,o1,o3,r1\nWhy?,1,0,1\n")
+    known = {"o1", "o3"}.__contains__
+    with pytest.raises(BadInput, match="--models o1,o3,r1, or the score: --score r1"):
+        read_grades([("", file)], Choice(known=known))
+    for score, grade in (("r1", 1.0), ("O3", 0.0)):
+        found = read_grades([("m", file)], Choice(score, known=known))
+        assert [(one.model, one.quality) for one in found.grades] == [("m", grade)]
+    file.write_text("question,o1\nWhy?,1\n")
+    found = read_grades([("", file)], Choice(known=known))
+    assert found.models == ("o1",)
+    assert found.notes[0].startswith("1 column taken as grades of a model: o1;")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+@pytest.mark.parametrize("text", [(CASES / "wide.csv").read_bytes(), b""])
+def test_a_pipe_is_read(tmp_path: Path, text: bytes) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(text,), daemon=True)
+    writer.start()
+    if text:
+        assert len(read_grades([("", pipe)], Choice(models=("gpt-4.1", "gpt-4.1-mini"))).grades) == 4
+    else:
+        with pytest.raises(BadInput, match="the file is empty"):
+            read_grades([("", pipe)])
+    writer.join()
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:

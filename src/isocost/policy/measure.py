@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import math
-import re
 from collections.abc import Sequence
 from io import StringIO
 from typing import NamedTuple
@@ -17,6 +16,7 @@ import numpy as np
 
 from isocost.errors import BadInput
 from isocost.policy.grades import Grade
+from isocost.policy.grades.call import meant
 from isocost.policy.grades.call import named as called_by
 from isocost.policy.outcomes import Ints
 from isocost.trace.schema import Trace
@@ -139,7 +139,7 @@ def merged(text: str, grades: Sequence[Grade], today: str = "") -> Merged:
     qids |= {called_by(row["query"]): row["qid"] for row in rows if row.get("query")}
     models = {row["model"] for row in rows}
     only = today or (next(iter(models)) if len(models) == 1 else "")
-    called = {one: _of_template(one, models) or only * (not one) for one in {grade.model for grade in grades}}
+    called = {one: meant(one, models) or only * (not one) for one in {grade.model for grade in grades}}
     placed, lost_models, lost = 0, set(), {}
     for grade in grades:
         qid = next((qids[one] for one in (grade.qid, *grade.also) if one in qids), "")
@@ -160,17 +160,6 @@ def merged(text: str, grades: Sequence[Grade], today: str = "") -> Merged:
         out.getvalue(), placed, len(grades) - placed, tuple(sorted(lost_models)),
         tuple(qid for qid, grade in lost.items() if grade.model not in lost_models),
     )  # fmt: skip
-
-
-def _of_template(model: str, models: set[str]) -> str:
-    if model in models:
-        return model
-    same = [one for one in models if _bare(one) == _bare(model)] if model else []
-    return same[0] if len(same) == 1 else ""
-
-
-def _bare(model: str) -> str:
-    return re.split(r"[:/]", model.lower())[-1]
 
 
 def _fill(row: dict[str, str], grade: Grade) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -42,6 +42,8 @@ class Call:
     """Scores of which less is better, by the tool's own verdict."""
     workload: str = ""
     split: str = ""
+    column: str = ""
+    """The column of a table whose head names the model."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,24 @@ def mapping(value: Any) -> dict[str, Any]:
 def items(value: Any) -> list[dict[str, Any]]:
     """The objects of a JSON list."""
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def meant(name: str, models: Iterable[str]) -> str:
+    """The one of ``models`` that a name means: of that name, else of that name without whose it is; blank
+    where it is none, or several.
+
+    >>> meant("gpt-4.1", ["openai/gpt-4.1", "gpt-4.1-mini"]), meant("a", ["x/a", "y/a"])
+    ('openai/gpt-4.1', '')
+    """
+    held = set(models)
+    if name in held:
+        return name
+    same = [one for one in held if _bare(one) == _bare(name)] if name else []
+    return same[0] if len(same) == 1 else ""
+
+
+def _bare(model: str) -> str:
+    return re.split(r"[:/]", model.lower())[-1]
 
 
 def first(*values: Any) -> Any:

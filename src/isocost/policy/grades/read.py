@@ -19,7 +19,7 @@ import numpy as np
 
 from isocost.errors import BadInput
 from isocost.policy.grades import tools, traced
-from isocost.policy.grades.call import ALONE, Call, Found, Link, Mark, items, mapping
+from isocost.policy.grades.call import ALONE, Call, Found, Link, Mark, items, mapping, meant
 from isocost.policy.grades.table import table
 from isocost.policy.grades.wide import Columns
 from isocost.policy.outcomes import scale_of
@@ -61,8 +61,8 @@ class Grade(NamedTuple):
 @dataclass(frozen=True)
 class Choice:
     """Which score counts and what its values mean: ``scale`` is (worst, best); ``values`` gives words a
-    grade; ``columns`` names those of a table; ``models`` are the columns of one that has a column for each
-    model, else those whose heads are ``known`` as models."""
+    grade; ``columns`` names those of a table; ``models`` are those whose grades are read (default: all),
+    where a table has a column for each model by its head; without, heads that are ``known`` as models."""
 
     score: str = ""
     scale: tuple[float, float] | None = None
@@ -93,13 +93,14 @@ def read_grades(files: Iterable[tuple[str, Path]], choice: Choice = Choice()) ->
     Scores in one file may be of calls in another (Langfuse's scores and its observations).
 
     Raises:
-        BadInput: a file of no known format, several scores and none chosen, values that are no grade.
+        BadInput: a file of no known format, several scores and none chosen, values that are no grade, no
+            answer of a model that is asked for.
     """
     found: list[Found] = []
     kinds: dict[str, None] = {}
     where = ""
     for model, path in files:
-        kind, rows = _read(path, Columns(choice.columns, choice.models, choice.known))
+        kind, rows = _read(path, Columns(choice.columns, choice.models, choice.known, choice.score))
         found += _of_model(rows, model, str(path))
         kinds[kind] = None
         where = where or str(path)
@@ -111,6 +112,7 @@ def read_grades(files: Iterable[tuple[str, Path]], choice: Choice = Choice()) ->
         )
     if not calls:
         raise BadInput("no graded answer", where=where, fix=f"Give results of {_READS}")
+    calls = _asked(calls, choice.models, notes)
     score = _chosen(calls, choice, where, loose="table" in kinds)
     grades = _graded(calls, score, choice, where, notes)
     return Grades(" and ".join(kinds), score, _once(grades, notes), tuple(notes))
@@ -121,7 +123,7 @@ def _read(path: Path, columns: Columns) -> tuple[str, list[Found]]:
         raise BadInput("a folder, not a file", where=str(path), fix="Name one file in it")
     if not path.exists():
         raise BadInput("no such file", where=str(path), fix="Check the path")
-    if not path.stat().st_size:
+    if path.is_file() and not path.stat().st_size:  # a pipe has no size
         raise BadInput("the file is empty", where=str(path), fix="Give one with at least one result")
     where, kind = str(path), path.name.lower().removesuffix(".gz").rpartition(".")[2]
     if kind == "parquet":
@@ -137,6 +139,8 @@ def _read(path: Path, columns: Columns) -> tuple[str, list[Found]]:
         text = raw.decode("utf-8-sig")
     except (UnicodeDecodeError, OSError, EOFError) as wrong:
         raise BadInput(f"cannot be read as text ({wrong})", where=where, fix="Save it as UTF-8") from None
+    if not text.strip():
+        raise BadInput("the file is empty", where=where, fix="Give one with at least one result")
     if kind in ("csv", "tsv") or text.lstrip()[:1] not in ("{", "["):
         return _csv(text, where, columns)
     return _json(text, where, columns)
@@ -320,6 +324,38 @@ def _joined(found: Sequence[Found], notes: list[str]) -> list[Call]:
     if failed:
         notes.append(f"{plural(failed, 'call')} failed: no answer, so no grade")
     return [call for call in calls if not call.failed and call.scores]
+
+
+def _asked(calls: list[Call], models: Sequence[str], notes: list[str]) -> list[Call]:
+    """Answers of the models that are asked for, by their whole names or without the host's.
+
+    Raises:
+        BadInput: no answer of one of them.
+    """
+    if not models:
+        taken = dict.fromkeys(call.column for call in calls if call.column)
+        if taken:
+            notes.append(
+                f"{plural(len(taken), 'column')} taken as grades of a model: {_several(list(taken))}; "
+                "where they are scores, say which counts with --score"
+            )
+        return calls
+    named = list(dict.fromkeys(call.model for call in calls))
+    wanted = {name: meant(name, named) for name in models}
+    if lacking := [name for name, model in wanted.items() if not model]:
+        held = [name for name in named if name]
+        scores = _several(list(dict.fromkeys(name for call in calls for name in call.scores)))
+        raise BadInput(
+            f"no grades of {', '.join(lacking)}",
+            where="--models",
+            fix=f"There are grades of {_several(held)}" if held
+            else f"No model is named: type --grades MODEL=FILE, or --models with columns of {scores}",
+        )  # fmt: skip
+    kept = [call for call in calls if call.model in wanted.values()]
+    if len(kept) < len(calls):
+        others = [name or "no model that is named" for name in named if name not in wanted.values()]
+        notes.append(f"{plural(len(calls) - len(kept), 'grade')} left out: of {_several(others)}")
+    return kept
 
 
 def _chosen(calls: Sequence[Call], choice: Choice, where: str, *, loose: bool) -> str:

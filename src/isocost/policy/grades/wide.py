@@ -23,11 +23,12 @@ BESIDE: Mapping[str, tuple[str, ...]] = {
 
 class Columns(NamedTuple):
     """How a table is to be read: ``given`` names our columns in it, ``models`` the columns that are models,
-    ``known`` says whether a head is a model's name."""
+    ``known`` says whether a head is a model's name, ``score`` is the score that counts."""
 
     given: Mapping[str, str] = {}
     models: tuple[str, ...] = ()
     known: Callable[[str], bool] = lambda _: False
+    score: str = ""
 
 
 def plain(head: str) -> str:
@@ -45,7 +46,8 @@ def wide_of(
     """Columns of each model by ours, or ``None`` where the table is not of this form.
 
     A model's columns bear its name alone (its grades), or with what they hold: ``gpt-4o score``,
-    ``answer_gpt-4o``. Models are those asked for, else columns of grades that bear a model's name.
+    ``answer_gpt-4o``. Models are those asked for, else columns of grades that bear a model's name, unless one
+    of these is the score that counts (of raters that are models).
 
     Raises:
         BadInput: a model that is asked for has no column, has two, or some columns are models' and some not.
@@ -61,6 +63,8 @@ def wide_of(
                 f"no column of grades of {', '.join(lacking)}", where=where, fix=f"It has {', '.join(heads)}"
             )
         return found
+    if asked.score and plain(asked.score) in {plain(head) for head in scored}:
+        return None
     models = list(dict.fromkeys(model for head in scored if (model := _model(head, asked.known))))
     if not models:
         return None
@@ -70,7 +74,8 @@ def wide_of(
         raise BadInput(
             f"columns of {', '.join(models)}, which are models, and of {', '.join(other)}",
             where=where,
-            fix=f"Say which are models: --models {','.join([*models, *other])}",
+            fix=f"Say which are models, --models {','.join([*models, *other])}, or the score: "
+            f"--score {other[0]}",
         )
     return found
 
@@ -134,6 +139,7 @@ def calls_of(
                 whole(first(mine.get("in_tok"), held.get("in_tok"))), whole(mine.get("out_tok")),
                 real(mine.get("cost")), real(mine.get("latency_s")), overall="score",
                 workload=str(held.get("workload") or "").strip(), split=split_of(held.get("split")),
+                column=columns.get("quality", ""),
             )  # fmt: skip
 
 
