@@ -42,7 +42,8 @@ class Grading:
     models: Annotated[
         str,
         Parameter(
-            help="Models to be graded beside today's: B,C. With --grades: a table's columns of models."
+            help="Models to be graded beside today's: B,C. With --grades: whose grades are read (default: "
+            "all); a table may have a column for each."
         ),
     ] = ""
     questions: Annotated[int, Parameter(help="How many questions to sample.", show_default=True)] = 400
