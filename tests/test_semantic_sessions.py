@@ -17,8 +17,8 @@ from isocost.errors import BadLimits
 from isocost.policy.drawn import able, most_each, numbered, stake, tallied, upper
 from isocost.policy.proven import Proven, check, most_wrong, upper_of
 from isocost.policy.proven import upper as exact
-from isocost.policy.semantic import Weights, taken_apart
-from isocost.policy.semantic_cache import SemanticCache
+from isocost.policy.semantic import Weights, contradicts, taken_apart
+from isocost.policy.semantic_cache import SemanticCache, _said
 from isocost.policy.semantic_index import Index
 from isocost.policy.semantic_lapse import lapsed
 from isocost.policy.semantic_pairs import read
@@ -172,6 +172,65 @@ def test_the_same_words_get_another_questions_answer_once() -> None:
     held.keep(b"s", "where is my new card", "still in the post", 90.0)
     assert held.answer(b"s", asks, 150.0) is None
     assert held.owes(b"s", asks, 150.0)
+
+
+@pytest.mark.parametrize(
+    ("kept", "asks"),
+    [
+        ("How do I sort a list in C++?", "how do I sort a list in C#?"),
+        ("change my 5$ to €", "change my 5€ to $"),
+        ("what is 7 + 3", "what is 7 - 3"),
+        ("solve x = -5", "solve x = 5"),
+        ("what is 10 % 3", "what is 10 / 3"),
+        ("is a > b here", "is a < b here"),
+        ("was it 👍 for you", "was it 👎 for you"),
+        ("Is 10.30 free", "Is 10,30 free"),
+    ],
+)
+def test_other_symbols_are_other_words(kept: str, asks: str) -> None:
+    """Not even once: what differs in a number, a sign or a symbol is refused, however alike the words are."""
+    held = cache()
+    held.keep(b"s", kept, "of the first", 0.0)
+    assert held.answer(b"s", asks, 1.0) is None
+    assert held.look(b"s", asks, 1.0).against in ("numbers differ", "symbols differ")
+    assert held.answer(b"s", f" {kept.upper()} ", 1.0) == "of the first"
+    held.keep(b"s", asks, "of the second", 2.0)
+    for _ in range(3):
+        assert held.answer(b"s", f"{kept}", 3.0) == "of the first"
+        assert held.answer(b"s", f"{asks}", 3.0) == "of the second"
+
+
+def test_the_same_words_written_otherwise_are_anothers_question() -> None:
+    """Equal stems are not an answer of one's own: it is given once, and so is that of a question whose
+    number another has."""
+    held = cache()
+    held.keep(b"s", "where is my new card", "in the post", 0.0)
+    assert held.answer(b"s", "where are... is my new cards", 1.0) == "in the post"
+    assert [held.answer(b"s", "where is my (new) cards", 1.0 + k) for k in range(3)] == [
+        "in the post",
+        None,
+        None,
+    ]
+    held.keep(b"s", "Is 10.30 free", "A", 10.0)
+    held.keep(b"s", "Is 10,30 free", "B", 10.0)
+    assert held.answer(b"s", "Is 10.30 free?", 11.0) == "A"
+
+
+@given(st.text(alphabet="aA5$€+-.?! ,ßİ'", max_size=12), st.text(alphabet=" \t.?!", max_size=3))
+def test_what_is_written_alike_never_contradicts(text: str, end: str) -> None:
+    """So that an answer of one's own is never one that would be refused."""
+    one, two = taken_apart(text), taken_apart(f" {text.swapcase()}{end}")
+    if _said(b"", one) == _said(b"", two):
+        assert contradicts(one, two) == ""
+
+
+def test_long_and_blank_questions_are_neither_kept_nor_found() -> None:
+    """Whoever calls: a cache that runs is the one that was certified."""
+    held = cache()
+    for text in ("", "  ", "where is my card " * 200):
+        assert held.keep(b"s", text, "no", 0.0) == -1
+        assert held.answer(b"s", text, 1.0) is None
+    assert len(held) == 0
 
 
 def test_a_session_is_given_so_many_answers() -> None:

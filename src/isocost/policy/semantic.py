@@ -2,8 +2,9 @@
 
 The cached questions of one scope that are most alike are found by rare words and letter groups
 (:mod:`isocost.policy.semantic_index`); then a verifier decides whether the answer of one of them may be
-given. It refuses outright where numbers differ or directions are swapped (*from A to B*), whatever the score;
-else it scores what the two share and what they do not (words, names, a negation), how the others look, and
+given. It refuses outright where numbers or symbols differ (*C++* and *C#*, *5 $* and *5 €*, a sign, a thumb)
+or directions are swapped (*from A to B*), whatever the score; else it scores what the two share and what they
+do not (words, names, a negation), how the others look, and
 whether both belong to the same groups, with weights fitted on graded pairs
 (:mod:`isocost.policy.semantic_learn`, :mod:`isocost.policy.semantic_fit`). Plain Python without arrays, so
 that it can run live.
@@ -14,6 +15,7 @@ from __future__ import annotations
 import heapq
 import math
 import re
+import unicodedata
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,7 +33,18 @@ LEAST_CHANCE = 1e-9
 _APART, _BOTH = zlib.crc32(b"-"), zlib.crc32(b"=")
 """What the hash of a word begins with."""
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*", re.UNICODE)
-_NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
+_DIGITS = r"[.,]?\d+(?:[.,:]\d+)*"
+_MONEY = "$€£¥₹₩₽₺₴₫฿¢"
+# A number, with its currency before or behind it; a dash that is a minus, unless a letter stands before it as
+# in covid-19; whatever else is no word and no blank.
+_MARK = re.compile(
+    rf"(?P<before>[{_MONEY}])\s?(?P<paid>{_DIGITS})|(?P<number>{_DIGITS})(?:\s?(?P<behind>[{_MONEY}]))?"
+    rf"|(?P<minus>(?<![^\W\d_])[-\u2010-\u2015\u2212]\s*(?=[{_MONEY}]?\s?{_DIGITS}))|(?P<other>[^\w\s])"
+)
+_SYMBOLS = frozenset("#%&*/@\\^‰§")
+"""Marks that mean something by themselves, beside all that Unicode calls a symbol (mathematical, currency,
+picture); other marks may differ where questions mean the same."""
+_PICTURED = frozenset({"Sm", "Sc", "So"})
 _ENDINGS = ("ations", "ation", "ments", "ment", "ings", "ing", "edly", "ed", "ies", "es", "s", "ly")
 _SHORTENED = re.compile(r"'(?:s|re|ve|ll|d|m)$")
 """A verb or an owner's mark at the end of a word; a negation is none."""
@@ -43,20 +56,23 @@ _DIRECTIONS = frozenset({"from", "to", "into", "than", "over", "before", "after"
 
 
 class Question(NamedTuple):
-    """A question taken apart once: stems in order, and what must not differ."""
+    """A question taken apart once: stems in order, and what must not differ. ``numbers`` are as written, with
+    signs and currencies, ``symbols`` what else
+    means something (``+ # % < 👍``), both in order."""
 
     text: str
     stems: tuple[str, ...]
     words: frozenset[str]
     parts: tuple[str, ...]
-    numbers: frozenset[str]
+    numbers: tuple[str, ...]
+    symbols: tuple[str, ...]
     negations: int
     names: frozenset[str]
     directions: tuple[tuple[str, str], ...]
 
 
 def taken_apart(text: str) -> Question:
-    """Stems, letter groups, numbers, negations, names and directions of a question."""
+    """Stems, letter groups, numbers, symbols, negations, names and directions of a question."""
     raw = _WORD.findall(text)
     low = [word.lower() for word in raw]
     stems = tuple(_stem(word) for word in low)
@@ -76,15 +92,34 @@ def taken_apart(text: str) -> Question:
     )
     ways = tuple((low[i], stems[i + 1]) for i in range(len(low) - 1) if low[i] in _DIRECTIONS)
     return Question(
-        text, stems, frozenset(stems), (*stems, *pairs, *letters), frozenset(_NUMBER.findall(text)),
+        text, stems, frozenset(stems), (*stems, *pairs, *letters), *_marks(text),
         sum(word in _NEGATIONS or word.endswith("n't") for word in low) % 2, names, ways,
     )  # fmt: skip
+
+
+def _marks(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Numbers of a text as they are written, with their signs and currencies, and its other symbols."""
+    numbers, symbols = [], []
+    minus = ""
+    for found in _MARK.finditer(text):
+        if found["minus"]:
+            minus = "-"
+        elif digits := found["paid"] or found["number"]:
+            # A comma or point that ends what stands before is no part of a number; ".5" is.
+            plain = digits.lstrip(",") if found["number"] else digits
+            numbers.append(f"{minus}{found['before'] or found['behind'] or ''}{plain}")
+            minus = ""
+        elif (mark := found["other"]) in _SYMBOLS or unicodedata.category(mark) in _PICTURED:
+            symbols.append(mark)
+    return tuple(numbers), tuple(symbols)
 
 
 def contradicts(one: Question, two: Question) -> str:
     """Why the second's answer cannot be the first's, whatever the score; empty where nothing says so."""
     if one.numbers != two.numbers:
         return "numbers differ"
+    if one.symbols != two.symbols:
+        return "symbols differ"
     here, there = dict(one.directions), dict(two.directions)
     if any(
         there.get(other) == word and there.get(way) != word for way, word in here.items() for other in there

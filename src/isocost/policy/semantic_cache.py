@@ -7,6 +7,7 @@ certified, what is replayed and what runs are one thing.
 from __future__ import annotations
 
 import math
+import re
 from bisect import bisect_left
 from collections import deque
 from copy import copy
@@ -17,6 +18,10 @@ from isocost.policy.semantic_index import Groups, Index
 
 LONGEST_CHARS = 2000
 """Longer questions are not looked up: two are hardly ever nearly the same, and a look must stay short."""
+
+
+_CLOSING = re.compile(r"(?<=[^\W\d_])[\s.?!]+$")
+"""Marks after a last word; after a number or a sign they may say something (*5!*)."""
 
 
 def readable(text: str) -> bool:
@@ -40,8 +45,12 @@ class SemanticCache:
     An answer is kept for ``ttl_s`` and not longer for being given; of all scopes together at most
     ``most_entries`` are held, the oldest go first. A question is looked for in its own scope alone.
 
-    The same words get another question's answer once (:meth:`serve`): who asks again was not helped. As many
-    words and sessions are remembered for that as answers may be held.
+    The same words, whatever their endings, marks and symbols, get another question's answer once
+    (:meth:`serve`): who asks again was not helped. As many words and sessions are remembered for that as
+    answers may be held (``most_entries`` 0: all of them, without end), however old they are: words stay with
+    the model when its answer to them has aged out.
+
+    Questions that are not :func:`readable` are neither looked up nor kept.
     """
 
     def __init__(self, weights: Weights, ttl_s: float = math.inf, most_entries: int = 0) -> None:
@@ -54,8 +63,8 @@ class SemanticCache:
         self._held: deque[tuple[float, bytes]] = deque()
         self._kept = 0
         self._own: dict[int, int] = {}
-        """The latest number under which words are held, by their digest."""
-        self._words: deque[int] = deque()
+        """The latest number under which a question is held as it is written, by its digest."""
+        self._texts: deque[int] = deque()
         self._given: dict[int, None] = {}
         """Words that got another question's answer."""
         self._by: dict[str, int] = {}
@@ -69,7 +78,7 @@ class SemanticCache:
         twin = copy(self)
         twin._scopes = {scope: index.copy() for scope, index in self._scopes.items()}
         twin._numbers = {scope: numbers.copy() for scope, numbers in self._numbers.items()}
-        twin._held, twin._words = self._held.copy(), self._words.copy()
+        twin._held, twin._texts = self._held.copy(), self._texts.copy()
         twin._own, twin._given, twin._by = dict(self._own), dict(self._given), dict(self._by)
         return twin
 
@@ -85,15 +94,14 @@ class SemanticCache:
         """Candidates of a question in its scope, the most alike first; entries are those of the scope."""
         self._age(now_s)
         index = self._scopes.get(scope)
-        if index is None:
-            return ()
-        return index.near(taken_apart(question) if isinstance(question, str) else question)
+        question = taken_apart(question) if isinstance(question, str) else question
+        return () if index is None or not readable(question.text) else index.near(question)
 
     def alike(self, scope: bytes, question: Question, now_s: float) -> list[tuple[float, int]]:
         """Questions of a scope by likeness alone, as (likeness, number in the order kept)."""
         self._age(now_s)
         index = self._scopes.get(scope)
-        if index is None:
+        if index is None or not readable(question.text):
             return []
         return [(likeness, self.number(scope, entry)) for likeness, entry in index.alike(question)]
 
@@ -118,16 +126,17 @@ class SemanticCache:
     ) -> tuple[Seen, bool]:
         """What a look found, and whether its answer is given: where the score reaches the threshold.
 
-        Words that a model has answered get that answer. Words that got another question's answer before get
-        none, so that a model answers: a wrong answer is not given twice to the same words. A ``session``
-        (blank: not known) is given at most ``most_each`` answers (0: any number).
+        What a model has answered, but for case, blanks and closing marks, gets that answer. Words that got
+        another question's answer before get none, so that a model answers: a wrong answer is not given twice
+        to the same words. A ``session`` (blank: not known) is given at most ``most_each`` answers (0: any
+        number).
         """
         question = taken_apart(question) if isinstance(question, str) else question
         seen = self.look(scope, question, now_s)
         if seen.score < threshold or (session and 0 < most_each <= self._by.get(session, 0)):
             return seen, False
         words = _words(scope, question)
-        own = self._own.get(words)
+        own = self._own.get(_said(scope, question))
         if own is not None:
             entry = self._scopes[scope].first + bisect_left(self._numbers[scope], own)
             seen = Seen(self._scopes[scope].answer(entry), seen.score, own, "")
@@ -144,8 +153,8 @@ class SemanticCache:
     def owes(self, scope: bytes, question: Question | str, now_s: float) -> bool:
         """Whether these words got another question's answer and no model's since: an exact cache has none."""
         self._age(now_s)
-        words = _words(scope, taken_apart(question) if isinstance(question, str) else question)
-        return words in self._given and words not in self._own
+        question = taken_apart(question) if isinstance(question, str) else question
+        return _words(scope, question) in self._given and _said(scope, question) not in self._own
 
     def answer(
         self, scope: bytes, question: Question | str, now_s: float, session: str = "", most_each: int = 0
@@ -157,17 +166,19 @@ class SemanticCache:
         return seen.answer if given else None
 
     def keep(self, scope: bytes, question: Question | str, answer: str, now_s: float) -> int:
-        """Keep a question with its answer; its number in the order kept."""
+        """Keep a question with its answer; its number in the order kept (-1: it is not readable)."""
         self._age(now_s)
+        question = taken_apart(question) if isinstance(question, str) else question
+        if not readable(question.text):
+            return -1
         weights = self.weights
         if scope not in self._scopes:
             self._scopes[scope] = Index(weights.rarity, weights.rarest, self._groups)
             self._numbers[scope] = deque()
-        question = taken_apart(question) if isinstance(question, str) else question
         self._scopes[scope].add(question, answer)
         self._numbers[scope].append(self._kept)
-        self._words.append(_words(scope, question))
-        self._own[self._words[-1]] = self._kept
+        self._texts.append(_said(scope, question))
+        self._own[self._texts[-1]] = self._kept
         self._held.append((now_s, scope))
         self._kept += 1
         while self.most_entries and len(self._held) > self.most_entries:
@@ -180,9 +191,9 @@ class SemanticCache:
 
     def _forget(self) -> None:
         _, scope = self._held.popleft()
-        words = self._words.popleft()
-        if self._own[words] == self._numbers[scope][0]:
-            del self._own[words]
+        text = self._texts.popleft()
+        if self._own[text] == self._numbers[scope][0]:
+            del self._own[text]
         index = self._scopes[scope]
         index.forget(index.first + 1)
         self._numbers[scope].popleft()
@@ -194,6 +205,11 @@ def _trim(some: dict[Any, Any], most: int) -> None:
     """Let go of what was put in first, where there are more than ``most`` (0: any number)."""
     if 0 < most < len(some):
         del some[next(iter(some))]
+
+
+def _said(scope: bytes, question: Question) -> int:
+    """A digest of a question as it is written in a scope, but for case, blanks and the marks that end it."""
+    return hash((scope, _CLOSING.sub("", " ".join(question.text.casefold().split()))))
 
 
 def _words(scope: bytes, question: Question) -> int:

@@ -14,7 +14,8 @@ from isocost.policy.semantic_index import Groups, Index
 _PROBES = (
     "Where is my card?", "where's my card now, it is late", "I can't pay 50 euros with it",
     "Can I pay 500 euros with it", "Fly from Oslo to Rome", "Who is Ada Lovelace of the café",
-    "reset the PIN please", "my pin was not reset",
+    "reset the PIN please", "my pin was not reset", "Can I pay 50$ in C++ with it",
+    "Can I pay 50€ in C++ with it", "Can I pay -50$ in C# with it",
 )  # fmt: skip
 _DIGITS = 9
 
