@@ -95,7 +95,8 @@ class SemanticCache(msgspec.Struct, frozen=True, tag="semantic-cache", forbid_un
 class Rules(msgspec.Struct, frozen=True, tag="rules", forbid_unknown_fields=True):
     """Rules, a search or a classifier of one's own that answers, or abstains, before any model is asked.
 
-    ``usd_per_request`` is what each request put to it costs, answered or not; ``answer_s`` how long it takes.
+    ``usd_per_request`` is what each request put to it costs, answered or not (0 to 1,000); ``answer_s`` how
+    long it takes (0 to a day).
     """
 
     id: str

@@ -451,7 +451,7 @@ def check(rule: Rule) -> None:
 
     Raises:
         BadLimits: shares that do not sum to 1, a table without ``*``, a pattern that cannot be, an empty
-        cascade.
+        cascade, or one deployment for two parts of which each is to try it once.
     """
     where = f"[[policy]] of {rule.workload!r}"
     choice = rule.choose
@@ -486,8 +486,9 @@ def check(rule: Rule) -> None:
         check_seen(choice.seen, longest, f"{where} seen")
     if rule.first is not None and rule.first.measured is not None:
         proven.check_counted(rule.first.measured, f"{where} first measured")
+    _check_once(rule, where)
     if rule.semantic is not None:
-        _check_semantic(rule, rule.semantic, f"{where} semantic")
+        _check_semantic(rule.semantic, f"{where} semantic")
     if rule.guard is not None and rule.guard.then and rule.guard.usd is None:
         raise BadLimits("then without usd", where=f"{where} guard", fix="Name the budget, usd = 100")
     if rule.recover is not None and not 0 <= rule.recover.retries <= 5:
@@ -508,6 +509,9 @@ def _check_amounts(rule: Rule, where: str) -> None:
                 raise BadLimits(
                     f"{name} = {value:g}", where=f"{where} {kind}", fix="Give a number, 0 or more"
                 )
+    for name, value in msgspec.structs.asdict(rule.shape).items() if rule.shape is not None else ():
+        if value == 0:
+            raise BadLimits(f"{name} = 0", where=f"{where} shape", fix="Give 1 or more: nothing is left of 0")
     if rule.guard is not None and rule.guard.soft_frac > 1:
         raise BadLimits(
             f"soft_frac = {rule.guard.soft_frac:g}", where=f"{where} guard", fix="Give a share from 0 to 1"
@@ -516,15 +520,30 @@ def _check_amounts(rule: Rule, where: str) -> None:
         raise BadLimits("bar = nan", where=where, fix="Give a score")
 
 
-def _check_semantic(rule: Rule, semantic: Semantic, where: str) -> None:
-    """A cache of its own, and a certificate that follows from its counts."""
-    others = msgspec.structs.replace(rule, semantic=None).deployments()
-    if semantic.cache in others:
-        raise BadLimits(
-            f"{semantic.cache!r} is named for something else too",
-            where=where,
-            fix="Give it a name of its own",
-        )
+def _check_once(rule: Rule, where: str) -> None:
+    """What is tried once, before or beside the choice, is named for nothing else in its rule: its attempts
+    are not counted there, so that it would be tried for ever."""
+    once = (
+        ("cache", rule.cache, msgspec.structs.replace(rule, cache="")),
+        ("first", rule.first.deployment if rule.first else "", msgspec.structs.replace(rule, first=None)),
+        (
+            "semantic",
+            rule.semantic.cache if rule.semantic else "",
+            msgspec.structs.replace(rule, semantic=None),
+        ),
+        ("defer", rule.defer.deployment if rule.defer else "", msgspec.structs.replace(rule, defer=None)),
+    )
+    for part, name, without in once:
+        if name and name in without.deployments():
+            raise BadLimits(
+                f"{name!r} is named for something else too",
+                where=f"{where} {part}",
+                fix="It is tried once: name another deployment there, or here",
+            )
+
+
+def _check_semantic(semantic: Semantic, where: str) -> None:
+    """A certificate that follows from its counts."""
     if semantic.certificate is not None:
         proven.check(semantic.certificate, f"{where} certificate")
     if semantic.measured is not None:

@@ -85,6 +85,20 @@ class Answers:
     def _place(self) -> dict[str, int]:
         return {qid: i for i, qid in enumerate(self.outcomes.qid)}
 
+    def stands_in(self, stream: Stream, rows: Rows) -> npt.NDArray[np.bool_]:
+        """Which of a stream's requests (k,), of a task that the log names, have a question of another."""
+        if self.table.task is None:
+            return np.zeros(len(rows), np.bool_)
+        code = self.table.task[rows]
+        place = {name: k for k, name in enumerate(self.tasks)}
+        mine = np.array([*(place.get(name, -1) for name in self.names), -1], np.int64)[code]
+        other = (code >= 0) & (self.task(stream, rows) != mine)
+        if self.table.line is not None:
+            # A question that was sampled from the request is its own, whatever it is called.
+            lines = self.table.line[rows].tolist()
+            other &= np.array([f"{stream.workload}:{line}" not in self._place for line in lines])
+        return np.asarray(other)
+
     def quality(self, name: str, stream: Stream, rows: Rows) -> Floats | None:
         """Grade of a deployment's answer to each request, NaN not graded; ``None``: not in the file."""
         j = self.column.get(name)

@@ -159,7 +159,7 @@ def _cell(
             ("cache_write_tok", ratio.input),
         ):  # fmt: skip
             tokens[part] = np.rint(tokens[part] * by).astype(np.int64)
-    if rule.shape is not None and not isinstance(one, Cache):
+    if rule.shape is not None and not isinstance(one, Cache | Rules):
         trim, cap = rule.shape.trim_input_tok, rule.shape.cap_output_tok
         tokens["input_tok"] = tokens["input_tok"] if trim is None else np.minimum(tokens["input_tok"], trim)
         tokens["output_tok"] = tokens["output_tok"] if cap is None else np.minimum(tokens["output_tok"], cap)

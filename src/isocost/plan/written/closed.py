@@ -61,8 +61,9 @@ class Loop(NamedTuple):
     cost and take at each; ``ttft_s``, ``e2e_s`` (n,) from arrival, NaN not known or not
     answered; ``gate`` (n,) which entry was taken (0 open, 1 soft, 2 hard); ``served`` (n,) code into
     ``names`` of whose answer is taken; ``judged``: how answers are judged, which nothing says, was played at
-    its least or most; ``unscored``: requests of routers whose score is not known; ``foretold``: answers
-    were judged, or tasks drawn, and ``lots`` requests of routers scored, by what a fit saw.
+    its least or most, ``at_ends`` of which task requests are; ``unscored``: requests of routers whose score
+    is not known; ``foretold``: answers were judged, ``by_lot`` tasks drawn, and ``lots`` requests of routers
+    scored, by what a fit saw.
     """
 
     traffics: tuple[Traffic, ...]
@@ -77,17 +78,14 @@ class Loop(NamedTuple):
     e2e_s: Floats
     output_tok: Rows
     judged: bool
+    at_ends: bool
     unscored: int
     foretold: bool
+    by_lot: bool
     lots: int
     uncut: Uncut
     refused: dict[str, Stopped]
     downgraded: Stopped
-
-    @property
-    def drawn(self) -> bool:
-        """Whether anything was played at its least or most."""
-        return self.judged or self.unscored > 0
 
 
 def traffics(world: World, plan: PlanFile, *, with_policies: bool) -> list[Traffic]:
@@ -291,7 +289,7 @@ def play_laid(world: World, laid: Laid, end: End, draw: int = 1, faults: Faults 
     return Loop(
         parts, names, laid.rows, laid.traffic, found, served, gate, filled,
         *times_of(found, filled), filled.output_tok[np.arange(len(laid.rows)), np.maximum(served, 0)],
-        judged or at_ends, scored[0], foretold or by_lot, scored[1], laid.uncut, refused,
+        judged, at_ends, scored[0], foretold, by_lot, scored[1], laid.uncut, refused,
         downgraded(found, table, opened, gate, filled),
     )  # fmt: skip
 
@@ -395,7 +393,8 @@ def _entry(
             world.table.output_tok[one.rows].astype(np.int64),
             np.full(k, np.nan) if world.table.deadline_s is None
             else np.asarray(world.table.deadline_s[one.rows], np.float64),
-            np.zeros(k), _local(last[where], merged.table.names, table.names),
+            # Nothing is spent at first: a budget of 0 stops a request, and says which it would have been.
+            np.full(k, -np.inf), _local(last[where], merged.table.names, table.names),
             None if world.table.session is None else world.table.session[one.rows].astype(np.int64),
         )  # fmt: skip
         out[where] = (entries(rule, table, columns, tasks) + merged.offset[t])[:, None]

@@ -103,8 +103,8 @@ class Uncut(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """What limits on prompts (``trimmed``) or answers (``capped``) did: requests whose answer was taken and
-    tokens cut of them; dollars that all attempts cost less."""
+    """What limits on prompts (``trimmed``) or answers (``capped``) did, over all attempts, whether their
+    answer was taken or not: requests of which anything was cut, tokens cut, dollars that they cost less."""
 
     why: str
     requests: int
@@ -112,16 +112,16 @@ class Cut(NamedTuple):
     tok: int
 
 
-def cut_of(found: Closed, served: Rows, filled: Filled, uncut: Uncut, at: tuple[Rows, Rows]) -> list[Cut]:
+def cut_of(found: Closed, filled: Filled, uncut: Uncut, at: tuple[Rows, Rows]) -> list[Cut]:
     """What limits on lengths did; ``at`` are the attempts that began (requests, which of theirs)."""
     out = []
-    answered = np.flatnonzero(served >= 0)
-    by = served[answered]
+    i, d = at[0], found.deployment[at]
     for why, name, whole in (("trimmed", "input_tok", uncut.input), ("capped", "output_tok", uncut.output)):
         if whole is not None:
-            tok = (getattr(whole, name) - getattr(filled, name))[answered, by]
+            tok = (getattr(whole, name) - getattr(filled, name))[i, d]
             paid = [whole_fusd(billed_fusd(found, each, *at)) for each in (whole, filled)]
-            out.append(Cut(why, int((tok > 0).sum()), (paid[0] - paid[1]) / FEMTO_PER_USD, int(tok.sum())))
+            requests = len(np.unique(i[tok > 0]))
+            out.append(Cut(why, requests, (paid[0] - paid[1]) / FEMTO_PER_USD, int(tok.sum())))
     return out
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import tomli_w
 
-from isocost.deployment import Deployment
+from isocost.deployment import Deployment, Pool
 from isocost.errors import BadLimits
 from isocost.fleet import Fleet, PoolSchedule, Standing
 from isocost.plan.asked.limits import Limits, OwnFailures, OwnRate, check, check_failures, check_rate
@@ -18,6 +18,10 @@ from isocost.policy.route import Route, RoutePolicy, Share
 from isocost.policy.rules import Fixed, Policies, Rule, named
 
 FORMAT = 1
+MOST_USD = 1000.0
+"""A request costs no more: of it a million are summed exactly in 64 bits."""
+MOST_S = 86_400.0
+"""No single answer or look takes longer; times are whole picoseconds in 64 bits."""
 _FIX = "Compare it with one that isocost plan wrote"
 HEAD = """\
 # A plan of isocost: what exists (pools, standing costs) and what each request tries (routes).
@@ -154,6 +158,10 @@ def loads(text: str, where: str = "plan.toml") -> PlanFile:
     named(plan.policies, {each.id: each for each in plan.deployments})
     for rule in plan.policies:
         _no_circle(rule)
+    for one in plan.deployments:
+        _check_numbers(one, f"{where} [[deployment]] {one.id}")
+    for schedule in plan.fleet.pools:
+        _check_numbers(schedule, f"{where} [[pool]] {schedule.deployment}")
     try:
         date.fromisoformat(plan.basis.priced_on)
     except ValueError:
@@ -176,6 +184,23 @@ def read(path: Path) -> PlanFile:
         raise BadLimits(what, where=str(path), fix="Make one: isocost plan LOG") from None
     except UnicodeDecodeError:
         raise BadLimits("not text in UTF-8", where=str(path), fix="Make one: isocost plan LOG") from None
+
+
+def _check_numbers(one: Deployment | PoolSchedule, where: str) -> None:
+    """Amounts and times are numbers from 0 on that can be summed; a pool has something to run on."""
+    for name, value in msgspec.structs.asdict(one).items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or name in _MAY_BE_NEGATIVE:
+            continue
+        most = {"usd_per_request": MOST_USD, "answer_s": MOST_S, "look_s": MOST_S}.get(name, math.inf)
+        if not 0 <= value < math.inf or value > most:
+            fix = "Give a number, 0 or more" if most == math.inf else f"Give a number from 0 to {most:,.0f}"
+            raise BadLimits(f"{name} = {value:g}", where=where, fix=fix)
+        if isinstance(one, Pool) and name in _AT_LEAST_1 and value < 1:
+            raise BadLimits(f"{name} = {value:g}", where=where, fix="Give 1 or more")
+
+
+_AT_LEAST_1 = ("gpus", "tp", "kv_capacity_tok", "max_seqs", "prefill_budget_tok")
+_MAY_BE_NEGATIVE = ("overflow_outstanding",)
 
 
 def _no_circle(rule: Rule) -> None:

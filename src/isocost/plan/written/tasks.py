@@ -33,24 +33,28 @@ def tells_apart(rule: Rule) -> bool:
 
 
 def tasks_of(world: World, one: Traffic, known: Collection[str] = ()) -> Tasked:
-    """Tasks of a rule's requests: of the questions that stand for them; else as the log names them; else the
-    workload, where the rule has tasks of such names, or they are ``known``."""
-    k = len(one.rows)
-    if world.answers is not None and world.answers.tasks:
-        code = np.empty(k, np.int64)
+    """Tasks of a rule's requests: as the log names them; else of the questions that stand for them; else the
+    workload, where the rule has tasks of such names, or they are ``known``. A question without a task says
+    nothing, save where the rule was fitted on such questions."""
+    k, known = len(one.rows), {*known, *_known(one.rule)}
+    names: tuple[str, ...] = ()
+    code = np.full(k, -1, np.int64)
+    if world.table.task is not None:
+        names, code = world.trace.names["task"], world.table.task[one.rows].astype(np.int64)
+    if world.answers is not None:
+        asked = np.empty(k, np.int64)
         for s in np.unique(one.stream):
             mine = one.stream == s
-            code[mine] = world.answers.task(world.streams[int(s)], one.rows[mine])
-        return Tasked(world.answers.tasks, code, np.zeros(k, np.bool_))
-    if world.table.task is not None:
-        names = (*world.trace.names["task"], "")
-        code = world.table.task[one.rows].astype(np.int64)
-        return Tasked(names, np.where(code < 0, len(names) - 1, code), code < 0)
-    names = tuple(dict.fromkeys(stream.workload for stream in world.streams))
-    of = np.array([names.index(stream.workload) for stream in world.streams], np.int64)
-    if {names[c] for c in np.unique(of[one.stream]).tolist()} & {*known, *_known(one.rule)}:
-        return Tasked(names, of[one.stream], np.zeros(k, np.bool_))
-    return Tasked(("",), np.zeros(k, np.int64), np.full(k, world.answers is None))
+            asked[mine] = world.answers.task(world.streams[int(s)], one.rows[mine])
+        says = np.array([name != "" or "" in known for name in world.answers.tasks])[asked]
+        code = np.where((code < 0) & says, len(names) + asked, code)
+        names = (*names, *world.answers.tasks)
+    if (code < 0).all():
+        workloads = tuple(dict.fromkeys(stream.workload for stream in world.streams))
+        of = np.array([workloads.index(stream.workload) for stream in world.streams], np.int64)
+        if {workloads[c] for c in np.unique(of[one.stream]).tolist()} & known:
+            return Tasked(workloads, of[one.stream], np.zeros(k, np.bool_))
+    return Tasked((*names, ""), np.where(code < 0, len(names), code), code < 0)
 
 
 def _known(rule: Rule) -> set[str]:
@@ -100,14 +104,17 @@ def ended(rule: Rule, found: Tasked, costs: Mapping[tuple[str, str], float], *, 
 
 def told_tasks(world: World, parts: Sequence[Traffic]) -> list[str]:
     """What is known of the tasks that rules tell apart, in sentences."""
-    notes = []
+    notes = _stood_in(world, parts)
     for one in (part for part in parts if tells_apart(part.rule)):
         found = tasks_of(world, one)
         seen, whose = seen_of(one.rule), "" if one.rule.workload == STRONG else f" of {one.rule.workload}"
         missing, all_ = int(found.unknown.sum()), len(one.rows)
         counts = {} if seen is None else {task: n for group in seen.groups for task, n in group.tasks.items()}
         if missing:
-            which = "The log names no tasks" if missing == all_ else f"{missing:,} of {all_:,} name no task"
+            which = f"{missing:,} of {all_:,} requests name no task"
+            if missing == all_:
+                who = "The log names" if world.answers is None else "Neither the log nor OUTCOMES names"
+                which = f"{who} {'no ' if world.answers is None else ''}tasks"
             way = "both ends are played, the tasks that cost least and most"
             if counts:
                 first = sorted(counts, key=lambda task: -counts[task])
@@ -120,8 +127,9 @@ def told_tasks(world: World, parts: Sequence[Traffic]) -> list[str]:
                 )
             notes.append(
                 f"{which}, and the policy{whose} decides by task: {way}. Name them with {BY_COLUMN} or "
-                "--outcomes. Live, a request without its task goes by the rules for any other (*), which no "
-                "certificate covers"
+                f"{'--outcomes' if world.answers is None else 'a column task in OUTCOMES'}. Live, a request "
+                "without its task goes by the rules for any other (*)"
+                + (", which no certificate covers" if counts else "")
             )
         strange = ~found.unknown & np.array([name not in counts for name in found.names])[found.code]
         if counts and strange.any():
@@ -133,3 +141,30 @@ def told_tasks(world: World, parts: Sequence[Traffic]) -> list[str]:
                 "the certificate"
             )
     return notes
+
+
+def _stood_in(world: World, parts: Sequence[Traffic]) -> list[str]:
+    """Requests whose task the log names and OUTCOMES lacks: what answers them is of other tasks."""
+    if world.answers is None or world.table.task is None:
+        return []
+    if not any(world.answers.tasks):
+        if not any(tells_apart(one.rule) for one in parts):
+            return []
+        return ["OUTCOMES names no tasks: any of its questions stands for a request, whatever its task"]
+    other, tasks = 0, set()
+    for one in parts:
+        for s in np.unique(one.stream):
+            rows = one.rows[one.stream == s]
+            strange = world.answers.stands_in(world.streams[int(s)], rows)
+            other += int(strange.sum())
+            tasks |= {
+                world.trace.names["task"][c] for c in np.unique(world.table.task[rows[strange]]).tolist()
+            }
+    if not other:
+        return []
+    which = ", ".join(sorted(tasks)[:NAMED_MOST])
+    also = f" and {len(tasks) - NAMED_MOST} more" if len(tasks) > NAMED_MOST else ""
+    return [
+        f"OUTCOMES has no question of the task of {other:,} requests ({which}{also}): questions of other "
+        "tasks stand for them, and say how their answers are judged and graded"
+    ]

@@ -13,19 +13,17 @@ import numpy as np
 import numpy.typing as npt
 
 from isocost.catalog import Catalog
-from isocost.catalog.evidence import may_replace, output_ratio
+from isocost.catalog.evidence import may_replace
 from isocost.deployment import Api, Cache, Pool, Rules, SemanticCache
 from isocost.errors import BadLimits, BadTrace
 from isocost.ledger import FEMTO_PER_USD, Ledger
 from isocost.plan.asked.streams import streams_of, week_of
-from isocost.plan.market.offers import planned
 from isocost.plan.written.answers import Answers
 from isocost.plan.written.attempts import Rows, Traffic, World
 from isocost.plan.written.caches import told_of, with_caches, wrong_of_hits
 from isocost.plan.written.closed import (
     End,
     Loop,
-    fewest,
     lay,
     play_laid,
     traffics,
@@ -35,14 +33,14 @@ from isocost.plan.written.ended import billed_fusd, cut_of, whole_fusd
 from isocost.plan.written.failed import DRAWS, Failures, paid_usd, play_failures, simple, untimed_hedges
 from isocost.plan.written.failing import cut_in, measured, rates_of
 from isocost.plan.written.file import PlanFile
-from isocost.plan.written.merged import said_of_counted, said_of_ends
 from isocost.plan.written.near import Verifier, in_force
 from isocost.plan.written.rerun import Rerun, today_of
+from isocost.plan.written.said import at_a_budget, foretold, idle, notes_of, uneven, unscored
 from isocost.plan.written.scores import Asked, scores
 from isocost.plan.written.tasks import tasks_of, told_tasks
 from isocost.policy.outcomes import read_outcomes
 from isocost.policy.router import Weights
-from isocost.policy.rules import Cascade, Router, Rule
+from isocost.policy.rules import Cascade, Router
 from isocost.replay.run import Replayed, rent
 from isocost.risk.scenarios import wilson
 from isocost.trace.schema import Trace
@@ -191,18 +189,19 @@ def police(
         return [play_laid(world, one, end, draw) for one in laid]
 
     loops = ways_of("least")
-    judged, unscored = any(loop.judged for loop in loops), sum(loop.unscored for loop in loops)
+    judged, unknown = any(loop.judged for loop in loops), sum(loop.unscored for loop in loops)
     lots = sum(loop.lots for loop in loops)
-    foretold = lots > 0 or any(loop.foretold for loop in loops)
+    of_fit = lots > 0 or any(loop.foretold or loop.by_lot for loop in loops)
+    at_ends = judged or unknown > 0 or any(loop.at_ends for loop in loops)
     ways, likely = [_played(world, plan, loops, month)], None
     clean, dearer = [paid_usd(loops)], False
-    if judged or unscored:
+    if at_ends:
         others = ways_of("most")
         ways.append(_played(world, plan, others, month))
-        dearer = ways[1].usd > ways[0].usd
+        dearer = _by_end(ways)[-1] is ways[1]
         loops = others if dearer else loops
         clean = [paid_usd(loops)]
-    elif foretold:
+    elif of_fit:
         every = [ways[0]]
         for k in _OTHERS:
             drawn = ways_of("least", k)
@@ -213,11 +212,10 @@ def police(
         likely = every[order[DRAWS // 2]]
         loops = ways_of("least", 1 + order[DRAWS // 2])
     end: End = "most" if dearer else "least"
-    of_fit = likely is not None
     log = measured(world)
     failures = play_failures(
         world, laid, rates_of(world, plan, log),
-        lambda one, k, faults: play_laid(world, one, end, k if of_fit else 1, faults), clean,
+        lambda one, k, faults: play_laid(world, one, end, 1 if likely is None else k, faults), clean,
     )  # fmt: skip
     plain, without = None, None
     try:
@@ -234,17 +232,28 @@ def police(
     waits = [way.waiting for way in (*ways, plain) if way is not None and way.waiting is not None]
     if any(one.ttft_known_frac < one.e2e_known_frac for one in waits):
         notes.append("The log has no first token of some answers (not streamed): TTFT is of the others")
-    notes += [_foretold(parts, likely is not None)] if foretold else []
-    notes += _idle(plan, parts) + untimed_hedges(laid)
+    least, most = _by_end(ways)[0], _by_end(ways)[-1]
+    notes += [foretold(world, parts, loops, likely is not None)] if of_fit else []
+    notes += idle(plan, parts) + untimed_hedges(laid)
     notes += told_tasks(world, parts)
-    notes += _near_told(world, parts, likely or max(ways, key=lambda way: way.usd))
-    notes += _unscored(parts, unscored, lots) + _notes(world, [one.rule for one in parts], judged)
+    notes += _near_told(world, parts, likely or most)
+    notes += unscored(parts, unknown, lots) + notes_of(world, [one.rule for one in parts], judged)
+    notes += at_a_budget(parts, (_refused(least), _refused(most))) + uneven(loops)
     found = Policed(
-        not (judged or unscored or foretold), min(ways, key=lambda way: way.usd),
-        max(ways, key=lambda way: way.usd), plain, notes, likely, 0 if likely is None else DRAWS,
+        not (at_ends or of_fit), least, most, plain, notes, likely, 0 if likely is None else DRAWS,
         failures, without,
     )  # fmt: skip
     return found, _rerun(world, loops, week.span_s)
+
+
+def _by_end(ways: Sequence[Played]) -> list[Played]:
+    """From the cheapest to the dearest; where a budget stops them at one cost, what answers most first."""
+    return sorted(ways, key=lambda way: (way.usd, -sum(row.requests for row in way.answered)))
+
+
+def _refused(way: Played) -> int:
+    """Requests that a budget refused."""
+    return sum(stop.requests for stop in way.stopped if stop.why == "budget")
 
 
 def _scored(world: World, parts: Sequence[Traffic], weights: Mapping[str, Weights]) -> World:
@@ -282,64 +291,6 @@ def _near_told(world: World, parts: Sequence[Traffic], shown: Played) -> list[st
     return notes
 
 
-def _idle(plan: PlanFile, parts: Sequence[Traffic]) -> list[str]:
-    """Rules that no request meets: a name with a typo is no error, as another log may have it."""
-    met = {(part.rule.workload, part.rule.model) for part in parts}
-    names = [rule.workload for rule in plan.policies if (rule.workload, rule.model) not in met]
-    said = [f"No request meets the policy of {', '.join(map(repr, names))}"] if names else []
-    known = {getattr(each, "provider", "") for each in plan.deployments}
-    return said + [
-        f"Nothing goes to {one.provider}, whose failures are stated"
-        for one in plan.failures if one.provider not in known
-    ]  # fmt: skip
-
-
-def _foretold(parts: Sequence[Traffic], is_whole: bool) -> str:
-    """What was drawn of a fit, and what its interval holds."""
-    seen = [getattr(one.rule.choose, "seen", None) for one in parts]
-    least = min((one.questions for one in seen if one is not None), default=0)
-    if not least:
-        return (
-            f"An estimate: {said_of_counted([one.rule for one in parts])} as often as was counted elsewhere; "
-            f"of {DRAWS} draws of that share and of each request's lot four in five lie from low to high"
-        )
-    said = (
-        f"An estimate: cheap answers are taken as often as on the {least:,} questions that the policy was "
-        "certified on"
-    )
-    if is_whole:
-        said += (
-            f"; of {DRAWS} draws of these shares and of each request's lot four in five lie from low to high"
-        )
-    return f"{said}. Graded answers of this log (--outcomes) go before it"
-
-
-def _unscored(parts: Sequence[Traffic], unknown: int, lots: int) -> list[str]:
-    """Which routers' scores are not known, and why."""
-    routed = [one for one in parts if isinstance(one.rule.choose, Router)]
-    requests = sum(len(one.rows) for one in routed)
-    if not routed:
-        return []
-    if lots and not unknown:
-        return [
-            f"Scores of {lots:,} of {requests:,} routed requests are not known (their words, or the tasks "
-            "that the score reads, are not in the log): as many go to the strong model as did of the fit's "
-            "questions"
-        ]
-    if not unknown:
-        return [f"Routers' scores are those of the words of {requests:,} requests"]
-    unnamed = [one for one in routed if not getattr(one.rule.choose, "weights", "")]
-    why = (
-        "the policy names no weights"
-        if len(unnamed) == len(routed)
-        else "their words or tasks are not in the log"
-    )
-    return [
-        f"Scores of {unknown:,} of {requests:,} routed requests are not known ({why}): all to one model and "
-        "all to the other are played"
-    ]
-
-
 def _played(world: World, plan: PlanFile, loops: Sequence[Loop], month: float) -> Played:
     answered: dict[str, list[float]] = {}
     attempts = n = tried = escalated = deferred = unpriced = 0
@@ -369,7 +320,7 @@ def _played(world: World, plan: PlanFile, loops: Sequence[Loop], month: float) -
         for why, stop in (*loop.refused.items(), ("downgraded", loop.downgraded)):
             held = stops.setdefault(why, [0, 0.0, 0])
             held[0], held[1] = held[0] + stop.requests, held[1] + stop.usd
-        for cut in cut_of(loop.found, loop.served, loop.filled, loop.uncut, (i, q)):
+        for cut in cut_of(loop.found, loop.filled, loop.uncut, (i, q)):
             held = stops.setdefault(cut.why, [0, 0.0, 0])
             held[0], held[1], held[2] = held[0] + cut.requests, held[1] + cut.usd, held[2] + cut.tok
     rents = {}
@@ -525,61 +476,6 @@ def _expected(world: World, loops: Sequence[Loop]) -> Quality | None:
                 difference += k * verdict.difference
                 low, high = low + k * verdict.lower, high + k * verdict.upper
     return Quality("catalog", difference / total, low / total, high / total, 1.0) if total else None
-
-
-def _notes(world: World, rules: Sequence[Rule], drawn: bool) -> list[str]:
-    """What the figures rest on, in sentences."""
-    notes = []
-    names = list(dict.fromkeys(name for rule in rules for name in rule.deployments()))
-    if drawn and (said := said_of_ends(rules)):
-        notes.append(said)
-    if world.answers is not None and (absent := [x for x in names if _lacks(world, x)]):
-        notes.append(f"OUTCOMES has no answers of {', '.join(absent)}")
-    if any(isinstance(rule.choose, Cascade) and rule.choose.checked for rule in rules) and world.answers:
-        notes.append("The checker is taken to pass what was graded 0.5 or more: a real one errs")
-    if any(rule.guard and rule.guard.most_output_tok is not None for rule in rules):
-        notes.append("most_output_tok is held against what was answered: a log says no more")
-    if any(rule.shape for rule in rules):
-        notes.append("What cutting does to quality is not known")
-    if any(rule.cache for rule in rules) and world.table.prompt_key is None:
-        notes.append("The log does not say which prompts are equal: the exact cache answers nothing")
-    if longer := _supposed(world, rules):
-        notes.append(f"Not measured: answers of {longer} as today's")
-    for name in (x for x in names if x in world.pools):
-        schedule, least = world.pools[name], fewest(world, name)
-        if any(schedule.replicas(hour) != least for hour in range(168)):
-            notes.append(
-                f"{name} waits as with its fewest replicas, {least}; its rent is that of the schedule"
-            )
-        if schedule.overflow_outstanding >= 0:
-            notes.append(f"{name} turns nobody away here: who finds it full waits")
-        if world.table.block_ids is not None:
-            notes.append(f"{name} reads no prompt from its cache here")
-    return notes
-
-
-def _supposed(world: World, rules: Sequence[Rule]) -> str:
-    """How long answers of models are taken to be that nobody measured beside today's."""
-    found: dict[str, set[float]] = {}
-    names = dict.fromkeys(name for rule in rules for name in rule.deployments())
-    for stream in world.streams:
-        offering = today_of(world.at, stream)
-        today = stream.model if offering is None else offering.serves or stream.model
-        for name in names:
-            one = world.deployments[name]
-            if not isinstance(one, Cache | Rules):
-                ratio = output_ratio(world.at, today, one.model)
-                if not ratio.known and planned(ratio) != 1.0:
-                    found.setdefault(name, set()).add(round(planned(ratio), 1))
-    return ", ".join(
-        f"{name} {min(each):g}" + (f" to {max(each):g}" if len(each) > 1 else "") + " times as long"
-        for name, each in found.items()
-    )
-
-
-def _lacks(world: World, name: str) -> bool:
-    assert world.answers is not None
-    return name not in world.answers.column and not isinstance(world.deployments[name], Cache)
 
 
 def _rerun(world: World, loops: Sequence[Loop], span_s: float) -> Rerun:
