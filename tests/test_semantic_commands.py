@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from isocost.cli import main
+from isocost.cli.looks import read_looks
 from isocost.plan.written.file import read
 
 KINDS = {
@@ -100,6 +101,8 @@ def test_measure_fit_replay_check(tmp_path: Path, capsys: pytest.CaptureFixture[
             break
         # What the certificate would stand on is put up to be graded, and until then nothing is certified.
         assert found["to_grade"] > 0
+        # Nothing was tested, so nothing is spent.
+        assert (found["look"], list(tmp_path.glob("*.looks.toml"))) == (0, [])
         grade(pairs, about)
     proven = found["proven"]
     assert proven["hits"] > 0.2 * proven["requests"]
@@ -110,8 +113,23 @@ def test_measure_fit_replay_check(tmp_path: Path, capsys: pytest.CaptureFixture[
     # The same again is the same, byte for byte.
     file = tmp_path / rule.semantic.verifier
     before = file.read_bytes()
+    record = (tmp_path / "pairs.looks.toml").read_bytes()
     assert main([*fit, "--json"]) == 0
     assert file.read_bytes() == before
+    assert (tmp_path / "pairs.looks.toml").read_bytes() == record
+    capsys.readouterr()
+    assert (found["look"], found["level"], proven["level"]) == (1, 0.04, 0.04)
+    # More grades at the same requests go on with that look; another limit is another one.
+    grade(pairs, about)
+    assert main(fit) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Look 1 at these requests, tested at 96%: all looks at them hold together at 95%." in shown
+    other = tmp_path / "other"
+    assert main([*fit[:6], "--to", str(other), "--max-wrong", "6%", "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert (again["look"], again["level"]) == (2, 0.005)
+    assert len(read_looks(pairs)) == 2
+    assert main(fit) == 0
     capsys.readouterr()
 
     assert main(["policy", "check", str(plan), "--log", str(words)]) == 0

@@ -38,14 +38,16 @@ def read_looks(outcomes: Path, to: Path | None = None) -> tuple[Look, ...]:
 
 
 def keep_looks(new: Sequence[Look], outcomes: Path, to: Path) -> Path:
-    """Write down looks that were taken now, behind those that are in the file."""
+    """Write down looks that were taken now, behind those that are in the file; one that goes on where an
+    earlier round stopped takes its place."""
     from isocost.policy.looks import dumps, loads
     from isocost.toml import read_text
 
     file = looks_of(outcomes, to)
     old = loads(read_text(file), str(file)) if file.exists() else ()
     with staged(file.parent) as folder:
-        (folder / file.name).write_text(dumps((*old, *new)), encoding="utf-8")
+        now = {(one.kind, one.fit): one for one in (*old, *new)}
+        (folder / file.name).write_text(dumps(tuple(now.values())), encoding="utf-8")
     return file
 
 

@@ -13,6 +13,7 @@ from cyclopts import Parameter
 from rich.text import Text
 
 from isocost.cli.catalog import load, newest
+from isocost.cli.looks import keep_looks, read_looks, sure
 from isocost.cli.output import grid, show, show_json, staged, working, wrapped
 from isocost.cli.trace import opened
 from isocost.errors import BadInput
@@ -76,15 +77,20 @@ def fit_cache(pairs: Path, near: Near, confidence: str, to: Path, facts: Path | 
     if near.plan is not None:
         kept = _kept(near.plan, kept)
     life_s = _life_s(at, near.plan)
+    before = read_looks(pairs, folder)
     asked, grade, graded, notes, models, unit = _questions(pairs, near, life_s)
     wanted = Wanted(
         share(near.max_wrong), share(confidence), near.labels,
         # Labelled questions have no times: what ages is seen on a log.
         kept.ttl_s if near.log is not None else math.inf, kept.most_entries,
-        _versions(near.version, models), at.on.isoformat(), unit,
+        _versions(near.version, models), at.on.isoformat(), unit, near.workload,
     )  # fmt: skip
+    # A log's requests are told apart by when they came as well: the same words in a newer log are new ones.
+    ids = [one.text if near.log is None else f"{one.at_s:.0f} {one.text}" for one in asked]
     with working(f"certifying on {pairs.name}"):
-        found = study(asked, wanted, grade, graded=graded)
+        found = study(asked, wanted, grade, graded=graded, looks=before, ids=ids)
+    # Before anything of it is told: a look that is not kept would be free.
+    record = keep_looks(found.looks, pairs, folder) if found.looks else None
     wrote: list[str] = []
     if found.proven is not None:
         name = f"verifier-{near.workload.strip('*') or 'all'}.json"
@@ -102,11 +108,25 @@ def fit_cache(pairs: Path, near: Near, confidence: str, to: Path, facts: Path | 
             "proven": found.proven, "why": found.why, "requests": found.requests, "labels": found.labels,
             "later_hit_frac": found.later_hit_frac, "later_wrong_frac": found.later_wrong_frac,
             "unit": found.unit, "units": found.units, "most_each": found.most_each,
+            "look": found.look, "level": found.level,
             "to_grade": len(found.to_grade), "wrote": wrote, "notes": notes,
         })  # fmt: skip
         return 0
-    _show_study(found, near, notes, wrote)
+    told = _tested(found, wanted.confidence)
+    if record is not None:
+        told += f" It is kept in {record.name if record.parent == pairs.parent else record}: leave it there."
+    _show_study(found, near, [told, *notes] if told else notes, wrote)
     return 0
+
+
+def _tested(found: CacheStudy, confidence: float) -> str:
+    """Which look it was and how it was tested; blank: it was none."""
+    if not found.look:
+        return ""
+    return (
+        f"Look {found.look} at these requests, tested at {sure(found.level)}: all looks at them hold "
+        f"together at {percent(confidence)}."
+    )
 
 
 def _questions(
@@ -280,7 +300,7 @@ def _show_study(found: CacheStudy, near: Near, notes: Sequence[str], wrote: Sequ
         show(wrapped(f"All that one {found.unit} asks counts as one draw, and the cache gives a {found.unit} "
                      f"{answers} at most."))  # fmt: skip
     for note in notes:
-        show(wrapped(f"{note[:1].upper()}{note[1:]}."))
+        show(wrapped(f"{note[:1].upper()}{note[1:].removesuffix('.')}."))
     if proven is not None:
         show("", f"  Wrote {', '.join(wrote)}")
         if near.plan is None:

@@ -45,8 +45,9 @@ class Look(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     ``fit`` is a digest of all that was tested and chosen from, so that the same fit again is no other look;
     ``sequence`` the digests of the first looks of the sequences that it goes on; ``level`` the probability of
     a false certificate that it was tested at; ``tested`` the count of ``questions``, which are hashes of
-    their ids, base64. ``versions`` by model that could answer instead of the strong one. ``kept`` is a digest
-    of the rest, so that a line changed by hand is noticed.
+    their ids, base64. ``versions`` by model that could answer instead of the strong one. ``grades`` are those
+    that a look in several rounds has read (:mod:`isocost.policy.semantic_looks`), base64. ``kept`` is a
+    digest of the rest, so that a line changed by hand is noticed.
     """
 
     kind: str
@@ -61,6 +62,7 @@ class Look(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     versions: dict[str, str]
     tested: int
     questions: str
+    grades: str = ""
     kept: str = ""
 
 

@@ -29,6 +29,9 @@ class Proven(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     kept; ``edges`` and ``scores`` how the best candidates' scores were spread (the last count: nothing
     alike). ``later_*`` are what was seen on later requests that chose nothing; no claim rests on them.
 
+    ``level`` is the chance of a false certificate that the counts were tested at, where looks at the same
+    requests share ``1 - confidence`` (:mod:`isocost.policy.looks`); 0: it is the only one.
+
     ``unit`` is what was drawn as one: ``request``, or ``session`` (``visit``, ``user``), of which there were
     ``units``, each given at most ``most_each`` cached answers; ``tallies`` are (requests, wrong, how many
     sessions were so). Blank: an older form that took requests as independent; it counts no more
@@ -56,6 +59,12 @@ class Proven(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     units: int = 0
     most_each: int = 0
     tallies: tuple[tuple[int, int, int], ...] = ()
+    level: float = 0.0
+
+    @property
+    def sure(self) -> float:
+        """Confidence at which its counts were tested: the claim's, or more."""
+        return 1.0 - self.level if self.level else self.confidence
 
     @property
     def hit_frac(self) -> float:
@@ -90,6 +99,8 @@ def check(found: Proven, where: str) -> None:
         raise BadLimits(
             f"most_wrong_frac {found.most_wrong_frac:g} at {found.confidence:g}", where=where, fix=fix
         )
+    if not 0.0 <= found.level <= 1.0 - found.confidence + 1e-9:
+        raise BadLimits(f"level {found.level:g} at {found.confidence:g}", where=where, fix=fix)
     most = bound(found, where)
     of = f" of {found.units:,} {found.unit}s" if found.units else ""
     if most > found.wrong_most_frac + 1e-6 or most > found.most_wrong_frac + 1e-9:
@@ -109,7 +120,7 @@ def bound(found: Proven, where: str) -> float:
         BadLimits: its sessions do not add up to its requests.
     """
     if found.unit in ("", "request"):
-        return upper(found.wrong, found.requests, found.confidence)
+        return upper(found.wrong, found.requests, found.sure)
     units = sum(many for _, _, many in found.tallies)
     requests = sum(size * many for size, _, many in found.tallies)
     wrong = sum(amiss * many for _, amiss, many in found.tallies)
@@ -119,7 +130,7 @@ def bound(found: Proven, where: str) -> float:
             f"its {found.unit}s come to {units} with {wrong} wrong of {requests} requests", where=where,
             fix="Write it as isocost policy fit PAIRS --cache does",
         )  # fmt: skip
-    return upper_of(found.tallies, found.most_each, found.most_wrong_frac, found.confidence)
+    return upper_of(found.tallies, found.most_each, found.most_wrong_frac, found.sure)
 
 
 def upper_of(tallies: Sequence[drawn.Tally], each: int, most_frac: float, confidence: float) -> float:

@@ -25,6 +25,7 @@ import numpy as np
 
 from isocost.errors import BadInput
 from isocost.policy.drawn import Tally, able, most_each, numbered, tallied
+from isocost.policy.looks import Look
 from isocost.policy.proven import Proven, banded, upper, upper_of
 from isocost.policy.semantic import Nearest, Weights, best, rarity_of, taken_apart
 from isocost.policy.semantic_cache import SemanticCache, readable
@@ -32,6 +33,8 @@ from isocost.policy.semantic_fit import CERTIFIES, fit, parts
 from isocost.policy.semantic_index import Index
 from isocost.policy.semantic_lapse import features_digest
 from isocost.policy.semantic_learn import Grown, Read, graded_pairs, grouped, learn
+from isocost.policy.semantic_looks import SPENT, Turn, taken, turn
+from isocost.units import plural
 
 LEAST_REQUESTS = 300
 """Certifying requests below which not even a cache without a wrong hit proves 1 % at 95 %."""
@@ -79,6 +82,7 @@ class Wanted(msgspec.Struct, frozen=True):
     versions: Mapping[str, str] = {}
     made: str = ""
     unit: str = "request"
+    workload: str = "*"
 
 
 class Pair(NamedTuple):
@@ -97,7 +101,8 @@ class CacheStudy(msgspec.Struct, frozen=True):
     ``verifier`` is the fitted file, whose digest the certificate names. ``to_grade`` are pairs whose grades
     would go on with it. ``later_*`` are of the reporting part (NaN: none, or not graded). ``units`` are the
     sessions (visits, users: ``unit``) of the certifying requests, of which each is given at most
-    ``most_each`` answers; 0 where requests are drawn one by one.
+    ``most_each`` answers; 0 where requests are drawn one by one. It was look number ``look`` at those
+    requests (0: no test came about), tested at ``level``; ``looks`` are to be kept.
     """
 
     requests: int
@@ -114,6 +119,9 @@ class CacheStudy(msgspec.Struct, frozen=True):
     unit: str = "request"
     units: int = 0
     most_each: int = 0
+    look: int = 0
+    level: float = 0.0
+    looks: tuple[Look, ...] = ()
 
 
 def study(
@@ -122,11 +130,15 @@ def study(
     grade: Grade,
     *,
     graded: Mapping[tuple[int, int], bool] | None = None,
+    looks: Sequence[Look] | None = None,
+    ids: Sequence[str] | None = None,
 ) -> CacheStudy:
     """Fit, certify and report.
 
     Where every pair can be graded, ``grade`` is asked as it is needed, for fitting at most ``wanted.labels``
-    times. Where only some were, ``graded`` has those of (later, earlier) requests.
+    times. Where only some were, ``graded`` has those of (later, earlier) requests. ``looks`` are those that
+    were taken before, at any requests; these are told apart by ``ids`` (default: their words). ``None``: this
+    is the only look that there will be.
 
     Raises:
         BadInput: a limit or a confidence that cannot be meant, or too few requests.
@@ -152,6 +164,9 @@ def study(
         return past.stopped(n, fits, "pairs to fit on are not graded yet", past.to_fit(fits))
     # Certified as it is written: a rounded weight is another weight.
     weights = msgspec.json.decode(written(weights), type=Weights)
+    past.look(weights, (fits, certifies), grade, looks, ids)
+    if past.turn is not None and not past.turn.level:
+        return past.stopped(n, fits, SPENT, ())
     found = [best(weights, one) for one in past.near(weights, fits, certifies)]
     order = sorted((i for i, (one, _) in enumerate(found) if one is not None), key=lambda i: -found[i][1])
     bars = thresholds([found[i][1] for i in order], len(found), wanted.most_wrong_frac)
@@ -159,7 +174,9 @@ def study(
     open_: tuple[Pair, ...] = ()
     why = "more answers were wrong than the limit allows"
     if past.bound(range(fits, certifies), ()) > wanted.most_wrong_frac:
-        why = "the certifying part is too small to show it, even if no answer were wrong"
+        many = len(past.turn.before) if past.turn else 0
+        left = f" at what {plural(many, 'earlier look')} at it left" if many else ""
+        why = f"the certifying part is too small to show it{left}, even if no answer were wrong"
         bars = []
     for bar in bars:
         claim = past.claimed(weights, bar, (fits, certifies), grade)
@@ -271,7 +288,9 @@ class _Past:
         self.units = numbered(one.unit for one in asked)
         self.most_each = self.drawn = 0
         self.labels = 0
-        self.asked_of: set[tuple[int, int]] = set()
+        self.read: dict[tuple[int, int], bool] = {}
+        self.sure = wanted.confidence
+        self.turn: Turn | None = None
         self._filled: tuple[Weights, int, SemanticCache, list[int]] | None = None
 
     def draw(self, start: int, end: int) -> None:
@@ -289,9 +308,31 @@ class _Past:
         self.drawn = len({self.units[i] for i in mine})
         self.most_each = min(able(self.units, keys), most_each(len(mine), self.wanted.most_wrong_frac))
 
+    def look(
+        self,
+        weights: Weights,
+        parts: tuple[int, int],
+        grade: Grade,
+        looks: Sequence[Look] | None,
+        ids: Sequence[str] | None,
+    ) -> None:
+        """Settle which look at the certifying requests this is, and how sure it is to be."""
+        if looks is None:
+            return
+        wanted, (start, end) = self.wanted, parts
+        alpha = 1.0 - wanted.confidence
+        names = [one.text for one in self.asked] if ids is None else ids
+        mine = [names[i] for i in range(start, end) if self.asked[i].counts]
+        rests_on = (
+            digest(written(weights)), features_digest(), wanted.most_wrong_frac, wanted.confidence,
+            wanted.ttl_s, wanted.most_entries, wanted.unit, self.most_each, parts, self.asked[:end],
+        )  # fmt: skip
+        self.turn = turn(looks, rests_on, mine, alpha, grade)
+        self.sure = 1.0 - self.turn.level
+
     def bound(self, rows: Iterable[int], wrong: Iterable[int]) -> float:
         """The upper bound of wrong answers a request, of requests ``rows`` and those that were ``wrong``."""
-        limit, sure = self.wanted.most_wrong_frac, self.wanted.confidence
+        limit, sure = self.wanted.most_wrong_frac, self.sure
         counted = [i for i in rows if self.asked[i].counts]
         if not self.most_each:
             return upper(sum(1 for _ in wrong), len(counted), sure)
@@ -426,8 +467,8 @@ class _Past:
     def _told(self, grade: Grade, i: int, j: int) -> bool | None:
         """A grade, counted once."""
         same = grade(i, j)
-        if same is not None and (i, j) not in self.asked_of:
-            self.asked_of.add((i, j))
+        if same is not None and (i, j) not in self.read:
+            self.read[i, j] = same
             self.labels += 1
         return same
 
@@ -457,12 +498,13 @@ class _Past:
             -1 if None in known else sum(not same for same in known),
             self.wanted.unit, self.drawn, self.most_each,
             self.tallies([i for i, _, _ in b], claim.amiss) if self.most_each else (),
+            self.turn.level if self.turn else 0.0,
         )  # fmt: skip
         many = len(after) or math.nan
         return CacheStudy(
             n, self._counted(fits), len(b), self.labels, found, "", file, to_grade, len(after),
             len(later) / many, math.nan if found.later_wrong < 0 else found.later_wrong / many,
-            wanted.unit, self.drawn, self.most_each,
+            wanted.unit, self.drawn, self.most_each, *self._looked_at(found),
         )  # fmt: skip
 
     def stopped(self, n: int, fits: int, why: str, to_grade: tuple[Pair, ...]) -> CacheStudy:
@@ -471,7 +513,20 @@ class _Past:
         return CacheStudy(
             n, fitted, parts(n)[1] - parts(n)[0], self.labels, None, why, b"", to_grade,
             n - parts(n)[1], math.nan, math.nan, self.wanted.unit, self.drawn, self.most_each,
+            *self._looked_at(None),
         )  # fmt: skip
+
+    def _looked_at(self, found: Proven | None) -> tuple[int, float, tuple[Look, ...]]:
+        """Which look it was, at what level, and what is to be kept of it."""
+        this = self.turn
+        if this is None:
+            return 0, 0.0, ()
+        new = taken(
+            this, self.wanted.workload, self.wanted.made, self.read, found.hit_frac if found else None
+        )
+        if new is None and this.held is None:
+            return 0, 0.0, ()
+        return this.number, this.level, () if new is None else (new,)
 
     def _counted(self, end: int) -> int:
         return sum(one.counts for one in self.asked[:end])
