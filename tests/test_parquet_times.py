@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import sys
+from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 
 import duckdb
 import numpy as np
 import pytest
 
-from isocost.policy.grades import read as grades
-from isocost.policy.grades.wide import Columns
+from isocost.policy.grades import Choice, read_grades
 from isocost.trace import open_trace
-from isocost.trace.head import look
+from isocost.trace.head import look, rows_of_parquet
 from isocost.validate.table import rows_of
 
 SELECT = """
 SELECT TIMESTAMPTZ '2026-11-01 10:00:00+02' + to_minutes(i::BIGINT) AS timestamp, [timestamp] AS seen,
        'openai/gpt-5.4' AS model, 1000 + i AS input_tokens, 50 AS output_tokens, 0.5 AS score,
-       'q' || i AS question
+       struct_pack(question := 'q' || i, asked := timestamp) AS inputs,
+       struct_pack(score := 0.25, "at" := timestamp, "TIMESTAMP WITH TIME ZONE" := 'x') AS feedback,
+       [struct_pack(a := timestamp)] AS many, MAP {timestamp: timestamp} AS by_time
 FROM range(60) r(i)
 """
 
@@ -46,8 +49,26 @@ def test_a_table_is_read(log: Path) -> None:
     rows = rows_of(log, ("model",))
     assert len(rows) == 60
     assert rows[1][0]["timestamp"].startswith("2026-11-01 08:01")
+    assert rows[1][0]["seen"] == '["2026-11-01 08:01:00"]'
+    assert rows[1][0]["by_time"] == '{"2026-11-01 08:01:00": "2026-11-01 08:01:00"}'
+
+
+def test_times_within_others_are_utc_wherever_the_machine_is(log: Path) -> None:
+    columns = look(log).columns
+    with duckdb.connect() as con:
+        con.execute("SET TimeZone = 'America/New_York'")
+        row = dict(zip(columns, rows_of_parquet(con, log, columns, 1)[0], strict=True))
+    at = datetime(2026, 11, 1, 8)
+    assert row["timestamp"] == at
+    assert row["seen"] == [at]
+    assert row["feedback"] == {"score": Decimal("0.25"), "at": at, "TIMESTAMP WITH TIME ZONE": "x"}
+    assert row["many"] == [{"a": at}]
+    assert row["by_time"] == {at: at}
 
 
 def test_grades_are_read(log: Path) -> None:
-    """Columns that are no grade do not keep them from being read."""
-    assert grades._parquet(log, Columns())
+    """Also where a grade stands beside a time; columns that are no grade do not keep them from being read."""
+    found = read_grades([("", log)], Choice("score"))
+    assert found.models == ("openai/gpt-5.4",)
+    assert [one.quality for one in found.grades] == [0.25] * 60
+    assert found.grades[7].query == "q7"

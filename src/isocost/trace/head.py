@@ -5,14 +5,18 @@ from __future__ import annotations
 import csv
 import gzip
 import itertools
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from isocost.errors import BadTrace
+
+if TYPE_CHECKING:
+    import duckdb
 
 Kind = Literal["csv", "jsonl", "json", "parquet", "metrics"]
 """``metrics``: a page of counters in Prometheus' text format, a line a sample."""
@@ -196,27 +200,57 @@ def _parquet(path: Path) -> Head:
             said = str(error).splitlines()[0].partition(" in file ")[0].removeprefix("Invalid Input Error: ")
             raise BadTrace(f"not a readable Parquet file ({said})", where=str(path)) from None
         columns = {row[0]: row[1] for row in con.fetchall()}
-        con.execute(f"{rows_of_parquet(columns)} LIMIT {SAMPLE_ROWS}", [str(path)])
-        sample = tuple(dict(zip(columns, row, strict=True)) for row in con.fetchall())
+        rows = rows_of_parquet(con, path, columns, SAMPLE_ROWS)
+        sample = tuple(dict(zip(columns, row, strict=True)) for row in rows)
     if not sample:
         raise BadTrace("a Parquet file without rows", where=str(path))
     return Head(path, "parquet", columns, sample)
 
 
-def rows_of_parquet(columns: Mapping[str, str]) -> str:
-    """SQL: all columns (name to type) of the Parquet file ``$1``, times with a zone as UTC without one.
+def rows_of_parquet(
+    con: duckdb.DuckDBPyConnection, path: Path, columns: Mapping[str, str], most: int | None = None
+) -> list[tuple[Any, ...]]:
+    """All columns (name to type) of a Parquet file's rows, or of its first ``most``; times with a zone as UTC
+    without one, also within structs, lists and maps.
 
     The database's Python interface gives times with a zone only where another package is installed.
     """
-    zoned = {name: kind for name, kind in columns.items() if "TIME ZONE" in kind}
-    quoted = {name: '"' + name.replace('"', '""') + '"' for name in zoned}
-    changed = ", ".join(
-        f"timezone('UTC', {quoted[name]}) AS {quoted[name]}"
-        if kind == "TIMESTAMP WITH TIME ZONE"
-        else f"CAST({quoted[name]} AS VARCHAR) AS {quoted[name]}"
-        for name, kind in zoned.items()
+    changed = []
+    for name, kind in columns.items():
+        if (plain := _without_zones(kind)) != kind:
+            quoted = '"' + name.replace('"', '""') + '"'
+            changed.append(f"CAST({quoted} AS {plain}) AS {quoted}")
+    replaced = f" REPLACE ({', '.join(changed)})" if changed else ""
+    limit = "" if most is None else f" LIMIT {most}"
+    con.execute("SET TimeZone = 'UTC'")
+    return con.execute(f"SELECT *{replaced} FROM read_parquet($1){limit}", [str(path)]).fetchall()
+
+
+def as_json(value: Any) -> Any:
+    """A cell as a JSON file would hold it: numbers, truths, texts, and lists and objects of these.
+
+    >>> from datetime import date
+    >>> as_json({1: [date(2026, 11, 1), True], "a": 0.5})
+    {'1': ['2026-11-01', True], 'a': 0.5}
+    """
+    if isinstance(value, dict):
+        return {str(key): as_json(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(one) for one in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def _without_zones(kind: str) -> str:
+    """A type of the database without zones of times; what is quoted in it is a name.
+
+    >>> _without_zones('STRUCT("TIMESTAMP WITH TIME ZONE" TIMESTAMP WITH TIME ZONE)[]')
+    'STRUCT("TIMESTAMP WITH TIME ZONE" TIMESTAMP)[]'
+    """
+    parts = re.split(r"""("(?:[^"]|"")*"|'(?:[^']|'')*')""", kind)
+    return "".join(
+        part if i % 2 else part.replace("TIMESTAMP WITH TIME ZONE", "TIMESTAMP")
+        for i, part in enumerate(parts)
     )
-    return f"SELECT *{f' REPLACE ({changed})' if changed else ''} FROM read_parquet($1)"
 
 
 def _is_number(text: str) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from isocost.errors import BadInput
-from isocost.trace.head import Head, look, rows_of_parquet
+from isocost.trace.head import Head, as_json, look, rows_of_parquet
 
 Row = tuple[dict[str, str], str]
 """Cells by column, blank where there is none, and where the row stands: file and line."""
@@ -67,10 +67,10 @@ def _parquet(head: Head) -> Iterator[Row]:
     import duckdb
 
     with duckdb.connect() as db:
-        held = db.execute(rows_of_parquet(head.columns), [str(head.path)])
-        names = [_plain(column[0]) for column in held.description]
-        for number, cells in enumerate(held.fetchall(), 1):
-            yield dict(zip(names, map(_text, cells), strict=True)), f"{head.path}:{number}"
+        names = [_plain(name) for name in head.columns]
+        for number, cells in enumerate(rows_of_parquet(db, head.path, head.columns), 1):
+            texts = [_text(as_json(cell)) for cell in cells]
+            yield dict(zip(names, texts, strict=True)), f"{head.path}:{number}"
 
 
 def _json(head: Head) -> Iterator[Row]:

@@ -23,7 +23,7 @@ from isocost.policy.grades.call import ALONE, Call, Found, Link, Mark, items, ma
 from isocost.policy.grades.table import table
 from isocost.policy.grades.wide import Columns
 from isocost.policy.outcomes import scale_of
-from isocost.trace.head import rows_of_parquet
+from isocost.trace.head import as_json, rows_of_parquet
 from isocost.units import plural
 
 WORDS: Mapping[str, float] = {
@@ -251,9 +251,9 @@ def _parquet(path: Path, columns: Columns) -> Iterable[Call]:
     try:
         with duckdb.connect() as con:
             kinds = con.execute("DESCRIBE SELECT * FROM read_parquet($1)", [str(path)]).fetchall()
-            found = con.execute(rows_of_parquet({row[0]: row[1] for row in kinds}), [str(path)])
-            heads = [one[0] for one in found.description or ()]
-            rows = [dict(zip(heads, row, strict=True)) for row in found.fetchall()]
+            columns_of = {row[0]: row[1] for row in kinds}
+            found = rows_of_parquet(con, path, columns_of)
+            rows = [dict(zip(columns_of, map(as_json, row), strict=True)) for row in found]
     except duckdb.Error as wrong:
         raise BadInput(f"cannot be read: {str(wrong).splitlines()[0]}", where=str(path)) from None
     return _flat(rows, columns, str(path))

@@ -67,6 +67,8 @@ def columns(heads: Sequence[str], given: Mapping[str, str], where: str) -> dict[
             found[ours] = hit
     for ours, start in (("query", "inputs_"), ("pred", "outputs_")):
         hits = [head for head in heads if plain(head).startswith(start)]
+        if len(hits) > 1:
+            hits = [head for head in hits if plain(head).removeprefix(start) in SPELLED[ours]]
         if ours not in found and len(hits) == 1:
             found[ours] = hits[0]
     return found
