@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from isocost.errors import BadInput
@@ -59,3 +61,21 @@ def test_samples_that_are_alike_share_their_proofs_and_no_verdict() -> None:
         wins = int(both / 2 + rng.normal(0, 0.6) * both**0.5 / 2)
         assert ask(wins, both - wins) == is_proven(2000, wins, both - wins, 0.01)
     assert ask.worked_out < 20
+
+
+@pytest.mark.parametrize(
+    ("column", "cells", "why"),
+    [
+        ("quality", [[1.0], [0.0]], "a cell of quality is a list"),
+        ("qid", [["a"], ["b"]], "a cell of qid is a list"),
+        ("qid", [None, "b"], "row 1 has no qid"),
+        ("model", ["m", ""], "row 2 has no model"),
+    ],
+)
+def test_rows_that_name_no_question_or_hold_lists_are_refused(
+    tmp_path: Path, column: str, cells: list[object], why: str
+) -> None:
+    columns: dict[str, list[object]] = {"qid": ["a", "b"], "model": ["m", "m"], "quality": [1.0, 0.0]}
+    pq.write_table(pa.table({**columns, column: cells}), tmp_path / "o.parquet")
+    with pytest.raises(BadInput, match=why):
+        read_outcomes(tmp_path / "o.parquet")

@@ -9,10 +9,12 @@ from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import norm
 
 from golden import Golden
 from isocost.catalog import Catalog
@@ -20,11 +22,12 @@ from isocost.catalog.catalog import CatalogAt
 from isocost.cli import main
 from isocost.cli.looks import ENDING, looks_of, read_looks
 from isocost.errors import BadLimits
-from isocost.policy import bounds, looks
+from isocost.policy import bounds, fit, looks, prepared
 from isocost.policy.outcomes import Outcomes, read_outcomes
 from isocost.policy.outlook import outlook, worth
-from isocost.policy.study import Wanted, splits, study
+from isocost.policy.study import Wanted, loads, splits, study
 from test_policy_fit import made, written_to
+from test_policy_workloads import of_workload
 
 ALPHA = 0.05
 BORDER = (0.02, 0.03, 0.95)
@@ -142,6 +145,120 @@ def test_fits_share_what_may_go_wrong(outcomes: Outcomes, at: CatalogAt) -> None
     assert other.certificates[0].look == 4
 
 
+def worst(at_levels: Sequence[float], growth: float, grid: int = 161) -> float:
+    """How often some look certifies falsely, one policy, normal differences, where the number of questions of
+    each look is set by all that was seen so far in the worst way, within a total growth (dynamic
+    programming over what was seen and how many there are)."""
+    z = np.linspace(-5.0, 6.0, grid)
+    step = z[1] - z[0]
+    edges = np.concatenate([[-np.inf], (z[1:] + z[:-1]) / 2, [np.inf]])
+    sizes = np.exp(np.linspace(0.0, np.log(growth), 25))
+    later: dict[int, np.ndarray] = {}
+    for d in range(1, len(sizes)):
+        share = sizes[0] / sizes[d]
+        later[d] = np.diff(norm.cdf((edges - z[:, None] * share**0.5) / (1 - share) ** 0.5), axis=1)
+    best = np.zeros((len(sizes), grid))
+    for level in at_levels[:0:-1]:
+        hit = 1 - np.clip((norm.isf(level) - z) / step + 0.5, 0, 1)
+        best = np.stack([
+            np.max([later[j - i] @ (hit + (1 - hit) * best[j]) for j in range(i + 1, len(sizes))], axis=0)
+            if i + 1 < len(sizes)
+            else np.zeros(grid)
+            for i in range(len(sizes))
+        ])  # fmt: skip
+    hit = 1 - np.clip((norm.isf(at_levels[0]) - z) / step + 0.5, 0, 1)
+    return float(np.diff(norm.cdf(edges)) @ (hit + (1 - hit) * best[0]))
+
+
+@pytest.mark.parametrize("first", [0.0, 0.25, 0.35, 1.0])
+def test_the_worst_rule_of_setting_sizes_keeps_the_level(first: float) -> None:
+    """Whatever the first look took, eight looks within a hundredfold; without a bound on later ones, what a
+    first look of little chance leaves would make it 6.6 %."""
+    taken: list[looks.Look] = []
+    for k in range(8):
+        now = looks.level(ALPHA, taken, 1.0 if k else first)
+        taken.append(looks.look(asked_of(f"q{k}"), "2026-11-23", f"f{k}", taken, now))
+    assert worst([one.level for one in taken], 100.0) <= ALPHA + 3e-4
+    assert worst([0.002, 0.024, 0.012, 0.006, 0.003, 0.0015, 0.0007, 0.0004], 100.0) > 0.06
+
+
+def spent_until(total: float, first: looks.Look) -> tuple[looks.Look, ...]:
+    """One look of another fit at the same questions that leaves ``total`` of all that may go wrong."""
+    return (msgspec.structs.replace(first, fit="other", sequence=("other",), level=ALPHA - total),)
+
+
+@pytest.mark.parametrize("left", [2.5e-6, 1e-5])
+def test_the_last_looks_are_tested_or_are_none(outcomes: Outcomes, at: CatalogAt, left: float) -> None:
+    """Where this look may still be tested and the next may not, no number of grades is named; where this may
+    not, as so little is staked, none is written down."""
+    first = study(outcomes, at, Wanted("strong"), ()).looks[0]
+    found = study(outcomes, at, Wanted("strong"), spent_until(left, first))
+    one = found.certificates[0]
+    assert one.look == 2
+    assert bool(found.looks) == bool(one.level)
+    assert one.certified or one.more_labels is None or one.left
+    assert bounds.labels_needed(0.0, 0.1, 0.01, 0.0) is None
+    small = outcomes.take(np.arange(150))
+    none = study(
+        small, at, Wanted("strong"), spent_until(2.5e-6, study(small, at, Wanted("strong"), ()).looks[0])
+    )
+    assert (none.looks, none.certificates[0].level) == ((), 0.0)
+
+
+def test_another_choice_on_the_same_questions_is_another_look(
+    outcomes: Outcomes, at: CatalogAt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after an upgrade that chooses otherwise."""
+    first = study(outcomes, at, Wanted("strong"), ())
+    assert study(outcomes, at, Wanted("strong"), first.looks).looks == ()
+    monkeypatch.setattr(prepared, "few", lambda *of: fit.few(*of)[1:])
+    again = study(outcomes, at, Wanted("strong"), first.looks)
+    assert [one.number for one in again.looks] == [2]
+
+
+def test_what_was_certified_stands_where_nothing_promises_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two workloads are certified; further rows of one leave it without a candidate: its rule stays."""
+    monkeypatch.chdir(tmp_path)
+    rows = of_workload(made(1500, seed=7), "x") + of_workload(made(1500, seed=8), "y")
+    written_to(tmp_path / "o.csv", rows)
+    assert main(["policy", "fit", "o.csv", "--strong", "strong"]) == 0
+    was = {one.workload for one in loads(Path("policy.toml").read_text())[0]}
+    assert was == {"x", "y"}
+    bad = of_workload(made(1500, seed=9, right=(0.05, 0.05, 0.99), blind=True), "y")
+    bad = [{**row, "qid": f"{row['qid']}-more", "cost": 0.02} for row in bad]
+    more = of_workload(made(300, seed=10), "x")
+    written_to(tmp_path / "o.csv", rows + bad + [{**row, "qid": f"{row['qid']}-more"} for row in more])
+    assert main(["policy", "fit", "o.csv", "--strong", "strong"]) == 0
+    rules, certificates = loads(Path("policy.toml").read_text())
+    assert {one.workload for one in rules} == was
+    assert all(one.certified for one in certificates)
+
+
+def test_measure_advises_a_fit_for_what_is_not_certified_with_the_same_strong_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A workload that is certified needs no fit; each is held against the strong model of its last look."""
+    monkeypatch.chdir(tmp_path)
+    x = of_workload(made(1500, seed=7), "x")
+    y = of_workload(made(300, seed=8, right=(0.9, 0.5, 0.5), blind=True), "y")
+    for name, rows, strong in (("x.csv", x, "strong"), ("y.csv", y, "small-a")):
+        written_to(tmp_path / name, rows)
+        assert main(["policy", "fit", name, "--strong", strong]) == 0
+    written_to(tmp_path / "o.csv", x + of_workload(made(20, seed=9, right=(0.9, 0.5, 0.5)), "y2") + y)
+    capsys.readouterr()
+    assert main(["measure", "--outcomes", "o.csv"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "A fit now certifies" not in shown
+    assert "Next: more grades" in shown
+    assert "--strong" not in shown
+    assert main(["measure", "--outcomes", "o.csv", "--json"]) == 0
+    found = {one["workload"]: one for one in json.loads(capsys.readouterr().out)["workloads"]}
+    assert found["x"]["certified"]
+    assert (found["x"]["strong"], found["y"]["strong"]) == ("strong", "small-a")
+
+
 def test_where_nothing_is_left_nothing_is_tested(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -167,13 +284,46 @@ def test_a_sequence_is_known_by_its_questions_and_versions() -> None:
     second = looks.look(asked_of("b", "c", version="1"), "2026-11-24", "f2", [first], 0.005)
     kept = [first, second]
     # What was tested before counts wherever it stands now, and with it all of its sequence.
-    assert looks.earlier(kept, "routing", ["c"], {"cheap": "1", "new": "7"}) == (second, first)
+    assert looks.earlier(kept, "routing", ["c"], {"cheap": "1", "new": "7"}) == (first, second)
     assert looks.earlier(kept, "routing", ["d"], {"cheap": "1"}) == ()
     assert looks.earlier(kept, "cache", ["a"], {"cheap": "1"}) == ()
     # Answers of another version are other outcomes.
     assert looks.earlier(kept, "routing", ["a"], {"cheap": "2"}) == ()
-    assert looks.strong_of(kept, "routing", ["cheap", "strong"]) == "strong"
-    assert looks.strong_of(kept, "routing", ["cheap"]) == ""
+    assert looks.strong_of(kept, "routing", ["cheap", "strong"]) == {"*": "strong"}
+    assert looks.strong_of(kept, "routing", ["cheap"]) == {}
+    # The strong model of each workload is that of its last look, in whatever order files are read.
+    other = msgspec.structs.replace(first, made="2026-11-25", strong="cheap", workload="x")
+    last = msgspec.structs.replace(first, made="2026-11-26")
+    assert looks.strong_of([last, other, first], "routing", ["cheap", "strong"]) == {
+        "*": "strong", "x": "cheap"
+    }  # fmt: skip
+
+
+def test_other_candidates_at_the_same_questions_are_another_look() -> None:
+    """Though no model is shared: each is a chance to be fooled. Only where all of now are of then, in other
+    versions, does a sequence begin anew."""
+    was = looks.look(asked_of("a", version="1"), "2026-11-23", "f1", [], 0.04)
+    assert looks.earlier([was], "routing", ["a"], {"other": ""}) == (was,)
+    assert looks.earlier([was], "routing", ["a"], {"strong": ""}) == (was,)
+    assert looks.earlier([was], "routing", ["a"], {"cheap": "2", "new": ""}) == (was,)
+    assert looks.earlier([was], "routing", ["a"], {"cheap": "2"}) == ()
+    assert looks.earlier([was], "routing", ["a"], {}) == (was,)
+
+
+def test_looks_are_in_the_order_of_time_whatever_their_files_are_called(
+    outcomes: Outcomes, at: CatalogAt
+) -> None:
+    taken: tuple[looks.Look, ...] = ()
+    for n in (300, 400):
+        taken += study(outcomes.take(np.arange(n)), at, Wanted("strong"), taken).looks
+    assert [one.number for one in taken] == [1, 2]
+    first, again = (
+        study(outcomes.take(np.arange(400)), at, Wanted("strong"), some).certificates[0]
+        for some in (taken, taken[::-1])
+    )
+    assert first == again
+    assert (again.look, again.level, again.staked_less) == (2, taken[1].level, first.staked_less)
+    assert again.left == pytest.approx(ALPHA - sum(one.level for one in taken))
 
 
 def test_a_file_of_looks_is_read_strictly() -> None:

@@ -22,7 +22,7 @@ from isocost.cli.policy_cache import PAIRS, measure_cache
 from isocost.cli.root import Facts, Json, app
 from isocost.cli.trace import Format, Map, WorkloadBy, opened
 from isocost.errors import BadInput, UnknownModel
-from isocost.units import money, percent, plural, volume_per_month
+from isocost.units import Volume, money, percent, plural, volume_per_month
 
 if TYPE_CHECKING:
     from isocost.catalog.catalog import CatalogAt
@@ -98,7 +98,7 @@ def measure(
     Grades go into the template at --outcomes; where there is none yet, they become one.
     """
     named = tuple(part.strip() for part in grading.models.split(",") if part.strip())
-    outcomes = grading.outcomes
+    outcomes, asked = grading.outcomes, _volume(grading.volume)
     if log is not None and grading.cache:
         trace = opened(log, reading.map_, reading.workload_by, reading.format_, prompts=True)
         to = Path(PAIRS) if outcomes == Path(OUTCOMES) else outcomes
@@ -112,13 +112,15 @@ def measure(
             )
         trace = opened(log, reading.map_, reading.workload_by, reading.format_)
         return _sample(trace, named, grading.questions, outcomes, json)
+    catalog = load(facts)
+    at = catalog.at(newest(catalog))
     told: dict[str, Any] = {}
     if grading.grades:
-        told = _import(grading, reading.map_, facts, json)
+        told = _import(grading, reading.map_, at, json)
     if not outcomes.exists():
         raise BadInput("nothing to measure", fix="Name a log to sample: isocost measure LOG")
     try:
-        _buys(grading, facts, told, json)
+        _buys(grading, asked, at, told, json)
     except BadInput as wrong:
         if not grading.grades:
             raise
@@ -204,14 +206,18 @@ def _refuse_graded(to: Path) -> None:
         )
 
 
-def _import(grading: Grading, columns: str | None, facts: Path | None, json: bool) -> dict[str, Any]:
-    """Read grades and write them into the template, or as outcomes of their own; what was done."""
+def _import(grading: Grading, columns: str | None, at: CatalogAt, json: bool) -> dict[str, Any]:
+    """Read grades and write them into the template, or as outcomes of their own; what was done.
+
+    Raises:
+        BadInput: grades that cannot be read or that fit no row, or a strong model that nobody answered with.
+    """
     from isocost.policy.grades import read_grades
     from isocost.policy.measure import Merged, merged, outcomes_of
 
     files = [_file(one) for one in grading.grades]
     with working("reading grades"):
-        found = read_grades(files, _choice(grading, columns, facts))
+        found = read_grades(files, _choice(grading, columns, at))
     to = grading.outcomes
     if to.exists():
         filled = merged(_text(to), found.grades)
@@ -219,6 +225,10 @@ def _import(grading: Grading, columns: str | None, facts: Path | None, json: boo
             raise BadInput(_unfit(filled, to, found.models), where=grading.grades[0], fix=_mend(filled, to))
     else:
         filled = Merged(outcomes_of(found.grades), len(found.grades), 0)
+    if grading.strong and grading.strong not in (models := _column(filled.text, "model")):
+        raise BadInput(
+            f"no outcomes of {grading.strong!r}", where="--strong", fix=f"Models: {', '.join(sorted(models))}"
+        )
     with staged(to.parent) as folder:
         (folder / to.name).write_text(filled.text, encoding="utf-8")
     notes = [*found.notes]
@@ -249,7 +259,7 @@ def _file(text: str) -> tuple[str, Path]:
     return ("", Path(text)) if not sign or Path(text).exists() else (model.strip(), Path(path))
 
 
-def _choice(grading: Grading, columns: str | None, facts: Path | None) -> Choice:
+def _choice(grading: Grading, columns: str | None, at: CatalogAt) -> Choice:
     """Raises BadInput: a scale, words or columns that are not as described."""
     from isocost.policy.grades import Choice
 
@@ -273,20 +283,14 @@ def _choice(grading: Grading, columns: str | None, facts: Path | None) -> Choice
             raise BadInput(f"no grade {part!r}", where="--values", fix="Type WORD=0.5, numbers from 0 to 1")
     mapped = dict(one.partition("=")[::2] for one in (columns or "").split(",") if one)
     models = tuple(part.strip() for part in grading.models.split(",") if part.strip())
-    return Choice(grading.score, scale, values, mapped, models, _names(facts))
+    return Choice(grading.score, scale, values, mapped, models, _names(at))
 
 
-def _names(facts: Path | None) -> Callable[[str], bool]:
-    """Whether a column's head is the name of a model that the catalog knows; it is loaded when asked."""
+def _names(at: CatalogAt) -> Callable[[str], bool]:
+    """Whether a column's head is the name of a model that the catalog knows."""
     from isocost.catalog.names import SOLD_BY_MANY, resolve
 
-    at: CatalogAt | None = None
-
     def known(head: str) -> bool:
-        nonlocal at
-        if at is None:
-            catalog = load(facts)
-            at = catalog.at(newest(catalog))
         try:
             resolve(at, head)
         except UnknownModel as unknown:
@@ -338,21 +342,26 @@ def _table(models: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _buys(grading: Grading, facts: Path | None, told: dict[str, Any], json: bool) -> None:
+def _volume(text: str) -> Volume:
+    """Raises BadInput: no volume with its period."""
+    try:
+        return volume_per_month(text)
+    except BadInput as wrong:
+        raise BadInput(wrong.what, where="--volume", fix=wrong.fix) from None
+
+
+def _buys(grading: Grading, asked: Volume, at: CatalogAt, told: dict[str, Any], json: bool) -> None:
     from isocost.policy.looks import strong_of
     from isocost.policy.outcomes import read_outcomes
     from isocost.policy.outlook import outlook, worth
     from isocost.policy.prepared import Wanted
     from isocost.policy.study import ROUTING
 
-    outcomes, strong, volume = grading.outcomes, grading.strong, grading.volume
-    catalog = load(facts)
+    outcomes = grading.outcomes
     with working("weighing further grades"):
-        at = catalog.at(newest(catalog))
         looks, graded = read_looks(outcomes), read_outcomes(outcomes)
-        strong = strong or strong_of(looks, ROUTING, graded.models)
-        found = outlook(graded, at, Wanted(strong), looks)
-    asked = volume_per_month(volume)
+        before = strong_of(looks, ROUTING, graded.models)
+        found = outlook(graded, at, Wanted(grading.strong), looks, before)
     rows: list[Worth] = []
     for one in found:
         usd = None if one.usd_per_1000 is None else one.usd_per_1000 / 1000 / len(found)
@@ -396,9 +405,14 @@ def _buys(grading: Grading, facts: Path | None, told: dict[str, Any], json: bool
     waiting = sum(one.waiting for one in found)
     if waiting and any(one.looks for one in found):
         show(wrapped(f"{plural(waiting, 'certifying question')} came since the last fit."))
-    likely = any(not row.labels and row.chance >= _LIKELY for row in rows)
-    before = "" if likely else "more grades (isocost measure --grades MORE), or "
-    show("", wrapped(f"Next: {before}isocost policy fit {outcomes}"))
+    next_ = _fit_now(found, rows)
+    # The fit that was foretold: the best model of more grades may be another.
+    same = f" --strong {found[0].strong}" if len(held) == 1 and (grading.strong or before) else ""
+    fit = f"isocost policy fit {outcomes}{same}"
+    if next_ is not None and next_.chance >= _LIKELY:
+        show("", f"  Next: {fit}")
+    else:
+        show("", "  Next: more grades (isocost measure --grades MORE), or", f"        {fit}")
     return None
 
 
@@ -413,6 +427,17 @@ def _of(workload: str) -> str:
     return "all requests" if workload == "*" else workload
 
 
+def _fit_now(found: Sequence[Outlook], rows: Sequence[Worth]) -> Worth | None:
+    """A fit without more grades, of the workload that it most likely certifies; ``None`` where all are
+    certified, or nothing waits to be tested."""
+    open_ = {one.workload for one in found if not one.certified}
+    return max(
+        (row for row in rows if not row.labels and row.workload in open_),
+        key=lambda row: row.chance,
+        default=None,
+    )
+
+
 def _headline(found: Sequence[Outlook], rows: Sequence[Worth]) -> str:
     """What to do next: fit, grade so many more, or leave it.
 
@@ -422,8 +447,8 @@ def _headline(found: Sequence[Outlook], rows: Sequence[Worth]) -> str:
     gains = [
         row.saving - now[row.workload] if row.usd_per_month is None else row.usd_per_month for row in rows
     ]
-    fit = max((row for row in rows if not row.labels), key=lambda row: row.chance, default=None)
-    if fit is not None and fit.chance >= _LIKELY and not all(one.certified for one in found):
+    fit = _fit_now(found, rows)
+    if fit is not None and fit.chance >= _LIKELY:
         on = "" if len(found) == 1 else f" on {_of(fit.workload)}"
         return f"A fit now certifies a saving{on} with a chance of {percent(fit.chance)}"
     more = [(gain, row) for gain, row in zip(gains, rows, strict=True) if row.labels]

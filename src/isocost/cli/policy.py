@@ -399,8 +399,7 @@ def _told(one: Certified) -> tuple[RenderableType, ...]:
         table.add_row(
             "  held out",
             f"{percent(one.held_out_saving)}{_between(one.held_out_low, one.held_out_high)} saved, "
-            f"{one.held_out_difference * 100:+.2f} pp, "
-            f"on {one.held_out_questions:,} questions",
+            f"{_apart(one)}, on {one.held_out_questions:,} questions",
         )
     table.add_row(
         "  labels",
@@ -427,6 +426,13 @@ def _lost(one: Certified) -> str:
     return f"at most {one.loss_most * 100:.2f} pp lost" if one.loss_most else "nothing lost"
 
 
+def _apart(one: Certified) -> str:
+    """The difference of quality on the held-out questions, with its interval: few of them say little."""
+    seen = f"{one.held_out_difference * 100:+.2f} pp"
+    low, high = one.held_out_difference_low, one.held_out_difference_high
+    return seen if low is None or high is None else f"{seen} ({low * 100:+.1f} to {high * 100:+.1f})"
+
+
 def _between(low: float | None, high: float | None) -> str:
     """An interval of a saving, behind it.
 
@@ -442,7 +448,7 @@ def _points(text: str) -> float:
     >>> _points("1pp"), _points("0.5 pp"), _points("0.02")
     (0.01, 0.005, 0.02)
     """
-    found = re.fullmatch(r"\s*([\d.]+)\s*(pp|pt|points?)\s*", text)
+    found = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*(pp|pt|points?)\s*", text)
     return float(found[1]) / 100 if found else share(text)
 
 

@@ -347,7 +347,8 @@ def saving_interval(sums: Floats, n: int, alpha: float = 0.05) -> tuple[Floats, 
 def labels_needed(
     mean: float, discordant: float, max_loss: float, alpha: float = 0.05, power: float = 0.8
 ) -> int | None:
-    """About how many questions would certify a policy, or ``None`` where no number would.
+    """About how many questions would certify a policy, or ``None`` where no number would: it loses too much,
+    or nothing may go wrong (``alpha`` 0).
 
     A plan for the next sample, not a proof: a normal approximation with the mean and the share of discordant
     questions as they look now.
@@ -356,7 +357,7 @@ def labels_needed(
     (6183, None)
     """
     gap = mean + max_loss
-    if gap <= 0.0:
+    if gap <= 0.0 or alpha <= 0.0:
         return None
     z = NormalDist().inv_cdf(1.0 - alpha) + NormalDist().inv_cdf(power)
     return math.ceil(z**2 * max(discordant - mean**2, max_loss) / gap**2)

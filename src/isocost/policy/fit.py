@@ -103,7 +103,7 @@ class Certificate:
     """What split B proves: with ``confidence`` the loss is at most ``max_loss``, or it is not proven.
 
     ``chosen`` is ``None`` for strong-only. ``lower`` bounds the difference from below; the saving is
-    ``saving_low`` to ``saving_high`` with the same confidence, two-sided. ``labels`` are the questions that
+    ``saving_low`` to ``saving_high`` with its own confidence, two-sided. ``labels`` are the questions that
     needed a grade, in A and in B; ``tested`` the candidates that were tried on B. ``refused`` says what the
     first of them failed on (:class:`Climbed`); only of ``"quality"`` could ``more_labels`` settle it.
     """
@@ -250,6 +250,7 @@ def certify(
     confidence: float = 0.95,
     labels_a: int = 0,
     after: float | None = None,
+    outside: float | None = None,
 ) -> Certificate:
     """Test the candidates on split B in their order, each at the full level, until one fails, or may be
     dearer than strong-only.
@@ -257,9 +258,10 @@ def certify(
     The order was fixed before B was looked at, so the chance that any policy that loses more than
     ``max_loss`` passes is at most 1 - ``confidence`` (fixed-sequence testing). A question without a grade
     whose answer differs counts as lost. ``after`` is the level of the test that further grades would be for
-    (``None``: the same).
+    (``None``: the same), ``outside`` what the interval of the saving leaves outside (``None``: the same).
     """
     alpha = 1.0 - confidence
+    outside = alpha if outside is None else outside
     tested: list[tuple[str, float]] = []
     p_of: dict[int, float] = {}
 
@@ -268,7 +270,7 @@ def certify(
         p_of[id(candidate)] = tested[-1][1]
         return tested[-1][1] <= alpha
 
-    up = climb(chosen_on_a, part, passes, alpha)
+    up = climb(chosen_on_a, part, passes, outside)
     if up.won is None or up.did is None:
         more = None
         if up.first is not None and up.stopped == "quality":
@@ -281,7 +283,7 @@ def certify(
             confidence, up.stopped,
         )  # fmt: skip
     return Certificate(
-        up.won, up.seen, p_of[id(up.won)], _lower(up.did, part, alpha), *saving_bounds(up.did, part, alpha),
+        up.won, up.seen, p_of[id(up.won)], _lower(up.did, part, alpha), *saving_bounds(up.did, part, outside),
         labels_a, up.labels, tuple(tested), None, max_loss, confidence,
     )  # fmt: skip
 
@@ -321,8 +323,11 @@ def _p_value(did: Chosen, part: Part, max_loss: float, alpha: float) -> float:
 
 
 def _lower(did: Chosen, part: Part, alpha: float) -> float:
-    difference = differences(did, part)
-    if _whole(part):
+    return _lower_of(differences(did, part), _whole(part), alpha)
+
+
+def _lower_of(difference: Floats, whole: bool, alpha: float) -> float:
+    if whole:
         return loss_lower(len(difference), int((difference > 0).sum()), int((difference < 0).sum()), alpha)
     return betting_lower(shuffled(difference), alpha)
 
@@ -346,6 +351,14 @@ def saving_bounds(did: Chosen, part: Part, alpha: float = 0.05) -> tuple[float, 
     base = part.cost[:, part.strong]
     low, high = saving_interval(saving_moments(base - did.cost, base).sum(axis=1), len(part), alpha)
     return float(low), float(high)
+
+
+def difference_bounds(did: Chosen, part: Part, alpha: float = 0.05) -> tuple[float, float]:
+    """Two-sided interval, with confidence 1 - ``alpha``, of the mean difference of quality, by the tests that
+    certify."""
+    found = differences(did, part)
+    low, high = (_lower_of(sign * found, _whole(part), alpha / 2) for sign in (1.0, -1.0))
+    return low, -high
 
 
 def label_rows(part: Part, models: Sequence[int]) -> int:
@@ -498,15 +511,18 @@ def chance_of(one: Candidate, ahead: int, max_loss: float, alpha: float = 0.05) 
     return power(ahead, seen.difference - doubt, seen.discordant_frac, max_loss, alpha)
 
 
-def few(found: Sequence[Candidate], ahead: int, max_loss: float) -> tuple[Candidate, ...]:
-    """Of the kind that promises most a few policies, from the safest to the boldest.
+def few(
+    found: Sequence[Candidate], ahead: int, max_loss: float, alpha: float = 0.05
+) -> tuple[Candidate, ...]:
+    """Of the kind that promises most a few policies, from the safest to the boldest that a test at ``alpha``
+    may still certify.
 
     One kind, because estimates of policies that read the same move together: what is chosen among them is a
     trade-off, not luck. The ladder begins with the policy that accepts least, however good a bolder one
     looks on a few hundred grades: a safe first rung costs nothing, a bold one that fails ends the tests.
     """
 
-    chances = {id(one): chance_of(one, ahead, max_loss) for one in found}
+    chances = {id(one): chance_of(one, ahead, max_loss, alpha) for one in found}
     saves = [one for one in found if one.expected.saving_frac >= LEAST_SAVING]
     if not saves:
         return ()
@@ -550,6 +566,7 @@ __all__ = [
     "climb",
     "compared",
     "corpus",
+    "difference_bounds",
     "differences",
     "doubt_of",
     "estimate",

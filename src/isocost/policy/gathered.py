@@ -159,6 +159,8 @@ class _Rows:
         if not rows:
             return
         columns = list(zip(*rows, strict=True))
+        for name in ALWAYS:
+            self._check(name, columns[names[name]])
         q = np.fromiter(map(self.qid.__getitem__, columns[names["qid"]]), np.int64, len(rows))
         if self.qid.strange and (q < 0).any():
             kept = np.flatnonzero(q >= 0).tolist()
@@ -183,6 +185,19 @@ class _Rows:
             said[:] = [self._answer(value) for value in cells["pred"]]
         self.rows += len(rows)
         self._parts.append((q, m.astype(np.int32), quality, said, *numbers))
+
+    def _check(self, name: str, column: Sequence[object]) -> None:
+        """Raises BadInput: a cell that is a list, or a row of no question or model."""
+        if not {list, dict}.isdisjoint(map(type, column)):
+            raise BadInput(
+                f"a cell of {name} is a list", where=self.where, fix="One row for each question and model"
+            )
+        if name != "quality" and (None in column or "" in column):
+            k = next(k for k, cell in enumerate(column) if cell is None or cell == "")
+            raise BadInput(
+                f"row {self.rows + k + 1:,} has no {name}", where=self.where,
+                fix="Name the question and the model of each row",
+            )  # fmt: skip
 
     def _answer(self, value: object) -> int:
         """A number that equal answers share, -1 of none."""

@@ -5,7 +5,10 @@ A *look* is one test of a workload's certifying questions. Looks that have teste
 same versions of models, are one *sequence*. The first is tested at four fifths of what may go wrong in all,
 each later one at half of what is then left, and a look to which the choosing questions give less than an even
 chance at less: what is left is never all spent, and all levels together are at most the whole (Bonferroni).
-None of these is set by what the tested questions say. The looks are kept as a file beside the outcomes
+None of these is set by what the tested questions say. How many questions there are by the next look may be,
+by who has read the last one. So what early looks did not take goes only in part to later ones: look ``k``
+takes at most ``2**-k`` of the whole, which keeps it for the worst rule of setting that number as well
+(docs/maths.md). The looks are kept as a file beside the outcomes
 (:func:`dumps`).
 """
 
@@ -45,9 +48,10 @@ class Look(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     ``fit`` is a digest of all that was tested and chosen from, so that the same fit again is no other look;
     ``sequence`` the digests of the first looks of the sequences that it goes on; ``level`` the probability of
     a false certificate that it was tested at; ``tested`` the count of ``questions``, which are hashes of
-    their ids, base64. ``versions`` by model that could answer instead of the strong one. ``grades`` are those
-    that a look in several rounds has read (:mod:`isocost.policy.semantic_looks`), base64. ``kept`` is a
-    digest of the rest, so that a line changed by hand is noticed.
+    their ids, base64. ``versions`` by model that could answer instead of the strong one. ``number`` is its
+    place among the looks that it goes on, from 1 (0: an older record, which does not say). ``grades`` are
+    those that a look in several rounds has read (:mod:`isocost.policy.semantic_looks`), base64. ``kept`` is
+    a digest of the rest, so that a line changed by hand is noticed.
     """
 
     kind: str
@@ -63,6 +67,7 @@ class Look(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     tested: int
     questions: str
     grades: str = ""
+    number: int = 0
     kept: str = ""
 
 
@@ -83,7 +88,7 @@ def look(what: Tested, made: str, fit: str, before: Sequence[Look], level: float
     of = tuple(sorted({one for each in before for one in each.sequence})) or (fit,)
     return Look(
         what.kind, what.workload, what.strong, made, fit, of, level, False, 0.0, dict(what.versions),
-        len(hashes), base64.b64encode(b"".join(hashes)).decode(),
+        len(hashes), base64.b64encode(b"".join(hashes)).decode(), number=len(before) + 1,
     )  # fmt: skip
 
 
@@ -99,10 +104,14 @@ def hashed(qids: Iterable[str]) -> frozenset[bytes]:
     return frozenset(hashlib.blake2b(qid.encode(), digest_size=_ID_BYTES).digest() for qid in qids)
 
 
-def strong_of(looks: Iterable[Look], kind: str, models: Sequence[str]) -> str:
-    """The strong model that the last look was held against, where it is among ``models``; else blank."""
-    named = [one.strong for one in looks if one.kind == kind and one.strong in models]
-    return named[-1] if named else ""
+def in_order(looks: Iterable[Look]) -> tuple[Look, ...]:
+    """Looks in the order in which they were taken, whatever the files are called that keep them."""
+    return tuple(sorted(looks, key=lambda one: (one.made, one.number)))
+
+
+def strong_of(looks: Iterable[Look], kind: str, models: Sequence[str]) -> dict[str, str]:
+    """The strong model that the last look at each workload was held against, where it is among ``models``."""
+    return {one.workload: one.strong for one in in_order(looks) if one.kind == kind and one.strong in models}
 
 
 def seen_by(looks: Iterable[Look]) -> frozenset[bytes]:
@@ -113,19 +122,25 @@ def seen_by(looks: Iterable[Look]) -> frozenset[bytes]:
 def earlier(
     looks: Sequence[Look], kind: str, qids: Iterable[str], versions: Mapping[str, str]
 ) -> tuple[Look, ...]:
-    """Looks that a fit on these questions goes on: those that tested any of them, with a model of the same
-    version, and all of their sequences. The same look in two files is one."""
+    """Looks that a fit on these questions goes on, in their order: those that tested any of them, and all of
+    their sequences. The same look in two files is one.
+
+    Other candidates at the same questions are another choice among what was tested, shared or not. Only where
+    each model of now was one of then, in another version, are these other outcomes.
+    """
     here = hashed(qids)
     found = {
         one.fit: one
         for one in looks
-        if one.kind == kind
-        and not here.isdisjoint(_questions(one))
-        and (not one.versions or any(versions.get(name) == was for name, was in one.versions.items()))
+        if one.kind == kind and not here.isdisjoint(_questions(one)) and not _anew(one.versions, versions)
     }
     of = {one for each in found.values() for one in each.sequence}
     found |= {one.fit: one for one in looks if one.kind == kind and of & set(one.sequence)}
-    return tuple(found.values())
+    return in_order(found.values())
+
+
+def _anew(was: Mapping[str, str], now: Mapping[str, str]) -> bool:
+    return bool(now) and all(was.get(name, version) != version for name, version in now.items())
 
 
 def left(alpha: float, before: Iterable[Look]) -> float:
@@ -146,7 +161,9 @@ def level(alpha: float, before: Sequence[Look], chance: float = 1.0) -> float:
     >>> level(0.05, []), level(0.05, [], 0.25), level(0.05, [], 0.0)
     (0.04, 0.02, 0.002)
     """
-    now = scaled(left(alpha, before) * (LATER_FRAC if before else FIRST_FRAC), chance)
+    rest = left(alpha, before)
+    whole = min(rest * LATER_FRAC, alpha * 0.5 ** (len(before) + 1)) if before else rest * FIRST_FRAC
+    now = scaled(whole, chance)
     return now if now >= _LEAST_LEVEL else 0.0
 
 
@@ -200,6 +217,7 @@ __all__ = [
     "earlier",
     "ended",
     "hashed",
+    "in_order",
     "left",
     "level",
     "loads",

@@ -8,19 +8,20 @@ choose and on those that earlier fits tested.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import NormalDist
 
 import msgspec
 import numpy as np
 
 from isocost.catalog.catalog import CatalogAt
+from isocost.errors import BadInput
 from isocost.policy.agree import Part
 from isocost.policy.difficulty import rows_of
 from isocost.policy.fit import Candidate, candidates, compared, differences, doubt_of, on
 from isocost.policy.looks import Look, earlier, hashed, left, level, scaled, seen_by
 from isocost.policy.outcomes import Bools, Outcomes
-from isocost.policy.prepared import Ground, Prepared, Wanted, ground, part, prepared
+from isocost.policy.prepared import SAME, Ground, Prepared, Wanted, comparable, ground, part, prepared, splits
 from isocost.policy.pricing import RELATIVE, supposed
 from isocost.policy.study import ROUTING, others
 
@@ -98,18 +99,36 @@ class Worth(msgspec.Struct, frozen=True):
 
 
 def outlook(
-    outcomes: Outcomes, at: CatalogAt, wanted: Wanted, looks: Sequence[Look] = ()
+    outcomes: Outcomes,
+    at: CatalogAt,
+    wanted: Wanted,
+    looks: Sequence[Look] = (),
+    strong: Mapping[str, str] | None = None,
 ) -> tuple[Outlook, ...]:
-    """How each workload stands before the next fit.
+    """How each workload stands before the next fit; not of those whose grades do not tell models apart.
+
+    ``strong`` is the strong model by workload where ``wanted`` names none; of the others it is the best.
 
     Raises:
-        BadInput: as :func:`isocost.policy.study.study`.
+        BadInput: as :func:`isocost.policy.study.study`, or there is no other workload.
     """
     given = prepared(outcomes, at, wanted)
-    return tuple(
-        _outlook(given, given.outcomes.workloads[code] or "*", ground(given, rows, wanted), wanted, looks)
-        for code, rows in given.large.items()
-    )
+    chosen = given.outcomes
+    tell = {
+        code: rows for code, rows in given.large.items() if len(comparable(chosen, splits(chosen, rows)[0]))
+    }
+    if not tell:
+        raise BadInput(
+            "models are graded on different questions, which tells nothing of what more would buy",
+            fix=f"{SAME.capitalize()}, as a template of isocost measure LOG asks for",
+        )
+    out = []
+    for code, rows in tell.items():
+        name = chosen.workloads[code] or "*"
+        held = wanted.strong or (strong or {}).get(name, "")
+        of = ground(given, rows, msgspec.structs.replace(wanted, strong=held))
+        out.append(_outlook(given, name, of, wanted, looks))
+    return tuple(out)
 
 
 def _outlook(given: Prepared, name: str, of: Ground, wanted: Wanted, looks: Sequence[Look]) -> Outlook:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from statistics import NormalDist
 from typing import NamedTuple
 
 import msgspec
@@ -23,6 +24,10 @@ from isocost.units import plural
 
 SPLITS = ("A", "B", "C")
 SHARE_A, SHARE_C = 0.25, 0.15
+SAME = "grade all of them on the same ones"
+"""What to do where models are graded on different questions."""
+_FEW = FEWEST // 3
+"""Graded questions of A below which nothing is chosen on them."""
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -36,10 +41,13 @@ class Wanted(msgspec.Struct, frozen=True):
 
 
 def least_to_grade(max_loss: float = 0.01, confidence: float = 0.95) -> int:
-    """The fewest questions of a workload that a first fit certifies anything on that is not better than the
-    strong model: as many as split B needs where nothing is lost."""
-    first = level(1.0 - confidence, ())
-    return math.ceil(least_questions(max_loss, first) / (1.0 - SHARE_A - SHARE_C))
+    """About the fewest questions of a workload that a first fit certifies anything on that is not better than
+    the strong model: 95 times in 100 split B, which a hash draws, has as many of them as it needs where
+    nothing is lost."""
+    need, share_b = least_questions(max_loss, level(1.0 - confidence, ())), 1.0 - SHARE_A - SHARE_C
+    # share_b n - z sqrt(share_b (1 - share_b) n) = need, the normal approximation of a binomial's lower end
+    half = NormalDist().inv_cdf(0.95) * math.sqrt(share_b * (1.0 - share_b)) / 2
+    return math.ceil(((half + math.sqrt(half**2 + share_b * need)) / share_b) ** 2)
 
 
 class Prepared(NamedTuple):
@@ -61,7 +69,8 @@ def prepared(outcomes: Outcomes, at: CatalogAt, wanted: Wanted) -> Prepared:
 
     Raises:
         BadInput: a model that the outcomes do not have, splits that are stated in part, one class, too few
-            questions, or a loss or a confidence that cannot be meant.
+            questions, no strong model named where grades do not tell the best, or a loss or a confidence that
+            cannot be meant.
     """
     if not 0 < wanted.max_loss < 0.5 or not 0.5 <= wanted.confidence < 1:
         raise BadInput(
@@ -80,8 +89,8 @@ def prepared(outcomes: Outcomes, at: CatalogAt, wanted: Wanted) -> Prepared:
     prices = price_models(chosen.models, at, wanted.prices, _level(chosen, chooses))
     by_file = np.asarray(np.isfinite(paid(prices, chosen)).all(axis=0), dtype=np.bool_)
     usd, guesses = costs(chosen, prices, at)
-    large, small = _by_size(chosen)
-    return Prepared(chosen, tuple(prices), usd, by_file, tuple(guesses), large, small)
+    large, small, apart = _by_size(chosen, wanted.strong)
+    return Prepared(chosen, tuple(prices), usd, by_file, (*guesses, *apart), large, small)
 
 
 class Ground(NamedTuple):
@@ -101,14 +110,15 @@ class Ground(NamedTuple):
 
 
 def ground(given: Prepared, rows: Ints, wanted: Wanted) -> Ground:
-    """Choose candidates for a workload; no grade of B or C is looked at.
+    """Choose candidates for a workload, none where the grades of A do not tell models apart; no grade of B or
+    C is looked at.
 
     Raises:
         BadInput: the price of the strong model is not known.
     """
     outcomes = given.outcomes
     a, b, c = splits(outcomes, rows)
-    strong = _strong(outcomes, given.usd, a, wanted.strong)
+    strong, tells = _strong(outcomes, given.usd, a, wanted.strong), len(comparable(outcomes, a)) > 0
     if supposed(UNKNOWN, given.prices, outcomes)[strong]:
         known = outcomes.models[strong]
         raise BadInput(
@@ -121,12 +131,14 @@ def ground(given: Prepared, rows: Ints, wanted: Wanted) -> Ground:
     part_a, a = part_a.take(graded), a[graded]
     reads = outcomes.has_answers and outcomes.agree_frac > READ_AGREEMENT
     words = corpus(outcomes.query) if all(outcomes.query) and not reads else None
-    every = all_candidates(part_a, None if words is None else rows_of(words, a))
+    every: list[Candidate] = []
+    if tells:
+        every = all_candidates(part_a, None if words is None else rows_of(words, a))
     return bare._replace(
         a=a, words=words, labels_a=label_rows(part_a, range(len(outcomes.models))),
         ladder=tuple(
             Candidate(one.name, on(one.policy, words, b), one.expected, one.group)
-            for one in few(every, len(b), wanted.max_loss)
+            for one in few(every, len(b), wanted.max_loss, 1.0 - wanted.confidence)
         ),
         every=tuple(every),
     )  # fmt: skip
@@ -152,37 +164,64 @@ def chance(of: Ground, questions: int, max_loss: float, alpha: float) -> float:
     return chance_of(of.ladder[0], questions, max_loss, alpha) if of.ladder else 0.0
 
 
-def _by_size(outcomes: Outcomes) -> tuple[dict[int, Ints], dict[int, Ints]]:
-    """Questions of each workload that has enough of them to choose and to certify, and of each that has not.
+def _by_size(outcomes: Outcomes, strong: str) -> tuple[dict[int, Ints], dict[int, Ints], tuple[str, ...]]:
+    """Questions of each workload that has enough of them to choose and to certify, and of each that has not;
+    and what is said of those whose grades do not tell models apart: where the strong one is named, these are
+    enough.
 
     Raises:
         BadInput: no workload has enough.
     """
     large: dict[int, Ints] = {}
     small: dict[int, Ints] = {}
+    apart: dict[int, int] = {}
     for code in range(len(outcomes.workloads)):
         rows = np.flatnonzero(outcomes.workload == code)
         a, b, _ = splits(outcomes, rows)
-        enough = min(len(a), len(b)) >= FEWEST // 3 and np.isfinite(outcomes.quality[a]).any()
+        enough = min(len(a), len(b)) >= _FEW and bool(np.isfinite(outcomes.quality[a]).any())
+        if enough and not len(comparable(outcomes, a)):
+            apart[code], enough = len(a), bool(strong)
         (large if enough else small)[code] = rows
-    if not large:
-        most = max(small.values(), key=len)
-        a, b, _ = splits(outcomes, most)
-        a = a[np.isfinite(outcomes.quality[a]).any(axis=1)]
-        name = outcomes.workloads[outcomes.workload[most[0]]]
+    if large:
+        todo = f"{SAME}, or name in --candidates those that were" if strong else "--strong MODEL names one"
+        return large, small, tuple(f"{_apart(outcomes, code, strong)}; {todo}" for code in apart)
+    if apart:
         raise BadInput(
-            f"too few questions: {len(a)} graded to choose on and {len(b)} to certify on",
-            where=f"workload {name!r}" if name else "",
-            fix=f"Grade at least {FEWEST // 3} of each, by hundreds if anything is to be certified",
+            _apart(outcomes, max(apart, key=lambda code: apart[code]), strong),
+            fix=f"Type --strong MODEL, the one that quality is held against: {_some(outcomes.models)}",
         )
-    return large, small
+    rows = max(small.values(), key=len)
+    a, b, _ = splits(outcomes, rows)
+    a = a[np.isfinite(outcomes.quality[a]).any(axis=1)]
+    name = outcomes.workloads[outcomes.workload[rows[0]]]
+    raise BadInput(
+        f"too few questions: {len(a)} graded to choose on and {len(b)} to certify on",
+        where=f"workload {name!r}" if name else "",
+        fix=f"Grade at least {_FEW} of each, by hundreds if anything is to be certified",
+    )
+
+
+def _apart(outcomes: Outcomes, code: int, strong: str) -> str:
+    name = outcomes.workloads[code]
+    of = f" of {name}" if name else ""
+    which = f"whether a cheaper model keeps quality{of}" if strong else f"which model is the best{of}"
+    return f"{which} cannot be told: models are graded on different questions"
+
+
+def _some(models: Sequence[str]) -> str:
+    return ", ".join(models[:12])
 
 
 def _asked(outcomes: Outcomes, wanted: Wanted) -> Outcomes:
     names = outcomes.models
     for name in (wanted.strong, *wanted.candidates):
         if name and name not in names:
-            raise BadInput(f"no outcomes of {name!r}", fix=f"Models: {', '.join(names[:12])}")
+            raise BadInput(f"no outcomes of {name!r}", fix=f"Models: {_some(names)}")
+    for name in wanted.prices:
+        if name not in names:
+            raise BadInput(
+                f"a price of {name!r}, of which there are no outcomes", fix=f"Models: {_some(names)}"
+            )
     if not wanted.candidates:
         return outcomes
     if not wanted.strong:
@@ -219,9 +258,45 @@ def splits(outcomes: Outcomes, rows: Ints) -> tuple[Ints, Ints, Ints]:
 
 
 def _level(outcomes: Outcomes, rows: Ints) -> Floats:
-    """Mean quality of each model on some questions, (M,); zero where nobody graded it."""
+    """Mean quality of each model on some questions, (M,), the same ones where these tell; zero where nobody
+    graded it."""
+    both = comparable(outcomes, rows)
+    rows = both if len(both) else rows
     quality = filled(outcomes.quality[rows], outcomes.answer[rows])
     return np.asarray(np.nansum(quality, axis=0) / np.maximum(1, np.isfinite(quality).sum(axis=0)))
+
+
+def comparable(outcomes: Outcomes, rows: Ints) -> Ints:
+    """Those of some questions on which models can be compared: where all are graded, or said the same. None
+    where these do not tell which model is better.
+
+    An answer takes the grade of an equal one. So of a model that nobody graded those answers have grades that
+    others gave too, and are no fair sample of what it says: its answers that no other gave must have grades
+    as well, and enough questions whose answers differ (half of them, where they are few) must have them all.
+    """
+    answer, known = outcomes.answer[rows], np.isfinite(outcomes.quality[rows])
+    graded = np.isfinite(filled(outcomes.quality[rows], answer)).all(axis=1)
+    if graded.all():
+        return rows
+    alone = _alone(answer)
+    unseen = (alone.sum(axis=0) >= _FEW) & ~(alone & known).any(axis=0)
+    differ = ((answer != answer[:, :1]) | (answer < 0)).any(axis=1)
+    if unseen.any() or (graded & differ).sum() < min(_FEW, differ.sum() / 2):
+        return rows[:0]
+    return rows[graded]
+
+
+def _alone(answer: Ints) -> Bools:
+    """Answers (n, M) that no other model gave to the same question."""
+    order = np.argsort(answer, axis=1)
+    ranked = np.take_along_axis(answer, order, axis=1)
+    same = (ranked[:, 1:] == ranked[:, :-1]) & (ranked[:, 1:] >= 0)
+    alone = np.ones(answer.shape, dtype=np.bool_)
+    alone[:, 1:] &= ~same
+    alone[:, :-1] &= ~same
+    out = np.empty_like(alone)
+    np.put_along_axis(out, order, alone, axis=1)
+    return out
 
 
 def _place(qid: str) -> float:
@@ -229,9 +304,13 @@ def _place(qid: str) -> float:
 
 
 def _strong(outcomes: Outcomes, usd: Floats, a: Ints, named: str) -> int:
+    """The model that is named, else the best of A on questions where all are graded (of equals the
+    cheapest)."""
     if named:
         return outcomes.models.index(named)
-    quality, cost = np.nanmean(outcomes.quality[a], axis=0), usd[a].mean(axis=0)
+    both = comparable(outcomes, a)
+    quality = np.nanmean(filled(outcomes.quality[both], outcomes.answer[both]), axis=0)
+    cost = usd[a].mean(axis=0)
     return int(min(range(len(quality)), key=lambda j: (-round(float(quality[j]), 9), cost[j])))
 
 

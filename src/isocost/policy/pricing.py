@@ -251,7 +251,7 @@ def _sizes(at: CatalogAt) -> list[tuple[float, float, float]]:
         for name, sold in _hosts(at).items()
         for price in sold
         for size in [_billions(name)]
-        if size is not None
+        if size
     ]
 
 
@@ -267,7 +267,7 @@ def _billions(name: str) -> float | None:
 
 def _sized(model: str, sizes: Sequence[tuple[float, float, float]]) -> Price | None:
     size = _billions(model)
-    if size is None or not sizes:
+    if not size or not sizes:
         return None
     near = sorted(sizes, key=lambda one: abs(math.log(one[0] / size)))[:_NEAREST]
     return Price(model, median(one[1] for one in near), median(one[2] for one in near), SIZED)

@@ -21,7 +21,7 @@ from isocost.errors import BadInput, BadLimits
 from isocost.policy import agree, rules
 from isocost.policy.agree import Part, Patterns, patterns, written
 from isocost.policy.difficulty import Corpus, Routed
-from isocost.policy.fit import Candidate, blind, certify, compared, on, saving_bounds
+from isocost.policy.fit import Candidate, blind, certify, compared, difference_bounds, on, saving_bounds
 from isocost.policy.lapse import Basis, basis
 from isocost.policy.looks import Look, Tested, earlier, ended, left, level, look
 from isocost.policy.outcomes import Ints, Outcomes
@@ -52,14 +52,14 @@ class Certified(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     would settle it (``None``: no number would), and ``refused`` what failed: ``quality``, ``saving`` or
     ``looks`` (earlier ones left nothing that may go wrong); blank: nothing was promising enough to test.
     ``usd_per_1000`` is what strong-only costs for 1,000 requests (``None``: prices are relative, so the
-    saving is one under supposed prices). ``loss_most`` bounds the loss from above with ``confidence``,
-    the saving is ``saving_low`` to ``saving_high`` with the same confidence (``None``: a file that does not
-    say). ``held_out`` figures are those of split C, with such an interval. ``blind_difference`` is what the
-    content-blind mix of two models does at the same cost. ``agreement`` is how often each pattern came.
-    The test was ``look`` of those at these questions, at ``level``, the probability of a false certificate,
-    so that all together keep ``confidence``; ``left`` is what later ones may still take (``None``: a file
-    that does not say); ``staked_less``: split A gave it less than an even chance, so it took less;
-    ``stands`` the saving that the last look before it certified (0: none did).
+    saving is one under supposed prices). ``loss_most`` bounds the loss from above with ``confidence``, the
+    saving is ``saving_low`` to ``saving_high`` with as much for this fit alone (``None``: a file that does
+    not say). ``held_out`` figures are those of split C, the saving and the difference with such intervals.
+    ``blind_difference`` is what the content-blind mix of two models does at the same cost. ``agreement`` is
+    how often each pattern came. The test was ``look`` of those at these questions, at ``level``, the
+    probability of a false certificate, so that all together keep ``confidence``; ``left`` is what later ones
+    may still take (``None``: a file that does not say); ``staked_less``: split A gave it less than an even
+    chance, so it took less; ``stands`` the saving that the last look before it certified (0: none did).
     """
 
     workload: str
@@ -98,6 +98,8 @@ class Certified(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     staked_less: bool = False
     stands: float = 0.0
     notes: tuple[str, ...] = ()
+    held_out_difference_low: float | None = None
+    held_out_difference_high: float | None = None
 
 
 class Study(msgspec.Struct, frozen=True):
@@ -196,10 +198,10 @@ def _workload(
     outcomes, names = given.outcomes, given.outcomes.models
     of = ground(given, rows, wanted)
     alpha = 1.0 - wanted.confidence
-    turn = _turn(given, of, rows, name, wanted, made, looks)
     part_b = part(given, of, of.b)
+    turn = _turn(given, of, part_b, rows, name, wanted, made, looks)
     ladder = of.ladder if turn.level > 0 else ()
-    proof = certify(ladder, part_b, wanted.max_loss, 1.0 - turn.level, of.labels_a, turn.after)
+    proof = certify(ladder, part_b, wanted.max_loss, 1.0 - turn.level, of.labels_a, turn.after, alpha)
     basis_ = basis(
         dict(zip(names, outcomes.versions, strict=True)),
         {one.model: (one.input_usd_per_mtok, one.output_usd_per_mtok) for one in given.prices},
@@ -207,10 +209,12 @@ def _workload(
     )  # fmt: skip
     best = proof.chosen or (of.ladder[0] if of.ladder else None)
     shown = told = None
+    lost: tuple[float | None, float | None] = (None, None)
     if proof.chosen is not None and len(of.c):
         part_c = part(given, of, of.c, fill=True)
         did = on(proof.chosen.policy, of.words, of.c).run(part_c)
         shown, told = compared(did, part_c), saving_bounds(did, part_c, alpha)
+        lost = difference_bounds(did, part_c, alpha)
     rule = scores = None
     agreement: dict[str, float] = {}
     if proof.chosen is not None:
@@ -228,7 +232,7 @@ def _workload(
         best.expected.saving_frac if best else 0.0, best.expected.difference if best else 0.0,
         proof.saving_high if seen else None, told[0] if told else None, told[1] if told else None,
         look=turn.number, level=turn.level, left=turn.left, staked_less=turn.staked_less,
-        stands=turn.stands,
+        stands=turn.stands, held_out_difference_low=lost[0], held_out_difference_high=lost[1],
     )  # fmt: skip
     taken = turn.taken
     if taken is not None:
@@ -252,6 +256,7 @@ class _Turn(NamedTuple):
 def _turn(
     given: Prepared,
     of: Ground,
+    part_b: Part,
     rows: Ints,
     name: str,
     wanted: Wanted,
@@ -265,25 +270,23 @@ def _turn(
     outcomes = given.outcomes
     versions = others(outcomes, of.strong)
     before = earlier(looks, ROUTING, [outcomes.qid[i] for i in rows], versions)
+    whole, rest = level(alpha, before), left(alpha, before)
     if not of.ladder:
-        return _Turn(len(before) + 1, level(alpha, before), left(alpha, before), level(alpha, before), None)
-    fit = _digest(given, rows, of.strong, wanted)
+        return _Turn(len(before) + 1, whole, rest, whole, None, False, _stands(before))
+    fit = _digest(given, of, part_b, rows, wanted)
     again = next((k for k, one in enumerate(before) if one.fit == fit), None)
     if again is not None:
-        spent = before[: again + 1]
         now, less = before[again].level, before[again].level < level(alpha, before[:again])
-        return _Turn(
-            again + 1, now, left(alpha, spent), level(alpha, spent), None, less, _stands(before[:again])
-        )
-    if not level(alpha, before):
-        return _Turn(len(before) + 1, 0.0, left(alpha, before), 0.0, None, False, _stands(before))
-    likely = chance(of, len(of.b), wanted.max_loss, level(alpha, before))
-    now = level(alpha, before, likely)
+        return _Turn(again + 1, now, rest, whole, None, less, _stands(before[:again]))
+    now = level(alpha, before, chance(of, len(of.b), wanted.max_loss, whole)) if whole else 0.0
+    if not now:
+        return _Turn(len(before) + 1, 0.0, rest, 0.0, None, False, _stands(before))
     what = Tested(ROUTING, name, outcomes.models[of.strong], versions, [outcomes.qid[i] for i in of.b])
     taken = look(what, made, fit, before, now)
     spent = (*before, taken)
-    less = now < level(alpha, before)
-    return _Turn(len(spent), now, left(alpha, spent), level(alpha, spent), taken, less, _stands(before))
+    return _Turn(
+        len(spent), now, left(alpha, spent), level(alpha, spent), taken, now < whole, _stands(before)
+    )
 
 
 def _stands(before: Sequence[Look]) -> float:
@@ -296,18 +299,21 @@ def others(outcomes: Outcomes, strong: int) -> dict[str, str]:
     return {model: version for j, (model, version) in enumerate(pairs) if j != strong}
 
 
-def _digest(given: Prepared, rows: Ints, strong: int, wanted: Wanted) -> str:
-    """A digest of all that a workload's fit depends on."""
+def _digest(given: Prepared, of: Ground, part_b: Part, rows: Ints, wanted: Wanted) -> str:
+    """A digest of all that a workload's fit rests on, and of what is tested: which model's answer each
+    candidate takes to each question of B. So another way of choosing is another look."""
     outcomes = given.outcomes
     told = hashlib.sha256(
         msgspec.json.encode([
-            outcomes.models, outcomes.versions, outcomes.tasks, strong, wanted.max_loss, wanted.confidence,
+            outcomes.models, outcomes.versions, outcomes.tasks, of.strong, wanted.max_loss, wanted.confidence,
             outcomes.has_answers, outcomes.whole,
             [(outcomes.qid[i], outcomes.query[i], outcomes.split[i]) for i in rows],
         ])
     )  # fmt: skip
     for values in (outcomes.task, outcomes.quality, outcomes.answer, given.usd):
         told.update(np.ascontiguousarray(values[rows]).tobytes())
+    for one in of.ladder:
+        told.update(one.policy.run(part_b).model.astype(np.int64).tobytes())
     return told.hexdigest()[:16]
 
 

@@ -299,12 +299,8 @@ def _words(data: _Set, rows: Ints) -> Corpus | None:
 def _split(data: _Set, seed: int, shares: tuple[int, int], best: int | None = None) -> dict[str, float]:
     """One nested split: what was certified on B, and what it does on C; with the ``best`` model of all
     questions, also what the full-quality policy does, and both against that model.
-
-    Five splits in a row report on each question once.
     """
-    folds = np.array_split(np.random.default_rng(seed // _FOLDS).permutation(len(data.outcomes)), _FOLDS)
-    c = folds.pop(seed % _FOLDS)
-    known = np.random.default_rng(seed).permutation(np.concatenate(folds))
+    known, c = _drawn(len(data.outcomes), seed)
     a, b = known[: shares[0]], known[shares[0] : sum(shares)]
     part_a, part_c = _part(data, a, a), _part(data, c, a)
     found = () if data.outcomes.one_class else candidates(part_a, len(b), MAX_LOSS, _words(data, a))
@@ -330,6 +326,14 @@ def _split(data: _Set, seed: int, shares: tuple[int, int], best: int | None = No
         out.update(other=float(part_a.strong != best), against_ratio=ratio, against_saving=saving)
         out.update(_full(data, known[:_MOST_FULL], c, best))
     return out
+
+
+def _drawn(n: int, seed: int) -> tuple[Ints, Ints]:
+    """Questions of a split: those that are known, of which A comes first and then B, and C. Five splits in a
+    row report on each question once."""
+    folds = np.array_split(np.random.default_rng(seed // _FOLDS).permutation(n), _FOLDS)
+    c = folds.pop(seed % _FOLDS)
+    return np.random.default_rng(seed).permutation(np.concatenate(folds)), c
 
 
 def _against(unknown: Bools, did: Chosen | None, part: Part, best: int) -> tuple[float, float]:
@@ -564,7 +568,7 @@ def _shifted(data: _Set, shares: tuple[int, int]) -> dict[str, float]:
 
 def _said(data: _Set, shares: tuple[int, int]) -> str:
     """The boldest policy that the first split tries, in words."""
-    a = np.random.default_rng(0).permutation(len(data.outcomes))[: shares[0]]
+    a = _drawn(len(data.outcomes), 0)[0][: shares[0]]
     part = _part(data, a, a)
     found = candidates(part, shares[1], MAX_LOSS, _words(data, a))
     if not found:
