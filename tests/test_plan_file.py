@@ -30,7 +30,7 @@ BY_HAND = Path(__file__).parent / "cases" / "plan.toml"
 
 words = st.text(st.characters(exclude_categories=("Cs",)), max_size=12)
 money = st.floats(0, 1e9, allow_nan=False)
-counts = st.integers(0, 2**40)
+counts, some = st.integers(0, 2**40), st.integers(1, 2**40)
 hours = st.lists(st.integers(0, 3), min_size=168, max_size=168).map(tuple)
 slos = st.builds(
     Slo,
@@ -71,7 +71,7 @@ routes = st.builds(
 )
 deployments = st.one_of(
     st.builds(Api, words, words, words, words, words, st.sampled_from(["standard", "batch"]), st.booleans()),
-    st.builds(Pool, *[words] * 5, counts, counts, *[counts] * 7, money, words, words),
+    st.builds(Pool, *[words] * 5, some, some, *[counts] * 4, *[some] * 3, money, words, words),
     st.builds(ExactCache, words, money),
 )
 schedules = st.builds(
