@@ -359,7 +359,7 @@ def _buys(grading: Grading, asked: Volume, at: CatalogAt, told: dict[str, Any], 
 
     outcomes = grading.outcomes
     with working("weighing further grades"):
-        looks, graded = read_looks(outcomes), read_outcomes(outcomes)
+        looks, graded = read_looks(outcomes, Path(".")), read_outcomes(outcomes)
         before = strong_of(looks, ROUTING, graded.models)
         found = outlook(graded, at, Wanted(grading.strong), looks, before)
     rows: list[Worth] = []

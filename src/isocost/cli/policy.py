@@ -112,13 +112,14 @@ def fit(
         # Before anything of it is told: a look that is not kept would be free.
         kept = keep_looks(found.looks, outcomes, to)
     if found.rules:
+        written = _with_earlier(found, to / POLICY)
         with staged(to) as folder:
-            (folder / POLICY).write_text(dumps(_with_earlier(found, to / POLICY)), encoding="utf-8")
+            (folder / POLICY).write_text(dumps(written), encoding="utf-8")
             for name, weights in found.weights.items():
                 if any(name == getattr(rule.choose, "weights", "") for rule in found.rules):
                     (folder / name).write_bytes(msgspec.json.encode(weights))
     if json:
-        show_json(msgspec.structs.replace(found, looks=()))
+        show_json(msgspec.structs.replace(found, looks=(), rules=written.rules if found.rules else ()))
         return 0
     _show_fit(found, outcomes)
     if kept is not None:
