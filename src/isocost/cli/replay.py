@@ -327,8 +327,8 @@ _STOPPED: Mapping[str, str] = {
     "input": "Refused, input too long: {requests} requests, whose first attempts would have cost ${usd}.",
     "output": "Refused, output too long: {requests} requests, whose first attempts would have cost ${usd}.",
     "budget": "Refused, budget spent: {requests} requests, whose first attempts would have cost ${usd}.",
-    "trimmed": "Prompts cut to the limit: of {requests} requests, by {tok} tokens in all, which saves ${usd}.",
-    "capped": "Answers cut to the limit: of {requests} requests, by {tok} tokens in all, which saves ${usd}.",
+    "trimmed": "Prompts cut to the limit: {requests}, by {tok} tokens in all, which saves ${usd}.",
+    "capped": "Answers cut to the limit: {requests}, by {tok} tokens in all, which saves ${usd}.",
     "downgraded": "Sent to a cheaper model as the budget ran low: {requests} requests, ${usd} less.",
 }
 
