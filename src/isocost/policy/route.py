@@ -24,8 +24,8 @@ class Request(msgspec.Struct, frozen=True):
     ``sequence`` counts the requests of its workload and model, from 0; ``hour`` is the hour of the
     week, Monday 00:00 UTC first. ``score`` is what :mod:`isocost.policy.router` makes of its text, ``None``
     unknown; ``wait_s`` how long its answer may take, ``None`` interactive; ``output_tok`` what it asks for
-    at most. ``session`` is a number that stands for its session (in a gateway a hash of the session's name),
-    -1 none.
+    at most. ``session`` is a number that stands for its session (in a gateway a hash of its tenant and
+    its name), -1 none.
     """
 
     workload: str

@@ -17,6 +17,7 @@ from isocost.prompts.pieces import I64
 from isocost.prompts.price import Floats, Prices, per_month
 from isocost.prompts.result import Band, Filled, Wait, Waiting
 from isocost.prompts.sent import Sent
+from isocost.trace.schema import numbered_sessions
 from isocost.units import NS_PER_H, NS_PER_S
 
 DEADLINES_H = (1.0, 6.0, 24.0)
@@ -48,10 +49,10 @@ def signs(sent: Sent, rows: I64, follow_up_s: float) -> Signs:
     minute = (arrival % NS_PER_H) * BINS_AN_H // NS_PER_H
     busiest = float(np.bincount(minute, minlength=BINS_AN_H).max()) / max(1, len(rows))
     hours = len(np.unique(arrival // NS_PER_H))
-    session = sent.table.session
+    session = numbered_sessions(sent.table, rows)
     followed: float | None = None
-    if session is not None and (mine := session[rows] >= 0).any():
-        of, when = session[rows][mine], arrival[mine]
+    if session is not None and (mine := session >= 0).any():
+        of, when = session[mine], arrival[mine]
         order = np.lexsort((when, of))
         gap = np.diff(when[order])
         again = (of[order][1:] == of[order][:-1]) & (gap <= follow_up_s * NS_PER_S)

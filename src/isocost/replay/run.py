@@ -29,7 +29,7 @@ from isocost.replay.defer import served_ns
 from isocost.replay.prefix import blocks_of
 from isocost.replay.queue import BatchLimits, Served, Terms, serve, serve_with_prefixes
 from isocost.replay.reuse import CacheUse, cache_use, exact_hits, provider_cache
-from isocost.trace.schema import Chunk
+from isocost.trace.schema import Chunk, numbered_sessions
 from isocost.trace.shape import hour_of_week
 from isocost.units import NS_PER_H, NS_PER_S, PS_PER_NS, PS_PER_S
 
@@ -144,10 +144,12 @@ def replay(
     code = {name: i for i, name in enumerate(names)}
     state = _start(table)
     hour = hour_of_week(table.arrival_ns)
+    session = numbered_sessions(table) if any(each.route.by_session for each in routed) else None
     for s, each in enumerate(routed):
         _known(each.route, situation)
         state.stream[each.rows] = s
-        _route(table, each, state, hour, situation, code)
+        by = (hour[each.rows], None if session is None else session[each.rows])
+        _route(table, each, state, by, situation, code)
     ledger = Ledger()
     overflowed: dict[str, int] = {}
     busy: dict[str, float] = {}
@@ -268,15 +270,15 @@ def _route(
     table: Chunk,
     each: Routed,
     state: _State,
-    hour: npt.NDArray[np.int64],
+    by: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64] | None],
     situation: Situation,
     code: Mapping[str, int],
 ) -> None:
-    """Send one stream's rows where its route says, and count their tokens as the answering model does."""
+    """Send one stream's rows where its route says ``by`` their hours and sessions (k,), and count their
+    tokens as the answering model does."""
     rows, route = each.rows, each.route
     shares = np.array([code[share.deployment] for share in route.shares], np.int32)
-    session = None if table.session is None else table.session[rows].astype(np.int64)
-    state.where[rows] = shares[assign(route, hour[rows], session=session)]
+    state.where[rows] = shares[assign(route, by[0], session=by[1])]
     if route.fallback:
         state.fallback[rows] = code[route.fallback]
     if route.cache:

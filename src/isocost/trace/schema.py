@@ -138,6 +138,25 @@ class Chunk:
         return Chunk(**picked)  # type: ignore[arg-type]
 
 
+def numbered_sessions(table: Chunk, rows: Int64 | None = None) -> Int64 | None:
+    """A number of each row's session (n,), from 0, -1 without one; ``None`` where the log names none. Of
+    chosen ``rows`` the numbers hold among these only.
+
+    A name that two tenants use is two sessions. Without tenants a session's number is its code.
+    """
+    if table.session is None:
+        return None
+    chosen = slice(None) if rows is None else rows
+    codes = table.session[chosen].astype(np.int64)
+    if table.tenant is None:
+        return codes
+    both = codes * (int(table.tenant.max(initial=-1)) + 2) + table.tenant[chosen] + 1
+    has = codes >= 0
+    out = np.full(len(codes), -1, np.int64)
+    out[has] = np.unique(both[has], return_inverse=True)[1]
+    return out
+
+
 Level = Literal["found", "guessed", "doubt"]
 
 Clock = Literal["utc", "relative"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -33,7 +34,7 @@ from isocost.policy.rules import Cascade, Rule
 from isocost.policy.table import MISSED, PASSED, REJECTED, SERVED
 from isocost.replay.reuse import exact_hits, provider_cache
 from isocost.replay.run import Ratio
-from isocost.trace.schema import Chunk, Trace
+from isocost.trace.schema import Chunk, Trace, numbered_sessions
 from isocost.units import NS_PER_S
 
 Rows = npt.NDArray[np.int64]
@@ -58,6 +59,11 @@ class World:
     """What each semantic cache did, by name (:mod:`isocost.plan.written.caches`)."""
     cuts: bool = False
     """Whether answers may be given up that take too long, so that what of a cost is for input matters."""
+
+    @cached_property
+    def session(self) -> Rows | None:
+        """A number of the session of each of the table's requests (n,), -1 none."""
+        return numbered_sessions(self.table)
 
     @property
     def at(self) -> CatalogAt:

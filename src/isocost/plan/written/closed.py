@@ -395,7 +395,7 @@ def _entry(
             else np.asarray(world.table.deadline_s[one.rows], np.float64),
             # Nothing is spent at first: a budget of 0 stops a request, and says which it would have been.
             np.full(k, -np.inf), _local(last[where], merged.table.names, table.names),
-            None if world.table.session is None else world.table.session[one.rows].astype(np.int64),
+            None if world.session is None else world.session[one.rows],
         )  # fmt: skip
         out[where] = (entries(rule, table, columns, tasks) + merged.offset[t])[:, None]
         nothing = columns._replace(input_tok=np.zeros(k, np.int64), output_tok=np.zeros(k, np.int64))
@@ -444,14 +444,14 @@ def _sessions(
 ) -> Rows:
     """Where each request's session was served first among those it may stay at; -1 nowhere yet."""
     last = np.full(len(rows), NO_SESSION, np.int64)
-    if world.table.session is None:
+    if world.session is None:
         return last
     for one, where in zip(parts, place, strict=True):
         if one.rule.sticky is None:
             continue
         among = {names.index(name) for name in one.rule.sticky.among}
         stays: dict[int, int] = {}
-        for i, session in zip(where.tolist(), world.table.session[one.rows].tolist(), strict=True):
+        for i, session in zip(where.tolist(), world.session[one.rows].tolist(), strict=True):
             if session < 0:
                 continue
             last[i] = stays.get(session, NO_SESSION)

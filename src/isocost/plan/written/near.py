@@ -31,7 +31,7 @@ from isocost.policy.semantic_cache import readable
 from isocost.policy.semantic_lapse import lapsed
 from isocost.policy.semantic_study import digest
 from isocost.policy.table import MISSED, SERVED
-from isocost.trace.schema import Chunk, Trace
+from isocost.trace.schema import Chunk, Trace, numbered_sessions
 from isocost.units import NS_PER_S, SECONDS_PER_H
 
 Rows = npt.NDArray[np.int64]
@@ -304,9 +304,8 @@ def sessions_of(table: Chunk) -> Sessions:
     n = len(table)
     alone = np.arange(n)
     tenant = np.full(n, -1, np.int64) if table.tenant is None else table.tenant.astype(np.int64)
-    if table.session is not None and bool((table.session >= 0).any()):
-        both = (tenant + 1) * (int(table.session.max()) + 2) + table.session
-        return Sessions("session", _numbered(np.where(table.session >= 0, both, -1 - alone)))
+    if (session := numbered_sessions(table)) is not None and bool((session >= 0).any()):
+        return Sessions("session", _numbered(np.where(session >= 0, session, -1 - alone)))
     if len(np.unique(tenant[tenant >= 0])) < PEOPLE:
         return Sessions("request", alone)
     order = np.lexsort((table.arrival_ns, tenant))
