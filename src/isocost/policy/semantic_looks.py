@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from isocost.policy.looks import Look, Tested, earlier, ended, level, look
+from isocost.policy.looks import Look, Tested, earlier, ended, in_order, level, look
 
 CACHE = "cache"
 """What a look at a semantic cache is called, among those of other kinds."""
@@ -59,7 +59,7 @@ def turn(
         if one.kind == CACHE and one.fit.partition(".")[0] == test:
             rounds.setdefault(one.fit, []).append(one)
     some = {one.fit for one in earlier(looks, CACHE, ids, {})} | set(rounds)
-    before = tuple({one.fit: one for one in looks if one.kind == CACHE and one.fit in some}.values())
+    before = in_order({one.fit: one for one in looks if one.kind == CACHE and one.fit in some}.values())
     for fit, mine in rounds.items():
         read = {pair: same for one in mine for pair, same in grades_of(one)}
         if all(grade(*pair) in (same, None) for pair, same in read.items()):
