@@ -13,6 +13,8 @@ from isocost.cli.root import Facts, Json, app
 from isocost.cli.trace import opened
 
 AS_IT_IS, NO_TERMS = Reading(), Terms()
+WORTH_USD = 0.5
+"""A month: less is nothing in whole dollars."""
 
 
 @app.command(sort_key=1)
@@ -58,7 +60,9 @@ def levers(
         found = changed(found, levers=others)
     # Nor what the planner, which reads no words, finds worth nothing.
     told = {one.name for one in seen}
-    rows = [one for one in found.levers if one.name not in told or max(one.alone_usd, one.share_usd) >= 0.5]
+    rows = [
+        one for one in found.levers if one.name not in told or max(one.alone_usd, one.share_usd) >= WORTH_USD
+    ]
     found = changed(found, levers=rows)
     if json:
         return show_json({"levers": found, "limits": limits, "prompts": seen})

@@ -264,18 +264,16 @@ def measure_cache(trace: Trace, workload: str, pairs: int, to: Path, *, json: bo
 
 
 def _show_study(found: CacheStudy, near: Near, notes: Sequence[str], wrote: Sequence[str]) -> None:
+    from isocost.policy.semantic_study import MORE_WRONG, TOO_SMALL
+
     proven = found.proven
     if proven is None:
         show(Text("Nothing certified: the semantic cache stays off", "bold"))
         show(wrapped(f"{found.why[:1].upper()}{found.why[1:]}."))
     else:
-        show(
-            Text(
-                f"{percent(proven.hit_frac)} of requests answered from the cache, at most "
-                f"{proven.wrong_most_frac:.2%} answered wrong with {percent(proven.confidence)} confidence",
-                "bold",
-            )
-        )
+        said = f"{percent(proven.hit_frac)} of requests answered from the cache, at most "
+        said += f"{proven.wrong_most_frac:.2%} answered wrong with {percent(proven.confidence)} confidence"
+        show(Text(wrapped(said, indent=0), "bold"))
     table = grid(("", "l"), ("requests", "r"), ("hits", "r"), ("wrong", "r"))
     table.add_row("  fitted on", f"{found.fitted:,}", "", "")
     if proven is not None:
@@ -319,7 +317,7 @@ def _show_study(found: CacheStudy, near: Near, notes: Sequence[str], wrote: Sequ
     elif wrote:
         more = f"{len(found.to_grade):,} more pairs in {wrote[0]}"
         show("", wrapped(f"Next: fill in the column same of {more}, then the same command again."))
-    else:
+    elif found.why == MORE_WRONG or found.why.startswith(TOO_SMALL):
         show("", wrapped("More questions, or a looser --max-wrong, may certify what these do not."))
 
 

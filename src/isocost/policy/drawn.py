@@ -10,7 +10,8 @@ is multiplied by 1 + stake (share * S - W). If on average more than ``share`` of
 fortune would grow in no mean (the product of means is at most the power of their mean), and so reach
 1 / (1 - confidence) with at most that chance (Markov); Waudby-Smith and Ramdas (2024) bet likewise. Sessions
 may differ, and long ones may be wrong more often: no length is taken for granted but what ``most_each`` says
-of answers. One stake for all, set by the number of requests alone, is what makes that true.
+of answers. One stake for all, set by the number of requests and by words, not by grades, is what makes that
+true.
 """
 
 from __future__ import annotations

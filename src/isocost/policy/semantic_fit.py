@@ -2,12 +2,17 @@
 
 Past questions come in order. The first part fits: pairs are graded and questions put into groups
 (:mod:`isocost.policy.semantic_learn`), and a logistic regression weighs what groups say with what two
-questions share (:func:`fit`). The second part certifies: thresholds are tried from the strictest on, and the
-loosest is kept before the first whose exact upper bound (Clopper and Pearson) of wrong hits per request
-exceeds the limit. Wrong hits only grow as a threshold falls, so one that lets too many through is kept only
-where the first such one passed, which has less than the chance allowed: the confidence needs no correction.
-Where requests come in sessions these are what is drawn, and the bound is a bet on each
-(:mod:`isocost.policy.drawn`). What it hits on a third part was never looked at.
+questions share (:func:`fit`). The second part certifies, the third, which was never looked at, reports.
+
+:func:`certify` is the simplest form, for a cache that keeps every question, as ``isocost validate semcache``
+plays it: every score is tried as a threshold, from the highest on, and the loosest is kept before the first
+whose exact upper bound (Clopper and Pearson) of wrong hits per request exceeds the limit. There wrong hits
+only grow as a threshold falls, so one that lets too many through is kept only where the first such one
+passed, which has less than the chance allowed: the confidence needs no correction. A cache that runs keeps
+what it misses, so that its wrong hits need not grow: what goes into plans is certified by
+:func:`isocost.policy.semantic_study.study`, at a few thresholds in an order that no grade has set. Where
+requests come in sessions these are what is drawn, and the bound is a bet on each
+(:mod:`isocost.policy.drawn`).
 """
 
 from __future__ import annotations
@@ -24,14 +29,19 @@ from isocost.errors import BadInput
 from isocost.policy.drawn import Tally, tallied
 from isocost.policy.proven import upper_of
 from isocost.policy.semantic import HASHED, Nearest, Weights, best
+from isocost.units import plural
 
 Floats = NDArray[np.float64]
 RIDGE = 1.0
+"""Penalty of a weight of a feature, each scaled to a spread of 1; half its square, as of a prior."""
 RIDGE_HASHED = 3.0
+"""Penalty of a weight of a word: of thousands each is seen a few times."""
 ROUNDS = 25
+"""Steps of Newton's method at most; seven or so are taken."""
 _ROUNDS_INSIDE = 200
-LEAST_OF_EACH = 20
-"""Right and wrong pairs without which nothing is fitted."""
+LEAST_PAIRS = 40
+"""Pairs without which nothing is fitted. They may all be right, or all wrong: the ridge then says so of all
+that are alike, and a certificate is made by other requests."""
 
 REPORTS, CERTIFIES, CERTIFIES_LARGE = 0.3, 0.3, 0.2
 """Shares of the requests that report and that certify; of many requests fewer certify."""
@@ -50,11 +60,32 @@ def parts(many: int) -> tuple[int, int]:
     return end - min(int(CERTIFIES * many), max(int(CERTIFIES_LARGE * many), ENOUGH)), end
 
 
+def cut(units: Sequence[int]) -> tuple[int, int]:
+    """:func:`parts` of requests by their sessions, moved on to where one session ends and another begins.
+
+    >>> cut([0, 1, 2, 3, 4, 4, 4, 5, 6, 7])
+    (4, 7)
+    >>> cut([0, 1, 2, 3, 3, 4, 4, 4, 5, 5]), cut([0] * 10)
+    ((5, 8), (4, 7))
+    """
+    first, end = parts(len(units))
+
+    def moved(mark: int) -> int:
+        while 0 < mark < len(units) and units[mark] == units[mark - 1]:
+            mark += 1
+        return mark
+
+    # A session that has all the rest leaves nothing behind it: it stays cut.
+    first, end = (mark if (after := moved(mark)) == len(units) else after for mark in (first, end))
+    return first, end
+
+
 class Certificate(NamedTuple):
     """What was shown on the certifying part: ``wrong`` hits of ``hits`` of ``requests`` at the threshold.
 
-    ``upper_frac`` bounds wrong hits per request at the confidence; ``labels`` counts every graded pair of
-    the fitting and the certifying part. ``threshold`` is ``inf`` where nothing could be certified.
+    ``upper_frac`` bounds wrong hits per request at the confidence (NaN: nothing is certified); ``labels``
+    counts every graded pair of the fitting and the certifying part. ``threshold`` is ``inf`` where nothing
+    could be certified.
     """
 
     threshold: float
@@ -75,14 +106,14 @@ def fit(
     """A ridge logistic regression on graded pairs, by Newton's method and conjugate gradients.
 
     Raises:
-        BadInput: too few pairs that are the same, or too few that are not.
+        BadInput: too few pairs.
     """
     right = np.array(same, dtype=np.float64)
-    if min(right.sum(), len(right) - right.sum()) < LEAST_OF_EACH:
+    if len(pairs) < LEAST_PAIRS:
         raise BadInput(
-            f"{int(right.sum())} pairs with one answer and {int(len(right) - right.sum())} without",
+            f"{plural(len(pairs), 'graded pair')} that are alike",
             where="semantic cache",
-            fix=f"Grade at least {LEAST_OF_EACH} of each",
+            fix=f"Grade at least {LEAST_PAIRS}",
         )
     features = np.array([one.features for one in pairs])
     centre, spread = features.mean(axis=0), features.std(axis=0)
@@ -125,7 +156,7 @@ def certify(
     amiss: list[int] = []
     tallies: tuple[Tally, ...] = ()
     most = 1.0
-    shown = Certificate(math.inf, len(scores), 0, 0, 0.0, labels_used)
+    shown = Certificate(math.inf, len(scores), 0, 0, math.nan, labels_used)
     numbers = list(range(len(scores))) if units is None else list(units)
     each = 1 if units is None else each
     while asked < able:

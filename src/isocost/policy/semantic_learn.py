@@ -23,10 +23,13 @@ from isocost.policy.semantic import Member, Nearest, member_of, together
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
 RIDGE_GROUP = 0.3
+"""Penalty of the ridge of groups on words, beside likenesses of 1 of each question to itself."""
 RIDGE_CHANCE = 0.05
+"""Penalty of the softmax."""
 JOINS = 0.2
 """Share of the grades that hold whole groups against each other, when each question had its own."""
 JOIN_ROUNDS = 8
+"""Rounds of that, the grades of each read before the next."""
 JOIN_LARGE = 0.5
 """How much more two groups are worth to be held against each other, for each e-fold of the smaller one."""
 JOIN_ALONE = 0.6
@@ -38,16 +41,20 @@ LOUD = 4
 """Power of likeness with which questions speak for their group: one that is alike says more than many."""
 LATENT, _LATENT_ROUNDS, _LATENT_SPARE = 160, 4, 16
 """Directions of latent semantics, rounds of subspace iteration and directions beside them."""
-MOST_COMPARED = 2
-"""Questions, for each grade, that are compared each with each."""
+MOST_COMPARED, LARGEST_COMPARED = 2, 10_000
+"""Questions, for each grade and in all, that are compared each with each: the square of them is held."""
 SMALLEST_GROUP = 2
+"""Questions of a group that words are learnt for: one question alone says nothing of another."""
 MOST_GROUPS = 160
+"""Groups that words are learnt for, the largest: each is a number for each word."""
 FOUND = 0.25
-"""Share of the graded questions that only found groups."""
+"""Share of the graded questions, the first, that only found groups: no pairs of them are fitted."""
 SPOKEN = 15
 """Features that groups say, the last ones."""
 _STEPS, _STEPS_FOLD, _FOLDS = 60, 40, 4
+"""Steps of the softmax, of that without a fold, and folds."""
 _POWER_STEPS = 8
+"""Steps of the power method to the largest eigenvalue, half of which bounds how far the softmax bends."""
 _SEED = 20_261_123
 
 Grade = Callable[[int, int], bool]
@@ -196,7 +203,7 @@ def learn(
     (:func:`_join`).
     """
     groups = _Groups()
-    kernel = likeness_of(vectors[: MOST_COMPARED * labels])
+    kernel = likeness_of(vectors[: min(MOST_COMPARED * labels, LARGEST_COMPARED)])
     many = len(kernel)
     number: dict[bytes, int] = {}
     names = np.array([number.setdefault(scope, len(number)) for scope in (scopes or [b""] * many)[:many]])

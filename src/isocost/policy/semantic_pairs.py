@@ -1,16 +1,19 @@
 """Files of questions and pairs that a semantic cache is certified on, and pairs of a log for people to grade.
 
 Three kinds. ``text, label``: questions of which equal labels have one answer; with a column ``timestamp``
-they come in its order, else in a random one. A column ``session`` or ``user`` says which are drawn together,
-one ``tenant`` which share no answers. ``text_a, text_b, label``: pairs, where 1 means one answer; the
-first is in the cache when the second is asked. ``asked_line, held_line, same``: pairs of a log
+(numbers, or ISO 8601) they come in its order, else in a random one, in which sessions stay whole. A column
+``session`` or ``user`` says which are drawn together, one ``tenant`` which share no answers. What a tenant
+asked before word for word is an exact cache's to answer. ``text_a, text_b, label``: pairs, where 1 means one
+answer; the first is in the cache when the second is asked. ``asked_line, held_line, same``: pairs of a log
 (:func:`template`), graded by people; their words are in the log.
 """
 
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
 from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from isocost.errors import BadInput
+from isocost.policy.drawn import numbered
 from isocost.policy.semantic_study import Asked, Grade, Pair
 from isocost.trace.table import cells
 
@@ -57,29 +61,97 @@ def read(file: Path) -> Questions:
         return _pairs(names, rows, str(file))
     if not {"text", "label"} <= found:
         raise BadInput(f"columns {', '.join(names)}", where=str(file), fix=_FIX)
-    text, label = names.index("text"), names.index("label")
+    unit, tenant = drawn_by(names), "tenant" if "tenant" in found else ""
     notes = []
-    kept = [row for row in rows if row[text] and row[label] not in (None, "")]
+    kept = [k for k, row in enumerate(rows) if _cell(names, row, "text") and _cell(names, row, "label")]
     if len(kept) < len(rows):
         notes.append(f"{len(rows) - len(kept):,} rows without a text or a label are left out")
     if "timestamp" in found:
-        kept = sorted(kept, key=lambda row: str(row[names.index("timestamp")]))
+        at = names.index("timestamp")
+        when = _times([(rows[k][at], f"{file}, row {k + 1}") for k in kept])
+        kept = [kept[i] for i in sorted(range(len(kept)), key=when.__getitem__)]
     else:
-        order = np.random.Generator(np.random.PCG64(SEED)).permutation(len(kept))
-        kept = [kept[i] for i in order]
+        rng = np.random.Generator(np.random.PCG64(SEED))
+        kept = [kept[i] for i in shuffled([_cell(names, rows[k], unit) for k in kept], rng)]
         notes.append("without a column timestamp the questions are taken in a random order")
-    labels = [str(row[label]) for row in kept]
+    labels = [_cell(names, rows[k], "label") for k in kept]
     if len(set(labels)) < 2:
         raise BadInput(
             "one class: every label is the same", where=str(file),
             fix="Label questions by the answer that they need",
         )  # fmt: skip
-    unit, tenant = drawn_by(names), "tenant" if "tenant" in found else ""
-    asked = tuple(
-        Asked(str(row[text]), _cell(names, row, tenant).encode(), float(i), unit=_cell(names, row, unit))
-        for i, row in enumerate(kept)
+    asked: list[Asked] = []
+    before: set[tuple[str, str]] = set()
+    for i, row in enumerate(rows[k] for k in kept):
+        said = _cell(names, row, tenant), _cell(names, row, "text")
+        drawn = _cell(names, row, unit)
+        asked.append(Asked(said[1], said[0].encode(), float(i), unit=drawn, is_repeat=said in before))
+        before.add(said)
+    if len(before) < len(asked):
+        notes.append(f"{len(asked) - len(before):,} whole repeats are left to an exact cache")
+    is_drawn = any(one.unit for one in asked)
+    return Questions(
+        tuple(asked), lambda i, j: labels[i] == labels[j], tuple(notes), unit if is_drawn else "request"
     )
-    return Questions(asked, lambda i, j: labels[i] == labels[j], tuple(notes), unit or "request")
+
+
+def shuffled(units: Sequence[str], rng: np.random.Generator) -> list[int]:
+    """A random order of rows in which those of one session (``units``; blank: alone) stay together, in their
+    own order: a part of a session in each part of the rows would be no fresh draw."""
+    together: list[list[int]] = []
+    for i, number in enumerate(numbered(units)):
+        if number == len(together):
+            together.append([])
+        together[number].append(i)
+    return [i for number in rng.permutation(len(together)) for i in together[number]]
+
+
+def _times(values: Sequence[tuple[object, str]]) -> list[float]:
+    """Times that can be sorted: all numbers, all ISO 8601 with an offset, or all without.
+
+    Raises:
+        BadInput: one that is none, or of two kinds.
+    """
+    out: list[float] = []
+    kinds: dict[str, str] = {}
+    for value, where in values:
+        kind, when = _time(value)
+        kinds.setdefault(kind, where)
+        out.append(when)
+    if "" in kinds:
+        raise BadInput(
+            "a timestamp that is no time",
+            where=kinds[""],
+            fix="Write numbers or ISO 8601: 2026-11-23T09:30:00Z",
+        )
+    if len(kinds) > 1:
+        (one, _), (two, where) = list(kinds.items())[:2]
+        raise BadInput(f"timestamps are {one} and {two}", where=where, fix="Write all of them in one way")
+    return out
+
+
+def _time(value: object) -> tuple[str, float]:
+    """What a timestamp is (blank: none) and its place in time; whole numbers stay exact."""
+    if isinstance(value, date) and not isinstance(value, datetime):
+        value = datetime(value.year, value.month, value.day)
+    if not isinstance(value, datetime):
+        text = str("" if value is None else value).strip()
+        try:
+            return "numbers", int(text)
+        except ValueError:
+            pass
+        try:
+            number = float(text)
+            return ("numbers", number) if math.isfinite(number) else ("", 0.0)
+        except ValueError:
+            pass
+        try:
+            value = datetime.fromisoformat(text)
+        except ValueError:
+            return "", 0.0
+    if value.tzinfo is None:
+        return "times without an offset", value.replace(tzinfo=UTC).timestamp()
+    return "times with an offset", value.timestamp()
 
 
 def drawn_by(names: Sequence[str]) -> str:
@@ -88,30 +160,35 @@ def drawn_by(names: Sequence[str]) -> str:
 
 
 def _cell(names: Sequence[str], row: Sequence[object], name: str) -> str:
+    """A cell without blanks around it; blank where there is no such column (``name`` blank)."""
     value = row[names.index(name)] if name else None
-    return "" if value is None else str(value)
+    return "" if value is None else str(value).strip()
 
 
 def _pairs(names: Sequence[str], rows: Sequence[tuple[object, ...]], where: str) -> Questions:
-    a, b, label = (names.index(name) for name in ("text_a", "text_b", "label"))
+    label = names.index("label")
     same = [graded(row[label], f"{where}, row {k + 1}") for k, row in enumerate(rows)]
-    known = [k for k, one in enumerate(same) if one is not None and rows[k][a] and rows[k][b]]
+    texts = [(_cell(names, row, "text_a"), _cell(names, row, "text_b")) for row in rows]
+    known = [k for k, one in enumerate(same) if one is not None and all(texts[k])]
     if len({same[k] for k in known}) < 2:
         raise BadInput(
             "one class: every grade is the same", where=where, fix="Grade 1 for one answer, else 0"
         )
-    order = np.random.Generator(np.random.PCG64(SEED)).permutation(len(known))
-    asked, grades = [], []
     unit = drawn_by(names)
-    for place, k in enumerate(known[i] for i in order):
+    units = [_cell(names, rows[k], unit) for k in known]
+    asked, grades = [], []
+    for place, at in enumerate(shuffled(units, np.random.Generator(np.random.PCG64(SEED)))):
+        held, text = texts[known[at]]
         scope = place.to_bytes(8)
         asked += [
-            Asked(str(rows[k][a]), scope, float(place), is_kept_only=True),
-            Asked(str(rows[k][b]), scope, float(place), unit=_cell(names, rows[k], unit)),
+            Asked(held, scope, float(place), is_kept_only=True),
+            Asked(text, scope, float(place), unit=units[at], is_repeat=text == held),
         ]
-        grades += [None, same[k]]
-    notes = ("each pair is a cache of one question: what else a cache would hold is not in the file",)
-    return Questions(tuple(asked), lambda i, _: grades[i], notes, unit or "request")
+        grades += [None, same[known[at]]]
+    notes = ["each pair is a cache of one question: what else a cache would hold is not in the file"]
+    if repeats := sum(one.is_repeat for one in asked):
+        notes.append(f"{repeats:,} whole repeats are left to an exact cache")
+    return Questions(tuple(asked), lambda i, _: grades[i], tuple(notes), unit if any(units) else "request")
 
 
 def graded(value: object, where: str) -> bool | None:

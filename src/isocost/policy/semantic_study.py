@@ -29,7 +29,7 @@ from isocost.policy.looks import Look
 from isocost.policy.proven import Proven, banded, upper, upper_of
 from isocost.policy.semantic import Nearest, Weights, best, rarity_of, taken_apart
 from isocost.policy.semantic_cache import SemanticCache, readable
-from isocost.policy.semantic_fit import CERTIFIES, fit, parts
+from isocost.policy.semantic_fit import CERTIFIES, LEAST_PAIRS, cut, fit
 from isocost.policy.semantic_index import Index
 from isocost.policy.semantic_lapse import features_digest
 from isocost.policy.semantic_learn import Grown, Read, graded_pairs, grouped, learn
@@ -38,6 +38,8 @@ from isocost.units import plural
 
 LEAST_REQUESTS = 300
 """Certifying requests below which not even a cache without a wrong hit proves 1 % at 95 %."""
+MORE_WRONG = "more answers were wrong than the limit allows"
+TOO_SMALL = "the certifying part is too small to show it"
 BANDS = 10
 DIGITS = 5
 """Digits of a fitted weight that are kept: the file is certified as it is written."""
@@ -141,42 +143,44 @@ def study(
     is the only look that there will be.
 
     Raises:
-        BadInput: a limit or a confidence that cannot be meant, or too few requests.
+        BadInput: a limit, a confidence or a count of grades that cannot be meant, or too few requests.
     """
+    if wanted.labels < LEAST_PAIRS:
+        raise BadInput(
+            f"{wanted.labels} graded pairs to fit on", fix=f"Type --labels 3500, at least {LEAST_PAIRS}"
+        )
     if not 0 < wanted.most_wrong_frac < 0.5 or not 0.5 <= wanted.confidence < 1:
         raise BadInput(
             f"at most {wanted.most_wrong_frac:g} wrong at {wanted.confidence:g}",
             fix="Type --max-wrong 1% --confidence 95%",
         )
-    counted = [i for i, one in enumerate(asked) if one.counts]
-    n = len(counted)
-    first, end = parts(n)
-    fits, certifies = (counted[first], counted[end]) if n else (0, 0)
+    past = _Past(asked, wanted)
+    n, (first, end) = len(past.counted), past.cut
     if end - first < LEAST_REQUESTS:
         raise BadInput(
             f"{n} requests leave {end - first} to certify on", where="semantic cache",
             fix=f"At least {math.ceil(LEAST_REQUESTS / CERTIFIES):,} are needed",
         )  # fmt: skip
-    past = _Past(asked, wanted)
+    fits, certifies = past.counted[first], past.counted[end]
     past.draw(fits, certifies)
     weights = past.fitted(fits, grade, graded)
-    if weights is None:
-        return past.stopped(n, fits, "pairs to fit on are not graded yet", past.to_fit(fits))
+    if isinstance(weights, str):
+        return past.stopped(fits, weights, past.to_fit(fits) if graded is not None else ())
     # Certified as it is written: a rounded weight is another weight.
     weights = msgspec.json.decode(written(weights), type=Weights)
     past.look(weights, (fits, certifies), grade, looks, ids)
     if past.turn is not None and not past.turn.level:
-        return past.stopped(n, fits, SPENT, ())
+        return past.stopped(fits, SPENT, ())
     found = [best(weights, one) for one in past.near(weights, fits, certifies)]
     order = sorted((i for i, (one, _) in enumerate(found) if one is not None), key=lambda i: -found[i][1])
     bars = thresholds([found[i][1] for i in order], len(found), wanted.most_wrong_frac)
     shown: _Claim | None = None
     open_: tuple[Pair, ...] = ()
-    why = "more answers were wrong than the limit allows"
+    why = MORE_WRONG if bars else "no later question is surely one that was asked before"
     if past.bound(range(fits, certifies), ()) > wanted.most_wrong_frac:
         many = len(past.turn.before) if past.turn else 0
         left = f" at what {plural(many, 'earlier look')} at it left" if many else ""
-        why = f"the certifying part is too small to show it{left}, even if no answer were wrong"
+        why = f"{TOO_SMALL}{left}, even if no answer were wrong"
         bars = []
     for bar in bars:
         claim = past.claimed(weights, bar, (fits, certifies), grade)
@@ -191,7 +195,7 @@ def study(
             break
         shown = claim
     if shown is None:
-        return past.stopped(n, fits, why, open_)
+        return past.stopped(fits, why, open_)
     return past.proven(weights, shown, (fits, certifies), n, grade, open_)
 
 
@@ -218,9 +222,8 @@ def thresholds(scores: Sequence[float], many: int, most_wrong_frac: float) -> li
 
 def first_pairs(asked: Sequence[Asked], wanted: Wanted) -> tuple[Pair, ...]:
     """Pairs whose grades fit a verifier, at most ``wanted.labels``."""
-    counted = [i for i, one in enumerate(asked) if one.counts]
-    fits = parts(len(counted))[0]
-    return _Past(asked, wanted).to_fit(counted[fits] if fits < len(counted) else len(asked))
+    past = _Past(asked, wanted)
+    return past.to_fit(past.counted[past.cut[0]] if past.counted else 0)
 
 
 def written(weights: Weights) -> bytes:
@@ -286,6 +289,9 @@ class _Past:
         self.wanted = wanted
         self.questions = [taken_apart(one.text) if readable(one.text) else None for one in asked]
         self.units = numbered(one.unit for one in asked)
+        self.counted = [i for i, one in enumerate(asked) if one.counts]
+        self.cut = cut([self.units[i] for i in self.counted])
+        """Where, of the requests that count, those that fit end and those that certify."""
         self.most_each = self.drawn = 0
         self.labels = 0
         self.read: dict[tuple[int, int], bool] = {}
@@ -379,10 +385,8 @@ class _Past:
                 kept.append(i)
         return near, alike
 
-    def fitted(
-        self, fits: int, grade: Grade, graded: Mapping[tuple[int, int], bool] | None
-    ) -> Weights | None:
-        """A verifier of the first requests; ``None`` where none of their pairs is graded."""
+    def fitted(self, fits: int, grade: Grade, graded: Mapping[tuple[int, int], bool] | None) -> Weights | str:
+        """A verifier of the first requests, or why there is none."""
         past = [one for one in self.questions[:fits] if one is not None]
         plain = Weights(*rarity_of(past), (), (), (), (), 0.0)
         cache, kept = self._cache(plain, 0)
@@ -401,9 +405,15 @@ class _Past:
             read = Read.of(vectors, sorted(grown.group))
         self.labels = grown.labels
         if not grown.labels:
-            return None
+            is_alike = graded is not None and any(near)
+            return (
+                "pairs to fit on are not graded yet" if is_alike else "no two questions to fit on are alike"
+            )
         groups, members = grouped(read, grown)
         pairs, same = graded_pairs(near, grown, members)
+        if graded is None and len(pairs) < LEAST_PAIRS:
+            # Nobody can grade more of them.
+            return f"only {plural(len(pairs), 'pair')} to fit on are alike, and {LEAST_PAIRS} are needed"
         return fit(pairs, same, plain.rarity, plain.rarest, groups)
 
     def near(self, weights: Weights, start: int, end: int) -> list[tuple[Nearest, ...]]:
@@ -507,12 +517,12 @@ class _Past:
             wanted.unit, self.drawn, self.most_each, *self._looked_at(found),
         )  # fmt: skip
 
-    def stopped(self, n: int, fits: int, why: str, to_grade: tuple[Pair, ...]) -> CacheStudy:
+    def stopped(self, fits: int, why: str, to_grade: tuple[Pair, ...]) -> CacheStudy:
         """A study without a certificate."""
         fitted = self._counted(fits)
         return CacheStudy(
-            n, fitted, parts(n)[1] - parts(n)[0], self.labels, None, why, b"", to_grade,
-            n - parts(n)[1], math.nan, math.nan, self.wanted.unit, self.drawn, self.most_each,
+            len(self.counted), fitted, self.cut[1] - self.cut[0], self.labels, None, why, b"", to_grade,
+            len(self.counted) - self.cut[1], math.nan, math.nan, self.wanted.unit, self.drawn, self.most_each,
             *self._looked_at(None),
         )  # fmt: skip
 

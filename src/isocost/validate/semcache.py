@@ -5,16 +5,23 @@ order, each is looked up among all before it, and the labels only grade pairs th
 text_b, label``: pairs, where 1 means one answer; the cache holds the first of each. Requests are split in
 order: a part fits the verifier on at most ``LABELS`` graded pairs, a part certifies the threshold at
 ``MOST_WRONG`` wrong hits a request with ``CONFIDENCE``, the last 30 % report. A request of the last part
-passes where it got no wrong answer. ``ORDERS`` orders are played, and the spread is told. A column
-``session`` or ``user`` says which requests are drawn together (:mod:`isocost.policy.drawn`); requests of two
-values of a column ``tenant`` share no answers.
+passes where it got no wrong answer. What was asked before word for word is left out: an exact cache answers
+it. A column ``session`` or ``user`` says which requests are drawn together (:mod:`isocost.policy.drawn`), and
+no part cuts one in two; requests of two values of a column ``tenant`` share no answers.
+
+``ORDERS`` orders are played. They share their rows, so what they span is of the order alone: it says what
+another split of this file would give, not what another file would.
+
+It is not the cache that runs (:mod:`isocost.policy.semantic_study`), in these: every question is kept, also
+what was answered; the same words may get another question's answer twice; times of the file are not read, and
+nothing ages. ``plain_*`` and ``hindsight_*`` give a session as many answers as it has hits.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,11 +32,13 @@ from numpy.typing import NDArray
 from isocost.errors import BadInput
 from isocost.policy.drawn import able, most_each, numbered
 from isocost.policy.semantic import Nearest, Weights, best, rarity_of, taken_apart
-from isocost.policy.semantic_cache import SemanticCache
-from isocost.policy.semantic_fit import Certificate, certify, fit, parts
+from isocost.policy.semantic_cache import SemanticCache, readable
+from isocost.policy.semantic_fit import CERTIFIES, LEAST_PAIRS, Certificate, certify, cut, fit
 from isocost.policy.semantic_index import Index
 from isocost.policy.semantic_learn import graded_pairs, grouped, learn
-from isocost.policy.semantic_pairs import drawn_by, graded
+from isocost.policy.semantic_pairs import drawn_by, graded, shuffled
+from isocost.policy.semantic_study import LEAST_REQUESTS
+from isocost.units import plural
 from isocost.validate.table import rows_of
 
 LABELS = 3500
@@ -39,10 +48,11 @@ MOST_ROWS = 20_000
 """Rows that are played: of more, so many are drawn."""
 SEED = 20_261_123
 ORDERS = 3
-"""Random orders that are played: what one of them certifies says little, since chance alone moves it by some
-percents of the requests."""
+"""Random orders that are played: what one of them certifies says little, since the split alone moves it by
+some percents of the requests."""
 REPORTS = "counted for fitting or certifying"
 BLANK = "no question or no label"
+REPEATED = "asked before word for word: an exact cache's to answer"
 BEYOND = f"not among the {MOST_ROWS:,} drawn"
 
 
@@ -52,8 +62,10 @@ class SemcacheReport(msgspec.Struct, frozen=True):
     ``plain_hit_frac`` and ``plain_wrong_frac`` are those of the loosest threshold within ``most_wrong_frac``
     on the certifying part, without a bound: what the certificate costs. ``hindsight_hit_frac`` is what the
     loosest threshold would have hit on the reporting part: what no one can know before. ``labels`` counts
-    graded pairs, fitting and certifying. All this is of the first of the random ``orders``; of all of them
-    ``mean_*``, ``least_*`` and ``most_*``.
+    graded pairs, fitting and certifying. ``certified_wrong_frac`` bounds wrong hits a request (NaN: nothing
+    is certified). ``refused`` counts reporting requests by what spoke against the most alike question; the
+    second may have been given. All this is of the first of the random ``orders``; of all of them ``mean_*``,
+    ``least_*`` and ``most_*``, and in how many something was ``certified_orders``.
     """
 
     path: str
@@ -72,6 +84,7 @@ class SemcacheReport(msgspec.Struct, frozen=True):
     labels: int
     refused: dict[str, int]
     orders: int
+    certified_orders: int
     mean_hit_frac: float
     least_hit_frac: float
     most_hit_frac: float
@@ -93,10 +106,13 @@ Rows = list[Row]
 
 
 class _Played(NamedTuple):
-    """One order: ``hit``, ``wrong`` and ``plain`` (bool) and ``right`` of its reporting requests."""
+    """One order: ``hit``, ``wrong`` and ``plain`` (bool) and ``right`` of its reporting requests; ``why``
+    nothing was certified (blank: something was)."""
 
     rows: Rows
+    repeated: int
     certifies: int
+    why: str
     certificate: Certificate
     hit: NDArray[np.bool_]
     wrong: NDArray[np.bool_]
@@ -111,33 +127,30 @@ def validate_semcache(path: Path | str, orders: int = ORDERS) -> SemcacheReport:
     """Fit, certify and report a semantic cache on one file, in so many random orders of its rows.
 
     Raises:
-        BadInput: the file cannot be read, or has neither set of columns, or too few questions.
+        BadInput: the file cannot be read, or has neither set of columns, or nothing to ask.
     """
     kept, blank = _rows(Path(path))
     rng = np.random.Generator(np.random.PCG64(SEED))
     played = []
     for _ in range(orders):
-        drawn = [kept[i] for i in rng.permutation(len(kept))[:MOST_ROWS]]
-        played.append(_played(drawn))
+        drawn = [kept[i] for i in shuffled([row.unit for row in kept], rng)]
+        mark = min(MOST_ROWS, len(drawn))
+        while 1 < mark < len(drawn) and drawn[mark].unit and drawn[mark].unit == drawn[mark - 1].unit:
+            mark -= 1
+        played.append(_played(drawn[:mark]))
     one = played[0]
-    beyond = len(kept) - len(one.rows)
-    left_out = {why: many for why, many in ((BLANK, blank), (BEYOND, beyond)) if many}
+    beyond = len(kept) - len(one.rows) - one.repeated
+    left_out = {BLANK: blank, BEYOND: beyond, REPEATED: one.repeated}
     hits = [float(each.hit.mean()) for each in played]
     wrongs = [float(each.wrong.mean()) for each in played]
-    labels = [each.certificate.labels for each in played]
-    off = math.isinf(one.certificate.threshold)
-    spread = (
-        f"in {orders} random orders of the rows {', '.join(f'{each:.1%}' for each in hits)} hit, "
-        f"{sum(hits) / orders:.1%} in the mean, and {', '.join(f'{each:.2%}' for each in wrongs)} were "
-        f"wrong, with {min(labels):,} to {max(labels):,} graded pairs: one order alone says little",
-    ) if orders > 1 else ()  # fmt: skip
+    certified = sum(not each.why for each in played)
     return SemcacheReport(
         path=str(path),
         rows=len(kept) + blank,
         passed=int((~one.wrong).sum()),
         failed=tuple(one.rows[one.certifies + int(i)].where for i in np.flatnonzero(one.wrong)),
-        left_out={REPORTS: one.certifies, **left_out},
-        verdict="off: nothing certified" if off else "certified",
+        left_out={REPORTS: one.certifies, **{why: many for why, many in left_out.items() if many}},
+        verdict=_verdict(certified, orders),
         most_wrong_frac=MOST_WRONG,
         hit_frac=hits[0],
         wrong_frac=wrongs[0],
@@ -145,30 +158,86 @@ def validate_semcache(path: Path | str, orders: int = ORDERS) -> SemcacheReport:
         plain_wrong_frac=float((one.plain & ~one.right).mean()),
         hindsight_hit_frac=one.hindsight_hit_frac,
         certified_wrong_frac=one.certificate.upper_frac,
-        labels=labels[0],
+        labels=one.certificate.labels,
         refused=one.refused,
         orders=orders,
+        certified_orders=certified,
         mean_hit_frac=sum(hits) / orders,
         least_hit_frac=min(hits),
         most_hit_frac=max(hits),
         most_wrong_seen_frac=max(wrongs),
-        notes=(
-            f"{hits[0]:.1%} of requests hit and {wrongs[0]:.2%} got a wrong answer, with "
-            f"{labels[0]:,} graded pairs; at most {MOST_WRONG:.0%} is certified at {CONFIDENCE:.0%}",
-            *spread,
-            f"{one.plain.mean():.1%} hit and {(one.plain & ~one.right).mean():.2%} are wrong where "
-            f"{MOST_WRONG:.0%} is what was seen before, not what is proven",
-            *one.drawn,
-        ),
+        notes=tuple(_notes(played)),
     )
+
+
+def _verdict(certified: int, orders: int) -> str:
+    if not certified:
+        return "off: nothing certified"
+    return "certified" if certified == orders else f"certified in {certified} of {orders} orders"
+
+
+def _notes(played: Sequence[_Played]) -> Iterator[str]:
+    """What was certified, in the mean of the orders first."""
+    one, many = played[0], len(played)
+    hits = [float(each.hit.mean()) for each in played]
+    wrongs = [float(each.wrong.mean()) for each in played]
+    labels = sorted(each.certificate.labels for each in played)
+    grades = f"{labels[0]:,}" if labels[0] == labels[-1] else f"{labels[0]:,} to {labels[-1]:,}"
+    certified = [each for each in played if not each.why]
+    if not certified:
+        yield f"nothing is certified: {one.why}; {grades} pairs were graded"
+    else:
+        mean = f"{sum(hits) / many:.1%} of requests hit and {sum(wrongs) / many:.2%} got a wrong answer"
+        mean += f" in the mean of {many} orders" if many > 1 else ""
+        yield (
+            f"{mean}, with {grades} graded pairs; at most {MOST_WRONG:.0%} is certified at {CONFIDENCE:.0%}"
+            + (f" in {len(certified)} of {many} orders" if len(certified) < many else "")
+        )
+    if many > 1 and certified:
+        yield (
+            f"in {many} random orders of the rows {', '.join(f'{each:.1%}' for each in hits)} hit, and "
+            f"{', '.join(f'{each:.2%}' for each in wrongs)} were wrong: that is what the split does, another "
+            "file may differ more; passed, failed and what follows are of the first order"
+        )
+    if certified:
+        yield (
+            f"{one.plain.mean():.1%} hit and {(one.plain & ~one.right).mean():.2%} are wrong where "
+            f"{MOST_WRONG:.0%} is what was seen before, not what is proven"
+        )
+    if one.repeated:
+        yield (
+            f"{plural(one.repeated, 'request')} of words that came before are an exact cache's to answer: "
+            "they count neither as requests nor as hits"
+        )
+    yield from one.drawn
 
 
 def _played(rows: Rows) -> _Played:
     """Fit on the first rows, certify on the next, report on the last."""
+    before: set[tuple[bytes, str]] = set()
+    fresh = []
+    for row in rows:
+        if len(row.texts) == 1:
+            is_repeat = (row.tenant, row.texts[0]) in before
+            before.add((row.tenant, row.texts[0]))
+        else:
+            is_repeat = row.texts[0] == row.texts[1]
+        if not is_repeat:
+            fresh.append(row)
+    repeated, rows = len(rows) - len(fresh), fresh or rows[:1]
+    repeated -= not fresh
     n = len(rows)
-    fits, certifies = parts(n)
+    fits, certifies = cut(numbered(row.unit for row in rows))
     weights, near, grade, fitted = (_of_pairs if len(rows[0].texts) == 2 else _of_questions)(rows, fits)
     units, each, drawn = _drawn(rows, fits, certifies)
+    if weights is None:
+        none = np.zeros(n - certifies, np.bool_)
+        return _Played(
+            rows, repeated, certifies,
+            f"too few questions to fit on are alike: {LEAST_PAIRS} pairs are needed",
+            Certificate(math.inf, certifies - fits, 0, 0, math.nan, fitted), none, none, none, none, 0.0, {},
+            drawn,
+        )  # fmt: skip
     weights, certificate = certify(
         weights,
         near[fits:certifies],
@@ -179,10 +248,18 @@ def _played(rows: Rows) -> _Played:
         units=units[fits:certifies] if each else None,
         each=each,
     )
+    why = ""
+    if math.isinf(weights.threshold):
+        why = "the surest answers were wrong more often than that"
+        if certifies - fits < LEAST_REQUESTS:
+            many = math.ceil(LEAST_REQUESTS / CERTIFIES)
+            why = f"{certifies - fits} requests to certify on are too few; about {many:,} rows are needed"
+        elif not any(best(weights, one)[0] for one in near[fits:certifies]):
+            why = "no later question is like an earlier one"
     scores, right = _judged(weights, near, grade, certifies, n)
     hit = _given(scores >= weights.threshold, units[certifies:], each)
     return _Played(
-        rows, certifies, certificate, hit, hit & ~right,
+        rows, repeated, certifies, why, certificate, hit, hit & ~right,
         scores >= _loosest(*_judged(weights, near, grade, fits, certifies)), right,
         float((scores >= _loosest(scores, right)).mean()),
         dict(Counter(one[0].against for one in near[certifies:] if one and one[0].against)), drawn,
@@ -232,14 +309,24 @@ def _judged(
 
 
 def _loosest(scores: NDArray[np.float64], right: NDArray[np.bool_]) -> float:
-    """The lowest threshold above which at most ``MOST_WRONG`` of the requests are wrong hits."""
+    """The lowest threshold above which at most ``MOST_WRONG`` of the requests are wrong hits.
+
+    Equal scores stand or fall together.
+
+    >>> wrong_last = np.array([True] * 199 + [False] * 3)
+    >>> float(_loosest(np.arange(202.0)[::-1], wrong_last)), _loosest(np.array([5.0] * 202), wrong_last[::-1])
+    (1.0, inf)
+    """
     order = np.argsort(-scores, kind="stable")
-    within = (np.cumsum(~right[order]) <= MOST_WRONG * len(right)) & np.isfinite(scores[order])
-    return float(scores[order[int(within.sum()) - 1]]) if within.any() else math.inf
+    ranked = scores[order]
+    last = np.append(ranked[1:] != ranked[:-1], True)[: len(ranked)]
+    within = (np.cumsum(~right[order]) <= MOST_WRONG * len(right)) & np.isfinite(ranked) & last
+    return float(ranked[np.flatnonzero(within)[-1]]) if within.any() else math.inf
 
 
-Fitted = tuple[Weights, list[tuple[Nearest, ...]], Callable[[int, int], bool], int]
-"""A verifier, each request's candidates, who grades them, and how many pairs were graded to fit."""
+Fitted = tuple[Weights | None, list[tuple[Nearest, ...]], Callable[[int, int], bool], int]
+"""A verifier (``None``: too few pairs to fit one), each request's candidates, who grades them, and how many
+pairs were graded to fit."""
 
 
 def _of_pairs(rows: Rows, fits: int) -> Fitted:
@@ -251,40 +338,48 @@ def _of_pairs(rows: Rows, fits: int) -> Fitted:
     for question, other in zip(asked, held, strict=True):
         index = Index(*rarity)
         index.add(other, "")
-        near.append(index.near(question))
+        near.append(index.near(question) if readable(question.text) and readable(other.text) else ())
     picked = [i for i in range(fits) if near[i] and not near[i][0].against][:LABELS]
+    if len(picked) < LEAST_PAIRS:
+        return None, near, lambda i, _: same[i], len(picked)
     weights = fit([near[i][0] for i in picked], [same[i] for i in picked], *rarity)
     return weights, near, lambda i, _: same[i], len(picked)
 
 
 def _of_questions(rows: Rows, fits: int) -> Fitted:
     """Each question is looked up among all of its tenant before it."""
-    asked = [taken_apart(row.texts[0]) for row in rows]
-    rarity = rarity_of(asked[:fits])
+    asked = [taken_apart(row.texts[0]) if readable(row.texts[0]) else None for row in rows]
+    rarity = rarity_of(one for one in asked[:fits] if one is not None)
     cache, index = SemanticCache(Weights(*rarity, (), (), (), (), 0.0)), Index(*rarity)
-    near = []
+    near: list[tuple[Nearest, ...]] = []
+    kept: list[int] = []
 
-    def look(i: int) -> tuple[Nearest, ...]:
-        scope = rows[i].tenant
-        found = cache.near(scope, asked[i], 0.0)
-        return tuple(one._replace(entry=cache.number(scope, one.entry)) for one in found)
+    def play(start: int, end: int) -> None:
+        for i in range(start, end):
+            scope, question = rows[i].tenant, asked[i]
+            if question is None:
+                near.append(())
+                continue
+            found = cache.near(scope, question, 0.0)
+            near.append(tuple(one._replace(entry=kept[cache.number(scope, one.entry)]) for one in found))
+            cache.keep(scope, question, "", 0.0)
+            kept.append(i)
 
-    for i in range(fits):
-        near.append(look(i))
-        cache.keep(rows[i].tenant, asked[i], "", 0.0)
+    play(0, fits)
 
     def grade(i: int, entry: int) -> bool:
         return rows[i].label == rows[entry].label
 
     scopes = [row.tenant for row in rows[:fits]]
-    grown, read = learn([index.vector(question) for question in asked[:fits]], grade, LABELS, scopes)
+    vectors = [{} if one is None else index.vector(one) for one in asked[:fits]]
+    grown, read = learn(vectors, grade, LABELS, scopes)
     groups, members = grouped(read, grown)
     pairs, same = graded_pairs(near, grown, members)
+    if len(pairs) < LEAST_PAIRS:
+        return None, near, grade, grown.labels
     weights = fit(pairs, same, *rarity, groups)
     cache.refit(weights)
-    for i in range(fits, len(rows)):
-        near.append(look(i))
-        cache.keep(rows[i].tenant, asked[i], "", 0.0)
+    play(fits, len(rows))
     return weights, near, grade, grown.labels
 
 
@@ -302,12 +397,12 @@ def _rows(file: Path) -> tuple[Rows, int]:
     unit = drawn_by(tuple(has))
     rows = [
         Row(
-            tuple(row[name] for name in names), row["label"].strip(), where, row.get(unit, "").strip(),
-            row.get("tenant", "").encode(),
+            tuple(row[name].strip() for name in names), row["label"].strip(), where,
+            row.get(unit, "").strip(), row.get("tenant", "").strip().encode(),
         )
         for row, where in found
     ]  # fmt: skip
-    kept = [row for row in rows if all(text.strip() for text in row.texts) and row.label]
+    kept = [row for row in rows if all(row.texts) and row.label]
     if not kept:
         raise BadInput("no row has a question and a label", where=str(file), fix="Fill in both")
     return kept, len(rows) - len(kept)
