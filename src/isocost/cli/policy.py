@@ -320,9 +320,9 @@ def _show_fit(found: Study, outcomes: Path) -> None:
     if certified:
         best = max(certified, key=lambda one: one.saving)
         most = f"loss at most {best.loss_most * 100:.2f} pp" if best.loss_most else "nothing lost"
-        sure = f"{most} with {percent(best.confidence)} confidence"
+        proven = f"{most} with {percent(best.confidence)} confidence"
         under = " at supposed prices" if best.usd_per_1000 is None else ""
-        head = f"{percent(best.saving)} saved on {_name(best)}{under}, {sure}"
+        head = f"{percent(best.saving)} saved on {_name(best)}{under}, {proven}"
         if len(found.certificates) > 1:
             head = f"{len(certified)} of {len(found.certificates)} workloads certified: {head}"
     else:
@@ -382,10 +382,10 @@ def _told(one: Certified) -> tuple[RenderableType, ...]:
         if one.stands:
             table.add_row(*_earlier(one))
         return (table,)
-    sure = percent(one.confidence)
+    with_ = percent(one.confidence)
     most = _lost(one)
-    lost = f"{one.difference * 100:+.2f} pp seen, {most} with {sure}"
-    saved = f"{percent(one.saving)}{_between(one.saving_low, one.saving_high)} with {sure}"
+    lost = f"{one.difference * 100:+.2f} pp seen, {most} with {with_}"
+    saved = f"{percent(one.saving)}{_between(one.saving_low, one.saving_high)} with {with_}"
     dollars = "prices are supposed, so no dollars"
     if one.usd_per_1000 is not None:
         dollars = f"of {money(one.usd_per_1000)} for 1,000 requests"

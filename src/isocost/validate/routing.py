@@ -3,7 +3,7 @@ it holds.
 
 Questions are split at random, many times: A to choose, B to certify, C, a fifth, to report. Every attempt
 of a cascade is paid. What C says is counted (``looks``), since each look at held-out answers is a chance to
-be fooled.
+be fooled; draws of users and tests of another mix are not, which tell of certificates and choose nothing.
 """
 
 from __future__ import annotations
