@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from isocost.cli import main
 from isocost.errors import BadInput, BadLimits
 from isocost.plan.written.certified import drawn_otherwise
 from isocost.plan.written.file import PlanFile, dumps, loads
-from isocost.plan.written.near import Verifier, in_force, named_verifiers, sessions_of
+from isocost.plan.written.near import Verifier, in_force, named_verifiers, sessions_of, visits_of
 from isocost.plan.written.told import Policed, police
 from isocost.policy.proven import Proven, upper
 from isocost.policy.semantic import Weights, taken_apart
@@ -335,23 +336,27 @@ def test_a_session_is_given_as_many_answers_as_its_certificate_says(tmp_path: Pa
     assert hits(played(tmp_path / "a.jsonl", told, plan(), catalog)) == (4, 3)
 
 
-def test_people_without_sessions_pay_visits(tmp_path: Path) -> None:
+def test_people_without_sessions_pay_visits(tmp_path: Path, catalog: Catalog) -> None:
     """Where the log names many tenants and no sessions, half an hour of silence ends a visit."""
+    visits = visits_of(catalog.at(date(2026, 11, 23)))
+    assert (visits.people, visits.gap_s) == (300, 1800.0)
     rows = [{"asks": CARD, "user": f"u{k}"} for k in range(300)]
     rows += [{"asks": PIN, "user": "u299"}, {"asks": PIN, "user": "u299", "later": 3600}]
     trace = open_trace(log(tmp_path / "a.jsonl", rows), prompts=True)
-    found = sessions_of(trace.requests())
+    found = sessions_of(trace.requests(), visits)
     assert found.unit == "visit"
     assert len(set(found.number.tolist())) == 301
     few = open_trace(log(tmp_path / "b.jsonl", rows[:100]), prompts=True)
-    assert sessions_of(few.requests()).unit == "request"
+    assert sessions_of(few.requests(), visits).unit == "request"
     named = open_trace(
         log(tmp_path / "c.jsonl", [row | {"session_id": f"s{k % 7}"} for k, row in enumerate(rows)]),
         prompts=True,
     )
-    assert sessions_of(named.requests()).unit == "session"
-    assert drawn_otherwise(named, certificate()) == ("it took requests one by one, and the log has sessions",)
-    assert drawn_otherwise(few, certificate(unit="session")) == (
+    assert sessions_of(named.requests(), visits).unit == "session"
+    assert drawn_otherwise(named, certificate(), visits) == (
+        "it took requests one by one, and the log has sessions",
+    )
+    assert drawn_otherwise(few, certificate(unit="session"), visits) == (
         "it counts on sessions, and the log names none",
     )
-    assert drawn_otherwise(few, certificate()) == ()
+    assert drawn_otherwise(few, certificate(), visits) == ()

@@ -15,7 +15,7 @@ from isocost.catalog import Catalog
 from isocost.deployment import Api
 from isocost.fleet import Fleet
 from isocost.plan.written.file import loads
-from isocost.plan.written.near import sessions_of
+from isocost.plan.written.near import Visits, sessions_of
 from isocost.plan.written.told import police
 from isocost.policy.route import Route, Share
 from isocost.prompts.sent import Sent
@@ -53,7 +53,7 @@ def test_numbers_of_sessions() -> None:
     assert nobody is not None
     assert nobody.tolist() == [1, 0]
     assert numbered_sessions(replace(both, session=None)) is None
-    assert len(np.unique(sessions_of(both).number)) == 5
+    assert len(np.unique(sessions_of(both, Visits(300, 1800.0)).number)) == 5
 
 
 def shared(of: Mapping[str, int]) -> bool:

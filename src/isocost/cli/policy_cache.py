@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from isocost.catalog.catalog import CatalogAt
     from isocost.deployment import SemanticCache
     from isocost.fleet import Standing
+    from isocost.plan.written.near import Visits
     from isocost.policy.rules import Rule, Semantic
     from isocost.policy.semantic_study import Asked, CacheStudy, Grade
     from isocost.trace import Trace
@@ -63,6 +64,7 @@ NO_CACHE = Near()
 def fit_cache(pairs: Path, near: Near, confidence: str, to: Path, facts: Path | None, *, json: bool) -> int:
     """Fit and certify a semantic cache; write its verifier and its certificate."""
     from isocost.deployment import SemanticCache
+    from isocost.plan.written.near import visits_of
     from isocost.policy.rules import Semantic
     from isocost.policy.semantic_study import Wanted, study
 
@@ -76,9 +78,9 @@ def fit_cache(pairs: Path, near: Near, confidence: str, to: Path, facts: Path | 
     )
     if near.plan is not None:
         kept = _kept(near.plan, kept)
-    life_s = _life_s(at, near.plan)
+    life_s, visits = _life_s(at, near.plan), visits_of(at)
     before = read_looks(pairs, folder)
-    asked, grade, graded, notes, models, unit = _questions(pairs, near, life_s)
+    asked, grade, graded, notes, models, unit = _questions(pairs, near, life_s, visits)
     wanted = Wanted(
         share(near.max_wrong), share(confidence), near.labels,
         # Labelled questions have no times: what ages is seen on a log.
@@ -102,7 +104,7 @@ def fit_cache(pairs: Path, near: Near, confidence: str, to: Path, facts: Path | 
         wrote = [str(folder / name), str(folder / FRAGMENT if near.plan is None else near.plan)]
     if found.to_grade and near.log is not None:
         wrote.append(str(pairs))
-        _put_up(pairs, found, asked, near, life_s)
+        _put_up(pairs, found, asked, near, life_s, visits)
     if json:
         show_json({
             "proven": found.proven, "why": found.why, "requests": found.requests, "labels": found.labels,
@@ -130,7 +132,7 @@ def _tested(found: CacheStudy, confidence: float) -> str:
 
 
 def _questions(
-    pairs: Path, near: Near, life_s: float
+    pairs: Path, near: Near, life_s: float, visits: Visits
 ) -> tuple[Sequence[Asked], Grade, Mapping[tuple[int, int], bool] | None, list[str], tuple[str, ...], str]:
     """Requests in order, their grades, what is to be said of them, the models behind the answers, and what
     requests were drawn by."""
@@ -148,7 +150,7 @@ def _questions(
         raise BadInput("its words are in the log", where=str(pairs), fix="Add --log LOG")
     from isocost.plan.written.certified import requests_of
 
-    found = requests_of(_words(near.log), near.workload, life_s)
+    found = requests_of(_words(near.log), near.workload, life_s, visits)
     place = {line: i for i, line in enumerate(found.lines)}
     graded = grades_of(pairs, place)
     notes = [f"{found.repeats:,} whole repeats are left to an exact cache"] if found.repeats else []
@@ -216,13 +218,15 @@ def _written(near: Near, semantic: Semantic, kept: SemanticCache, standing: Stan
     return inserted(text, read(near.plan), near.workload, (semantic, kept, standing))
 
 
-def _put_up(pairs: Path, found: CacheStudy, asked: Sequence[Asked], near: Near, life_s: float) -> None:
+def _put_up(
+    pairs: Path, found: CacheStudy, asked: Sequence[Asked], near: Near, life_s: float, visits: Visits
+) -> None:
     """Write the pairs to grade next behind those that are graded."""
     from isocost.plan.written.certified import requests_of
     from isocost.policy.semantic_pairs import template
 
     assert near.log is not None
-    lines = requests_of(_words(near.log), near.workload, life_s).lines
+    lines = requests_of(_words(near.log), near.workload, life_s, visits).lines
     text = template(found.to_grade, asked, lines, pairs if pairs.exists() else None)
     with staged(pairs.parent) as place:
         (place / pairs.name).write_text(text, encoding="utf-8")
@@ -231,6 +235,7 @@ def _put_up(pairs: Path, found: CacheStudy, asked: Sequence[Asked], near: Near, 
 def measure_cache(trace: Trace, workload: str, pairs: int, to: Path, *, json: bool) -> None:
     """Write pairs of a log's questions to grade, from which a verifier is fitted."""
     from isocost.plan.written.certified import requests_of
+    from isocost.plan.written.near import visits_of
     from isocost.policy.semantic_pairs import template
     from isocost.policy.semantic_study import Wanted, first_pairs
 
@@ -239,7 +244,8 @@ def measure_cache(trace: Trace, workload: str, pairs: int, to: Path, *, json: bo
             "it may hold grades already", where=str(to), fix="Name another file: --outcomes new.csv"
         )
     catalog = load(None)
-    found = requests_of(trace, workload, _life_s(catalog.at(newest(catalog)), None))
+    at = catalog.at(newest(catalog))
+    found = requests_of(trace, workload, _life_s(at, None), visits_of(at))
     with working("finding questions that are alike"):
         some = first_pairs(found.asked, Wanted(labels=pairs))
     with staged(to.parent) as place:
@@ -390,7 +396,7 @@ def check_caches(
     import msgspec
 
     from isocost.plan.written.certified import drawn_otherwise, drift_p
-    from isocost.plan.written.near import named_verifiers
+    from isocost.plan.written.near import named_verifiers, visits_of
     from isocost.policy.semantic_lapse import lapsed
 
     said = _versions(version, ())
@@ -400,7 +406,8 @@ def check_caches(
     trace = None if log is None else _words(log)
     catalog = load(None)
     whole = file if "basis" in msgspec.toml.decode(file.read_bytes()) else None
-    life_s = _life_s(catalog.at(newest(catalog)), whole)
+    at_now = catalog.at(newest(catalog))
+    life_s, visits = _life_s(at_now, whole), visits_of(at_now)
     for rule in rules:
         semantic = rule.semantic
         if semantic is None:
@@ -413,14 +420,20 @@ def check_caches(
         p = None
         if trace is not None and held is not None:
             p = drift_p(
-                trace, rule.workload, semantic.certificate, held.weights, life_s, kept.get(semantic.cache)
+                trace,
+                rule.workload,
+                semantic.certificate,
+                held.weights,
+                life_s,
+                visits,
+                kept.get(semantic.cache),
             )
         mine = {model: at for model, at in said.items() if model in semantic.certificate.versions}
         found[name] = lapsed(
             semantic.certificate, verifier=None if held is None else held.digest, versions=mine, drift_p=p
         )
         if trace is not None:
-            found[name] += drawn_otherwise(trace, semantic.certificate)
+            found[name] += drawn_otherwise(trace, semantic.certificate, visits)
     return found
 
 

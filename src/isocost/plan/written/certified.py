@@ -15,7 +15,7 @@ from isocost.errors import BadInput, BadLimits
 from isocost.fleet import Standing
 from isocost.plan.asked.streams import DEMAND
 from isocost.plan.written.file import PlanFile, dumps, loads
-from isocost.plan.written.near import sessions_of, words_of
+from isocost.plan.written.near import Visits, sessions_of, words_of
 from isocost.policy.lapse import same_mix_p
 from isocost.policy.proven import Proven, banded
 from isocost.policy.rules import Semantic, rule_of
@@ -43,7 +43,7 @@ class Requests(NamedTuple):
     tenants: int
 
 
-def requests_of(trace: Trace, workload: str, life_s: float) -> Requests:
+def requests_of(trace: Trace, workload: str, life_s: float, visits: Visits) -> Requests:
     """What a semantic cache is asked behind an exact one that keeps an answer for ``life_s``; ``*``: of all
     workloads.
 
@@ -63,7 +63,7 @@ def requests_of(trace: Trace, workload: str, life_s: float) -> Requests:
             "the log has no words of prompts", where=trace.title,
             fix="Log the messages of each request: a column messages, or prompt",
         )  # fmt: skip
-    session = sessions_of(table)
+    session = sessions_of(table, visits)
     filled: dict[tuple[bytes, int], float] = {}
     asked, lines = [], []
     for i, one in sorted(words.items()):
@@ -181,6 +181,7 @@ def drift_p(
     found: Proven,
     weights: Weights,
     life_s: float,
+    visits: Visits,
     kept: SemanticCache | None = None,
 ) -> float:
     """P-value that questions of a newer log are as near to earlier ones as those of the certificate were.
@@ -188,7 +189,7 @@ def drift_p(
     ``kept`` is the cache that ran while they were certified: how long and how many answers it holds says how
     near an earlier one can be.
     """
-    asked = requests_of(trace, workload, life_s).asked
+    asked = requests_of(trace, workload, life_s, visits).asked
     running = Running(weights) if kept is None else Running(weights, kept.ttl_s, kept.most_entries)
     scores = []
     for i, one in enumerate(asked):
@@ -209,10 +210,10 @@ def drift_p(
     return same_mix_p(found.scores, banded(scores, found.edges))
 
 
-def drawn_otherwise(trace: Trace, found: Proven) -> tuple[str, ...]:
+def drawn_otherwise(trace: Trace, found: Proven, visits: Visits) -> tuple[str, ...]:
     """Why a certificate says nothing of a log: it counts on sessions and the log names none, or the other way
     round."""
-    unit = sessions_of(trace.requests()).unit
+    unit = sessions_of(trace.requests(), visits).unit
     if found.unit == "request" and unit != "request":
         return (f"it took requests one by one, and the log has {unit}s",)
     if found.unit not in ("", "request") and unit == "request":

@@ -40,10 +40,17 @@ KINDS = "semantic-cache"
 _FIX = "It is a file that isocost policy fit --cache wrote beside the plan"
 
 
-PEOPLE = 300
-"""Tenants from which on they are taken as people who visit, not as customers with many users."""
-VISIT_S = 1800
-"""Silence after which a person's requests are another visit."""
+class Visits(NamedTuple):
+    """What counts as visits where a log names no sessions: from ``people`` tenants on they are taken as
+    people, not as customers with many users; ``gap_s`` of silence ends a person's visit."""
+
+    people: int
+    gap_s: float
+
+
+def visits_of(at: CatalogAt) -> Visits:
+    """As the catalog has them."""
+    return Visits(int(at.number(f"{KINDS}/any", "people")), at.number(f"{KINDS}/any", "visit_gap_s"))
 
 
 class Verifier(NamedTuple):
@@ -235,7 +242,7 @@ def play_near(
             for one in mine:
                 _measured(one.rule, bool(words is not None))
         else:
-            _run(table, cache, mine, verifiers, words, (judged, source, owed))
+            _run(table, cache, mine, verifiers, words, visits_of(at), (judged, source, owed))
         kind = f"{KINDS}/{'embedding' if cache.embedding else 'words'}"
         look_s = at.number(kind, "look_s") if cache.look_s is None else cache.look_s
         out[name] = Near(judged, _cost_fusd(at, table, cache, look_s, words), source, look_s, owed)
@@ -248,6 +255,7 @@ def _run(
     looked: Sequence[Looked],
     verifiers: Mapping[str, Verifier],
     words: Mapping[int, Word],
+    visits: Visits,
     filled: tuple[Rows, Rows, npt.NDArray[np.bool_]],
 ) -> None:
     """Fill ``judged``, ``source`` and ``owed`` in order of arrival."""
@@ -267,7 +275,7 @@ def _run(
         assert claim is not None
         bar[one.rows], each[one.rows] = claim.threshold, claim.most_each
         judged[one.rows] = MISSED
-    session = sessions_of(table).number
+    session = sessions_of(table, visits).number
     kept: list[int] = []
     for i in np.sort(np.concatenate([rows for one in looked for rows in (one.rows, one.repeats)])).tolist():
         found = words.get(i)
@@ -298,20 +306,20 @@ class Sessions(NamedTuple):
     number: Rows
 
 
-def sessions_of(table: Chunk) -> Sessions:
+def sessions_of(table: Chunk, visits: Visits) -> Sessions:
     """Sessions where the log names them. Where it names none, but so many tenants that they must be people,
-    their visits: requests not half an hour apart. Else each request is alone."""
+    their ``visits``. Else each request is alone."""
     n = len(table)
     alone = np.arange(n)
     tenant = np.full(n, -1, np.int64) if table.tenant is None else table.tenant.astype(np.int64)
     if (session := numbered_sessions(table)) is not None and bool((session >= 0).any()):
         return Sessions("session", _numbered(np.where(session >= 0, session, -1 - alone)))
-    if len(np.unique(tenant[tenant >= 0])) < PEOPLE:
+    if len(np.unique(tenant[tenant >= 0])) < visits.people:
         return Sessions("request", alone)
     order = np.lexsort((table.arrival_ns, tenant))
     by, at = tenant[order], table.arrival_ns[order]
     begins = np.ones(n, np.bool_)
-    begins[1:] = (by[1:] != by[:-1]) | (np.diff(at) > VISIT_S * NS_PER_S) | (by[1:] < 0)
+    begins[1:] = (by[1:] != by[:-1]) | (np.diff(at) > visits.gap_s * NS_PER_S) | (by[1:] < 0)
     visit = np.empty(n, np.int64)
     visit[order] = np.cumsum(begins)
     return Sessions("visit", _numbered(visit))
