@@ -10,8 +10,8 @@ from isocost.catalog import Catalog
 from isocost.errors import BadLimits
 from isocost.plan.written.file import loads
 from isocost.plan.written.told import Played, Policed, police
-from isocost.policy.route import Attempt, Request, Stop, Try
-from isocost.policy.rules import Cascade, Defer, First, Fixed, Guard, Recover, Rule, check, decide
+from isocost.policy.route import Attempt, Request, Route, Share, Stop, Try
+from isocost.policy.rules import Cascade, Defer, First, Fixed, Guard, Recover, Rule, check, decide, rule_of
 from isocost.trace import Trace, open_trace
 from test_policed_tasks import BASIS, BIG, BY_TASK, CASCADE, MINI, MIX, N, answered, log
 
@@ -87,6 +87,11 @@ def test_what_is_tried_once_is_named_for_nothing_else(rule: Rule) -> None:
     """Else it would be tried for ever: its attempts are not those of the choice."""
     with pytest.raises(BadLimits, match="is named for something else too"):
         check(rule)
+
+
+def test_a_route_s_cache_answers_nothing_else() -> None:
+    with pytest.raises(BadLimits, match="is its cache"):
+        rule_of(Route("w", "m", (Share("a", (1.0,)),), cache="c", fallback="c"))
 
 
 def test_what_is_tried_once_ends() -> None:

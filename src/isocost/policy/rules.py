@@ -235,7 +235,17 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
 
 
 def rule_of(route: Route) -> Rule:
-    """A route as a policy: its shares, its cache, its fallback."""
+    """A route as a policy: its shares, its cache, its fallback.
+
+    Raises:
+        BadLimits: its cache is one of its shares or its fallback, and would be tried for ever.
+    """
+    if route.cache and route.cache in (route.fallback, *(share.deployment for share in route.shares)):
+        raise BadLimits(
+            f"{route.cache!r} is its cache and named for something else too",
+            where=f"[[route]] of {route.workload!r}",
+            fix="A cache answers nothing else: name another deployment",
+        )
     recover = Recover(fallback=(route.fallback,)) if route.fallback else None
     shares = Split(route.shares, route.by_session)
     return Rule(shares, route.workload, route.model, cache=route.cache, recover=recover)
