@@ -83,11 +83,11 @@ def test_timestamps_of_two_kinds_are_refused(tmp_path: Path, times: tuple[str, s
 
 
 def test_repeats_and_blanks_of_a_file_are_no_requests(tmp_path: Path) -> None:
-    """Word for word the same of one tenant is an exact cache's; blanks around words and labels are nothing,
-    and a column without a session in it names none."""
+    """Letter for letter the same of one tenant is an exact cache's; blanks around labels are nothing, and a
+    column without a session in it names none."""
     rows = [
         ("where", "a", "t", ""),
-        (" where ", " a ", "t", " "),
+        ("where", " a ", "t", " "),
         ("where", "b", "u", ""),
         ("  ", "a", "t", ""),
     ]

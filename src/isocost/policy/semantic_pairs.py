@@ -83,7 +83,8 @@ def read(file: Path) -> Questions:
     asked: list[Asked] = []
     before: set[tuple[str, str]] = set()
     for i, row in enumerate(rows[k] for k in kept):
-        said = _cell(names, row, tenant), _cell(names, row, "text")
+        # As it is written: to an exact cache a blank more is another question.
+        said = _cell(names, row, tenant), str(row[names.index("text")])
         drawn = _cell(names, row, unit)
         asked.append(Asked(said[1], said[0].encode(), float(i), unit=drawn, is_repeat=said in before))
         before.add(said)
@@ -170,6 +171,7 @@ def _pairs(names: Sequence[str], rows: Sequence[tuple[object, ...]], where: str)
     same = [graded(row[label], f"{where}, row {k + 1}") for k, row in enumerate(rows)]
     texts = [(_cell(names, row, "text_a"), _cell(names, row, "text_b")) for row in rows]
     known = [k for k, one in enumerate(same) if one is not None and all(texts[k])]
+    a, b = names.index("text_a"), names.index("text_b")
     if len({same[k] for k in known}) < 2:
         raise BadInput(
             "one class: every grade is the same", where=where, fix="Grade 1 for one answer, else 0"
@@ -178,7 +180,7 @@ def _pairs(names: Sequence[str], rows: Sequence[tuple[object, ...]], where: str)
     units = [_cell(names, rows[k], unit) for k in known]
     asked, grades = [], []
     for place, at in enumerate(shuffled(units, np.random.Generator(np.random.PCG64(SEED)))):
-        held, text = texts[known[at]]
+        held, text = str(rows[known[at]][a]), str(rows[known[at]][b])
         scope = place.to_bytes(8)
         asked += [
             Asked(held, scope, float(place), is_kept_only=True),

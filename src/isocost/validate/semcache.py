@@ -397,12 +397,12 @@ def _rows(file: Path) -> tuple[Rows, int]:
     unit = drawn_by(tuple(has))
     rows = [
         Row(
-            tuple(row[name].strip() for name in names), row["label"].strip(), where,
+            tuple(row[name] for name in names), row["label"].strip(), where,
             row.get(unit, "").strip(), row.get("tenant", "").strip().encode(),
         )
         for row, where in found
     ]  # fmt: skip
-    kept = [row for row in rows if all(row.texts) and row.label]
+    kept = [row for row in rows if all(text.strip() for text in row.texts) and row.label]
     if not kept:
         raise BadInput("no row has a question and a label", where=str(file), fix="Fill in both")
     return kept, len(rows) - len(kept)
