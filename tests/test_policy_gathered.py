@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import duckdb
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from isocost.errors import BadInput
@@ -76,6 +75,8 @@ def test_rows_that_name_no_question_or_hold_lists_are_refused(
     tmp_path: Path, column: str, cells: list[object], why: str
 ) -> None:
     columns: dict[str, list[object]] = {"qid": ["a", "b"], "model": ["m", "m"], "quality": [1.0, 0.0]}
-    pq.write_table(pa.table({**columns, column: cells}), tmp_path / "o.parquet")
+    columns[column] = cells
+    rows = "SELECT " + ", ".join(f"unnest(${name}) AS {name}" for name in columns)
+    duckdb.execute(f"COPY ({rows}) TO '{tmp_path / 'o.parquet'}'", columns)
     with pytest.raises(BadInput, match=why):
         read_outcomes(tmp_path / "o.parquet")

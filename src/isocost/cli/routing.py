@@ -129,6 +129,6 @@ def _saved(frac: float) -> str:
     """A saving, which may be none.
 
     >>> _saved(0.65), _saved(-0.07)
-    ('65% saved', '7% more paid')
+    ('65% saved', '7.0% more paid')
     """
     return f"{percent(frac)} saved" if frac >= 0 else f"{percent(-frac)} more paid"
