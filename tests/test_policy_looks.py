@@ -365,7 +365,11 @@ def test_looks_are_kept_beside_the_outcomes(
     assert document["certificates"][0]["look"] == 2
     assert document["looks"] == []
     assert looks_of(Path("p.csv"), tmp_path).name == "p.looks.toml"
+    (tmp_path / "data").mkdir(mode=0o555)
+    assert looks_of(tmp_path / "data" / "p.csv", tmp_path) == tmp_path / "p.looks.toml"
     assert len(read_looks(Path("p.csv"))) == 2
+    assert main(["policy", "fit", "p.csv", "--to", "policy.toml"]) == 2
+    assert "is no folder" in capsys.readouterr().err
     record = tmp_path / "p.looks.toml"
     text = record.read_text(encoding="utf-8")
     record.write_text(text.replace("level = 0.0", "level = 0.00"), encoding="utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +20,10 @@ ENDING = ".looks.toml"
 def looks_of(outcomes: Path, to: Path) -> Path:
     """The file of looks at some outcomes: beside them, or in ``to`` where nothing can be written there."""
     beside = outcomes.parent
-    return (beside if os.access(beside, os.W_OK) else to) / (outcomes.name.split(".")[0] + ENDING)
+    # root may write where nobody is meant to: what the folder says counts as well
+    is_meant = bool(beside.stat().st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH))
+    name = outcomes.name.split(".")[0] + ENDING
+    return (beside if is_meant and os.access(beside, os.W_OK) else to) / name
 
 
 def read_looks(outcomes: Path, to: Path | None = None) -> tuple[Look, ...]:

@@ -95,6 +95,8 @@ def fit(
     """
     import msgspec
 
+    if to.suffix == ".toml" or to.is_file():
+        raise BadInput(f"--to {to} is no folder", fix="Type --to FOLDER; policy.toml is written into it")
     if near.cache:
         return fit_cache(outcomes, near, ask.confidence, to, facts, json=json)
 
@@ -123,8 +125,11 @@ def fit(
         return 0
     _show_fit(found, outcomes)
     if kept is not None:
-        where = kept.name if kept.parent == outcomes.parent else kept
-        show("", wrapped(f"What was tested is kept in {where}; leave it beside the outcomes."))
+        is_beside = kept.parent == outcomes.parent
+        where, then = (
+            (kept.name, "leave it beside the outcomes") if is_beside else (kept, "fit with the same --to")
+        )
+        show("", wrapped(f"What was tested is kept in {where}; {then}."))
     if found.rules:
         show("", f"  Wrote {to / POLICY}. Next: isocost policy check {to / POLICY} NEW_OUTCOMES")
         show(
