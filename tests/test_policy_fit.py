@@ -356,6 +356,16 @@ def test_a_sample_covers_workloads_and_lengths() -> None:
     assert len(rows) == 2 * len(picked.rows)
 
 
+def test_a_model_that_the_log_calls_otherwise_has_one_row() -> None:
+    trace = example("gpt-4.1")
+    picked = sample(trace, 120)
+    rows = list(
+        csv.DictReader(io.StringIO(template(trace, picked, ("openai/gpt-4.1", "openai/gpt-4.1-mini"))))
+    )
+    assert {row["model"] for row in rows} == {"openai/gpt-4.1", "openai/gpt-4.1-mini"}
+    assert all(bool(row["out_tok"]) == (row["model"] == "openai/gpt-4.1") for row in rows)
+
+
 def test_more_grades_never_take_a_certificate_away(file: Path) -> None:
     at = Catalog.load().at(date(2026, 11, 23))
     (open_,) = outlook(read_outcomes(file), at, Wanted("strong"))

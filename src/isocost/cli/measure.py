@@ -153,8 +153,9 @@ def _sample(trace: Trace, models: tuple[str, ...], questions: int, to: Path, jso
     if len(today) > 1:
         show(
             wrapped(
-                f"Today {len(today)} models answer, each some of the questions, and a fit compares models "
-                "that answered the same ones: name all of these in --models, the strong one too."
+                f"Today {len(today)} models beside these answer, each some of the questions, and a fit "
+                "compares models that answered the same ones: name all of them in --models, the strong one "
+                "too."
             ),
             "",
         )

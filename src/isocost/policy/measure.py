@@ -82,9 +82,9 @@ def _workloads(trace: Trace) -> Sequence[str]:
 
 def template(trace: Trace, picked: Sampled, models: Sequence[str]) -> str:
     """OUTCOMES to fill in, as CSV: a row for each question and model; today's tokens where the model is
-    today's."""
+    today's. A model that the log calls otherwise than ``models`` do has one row, by the name given."""
     table = trace.table()
-    known = trace.names.get("model", ())
+    known = [meant(name, models) or name for name in trace.names.get("model", ())]
     out = StringIO()
     write = csv.writer(out, lineterminator="\n")
     write.writerow(COLUMNS)
